@@ -1,0 +1,91 @@
+/* The one door to the OS: files, directories, clock, threads. Nothing outside this folder calls the OS for them
+ * (a grep gate in the tests keeps it so).
+ *
+ * struct env is a table of the raw calls. env_os() is the real one; fault.h wraps any env so that a plan
+ * ("op=17:ENOSPC") fails the Nth call. Raw calls mirror the system call of the same name and return its result, or
+ * -errno. What programs use are the helpers below: they retry EINTR and short transfers with a bound,
+ * and put file and offset in the error. */
+#ifndef ENV_ENV_H
+#define ENV_ENV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "fathom/error.h"
+
+struct env_stat {
+    uint64_t bytes;
+    bool is_directory, is_regular;
+};
+
+struct env {
+    void *context;
+    int (*open)(void *context, const char *path, int flags, unsigned mode);
+    int (*close)(void *context, int fd);
+    ssize_t (*pread)(void *context, int fd, void *out, size_t bytes, uint64_t offset);
+    ssize_t (*pwrite)(void *context, int fd, const void *data, size_t bytes, uint64_t offset);
+    ssize_t (*read)(void *context, int fd, void *out, size_t bytes);
+    int (*fdatasync)(void *context, int fd);
+    int (*fsync)(void *context, int fd);
+    int (*ftruncate)(void *context, int fd, uint64_t bytes);
+    int (*fstat)(void *context, int fd, struct env_stat *out);
+    int (*rename)(void *context, const char *from, const char *to);
+    int (*unlink)(void *context, const char *path);
+    int (*rmdir)(void *context, const char *path);
+    int (*mkdir)(void *context, const char *path, unsigned mode);
+    /* Calls visit for each entry but . and ..; stops at its first non-zero return and returns that. */
+    int (*list)(void *context, const char *path, int (*visit)(void *arg, const char *name), void *arg);
+    uint64_t (*clock_ns)(void *context); /* monotonic */
+    /* The ring goes through here too, so that a plan can refuse it or spoil its completions (ring.h). */
+    int (*ring_init)(void *context);                                /* 0, or -errno to refuse io_uring */
+    int (*ring_result)(void *context, int result, void *buf);       /* may replace the result of a read, or its bytes */
+};
+
+/* The operating system. Never NULL; shared by all threads. */
+const struct env *env_os(void);
+
+/* ---- helpers (file.c) ---- */
+
+/* Opens for reading; direct asks for O_DIRECT and falls back to buffered reads + fadvise where the file system
+ * refuses it (*is_direct says which). The path must be a regular file. Returns the fd or a negative code. */
+int file_open_read(const struct env *env, const char *path, bool direct, bool *is_direct,
+                   struct fathom_error *err) FATHOM_MUST_USE;
+/* Creates (fails if it exists) for reading and writing. */
+int file_create(const struct env *env, const char *path, struct fathom_error *err) FATHOM_MUST_USE;
+int file_bytes(const struct env *env, int fd, const char *path, uint64_t *out,
+               struct fathom_error *err) FATHOM_MUST_USE;
+/* All bytes or an error; the end of the file before them is FATHOM_ECORRUPT ("truncated"). */
+int file_read_full(const struct env *env, int fd, const char *path, void *out, size_t bytes,
+                   uint64_t offset, struct fathom_error *err) FATHOM_MUST_USE;
+int file_write_full(const struct env *env, int fd, const char *path, const void *data, size_t bytes,
+                    uint64_t offset, struct fathom_error *err) FATHOM_MUST_USE;
+/* fdatasync, close, rename tmp_path to path, fsync of the directory that holds path. On failure the fd is
+ * closed and tmp_path is removed. The only code in the project that renames. */
+int file_finish(const struct env *env, int fd, const char *tmp_path, const char *path,
+                struct fathom_error *err) FATHOM_MUST_USE;
+void file_close(const struct env *env, int fd); /* accepts -1 */
+/* Makes the directory if it is missing (parents are not made). */
+int dir_ensure(const struct env *env, const char *path, struct fathom_error *err) FATHOM_MUST_USE;
+/* Removes the debris of killed runs: regular files in dir whose name holds ".tmp-". */
+int dir_remove_debris(const struct env *env, const char *dir, struct fathom_error *err) FATHOM_MUST_USE;
+
+static inline uint64_t env_clock_ns(const struct env *env)
+{
+    return env->clock_ns(env->context);
+}
+
+/* ---- threads (env.c) ---- */
+
+/* Runs fn(context, worker) for worker = 0..threads-1, the last on the calling thread; returns when all have. A
+ * thread that cannot be started is an error after the others have ended. */
+int env_run_parallel(unsigned threads, void (*fn)(void *context, unsigned worker), void *context) FATHOM_MUST_USE;
+unsigned env_cpu_count(void);          /* CPUs this process may run on, at least 1 */
+uint64_t env_thread_cpu_ns(void);      /* CPU time of the calling thread */
+uint64_t env_peak_rss_bytes(void);     /* VmHWM of this process; 0 when unknown */
+uint64_t env_rss_bytes(void);          /* VmRSS of this process; 0 when unknown */
+/* One line that names the block device and file system under path, for reports ("/dev/vda ext4"). */
+void env_device_name(const char *path, char *out, size_t out_bytes);
+
+#endif

@@ -1,0 +1,79 @@
+/* What every fathom program shares: sizes and times on the command line, exit codes, progress, JSON documents. The
+ * library itself never includes this; only main programs print. Arguments are parsed with argp (glibc).
+ *
+ * Conventions: results on stdout, logs and progress on stderr; --json prints exactly one document on stdout. */
+#ifndef TOOL_TOOL_H
+#define TOOL_TOOL_H
+
+#include <argp.h>
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "fathom/error.h"
+
+enum tool_exit {
+    TOOL_EXIT_OK = 0,
+    TOOL_EXIT_CHECK_FAILED = 1,
+    TOOL_EXIT_USAGE = 2,
+    TOOL_EXIT_IO = 3,
+    TOOL_EXIT_CORRUPT = 4,
+    TOOL_EXIT_INCOMPATIBLE = 5,
+    TOOL_EXIT_INTERRUPTED = 75,
+};
+
+/* A verb of a program ("fathom-data synth"). run gets argc/argv that start at the verb. */
+struct tool_verb {
+    const char *name;
+    const char *summary; /* one line for the program's --help */
+    int (*run)(int argc, char **argv);
+};
+
+/* Finds the verb in argv[1] and runs it; answers --help and --version; unknown verbs are usage errors that name the
+ * nearest verb. verbs ends with a zeroed entry. Returns the exit code. */
+int tool_main(int argc, char **argv, const char *about, const struct tool_verb *verbs);
+
+/* argp_parse with our exit codes and --version; the program name shown is "fathom-data synth". */
+int tool_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+/* "64MiB", "1.5 GiB", "4096" -> bytes; "250us", "5ms", "2s" -> nanoseconds. False when malformed or out of range. */
+bool tool_parse_bytes(const char *text, uint64_t *out);
+bool tool_parse_duration_ns(const char *text, uint64_t *out);
+bool tool_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out);
+bool tool_parse_f64(const char *text, double min, double max, double *out);
+/* For use in an argp parser: parse or argp_error (exit 2) naming the option. */
+uint64_t tool_arg_u64(struct argp_state *state, const char *option, const char *text, uint64_t min, uint64_t max);
+double tool_arg_f64(struct argp_state *state, const char *option, const char *text, double min, double max);
+uint64_t tool_arg_bytes(struct argp_state *state, const char *option, const char *text);
+
+/* "1.50 GiB", "12.3 ms": into out, which is returned. */
+char *tool_format_bytes(uint64_t bytes, char out[32]);
+char *tool_format_duration_ns(uint64_t ns, char out[32]);
+
+/* The exit code for a library error; and the same after printing "program: message" on stderr. */
+int tool_exit_code(int code);
+int tool_fail(const char *program, const struct fathom_error *err);
+
+/* Prints the document to stdout with a newline and drops the reference. Returns an exit code. */
+int tool_print_json(json_t *document);
+
+/* SIGINT and SIGTERM set a flag that long work polls; a second one within it ends the process at once. */
+void tool_catch_signals(void);
+bool tool_interrupted(void);
+
+/* ---- progress ---- */
+
+enum tool_progress_mode { TOOL_PROGRESS_AUTO, TOOL_PROGRESS_JSON, TOOL_PROGRESS_OFF };
+
+struct tool_progress; /* AUTO: a bar on a terminal for anything above a second, nothing on a pipe */
+
+struct tool_progress *tool_progress_create(enum tool_progress_mode mode);
+void tool_progress_destroy(struct tool_progress *progress);
+/* A new phase of total units ("rows", "vectors"...); ends the one before. */
+void tool_progress_phase(struct tool_progress *progress, const char *phase, uint64_t total, const char *unit);
+/* May be called from any thread, often: draws at most ten times a second. */
+void tool_progress_update(struct tool_progress *progress, uint64_t done);
+void tool_progress_finish(struct tool_progress *progress);
+
+#endif

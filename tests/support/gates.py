@@ -1,0 +1,195 @@
+#!/usr/bin/env python3
+"""The gates: rules of the house that no compiler checks. `./dev lint` and the tests run them.
+
+    os calls     only index/env talks to the OS; the other layers of the library, the builder and the
+                 dataset readers go through it, so that a fault plan reaches every operation
+    renames      only file_finish() publishes a file
+    includes     a third party is included by its own layer alone
+    sizes        files up to 650 lines, functions up to 75
+    marks        no notes to one's later self in the code: an issue or a sentence instead
+    machine      no path of somebody's home or work folder
+    python       every script compiles
+
+That a layer includes only what it may is CMake's gate (include paths are per target). Comments and
+strings are blanked before the code is searched, so that "open (the file)" in a sentence is no call.
+
+    gates.py [FOLDER]    prints `file:line: gate: what`, one a line; exit 1 when there is any
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+FILE_LINES_MAX = 650
+FUNCTION_LINES_MAX = 75
+
+# Folders that must go through index/env. HDF5 and OpenBLAS do their own, inside their own library.
+BEHIND_ENV = (
+    "index/base/", "index/codec/", "index/format/", "index/search/", "index/kernel/",
+    "builder/", "datasets/",
+)
+OS_CALLS = (
+    "open openat creat close read readv pread preadv write writev pwrite pwritev lseek "
+    "fsync fdatasync sync ftruncate truncate fallocate fstat stat lstat rename renameat unlink "
+    "unlinkat rmdir mkdir opendir readdir mmap munmap madvise posix_fadvise fopen fdopen fread "
+    "fwrite fgets fclose freopen tmpfile mkstemp popen system fork socket connect accept listen "
+    "clock_gettime gettimeofday time nanosleep usleep sleep getrandom rand random srand "
+    "malloc calloc realloc aligned_alloc posix_memalign "
+    "pthread_create pthread_join io_uring_setup io_uring_enter io_uring_register"
+).split()
+# A member call (env->open(...), file.read(...)) is not the OS's, nor is a declaration of a member,
+# "int (*open)(...)".
+OS_CALL = re.compile(r"(?<![\w.>*])(" + "|".join(OS_CALLS) + r")\s*\(")
+# These own what the others must not call: memory is base/mem's.
+OS_CALL_OWNERS = {"index/base/mem.c": {"malloc", "calloc", "aligned_alloc", "posix_memalign"}}
+
+RENAME = re.compile(r"(?<![\w.>*])rename(?:at2?)?\s*\(|->rename\s*\(")
+RENAME_OWNERS = ("index/env/", "tests/")
+
+# header -> the folders that may include it (tests may include anything)
+THIRD_PARTIES = {
+    r"liburing\.h": ("index/env/",),
+    r"xxhash\.h": ("index/format/", "builder/"),
+    r"(?:cblas|openblas_config|lapacke?)\.h": ("builder/", "datasets/"),
+    r"hdf5\w*\.h": ("datasets/",),
+    r"event2?/\w+\.h|event\.h": ("server/",),
+    r"msgpack(?:/.*)?\.hp?p?": ("server/", "client/"),
+    r"jansson\.h": ("index/tool/", "datasets/", "builder/", "server/", "client/cli/", "bench/"),
+    r"argp\.h": ("index/tool/", "datasets/", "builder/", "server/", "client/cli/", "bench/"),
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
+
+# Put together from halves, so that this file does not find itself.
+MARK = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")) + r")\b")
+MACHINE = re.compile(r"(?<![\w.])/(?:" + "|".join(("ro" + "ot", "wo" + "rk", "ho" + "me")) + r")/\w")
+
+CODE = (".c", ".h", ".py", ".sh", ".cmake")
+TEXT = CODE + (".txt", ".json", ".md", ".toml", ".yml", ".cfg", "dev", "run")
+
+
+def blank_comments(text):
+    """C source with comments, strings and characters replaced by blanks; lines stay where they are."""
+    pattern = re.compile(
+        r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL
+    )
+    return pattern.sub(lambda match: re.sub(r"[^\n]", " ", match.group()), text)
+
+
+def under(path, folders):
+    return path.startswith(tuple(folders))
+
+
+def check_os_calls(path, code):
+    if not under(path, BEHIND_ENV):
+        return
+    allowed = OS_CALL_OWNERS.get(path, ())
+    for number, line in enumerate(code.split("\n"), 1):
+        for match in OS_CALL.finditer(line):
+            if match.group(1) not in allowed:
+                yield number, "os calls", f"{match.group(1)}() is index/env's (or base/mem's) to call"
+
+
+def check_renames(path, code):
+    if under(path, RENAME_OWNERS):
+        return
+    for number, line in enumerate(code.split("\n"), 1):
+        if RENAME.search(line):
+            yield number, "renames", "only file_finish() in index/env renames"
+
+
+def check_includes(path, text):
+    if under(path, ("tests/",)):
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        match = INCLUDE.match(line)
+        for header, folders in THIRD_PARTIES.items() if match else ():
+            if re.fullmatch(header, match.group(1)) and not under(path, folders):
+                yield number, "includes", f"{match.group(1)} belongs to {', '.join(folders)}"
+
+
+def check_functions(code):
+    """Lengths of top-level brace blocks that are functions: what stands before `{` ends in `)`."""
+    depth, start, head = 0, 0, ""
+    for number, line in enumerate(code.split("\n"), 1):
+        if line.lstrip().startswith("#"):
+            continue
+        for character in line:
+            if character == "{":
+                if depth == 0:
+                    start, is_function = number, head.rstrip().endswith(")")
+                depth += 1
+            elif character == "}":
+                depth -= 1
+                if depth == 0:
+                    if is_function and number - start > FUNCTION_LINES_MAX:
+                        length = number - start
+                        yield start, "sizes", f"function of {length} lines ({FUNCTION_LINES_MAX} allowed)"
+                    head = ""
+            elif depth == 0:
+                head = "" if character == ";" else head + character
+        head += " "
+
+
+def check_text(path, text):
+    lines = text.split("\n")
+    if path.endswith(CODE) and len(lines) - 1 > FILE_LINES_MAX:
+        yield 1, "sizes", f"file of {len(lines) - 1} lines ({FILE_LINES_MAX} allowed)"
+    for number, line in enumerate(lines, 1):
+        match = MARK.search(line)
+        if match and not path.endswith(".md"):
+            yield number, "marks", f"{match.group(1)}: open an issue, or say it in a sentence"
+        match = MACHINE.search(line)
+        if match:
+            yield number, "machine", f"a path of one machine: {line.strip()[:60]}"
+
+
+def check_python(path, text):
+    try:
+        compile(text, path, "exec")
+    except SyntaxError as error:
+        yield error.lineno or 1, "python", str(error)
+
+
+def check_file(path, text):
+    yield from check_text(path, text)
+    if path.endswith((".c", ".h")):
+        code = blank_comments(text)
+        yield from check_os_calls(path, code)
+        yield from check_renames(path, code)
+        yield from check_includes(path, text)
+        yield from check_functions(code)
+    if path.endswith(".py"):
+        yield from check_python(path, text)
+
+
+def source_files(folder):
+    """What git tracks or would add; in an unpacked archive, all but build/."""
+    listed = subprocess.run(
+        ["git", "-C", str(folder), "ls-files", "-co", "--exclude-standard", "-z"],
+        capture_output=True, check=False,
+    )
+    if listed.returncode == 0:
+        names = [name for name in listed.stdout.decode().split("\0") if name]
+    else:
+        names = [str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()]
+    return sorted(n for n in names if not n.startswith("build/") and (folder / n).is_file())
+
+
+def main(arguments):
+    folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[2]
+    found = files = 0
+    for name in source_files(folder):
+        if not name.endswith(TEXT) or name == "LICENSE":
+            continue
+        files += 1
+        text = (folder / name).read_text(encoding="utf-8", errors="replace")
+        for line, gate, what in check_file(name, text):
+            found += 1
+            print(f"{name}:{line}: {gate}: {what}")
+    print(f"gates: {files} files, {found} found")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,287 @@
+/* The embedded compander, the allotment of bits, and the factors that make estimates unbiased. Pure arithmetic; the hot
+ * loops are in kernel/. */
+#include "planes.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "mem.h"
+
+/* ---- the compander: cells of equal probability under N(0, 3) ---- */
+
+static double normal_cdf(double x)
+{
+    return 0.5 * erfc(-x * M_SQRT1_2);
+}
+
+static double normal_pdf(double x)
+{
+    return exp(-0.5 * x * x) / sqrt(2 * M_PI);
+}
+
+/* Inverse of normal_cdf by bisection: exact to the last bits and called 63 times. */
+static double normal_quantile(double p)
+{
+    double low = -10, high = 10;
+    for (int i = 0; i < 80; i++) {
+        double middle = 0.5 * (low + high);
+        if (normal_cdf(middle) < p)
+            low = middle;
+        else
+            high = middle;
+    }
+    return 0.5 * (low + high);
+}
+
+/* Lower edge of cell c of 2^bits. */
+static double cell_edge(unsigned c, unsigned bits)
+{
+    if (c == 0)
+        return -40;
+    if (c == 1u << bits)
+        return 40;
+    return sqrt(3) * normal_quantile((double)c / (1u << bits));
+}
+
+/* Probability of cell c under the unit Gaussian, and its mean there. */
+static double cell_mean(unsigned c, unsigned bits, double *probability)
+{
+    double low = cell_edge(c, bits), high = cell_edge(c + 1, bits);
+    *probability = normal_cdf(high) - normal_cdf(low);
+    return (normal_pdf(low) - normal_pdf(high)) / *probability;
+}
+
+void planes_level_table(uint8_t bytes[128], float *quantum)
+{
+    double probability;
+    *quantum = (float)(cell_mean((1u << PLANES_MAX) - 1, PLANES_MAX, &probability) / 127);
+    bytes[0] = 128;
+    for (unsigned index = 1; index < 128; index++) {
+        unsigned shift = __builtin_ctz(index), bits = PLANES_MAX - shift;
+        double mean = bits ? cell_mean(index >> (shift + 1), bits, &probability) : 0;
+        bytes[index] = (uint8_t)(128 + lrint(mean / *quantum));
+    }
+}
+
+float planes_distortion(unsigned bits)
+{
+    double kept = 0;
+    for (unsigned c = 0; c < 1u << bits && bits; c++) {
+        double probability, mean = cell_mean(c, bits, &probability);
+        kept += probability * mean * mean;
+    }
+    return (float)(1 - kept);
+}
+
+/* ---- allotment ---- */
+
+static void level_from_order(struct planes_level *level, const uint16_t *order, uint32_t code_bytes)
+{
+    memset(level, 0, sizeof *level);
+    level->code_bytes = code_bytes;
+    for (uint32_t i = 0; i < code_bytes; i++)
+        level->groups[order[i] >> 12]++;
+}
+
+void planes_allot(uint32_t code_dim, const double *weight, uint32_t order_count, uint16_t *order,
+                  uint32_t level_count, const uint32_t *code_bytes, struct planes_level *levels)
+{
+    uint32_t groups = code_dim / PLANES_GROUP;
+    double gain[PLANES_MAX], group_weight[PLANES_GROUPS_MAX];
+    uint8_t bits[PLANES_GROUPS_MAX] = {0};
+    for (unsigned b = 0; b < PLANES_MAX; b++)
+        gain[b] = planes_distortion(b) - planes_distortion(b + 1);
+    for (uint32_t g = 0; g < groups; g++) {
+        group_weight[g] = 0;
+        for (int i = 0; i < PLANES_GROUP; i++)
+            group_weight[g] += weight[g * PLANES_GROUP + i];
+    }
+    for (uint32_t i = 0; i < order_count; i++) {
+        uint32_t best = groups;
+        for (uint32_t g = 0; g < groups; g++) {
+            /* bits must fall with g, so that a plane covers the first groups without a gap */
+            if (bits[g] == PLANES_MAX || (g > 0 && bits[g] == bits[g - 1]))
+                continue;
+            if (best == groups || group_weight[g] * gain[bits[g]] > group_weight[best] * gain[bits[best]])
+                best = g;
+        }
+        order[i] = (uint16_t)(bits[best]++ << 12 | best);
+    }
+    for (uint32_t l = 0; l < level_count; l++)
+        level_from_order(&levels[l], order, code_bytes[l]);
+}
+
+/* ---- rows ---- */
+
+void planes_rotate(const struct planes_model *model, const float *v, float *y)
+{
+    kernels_get()->matvec_i8(y, model->rotation, model->rotation_scale, v, model->code_dim, model->dim);
+}
+
+void planes_thresholds(float thresholds[64])
+{
+    for (unsigned c = 1; c < 64; c++)
+        thresholds[c] = (float)cell_edge(c, PLANES_MAX);
+    thresholds[0] = -INFINITY;
+}
+
+void planes_quantise(const struct planes_model *model, const float thresholds[64], const float *y,
+                     uint8_t *bits6)
+{
+    double norm = 0, expected = 0;
+    for (uint32_t d = 0; d < model->code_dim; d++) {
+        norm += (double)y[d] * y[d];
+        expected += (double)model->sigma[d] * model->sigma[d];
+    }
+    float inverse = norm > 0 ? (float)sqrt(expected / norm) : 0;
+    for (uint32_t d = 0; d < model->code_dim; d++) {
+        float u = model->sigma[d] > 0 ? y[d] * inverse / model->sigma[d] : 0;
+        unsigned cell = 0;
+        for (unsigned step = 32; step; step >>= 1)
+            cell += u >= thresholds[cell + step] ? step : 0;
+        bits6[d] = (uint8_t)cell;
+    }
+}
+
+void planes_pack_code(const struct planes_model *model, const uint8_t *bits6, uint8_t *code)
+{
+    for (uint32_t i = 0; i < model->order_count; i++) {
+        unsigned shift = PLANES_MAX - 1 - (model->order[i] >> 12);
+        const uint8_t *group = bits6 + (model->order[i] & 0xfff) * PLANES_GROUP;
+        unsigned byte = 0;
+        for (int b = 0; b < PLANES_GROUP; b++)
+            byte |= (group[b] >> shift & 1u) << b;
+        code[i] = (uint8_t)byte;
+    }
+}
+
+/* Bits of a group at a level. */
+static unsigned group_bits(const struct planes_level *level, uint32_t group)
+{
+    unsigned bits = 0;
+    while (bits < PLANES_MAX && group < level->groups[bits])
+        bits++;
+    return bits;
+}
+
+struct planes_factors planes_row_factors(const struct planes_model *model, const struct planes_level *level,
+                                         const uint8_t *bits6, const float *y, double residual_norm_sq,
+                                         const float *rotated_centroid)
+{
+    double norm = 0, product = 0, centroid_product = 0;
+    for (uint32_t g = 0; g < level->groups[0]; g++) {
+        unsigned bits = group_bits(level, g);
+        for (uint32_t d = g * PLANES_GROUP; d < (g + 1) * PLANES_GROUP; d++) {
+            unsigned index = (bits6[d] >> (6 - bits)) << (7 - bits) | 1u << (6 - bits);
+            float decoded = (model->level_bytes[index] - 128) * model->level_quantum * model->sigma[d];
+            norm += (double)y[d] * y[d];
+            product += (double)y[d] * decoded;
+            centroid_product += (double)rotated_centroid[d] * decoded;
+        }
+    }
+    /* A residual that its code does not see at all: trust the centroid alone. */
+    double scale = product > 1e-3 * norm && norm > 0 ? norm / product : 0;
+    return (struct planes_factors){.scale = (float)scale,
+                                   .offset = (float)(residual_norm_sq + 2 * scale * centroid_product)};
+}
+
+static uint32_t clamp_u16(double value)
+{
+    return value <= 0 ? 0 : value >= 65535 ? 65535 : (uint32_t)lrint(value);
+}
+
+void planes_set_ranges(struct planes_level *level, float scale_max, float offset_min, float offset_max)
+{
+    /* The largest scale is the last step; a floor keeps the base a normal number even when all scales are zero. */
+    float top = fmaxf(scale_max, 1e-20f);
+    uint32_t bits;
+    memcpy(&bits, &top, sizeof bits);
+    level->scale_base = bits - (UINT32_C(65535) << PLANES_SCALE_SHIFT);
+    level->offset_min = offset_min;
+    level->offset_step = fmaxf((offset_max - offset_min) / 65535, 1e-20f);
+}
+
+uint32_t planes_pack_factors(const struct planes_level *level, struct planes_factors factors)
+{
+    uint32_t bits, scale = 0;
+    memcpy(&bits, &factors.scale, sizeof bits);
+    if (factors.scale > 0 && bits > level->scale_base)
+        scale = (bits - level->scale_base + (1u << (PLANES_SCALE_SHIFT - 1))) >> PLANES_SCALE_SHIFT;
+    uint32_t offset = clamp_u16((factors.offset - level->offset_min) / level->offset_step);
+    return (scale > 65535 ? 65535 : scale) << 16 | offset;
+}
+
+/* ---- searching ---- */
+
+static void plane_starts(const struct planes_level *level, uint32_t start[PLANES_MAX])
+{
+    uint32_t at = 0;
+    for (unsigned p = 0; p < PLANES_MAX; p++) {
+        start[p] = at;
+        at += level->groups[p];
+    }
+}
+
+void planes_repack(const struct planes_model *model, const struct planes_level *level, const uint8_t *in,
+                   size_t in_stride, uint8_t *out, size_t count)
+{
+    uint32_t start[PLANES_MAX];
+    plane_starts(level, start);
+    for (uint32_t i = 0; i < level->code_bytes; i++) {
+        uint8_t *to = out + start[model->order[i] >> 12] + (model->order[i] & 0xfff);
+        const uint8_t *from = in + i;
+        for (size_t row = 0; row < count; row++)
+            to[row * level->code_bytes] = from[row * in_stride];
+    }
+}
+
+void planes_kernel_codes(const struct planes_model *model, const struct planes_level *level, uint8_t *sentinel,
+                         struct kernel_codes *out)
+{
+    uint32_t dim = planes_coded_dim(level), padded = size_round_up(dim, 64);
+    *out = (struct kernel_codes){
+        .dim = dim, .code_bytes = level->code_bytes, .sentinel = sentinel, .level = model->level_bytes};
+    plane_starts(level, out->plane_start);
+    memcpy(out->groups, level->groups, sizeof out->groups);
+    for (uint32_t d = 0; d < padded; d++)
+        sentinel[d] = d < dim ? (uint8_t)(1u << (6 - group_bits(level, d / PLANES_GROUP))) : 64;
+}
+
+void planes_query_init(struct planes_query *query, const struct planes_model *model, const struct planes_level *level,
+                       const float *units, float *y, int8_t *hi, int8_t *lo)
+{
+    uint32_t dim = planes_coded_dim(level), padded = size_round_up(dim, 64);
+    kernels_get()->matvec_i8(y, model->rotation, model->rotation_scale, units, dim, model->dim);
+    float max = 0;
+    for (uint32_t d = 0; d < dim; d++)
+        max = fmaxf(max, fabsf(y[d] * model->sigma[d]));
+    float quantum = max > 0 ? max / (127 * 128) : 1;
+    int64_t sum = 0;
+    for (uint32_t d = 0; d < dim; d++) {
+        int32_t weight = (int32_t)nearbyintf(y[d] * model->sigma[d] / quantum);
+        int32_t high = (weight + 64) >> 7;
+        hi[d] = (int8_t)high;
+        lo[d] = (int8_t)(weight - high * 128);
+        sum += weight;
+    }
+    for (uint32_t d = dim; d < padded; d++)
+        hi[d] = lo[d] = 0;
+    query->weights = (struct kernel_query8){.hi = hi, .lo = lo, .dim = dim};
+    query->factor = quantum * model->level_quantum;
+    query->bias = -128.0f * query->factor * (float)sum;
+}
+
+void planes_estimate_cell(float *restrict estimate, const struct planes_level *level, const struct planes_query *query,
+                          float base, const float *restrict score, const uint32_t *restrict factors, size_t count)
+{
+    float start = base + level->offset_min, step = level->offset_step;
+    float slope = -2 * query->factor, bias = -2 * query->bias;
+    uint32_t scale_base = level->scale_base;
+    for (size_t i = 0; i < count; i++) {
+        union {
+            uint32_t bits;
+            float value;
+        } scale = {.bits = scale_base + ((factors[i] >> 16) << PLANES_SCALE_SHIFT)};
+        estimate[i] = start + step * (float)(int32_t)(factors[i] & 0xffff) + scale.value * (slope * score[i] + bias);
+    }
+}

@@ -1,0 +1,283 @@
+/* Verifying a generation: every page's checksum, and with deep every reference: list bytes, neighbour ids, cells, entries,
+ * ids, the model, and that each row can be reached. Reads everything once; deep keeps lists and a bit a row in memory. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bits.h"
+#include "error.h"
+#include "file_path.h"
+#include "le.h"
+#include "lists.h"
+#include "mem.h"
+
+#define CHUNK_PAGES 256
+
+struct verify {
+    const struct index_file *file;
+    struct fathom_verify_report *report;
+    void (*damage)(void *context, const char *what);
+    void *context;
+    char first[400]; /* the first damage found, for the error */
+};
+
+__attribute__((format(printf, 2, 3))) static void found(struct verify *v, const char *format, ...)
+{
+    char what[400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(what, sizeof what, format, args);
+    va_end(args);
+    if (!v->first[0])
+        memcpy(v->first, what, sizeof what);
+    if (v->damage)
+        v->damage(v->context, what);
+}
+
+static void bad_reference(struct verify *v, const char *what, uint64_t row)
+{
+    v->report->bad_references++;
+    found(v, "%s: %s (row %" PRIu64 ")", v->file->path, what, row);
+}
+
+/* ---- pages ---- */
+
+static int verify_section_pages(struct verify *v, const struct section *section, uint8_t *buffer,
+                                struct fathom_error *err)
+{
+    const struct index_file *file = v->file;
+    for (uint64_t done = 0; done < section->page_count;) {
+        uint64_t left = section->page_count - done, step = left < CHUNK_PAGES ? left : CHUNK_PAGES;
+        int status = file_read_full(file->env, file->fd, file->path, buffer, step * PAGE_BYTES,
+                                    (section->first_page + done) * PAGE_BYTES, err);
+        if (status)
+            return status;
+        for (uint64_t i = 0; i < step; i++) {
+            uint64_t number = section->first_page + done + i;
+            struct page_place place = {file->super.properties.generation, section->kind, number};
+            v->report->pages++;
+            if (page_check(buffer + i * PAGE_BYTES, &place))
+                continue;
+            v->report->bad_pages++;
+            found(v, "%s: section %s: checksum mismatch in page %" PRIu64 " (offset %" PRIu64 ")", file->path,
+                  section_name(section->kind), number, number * PAGE_BYTES);
+        }
+        done += step;
+    }
+    return 0;
+}
+
+static int verify_pages(struct verify *v, struct fathom_error *err)
+{
+    uint8_t *buffer = mem_alloc_aligned(CHUNK_PAGES * PAGE_BYTES, PAGE_BYTES);
+    int status = buffer ? 0 : error_set(err, -ENOMEM, "%s: no memory to verify", v->file->path);
+    v->report->pages++; /* the superblock, checked when the file was opened */
+    for (uint32_t i = 0; status == 0 && i < v->file->super.section_count; i++)
+        status = verify_section_pages(v, &v->file->super.sections[i], buffer, err);
+    mem_free(buffer);
+    return status;
+}
+
+/* ---- references ---- */
+
+/* A whole stream section in memory, with slack behind it. */
+static uint8_t *load_section(struct verify *v, enum section_kind kind, struct fathom_error *err)
+{
+    const struct section *section = superblock_find(&v->file->super, kind);
+    uint8_t *bytes = mem_alloc(section->bytes + 64);
+    if (!bytes) {
+        error_set(err, -ENOMEM, "%s: no memory for section %s (%" PRIu64 " bytes) to verify it", v->file->path,
+                  section_name(kind), section->bytes);
+        return NULL;
+    }
+    int status = index_file_read(v->file, section, 0, bytes, section->bytes, err);
+    if (status == 0)
+        return bytes;
+    mem_free(bytes);
+    return NULL;
+}
+
+static void verify_cells(struct verify *v, const uint8_t *cells)
+{
+    const struct properties *p = &v->file->super.properties;
+    for (uint32_t c = 0; c <= p->cells; c++) {
+        uint32_t first = le_load32(cells + 4 * (size_t)c);
+        bool right = c == 0 ? first == 0 : first >= le_load32(cells + 4 * (size_t)c - 4);
+        v->report->references++;
+        if (!right || (c == p->cells && first != p->rows))
+            bad_reference(v, "section cells: first rows do not rise from 0 to the row count", first);
+    }
+}
+
+static void verify_entries(struct verify *v, const uint8_t *entries)
+{
+    const struct properties *p = &v->file->super.properties;
+    for (uint32_t i = 0; i < p->entry_count; i++) {
+        v->report->references++;
+        if (le_load32(entries + 4 * (size_t)i) >= p->rows)
+            bad_reference(v, "section entries: an entry point is not a row", le_load32(entries + 4 * (size_t)i));
+    }
+}
+
+struct reach {
+    const uint8_t *lists;
+    uint64_t *offsets; /* rows + 1 */
+    uint8_t *seen;
+    uint32_t *stack;
+};
+
+/* Offsets from lengths; 0 when they do not add up to the section. */
+static bool list_offsets(struct verify *v, const uint8_t *lengths, uint64_t *offsets)
+{
+    const struct properties *p = &v->file->super.properties;
+    uint64_t at = 0;
+    for (uint64_t row = 0; row < p->rows; row++) {
+        offsets[row] = at;
+        at += p->list_length_bytes == 1 ? lengths[row] : le_load16(lengths + 2 * row);
+    }
+    offsets[p->rows] = at;
+    if (at == superblock_find(&v->file->super, SECTION_LISTS)->bytes)
+        return true;
+    bad_reference(v, "section list_lengths: lengths do not add up to section lists", p->rows);
+    return false;
+}
+
+/* Depth-first from the entry points; checks each list on the way, and those never reached at the end. */
+static void verify_graph(struct verify *v, struct reach *reach, const uint8_t *entries)
+{
+    const struct properties *p = &v->file->super.properties;
+    uint32_t neighbours[LISTS_DEGREE_MAX + 4];
+    uint64_t depth = 0;
+    for (uint32_t i = 0; i < p->entry_count; i++) {
+        uint32_t row = le_load32(entries + 4 * (size_t)i);
+        if (row < p->rows && !reach->seen[row]) {
+            reach->seen[row] = 1;
+            reach->stack[depth++] = row;
+        }
+    }
+    for (uint64_t next = 0;; ) {
+        bool reached = depth > 0;
+        while (!reached && next < p->rows && reach->seen[next])
+            next++;
+        if (!reached && next == p->rows)
+            return;
+        uint32_t row = reached ? reach->stack[--depth] : (uint32_t)next;
+        reach->seen[row] = 1;
+        v->report->unreachable_rows += !reached;
+        int degree = list_decode(row, reach->lists + reach->offsets[row], reach->offsets[row + 1] - reach->offsets[row],
+                                 (uint32_t)p->rows, p->degree_max, neighbours);
+        if (degree < 0)
+            bad_reference(v, "section lists: a list does not decode, or names a row that does not exist", row);
+        for (int i = 0; i < degree; i++) {
+            v->report->references++;
+            if (!reach->seen[neighbours[i]] && reached) {
+                reach->seen[neighbours[i]] = 1;
+                reach->stack[depth++] = neighbours[i];
+            }
+        }
+    }
+}
+
+static int verify_lists(struct verify *v, const uint8_t *entries, struct fathom_error *err)
+{
+    uint64_t rows = v->file->super.properties.rows;
+    int status = err && err->code ? err->code : -ENOMEM;
+    struct reach reach = {.offsets = mem_alloc_array(rows + 1, sizeof(uint64_t)), .seen = mem_alloc(rows),
+                          .stack = mem_alloc_array(rows, sizeof(uint32_t))};
+    uint8_t *lengths = load_section(v, SECTION_LIST_LENGTHS, err);
+    uint8_t *lists = load_section(v, SECTION_LISTS, err);
+    if (reach.offsets && reach.seen && reach.stack && lengths && lists) {
+        reach.lists = lists;
+        status = 0;
+        if (list_offsets(v, lengths, reach.offsets))
+            verify_graph(v, &reach, entries);
+        if (v->report->unreachable_rows)
+            found(v, "%s: %" PRIu64 " rows cannot be reached from the entry points", v->file->path,
+                  v->report->unreachable_rows);
+    }
+    mem_free(reach.offsets);
+    mem_free(reach.seen);
+    mem_free(reach.stack);
+    mem_free(lengths);
+    mem_free(lists);
+    return status;
+}
+
+static int verify_model(struct verify *v, struct fathom_error *err)
+{
+    const struct section *section = superblock_find(&v->file->super, SECTION_MODEL);
+    const struct properties *p = &v->file->super.properties;
+    struct fathom_error detail = {0};
+    struct model model;
+    uint8_t *bytes = load_section(v, SECTION_MODEL, err);
+    if (!bytes)
+        return -ENOMEM;
+    int status = model_decode(&model, bytes, section->bytes, p, v->file->path, &detail);
+    mem_free(bytes);
+    if (status == FATHOM_ECORRUPT) {
+        v->report->bad_references++;
+        found(v, "%s", detail.msg);
+        return 0;
+    }
+    if (status)
+        return error_set(err, status, "%s", detail.msg);
+    const struct planes_model *planes = &model.planes;
+    if (superblock_find(&v->file->super, SECTION_CODES)->bytes != p->rows * planes->order_count ||
+        superblock_find(&v->file->super, SECTION_FACTORS)->bytes != p->rows * planes->level_count * PLANES_FACTOR_BYTES)
+        bad_reference(v, "section codes or factors: size does not follow from the model", p->rows);
+    model_fini(&model);
+    return 0;
+}
+
+static int verify_references(struct verify *v, struct fathom_error *err)
+{
+    int status = verify_model(v, err);
+    uint8_t *cells = status ? NULL : load_section(v, SECTION_CELLS, err);
+    uint8_t *entries = cells ? load_section(v, SECTION_ENTRIES, err) : NULL;
+    if (entries) {
+        verify_cells(v, cells);
+        verify_entries(v, entries);
+        status = verify_lists(v, entries, err);
+    } else if (status == 0) {
+        status = -ENOMEM;
+    }
+    mem_free(cells);
+    mem_free(entries);
+    return status;
+}
+
+/* ---- */
+
+int index_file_verify(const struct index_file *file, bool deep, struct fathom_verify_report *report,
+                      void (*damage)(void *context, const char *what), void *context, struct fathom_error *err)
+{
+    struct verify v = {.file = file, .report = report, .damage = damage, .context = context};
+    *report = (struct fathom_verify_report){0};
+    int status = verify_pages(&v, err);
+    if (status == 0 && deep && report->bad_pages == 0)
+        status = verify_references(&v, err);
+    if (status)
+        return status;
+    if (report->bad_pages)
+        return error_set(err, FATHOM_ECHECKSUM, "%s; %" PRIu64 " of %" PRIu64 " pages are damaged", v.first,
+                         report->bad_pages, report->pages);
+    if (report->bad_references || report->unreachable_rows)
+        return error_set(err, FATHOM_ECORRUPT, "%s; %" PRIu64 " bad references in all", v.first,
+                         report->bad_references);
+    return 0;
+}
+
+int fathom_verify(const char *dir, bool deep, struct fathom_verify_report *out,
+                  void (*damage)(void *context, const char *what), void *context, struct fathom_error *err)
+{
+    struct index_file file;
+    struct fathom_verify_report report;
+    int status = index_file_open(&file, env_os(), dir, err);
+    if (status)
+        return status;
+    status = index_file_verify(&file, deep, out ? out : &report, damage, context, err);
+    index_file_close(&file);
+    return status;
+}

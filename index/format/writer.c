@@ -1,0 +1,216 @@
+/* Writing a generation: sections in order into a temporary file, the superblock last, all of it read back and verified, then one
+ * rename. A crash at any point leaves the old index and at most a temporary file, which the next build removes. */
+#include "format.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "error.h"
+#include "file_path.h"
+#include "mem.h"
+
+#define BUFFER_PAGES 256
+
+struct index_writer {
+    const struct env *env;
+    int fd;
+    char *path, *tmp_path;
+    struct superblock super;
+    struct section *section; /* the one being written, or NULL */
+    uint8_t *buffer;         /* BUFFER_PAGES pages; the last one in use is being filled */
+    uint64_t first_page;     /* of the buffer, within the file */
+    uint32_t pages;          /* complete pages in the buffer */
+    uint32_t fill;           /* payload bytes in the page being filled */
+};
+
+static int create_file(struct index_writer *writer, const char *dir, struct fathom_error *err)
+{
+    char name[64];
+    int status = dir_ensure(writer->env, dir, err);
+    if (status == 0)
+        status = dir_remove_debris(writer->env, dir, err);
+    if (status)
+        return status;
+    snprintf(name, sizeof name, FORMAT_FILE_NAME ".tmp-%016" PRIx64, writer->super.properties.generation);
+    writer->path = path_join(dir, FORMAT_FILE_NAME);
+    writer->tmp_path = path_join(dir, name);
+    writer->buffer = mem_alloc_aligned(BUFFER_PAGES * PAGE_BYTES, PAGE_BYTES);
+    if (!writer->path || !writer->tmp_path || !writer->buffer)
+        return error_set(err, -ENOMEM, "%s: no memory for an index writer", dir);
+    writer->fd = file_create(writer->env, writer->tmp_path, err);
+    return writer->fd < 0 ? writer->fd : 0;
+}
+
+int index_writer_create(struct index_writer **out, const struct env *env, const char *dir,
+                        const struct properties *properties, struct fathom_error *err)
+{
+    *out = NULL;
+    struct index_writer *writer = mem_alloc(sizeof *writer);
+    if (!writer)
+        return error_set(err, -ENOMEM, "%s: no memory for an index writer", dir);
+    writer->env = env;
+    writer->fd = -1;
+    writer->super.properties = *properties;
+    writer->super.version = FORMAT_VERSION;
+    writer->first_page = 1;
+    int status = create_file(writer, dir, err);
+    if (status) {
+        index_writer_abandon(writer);
+        return status;
+    }
+    *out = writer;
+    return 0;
+}
+
+void index_writer_abandon(struct index_writer *writer)
+{
+    if (!writer)
+        return;
+    if (writer->fd >= 0) {
+        file_close(writer->env, writer->fd);
+        writer->env->unlink(writer->env->context, writer->tmp_path);
+    }
+    mem_free(writer->path);
+    mem_free(writer->tmp_path);
+    mem_free(writer->buffer);
+    mem_free(writer);
+}
+
+int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint32_t row_bytes,
+                       struct fathom_error *err)
+{
+    struct superblock *super = &writer->super;
+    if (writer->section || super->section_count == FORMAT_SECTIONS_MAX)
+        return error_set(err, FATHOM_EARGUMENT, "index writer: section %s begun out of turn", section_name(kind));
+    writer->section = &super->sections[super->section_count++];
+    *writer->section = (struct section){.kind = kind, .row_bytes = row_bytes,
+                                        .first_page = writer->first_page + writer->pages};
+    if (row_bytes) {
+        writer->section->rows_per_page = PAGE_PAYLOAD / row_bytes;
+        writer->section->pages_per_row = (row_bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD;
+    }
+    return 0;
+}
+
+static int flush(struct index_writer *writer, struct fathom_error *err)
+{
+    int status = file_write_full(writer->env, writer->fd, writer->tmp_path, writer->buffer,
+                                 (size_t)writer->pages * PAGE_BYTES, writer->first_page * PAGE_BYTES, err);
+    writer->first_page += writer->pages;
+    writer->pages = 0;
+    return status;
+}
+
+static uint8_t *current_page(struct index_writer *writer)
+{
+    return writer->buffer + (size_t)writer->pages * PAGE_BYTES;
+}
+
+/* Pads, seals and counts the page being filled. */
+static int finish_page(struct index_writer *writer, struct fathom_error *err)
+{
+    uint8_t *page = current_page(writer);
+    struct page_place place = {writer->super.properties.generation, writer->section->kind,
+                               writer->first_page + writer->pages};
+    memset(page + PAGE_HEADER + writer->fill, 0, PAGE_PAYLOAD - writer->fill);
+    page_seal(page, &place);
+    writer->pages++;
+    writer->fill = 0;
+    writer->section->page_count++;
+    return writer->pages == BUFFER_PAGES ? flush(writer, err) : 0;
+}
+
+static int append_stream(struct index_writer *writer, const uint8_t *data, size_t bytes, struct fathom_error *err)
+{
+    while (bytes) {
+        size_t room = PAGE_PAYLOAD - writer->fill, take = bytes < room ? bytes : room;
+        memcpy(current_page(writer) + PAGE_HEADER + writer->fill, data, take);
+        writer->fill += take;
+        data += take;
+        bytes -= take;
+        if (writer->fill == PAGE_PAYLOAD) {
+            int status = finish_page(writer, err);
+            if (status)
+                return status;
+        }
+    }
+    return 0;
+}
+
+static int append_row(struct index_writer *writer, const uint8_t *row, struct fathom_error *err)
+{
+    const struct section *section = writer->section;
+    int status = 0;
+    if (section->rows_per_page && PAGE_PAYLOAD - writer->fill < section->row_bytes)
+        status = finish_page(writer, err);
+    if (status == 0)
+        status = append_stream(writer, row, section->row_bytes, err);
+    if (status == 0 && !section->rows_per_page && writer->fill)
+        status = finish_page(writer, err);
+    return status;
+}
+
+int index_writer_append(struct index_writer *writer, const void *data, size_t bytes, struct fathom_error *err)
+{
+    struct section *section = writer->section;
+    const uint8_t *from = data;
+    if (!section || (section->row_bytes && bytes % section->row_bytes))
+        return error_set(err, FATHOM_EARGUMENT, "index writer: bytes outside a section, or a part of a row");
+    section->bytes += bytes;
+    if (!section->row_bytes)
+        return append_stream(writer, from, bytes, err);
+    for (size_t at = 0; at < bytes; at += section->row_bytes) {
+        int status = append_row(writer, from + at, err);
+        if (status)
+            return status;
+    }
+    return 0;
+}
+
+int index_writer_end(struct index_writer *writer, struct fathom_error *err)
+{
+    int status = writer->fill ? finish_page(writer, err) : 0;
+    writer->section = NULL;
+    return status;
+}
+
+static int write_superblock(struct index_writer *writer, struct fathom_error *err)
+{
+    writer->super.file_pages = writer->first_page + writer->pages;
+    int status = flush(writer, err);
+    if (status)
+        return status;
+    superblock_encode(&writer->super, writer->buffer);
+    return file_write_full(writer->env, writer->fd, writer->tmp_path, writer->buffer, PAGE_BYTES, 0, err);
+}
+
+/* Reads the file from the device and checks every page and reference: a bad disk must not replace a good index. */
+static int verify_written(struct index_writer *writer, struct fathom_error *err)
+{
+    struct index_file file;
+    struct fathom_verify_report report = {0};
+    int status = writer->env->fdatasync(writer->env->context, writer->fd);
+    if (status < 0)
+        return error_set(err, status, "%s: fdatasync failed; the file is abandoned", writer->tmp_path);
+    status = index_file_open_path(&file, writer->env, writer->tmp_path, err);
+    if (status)
+        return status;
+    status = index_file_verify(&file, true, &report, NULL, NULL, err);
+    index_file_close(&file);
+    return status;
+}
+
+int index_writer_publish(struct index_writer *writer, struct fathom_error *err)
+{
+    int status = write_superblock(writer, err);
+    if (status == 0)
+        status = verify_written(writer, err);
+    if (status == 0) {
+        status = file_finish(writer->env, writer->fd, writer->tmp_path, writer->path, err);
+        writer->fd = -1; /* closed in any case, and the temporary file is gone */
+    }
+    index_writer_abandon(writer);
+    return status;
+}

@@ -66,6 +66,9 @@ bool tool_interrupted(void);
 
 enum tool_progress_mode { TOOL_PROGRESS_AUTO, TOOL_PROGRESS_JSON, TOOL_PROGRESS_OFF };
 
+/* For use in an argp parser: auto, json or off. */
+enum tool_progress_mode tool_arg_progress(struct argp_state *state, const char *text);
+
 struct tool_progress; /* AUTO: a bar on a terminal for anything above a second, nothing on a pipe */
 
 struct tool_progress *tool_progress_create(enum tool_progress_mode mode);

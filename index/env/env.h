@@ -22,6 +22,7 @@ struct env_stat {
 
 struct env {
     void *context;
+    /* Always O_CLOEXEC. O_NONBLOCK counts only for the opening itself (a FIFO must not hang) and is then taken off. */
     int (*open)(void *context, const char *path, int flags, unsigned mode);
     int (*close)(void *context, int fd);
     ssize_t (*pread)(void *context, int fd, void *out, size_t bytes, uint64_t offset);
@@ -39,8 +40,10 @@ struct env {
     int (*list)(void *context, const char *path, int (*visit)(void *arg, const char *name), void *arg);
     uint64_t (*clock_ns)(void *context); /* monotonic */
     /* The ring goes through here too, so that a plan can refuse it or spoil its completions (ring.h). */
-    int (*ring_init)(void *context);                                /* 0, or -errno to refuse io_uring */
-    int (*ring_result)(void *context, int result, void *buf);       /* may replace the result of a read, or its bytes */
+    int (*ring_init)(void *context); /* 0, or -errno to refuse io_uring */
+    /* Sees each raw result of a ring (both engines) and of file_read_full, and returns it or another; may change
+     * the bytes. -EINPROGRESS: not yet, ask again with the same arguments. */
+    int (*ring_result)(void *context, int result, void *buf);
 };
 
 /* The operating system. Never NULL; shared by all threads. */

@@ -1,0 +1,319 @@
+/* The real operating system behind struct env, threads, and what a process can ask about itself.
+ *
+ * The calls of the table mirror the system calls; they never retry and never interpret, so that the fault wrapper sees
+ * exactly what the kernel would say. The retries live in file.c and read_rule.c. */
+#include "env.h"
+
+#include "error.h"
+#include "mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+static int or_errno(int rc)
+{
+    return rc < 0 ? -errno : rc;
+}
+
+/* O_NONBLOCK keeps open from waiting for the other end of a FIFO. It is taken off again, because io_uring answers
+ * EAGAIN instead of waiting for the disk when a file has it. */
+static int os_open(void *context, const char *path, int flags, unsigned mode)
+{
+    (void)context;
+    int fd = open(path, flags | O_CLOEXEC, (mode_t)mode);
+    if (fd < 0)
+        return -errno;
+    if (flags & O_NONBLOCK) {
+        int set = fcntl(fd, F_GETFL);
+        if (set < 0 || fcntl(fd, F_SETFL, set & ~O_NONBLOCK) < 0) {
+            int rc = -errno;
+            close(fd);
+            return rc;
+        }
+    }
+    return fd;
+}
+
+static int os_close(void *context, int fd)
+{
+    (void)context;
+    return or_errno(close(fd));
+}
+
+static ssize_t os_pread(void *context, int fd, void *out, size_t bytes, uint64_t offset)
+{
+    (void)context;
+    ssize_t got = pread(fd, out, bytes, (off_t)offset);
+    return got < 0 ? -errno : got;
+}
+
+static ssize_t os_pwrite(void *context, int fd, const void *data, size_t bytes, uint64_t offset)
+{
+    (void)context;
+    ssize_t put = pwrite(fd, data, bytes, (off_t)offset);
+    return put < 0 ? -errno : put;
+}
+
+static ssize_t os_read(void *context, int fd, void *out, size_t bytes)
+{
+    (void)context;
+    ssize_t got = read(fd, out, bytes);
+    return got < 0 ? -errno : got;
+}
+
+static int os_fdatasync(void *context, int fd)
+{
+    (void)context;
+    return or_errno(fdatasync(fd));
+}
+
+static int os_fsync(void *context, int fd)
+{
+    (void)context;
+    return or_errno(fsync(fd));
+}
+
+static int os_ftruncate(void *context, int fd, uint64_t bytes)
+{
+    (void)context;
+    return or_errno(ftruncate(fd, (off_t)bytes));
+}
+
+static int os_fstat(void *context, int fd, struct env_stat *out)
+{
+    (void)context;
+    struct stat stat;
+    if (fstat(fd, &stat) < 0)
+        return -errno;
+    out->bytes = (uint64_t)stat.st_size;
+    out->is_directory = S_ISDIR(stat.st_mode);
+    out->is_regular = S_ISREG(stat.st_mode);
+    return 0;
+}
+
+static int os_rename(void *context, const char *from, const char *to)
+{
+    (void)context;
+    return or_errno(rename(from, to));
+}
+
+static int os_unlink(void *context, const char *path)
+{
+    (void)context;
+    return or_errno(unlink(path));
+}
+
+static int os_rmdir(void *context, const char *path)
+{
+    (void)context;
+    return or_errno(rmdir(path));
+}
+
+static int os_mkdir(void *context, const char *path, unsigned mode)
+{
+    (void)context;
+    return or_errno(mkdir(path, (mode_t)mode));
+}
+
+static int os_list(void *context, const char *path, int (*visit)(void *arg, const char *name),
+                   void *arg)
+{
+    (void)context;
+    DIR *dir = opendir(path);
+    if (!dir)
+        return -errno;
+    int rc = 0;
+    while (!rc) {
+        errno = 0;
+        struct dirent *entry = readdir(dir);
+        if (!entry) {
+            rc = -errno;
+            break;
+        }
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+            rc = visit(arg, entry->d_name);
+    }
+    closedir(dir);
+    return rc;
+}
+
+static uint64_t clock_read(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t os_clock_ns(void *context)
+{
+    (void)context;
+    return clock_read(CLOCK_MONOTONIC);
+}
+
+static int os_ring_init(void *context)
+{
+    (void)context;
+    return 0;
+}
+
+static int os_ring_result(void *context, int result, void *buf)
+{
+    (void)context;
+    (void)buf;
+    return result;
+}
+
+const struct env *env_os(void)
+{
+    static const struct env os = {
+        .open = os_open,
+        .close = os_close,
+        .pread = os_pread,
+        .pwrite = os_pwrite,
+        .read = os_read,
+        .fdatasync = os_fdatasync,
+        .fsync = os_fsync,
+        .ftruncate = os_ftruncate,
+        .fstat = os_fstat,
+        .rename = os_rename,
+        .unlink = os_unlink,
+        .rmdir = os_rmdir,
+        .mkdir = os_mkdir,
+        .list = os_list,
+        .clock_ns = os_clock_ns,
+        .ring_init = os_ring_init,
+        .ring_result = os_ring_result,
+    };
+    return &os;
+}
+
+/* ---- threads ---- */
+
+struct worker_start {
+    pthread_t thread;
+    void (*fn)(void *context, unsigned worker);
+    void *context;
+    unsigned worker;
+};
+
+static void *worker_main(void *arg)
+{
+    const struct worker_start *start = arg;
+    start->fn(start->context, start->worker);
+    return NULL;
+}
+
+int env_run_parallel(unsigned threads, void (*fn)(void *context, unsigned worker), void *context)
+{
+    if (threads == 0)
+        return FATHOM_EARGUMENT;
+    unsigned extra = threads - 1, started = 0;
+    struct worker_start *starts = mem_alloc_array(extra, sizeof *starts);
+    if (!starts)
+        return -ENOMEM;
+    int rc = 0;
+    for (; started < extra; started++) {
+        struct worker_start *start = &starts[started];
+        *start = (struct worker_start){.fn = fn, .context = context, .worker = started};
+        rc = -pthread_create(&start->thread, NULL, worker_main, start);
+        if (rc)
+            break;
+    }
+    if (!rc)
+        fn(context, extra);
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(starts[i].thread, NULL);
+    mem_free(starts);
+    return rc;
+}
+
+unsigned env_cpu_count(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
+        return (unsigned)CPU_COUNT(&set);
+    long online = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than a cpu_set_t holds */
+    return online > 0 ? (unsigned)online : 1;
+}
+
+uint64_t env_thread_cpu_ns(void)
+{
+    return clock_read(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/* ---- the process and the device, for reports ---- */
+
+/* A "Name:   123 kB" line of /proc/self/status, in bytes; 0 when it is not there. */
+static uint64_t status_bytes(const char *name)
+{
+    FILE *status = fopen("/proc/self/status", "re");
+    if (!status)
+        return 0;
+    char line[256];
+    size_t length = strlen(name);
+    uint64_t kib = 0;
+    while (fgets(line, sizeof line, status)) {
+        if (!strncmp(line, name, length) && line[length] == ':') {
+            kib = strtoull(line + length + 1, NULL, 10);
+            break;
+        }
+    }
+    fclose(status);
+    return kib * 1024;
+}
+
+uint64_t env_peak_rss_bytes(void)
+{
+    return status_bytes("VmHWM");
+}
+
+uint64_t env_rss_bytes(void)
+{
+    return status_bytes("VmRSS");
+}
+
+/* One line of mountinfo: "36 35 98:0 /root /mount options [optional...] - type source options". True when it is the
+ * mount of the device major:minor. */
+static bool mount_matches(const char *line, unsigned dev_major, unsigned dev_minor, char type[64],
+                          char source[192])
+{
+    unsigned found_major, found_minor;
+    if (sscanf(line, "%*u %*u %u:%u", &found_major, &found_minor) != 2)
+        return false;
+    if (found_major != dev_major || found_minor != dev_minor)
+        return false;
+    const char *tail = strstr(line, " - ");
+    return tail && sscanf(tail, " - %63s %191s", type, source) == 2;
+}
+
+void env_device_name(const char *path, char *out, size_t out_bytes)
+{
+    snprintf(out, out_bytes, "unknown device");
+    struct stat stat_of;
+    if (stat(path, &stat_of) < 0)
+        return;
+    FILE *mounts = fopen("/proc/self/mountinfo", "re");
+    if (!mounts)
+        return;
+    char *line = NULL, type[64], source[192];
+    size_t room = 0;
+    while (getline(&line, &room, mounts) > 0) {
+        if (mount_matches(line, major(stat_of.st_dev), minor(stat_of.st_dev), type, source)) {
+            snprintf(out, out_bytes, "%s %s", source, type);
+            break;
+        }
+    }
+    free(line);
+    fclose(mounts);
+}

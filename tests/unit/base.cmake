@@ -1,0 +1,4 @@
+# index/base
+fathom_test(base_prng_test SOURCES base_prng_test.c USES fathom_base)
+fathom_test(base_mem_test SOURCES base_mem_test.c USES fathom_base)
+fathom_test(base_error_test SOURCES base_error_test.c USES fathom_base)

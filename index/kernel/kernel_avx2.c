@@ -1,0 +1,255 @@
+/* AVX2 (with FMA and F16C): rows of bytes and floats; codes are in kernel_avx2_codes.c.
+ *
+ * The 8-bit product of this level, vpmaddubsw, saturates at 16 bits, and we promise exact sums. So unsigned bytes are split into
+ * even and odd ones as 16-bit numbers, the signed weights likewise, and vpmaddwd adds their products in 32 bits. Tails of rows
+ * are loaded so that they end with the row, the bytes that were already used masked away. */
+#include "kernel_avx2.h"
+
+#include <string.h>
+
+enum { BATCH = 4, SCORE_BATCH = 2 };
+
+KERNEL_INLINE void dot_gather(int32_t *sums, const int8_t *query, const uint8_t *const *row,
+                              size_t row_bytes)
+{
+    __m256i sum[BATCH] = {0};
+    for (size_t at = 0; at < row_bytes; at += STEP) {
+        struct weights weights = split_weights(load256(query + at));
+        for (int j = 0; j < BATCH; j++)
+            sum[j] = add_products(sum[j], split_bytes(load256(row[j] + at)), weights);
+    }
+    _mm_storeu_si128((__m128i *)(void *)sums, sums4(sum));
+}
+
+static void dot_u8s8_gather_avx2(int32_t *out, const int8_t *query, const uint8_t *rows,
+                                 size_t row_bytes, const uint32_t *ids, size_t count)
+{
+    size_t ahead = kernel_ahead(row_bytes);
+    kernel_prefetch(rows, row_bytes, row_bytes, ids, 0, ahead, count);
+    for (size_t i = 0; i < count; i += BATCH) {
+        kernel_prefetch(rows, row_bytes, row_bytes, ids, i + ahead, i + ahead + BATCH, count);
+        const uint8_t *row[BATCH];
+        int32_t sums[BATCH];
+        kernel_batch(row, BATCH, rows, row_bytes, ids, i, count);
+        dot_gather(sums, query, row, row_bytes);
+        for (size_t j = 0; j < BATCH && i + j < count; j++)
+            out[i + j] = sums[j];
+    }
+}
+
+struct score8_sums {
+    __m256i hi, lo, norm;
+};
+
+KERNEL_INLINE void score8_step(struct score8_sums *sums, __m256i x, struct weights hi,
+                               struct weights lo)
+{
+    const __m256i middle = _mm256_set1_epi16(128);
+    struct bytes bytes = split_bytes(x);
+    sums->hi = add_products(sums->hi, bytes, hi);
+    sums->lo = add_products(sums->lo, bytes, lo);
+    struct weights centred = {_mm256_sub_epi16(bytes.even, middle),
+                              _mm256_sub_epi16(bytes.odd, middle)};
+    sums->norm = _mm256_add_epi32(
+        sums->norm, _mm256_add_epi32(_mm256_madd_epi16(centred.even, centred.even),
+                                     _mm256_madd_epi16(centred.odd, centred.odd)));
+}
+
+/* The tail of a row, 1 to 31 bytes: where it stands among the last 32 bytes of a row (or, in a row shorter than that, in a copy). */
+struct tail {
+    size_t at; /* of the load in row and weights */
+    size_t bytes;
+    __m256i keep;
+};
+
+static struct tail tail_of(uint32_t dim)
+{
+    const __m256i place = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
+                                           17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30,
+                                           31);
+    struct tail tail = {.bytes = dim % STEP};
+    if (dim > STEP)
+        tail.at = dim - STEP;
+    tail.keep = _mm256_cmpgt_epi8(place, _mm256_set1_epi8((char)(STEP - 1 - tail.bytes)));
+    return tail;
+}
+
+KERNEL_INLINE __m256i tail_load(const struct tail *tail, const uint8_t *row, uint32_t dim)
+{
+    if (dim > STEP)
+        return _mm256_and_si256(load256(row + tail->at), tail->keep);
+    uint8_t copy[STEP] = {0};
+    memcpy(copy, row, dim);
+    return load256(copy);
+}
+
+static void score8_pair(struct kernel_score8 *out, const struct kernel_query8 *query,
+                        const uint8_t *const *row, const struct tail *tail)
+{
+    struct score8_sums sums[SCORE_BATCH] = {0};
+    for (size_t at = 0; at + STEP <= query->dim; at += STEP) {
+        struct weights hi = split_weights(load256(query->hi + at));
+        struct weights lo = split_weights(load256(query->lo + at));
+        for (int j = 0; j < SCORE_BATCH; j++)
+            score8_step(&sums[j], load256(row[j] + at), hi, lo);
+    }
+    int32_t padding = 0;
+    if (tail->bytes) {
+        struct weights hi = split_weights(load256(query->hi + tail->at));
+        struct weights lo = split_weights(load256(query->lo + tail->at));
+        for (int j = 0; j < SCORE_BATCH; j++)
+            score8_step(&sums[j], tail_load(tail, row[j], query->dim), hi, lo);
+        padding = 128 * 128 * (int32_t)(STEP - tail->bytes); /* of the zeros in the norm */
+    }
+    for (int j = 0; j < SCORE_BATCH; j++) {
+        const __m256i all[4] = {sums[j].hi, sums[j].lo, sums[j].norm, _mm256_setzero_si256()};
+        int32_t four[4];
+        _mm_storeu_si128((__m128i *)(void *)four, sums4(all));
+        out[j] = (struct kernel_score8){.hi = four[0], .lo = four[1], .norm = four[2] - padding};
+    }
+}
+
+static void score8(struct kernel_score8 *out, const struct kernel_query8 *query,
+                   const uint8_t *rows, size_t row_bytes, const uint32_t *ids, size_t count)
+{
+    struct tail tail = tail_of(query->dim);
+    size_t ahead = kernel_ahead(row_bytes);
+    if (ids)
+        kernel_prefetch(rows, row_bytes, query->dim, ids, 0, ahead, count);
+    for (size_t i = 0; i < count; i += SCORE_BATCH) {
+        if (ids)
+            kernel_prefetch(rows, row_bytes, query->dim, ids, i + ahead, i + ahead + SCORE_BATCH,
+                            count);
+        const uint8_t *row[SCORE_BATCH];
+        struct kernel_score8 pair[SCORE_BATCH];
+        kernel_batch(row, SCORE_BATCH, rows, row_bytes, ids, i, count);
+        score8_pair(pair, query, row, &tail);
+        out[i] = pair[0];
+        if (i + 1 < count)
+            out[i + 1] = pair[1];
+    }
+}
+
+static void score8_rows_avx2(struct kernel_score8 *out, const struct kernel_query8 *query,
+                             const uint8_t *rows, size_t row_bytes, size_t count)
+{
+    score8(out, query, rows, row_bytes, NULL, count);
+}
+
+static void score8_gather_avx2(struct kernel_score8 *out, const struct kernel_query8 *query,
+                               const uint8_t *rows, size_t row_bytes, const uint32_t *ids,
+                               size_t count)
+{
+    score8(out, query, rows, row_bytes, ids, count);
+}
+
+/* The first n floats of eight, n in 0..8, for maskload. */
+static __m256i float_lanes(size_t n)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+static float sum_floats(const __m256 *sum)
+{
+    __m256 all = _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3]));
+    __m128 half = _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1));
+    half = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
+}
+
+static float l2sq_f32_avx2(const float *a, const float *b, size_t dim)
+{
+    __m256 sum[4] = {0};
+    size_t d = 0;
+    for (; d + 32 <= dim; d += 32) {
+        for (int k = 0; k < 4; k++) {
+            __m256 gap = _mm256_sub_ps(_mm256_loadu_ps(a + d + 8 * k),
+                                       _mm256_loadu_ps(b + d + 8 * k));
+            sum[k] = _mm256_fmadd_ps(gap, gap, sum[k]);
+        }
+    }
+    for (; d < dim; d += 8) {
+        __m256i lanes = float_lanes(dim - d < 8 ? dim - d : 8);
+        __m256 gap =
+            _mm256_sub_ps(_mm256_maskload_ps(a + d, lanes), _mm256_maskload_ps(b + d, lanes));
+        sum[0] = _mm256_fmadd_ps(gap, gap, sum[0]);
+    }
+    return sum_floats(sum);
+}
+
+static float dot_f32_avx2(const float *a, const float *b, size_t dim)
+{
+    __m256 sum[4] = {0};
+    size_t d = 0;
+    for (; d + 32 <= dim; d += 32) {
+        for (int k = 0; k < 4; k++)
+            sum[k] = _mm256_fmadd_ps(_mm256_loadu_ps(a + d + 8 * k),
+                                     _mm256_loadu_ps(b + d + 8 * k), sum[k]);
+    }
+    for (; d < dim; d += 8) {
+        __m256i lanes = float_lanes(dim - d < 8 ? dim - d : 8);
+        sum[0] = _mm256_fmadd_ps(_mm256_maskload_ps(a + d, lanes), _mm256_maskload_ps(b + d, lanes),
+                                 sum[0]);
+    }
+    return sum_floats(sum);
+}
+
+static float matvec_row(const int8_t *row, const float *x, size_t columns)
+{
+    __m256 sum[4] = {0};
+    size_t c = 0;
+    for (; c + 32 <= columns; c += 32) {
+        for (int k = 0; k < 4; k++) {
+            __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(row + c + 8 * k));
+            sum[k] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+                                     _mm256_loadu_ps(x + c + 8 * k), sum[k]);
+        }
+    }
+    float total = sum_floats(sum);
+    for (; c < columns; c++)
+        total += row[c] * x[c];
+    return total;
+}
+
+static void matvec_i8_avx2(float *out, const int8_t *matrix, const float *scale, const float *x,
+                           size_t rows, size_t columns)
+{
+    for (size_t r = 0; r < rows; r++)
+        out[r] = scale[r] * matvec_row(matrix + r * columns, x, columns);
+}
+
+static void f16_to_f32_avx2(float *out, const uint16_t *in, size_t count)
+{
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8)
+        _mm256_storeu_ps(
+            out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(in + i))));
+    for (; i < count; i++)
+        out[i] = kernel_f16_decode(in[i]);
+}
+
+static void f32_to_f16_avx2(uint16_t *out, const float *in, size_t count)
+{
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8)
+        _mm_storeu_si128((__m128i *)(void *)(out + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
+    for (; i < count; i++)
+        out[i] = kernel_f16_encode(in[i]);
+}
+
+void kernels_fill_avx2(struct kernels *table)
+{
+    table->name = "avx2";
+    table->level = KERNEL_AVX2;
+    table->dot_u8s8_gather = dot_u8s8_gather_avx2;
+    table->score8_rows = score8_rows_avx2;
+    table->score8_gather = score8_gather_avx2;
+    table->codes_rows = codes_rows_avx2;
+    table->codes_gather = codes_gather_avx2;
+    table->l2sq_f32 = l2sq_f32_avx2;
+    table->dot_f32 = dot_f32_avx2;
+    table->matvec_i8 = matvec_i8_avx2;
+    table->f16_to_f32 = f16_to_f32_avx2;
+    table->f32_to_f16 = f32_to_f16_avx2;
+}

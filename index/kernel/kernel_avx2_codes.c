@@ -1,0 +1,153 @@
+/* AVX2: bit-plane codes, 32 dimensions at a time.
+ *
+ * The 32 bits of a plane are spread to bytes (each byte picks the byte of its bit, keeps the bit, compares) and become index bytes. The
+ * level table is looked up 16 entries at a time by vpshufb. A dimension of b bits uses only every (64 >> b)th entry, so that
+ * the table is thinned out for each number of planes that reach a block: 16 entries serve up to three planes, 32 four, 64 five; only
+ * six need all 128. Codes are read by 4-byte loads, which may run over the end of a code by 3 bytes. */
+#include "kernel_avx2.h"
+
+#include "le.h"
+
+enum { BATCH = 4, TABLE_PARTS = 8 };
+
+/* level[0], level[step], level[2 * step]..: 128 / step entries in parts of 16, each in both halves of a register. */
+struct thin_table {
+    __m256i part[TABLE_PARTS];
+};
+
+struct code_tables {
+    struct thin_table by_planes[4]; /* up to 3 planes, 4, 5, 6 */
+};
+
+/* Every second entry of 32. */
+static __m256i thin_pair(__m256i a, __m256i b)
+{
+    const __m128i low = _mm_set1_epi16(255);
+    __m128i packed = _mm_packus_epi16(_mm_and_si128(_mm256_castsi256_si128(a), low),
+                                      _mm_and_si128(_mm256_castsi256_si128(b), low));
+    return _mm256_broadcastsi128_si256(packed);
+}
+
+static void prepare_tables(struct code_tables *tables, const uint8_t *level)
+{
+    for (int i = 0; i < TABLE_PARTS; i++)
+        tables->by_planes[3].part[i] = _mm256_broadcastsi128_si256(
+            _mm_loadu_si128((const __m128i *)(const void *)(level + 16 * i)));
+    for (int planes = 2; planes >= 0; planes--) {
+        const struct thin_table *full = &tables->by_planes[planes + 1];
+        for (int i = 0; i < 1 << planes; i++)
+            tables->by_planes[planes].part[i] = thin_pair(full->part[2 * i], full->part[2 * i + 1]);
+    }
+}
+
+/* Bit i of bits becomes byte i, `worth` or 0. */
+KERNEL_INLINE __m256i spread_bits(uint32_t bits, int worth)
+{
+    const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
+                                               0x0303030303030303);
+    const __m256i bit_of = _mm256_set1_epi64x((int64_t)0x8040201008040201);
+    __m256i copies = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), byte_of);
+    __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(copies, bit_of), bit_of);
+    return _mm256_and_si256(set, _mm256_set1_epi8((char)worth));
+}
+
+/* a where bit `bit` of the index is clear, b where it is set. Shifts of 16 bits do: vpblendvb looks at the top bit of each byte. */
+KERNEL_INLINE __m256i choose(__m256i a, __m256i b, __m256i index, int bit)
+{
+    return _mm256_blendv_epi8(a, b, _mm256_slli_epi16(index, 7 - bit));
+}
+
+/* table[index] for the first 16 << steps entries. steps is a constant. */
+KERNEL_INLINE __m256i look_up(const struct thin_table *table, __m256i index, int steps)
+{
+    __m256i low = _mm256_and_si256(index, _mm256_set1_epi8(15)), value[TABLE_PARTS];
+    for (int i = 0; i < 1 << steps; i++)
+        value[i] = _mm256_shuffle_epi8(table->part[i], low);
+    for (int step = 0; step < steps; step++) {
+        for (int i = 0; i < 1 << (steps - step - 1); i++)
+            value[i] = choose(value[2 * i], value[2 * i + 1], index, 4 + step);
+    }
+    return value[0];
+}
+
+/* Indexes fit 7 bits and those of a block with few planes end in zeros: shift those out. */
+static __m256i levels_of(const struct code_tables *tables, __m256i index, uint32_t planes)
+{
+    if (planes <= 3)
+        return look_up(&tables->by_planes[0], _mm256_srli_epi16(index, 3), 0);
+    if (planes == 4)
+        return look_up(&tables->by_planes[1], _mm256_srli_epi16(index, 2), 1);
+    if (planes == 5)
+        return look_up(&tables->by_planes[2], _mm256_srli_epi16(index, 1), 2);
+    return look_up(&tables->by_planes[3], index, 3);
+}
+
+/* The index bytes of dimensions d..d + 31. */
+static __m256i index_of(const struct kernel_codes *plan, const uint8_t *code, uint32_t d,
+                        uint32_t planes)
+{
+    __m256i index = load256(plan->sentinel + d);
+    for (uint32_t p = 0; p < planes; p++) {
+        uint32_t groups = plan->groups[p] - d / 8;
+        uint32_t bits = le_load32(code + plan->plane_start[p] + d / 8);
+        if (groups < 4)
+            bits &= (1u << groups * 8) - 1;
+        index = _mm256_or_si256(index, spread_bits(bits, 64 >> p));
+    }
+    return index;
+}
+
+static void codes_batch(float *out, const struct kernel_codes *plan,
+                        const struct kernel_query8 *query, const struct code_tables *tables,
+                        const uint8_t *const *code)
+{
+    __m256i hi[BATCH] = {0}, lo[BATCH] = {0};
+    for (uint32_t d = 0; d < plan->dim; d += STEP) {
+        struct weights hi_weights = split_weights(load256(query->hi + d));
+        struct weights lo_weights = split_weights(load256(query->lo + d));
+        uint32_t planes = kernel_planes_at(plan, d);
+        for (int j = 0; j < BATCH; j++) {
+            __m256i index = index_of(plan, code[j], d, planes);
+            struct bytes levels = split_bytes(levels_of(tables, index, planes));
+            hi[j] = add_products(hi[j], levels, hi_weights);
+            lo[j] = add_products(lo[j], levels, lo_weights);
+        }
+    }
+    __m128 high = _mm_cvtepi32_ps(sums4(hi)), low = _mm_cvtepi32_ps(sums4(lo));
+    _mm_storeu_ps(out, _mm_add_ps(_mm_mul_ps(high, _mm_set1_ps(128.0f)), low));
+}
+
+static void codes_any(float *out, const struct kernel_codes *plan,
+                      const struct kernel_query8 *query, const uint8_t *codes, const uint32_t *ids,
+                      size_t count)
+{
+    struct code_tables tables;
+    prepare_tables(&tables, plan->level);
+    size_t code_bytes = plan->code_bytes, ahead = kernel_ahead(code_bytes);
+    if (ids)
+        kernel_prefetch(codes, code_bytes, code_bytes, ids, 0, ahead, count);
+    for (size_t i = 0; i < count; i += BATCH) {
+        if (ids)
+            kernel_prefetch(codes, code_bytes, code_bytes, ids, i + ahead, i + ahead + BATCH,
+                            count);
+        const uint8_t *code[BATCH];
+        float scores[BATCH];
+        kernel_batch(code, BATCH, codes, code_bytes, ids, i, count);
+        codes_batch(scores, plan, query, &tables, code);
+        for (size_t j = 0; j < BATCH && i + j < count; j++)
+            out[i + j] = scores[j];
+    }
+}
+
+void codes_rows_avx2(float *out, const struct kernel_codes *plan, const struct kernel_query8 *query,
+                     const uint8_t *codes, size_t count)
+{
+    codes_any(out, plan, query, codes, NULL, count);
+}
+
+void codes_gather_avx2(float *out, const struct kernel_codes *plan,
+                       const struct kernel_query8 *query, const uint8_t *codes, const uint32_t *ids,
+                       size_t count)
+{
+    codes_any(out, plan, query, codes, ids, count);
+}

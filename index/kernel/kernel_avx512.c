@@ -1,0 +1,249 @@
+/* AVX-512: rows of bytes and floats (codes are in kernel_avx512_codes.c).
+ *
+ * vpdpbusd multiplies 64 unsigned by 64 signed bytes and adds them up in fours, which is all that a row needs. What is left to win is
+ * around it: rows are scored four at a time, so that the query is loaded once for them and one tree of shuffles adds up
+ * all their sums, and gathers ask the memory for rows well before they reach them. Tails are masked loads, which never touch
+ * a byte behind the row. */
+#include "kernel_avx512.h"
+
+enum { BATCH = 4 };
+
+/* blocks is a constant where the caller is a switch over the common sizes; then the query stays in registers. */
+KERNEL_INLINE void dot_gather(int32_t *out, const int8_t *query, const uint8_t *rows,
+                              size_t row_bytes, const uint32_t *ids, size_t count, size_t blocks)
+{
+    size_t ahead = kernel_ahead(row_bytes);
+    kernel_prefetch(rows, row_bytes, row_bytes, ids, 0, ahead, count);
+    for (size_t i = 0; i < count; i += BATCH) {
+        kernel_prefetch(rows, row_bytes, row_bytes, ids, i + ahead, i + ahead + BATCH, count);
+        const uint8_t *row[BATCH];
+        kernel_batch(row, BATCH, rows, row_bytes, ids, i, count);
+        __m512i sum[BATCH] = {0};
+        for (size_t b = 0; b < blocks; b++) {
+            __m512i weights = _mm512_loadu_si512(query + b * KERNEL_BLOCK);
+            for (int j = 0; j < BATCH; j++)
+                sum[j] = _mm512_dpbusd_epi32(
+                    sum[j], _mm512_loadu_si512(row[j] + b * KERNEL_BLOCK), weights);
+        }
+        __m128i sums = sums4(sum);
+        if (count - i >= BATCH)
+            _mm_storeu_si128((__m128i *)(void *)(out + i), sums);
+        else
+            _mm_mask_storeu_epi32(out + i, (__mmask8)first_lanes(count - i), sums);
+    }
+}
+
+static void dot_u8s8_gather_avx512(int32_t *out, const int8_t *query, const uint8_t *rows,
+                                   size_t row_bytes, const uint32_t *ids, size_t count)
+{
+    size_t blocks = row_bytes / KERNEL_BLOCK;
+    if (blocks == 1)
+        dot_gather(out, query, rows, row_bytes, ids, count, 1);
+    else if (blocks == 2)
+        dot_gather(out, query, rows, row_bytes, ids, count, 2);
+    else
+        dot_gather(out, query, rows, row_bytes, ids, count, blocks);
+}
+
+struct score8_sums {
+    __m512i hi[BATCH], lo[BATCH], norm[BATCH];
+};
+
+/* The norm without leaving 8 bits: with s = x - 128 as a signed byte (x with its top bit flipped),
+ * (x - 128)^2 = x * s - 128 * s = x * s - 128 * x + 16384, two more products and a constant for the whole row. Bytes that a mask turned
+ * to zero add nothing. */
+KERNEL_INLINE void score8_step(struct score8_sums *sums, int j, __m512i x, __m512i hi, __m512i lo)
+{
+    const __m512i flip = _mm512_set1_epi8(-128); /* both the top bit and the factor */
+    sums->hi[j] = _mm512_dpbusd_epi32(sums->hi[j], x, hi);
+    sums->lo[j] = _mm512_dpbusd_epi32(sums->lo[j], x, lo);
+    sums->norm[j] = _mm512_dpbusd_epi32(sums->norm[j], x, _mm512_xor_si512(x, flip));
+    sums->norm[j] = _mm512_dpbusd_epi32(sums->norm[j], x, flip);
+}
+
+/* Adds up 12 registers and stores them as rows {hi, lo, norm}, the first `rows` of them. */
+KERNEL_INLINE void score8_store(struct kernel_score8 *out, const struct score8_sums *sums,
+                                uint32_t dim, size_t rows)
+{
+    const __m512i place = _mm512_setr_epi32(0, 1, 16, 2, 3, 17, 8, 9, 18, 10, 11, 19, 0, 0, 0, 0);
+    __m512i a = fold64(fold32(sums->hi[0], sums->lo[0]), fold32(sums->hi[1], sums->lo[1]));
+    __m512i b = fold64(fold32(sums->hi[2], sums->lo[2]), fold32(sums->hi[3], sums->lo[3]));
+    __m512i weighted = _mm512_add_epi32(_mm512_shuffle_i64x2(a, b, 0x88),
+                                        _mm512_shuffle_i64x2(a, b, 0xdd));
+    weighted = _mm512_add_epi32(weighted, _mm512_shuffle_i64x2(weighted, weighted, 0xb1));
+    __m128i norm = _mm_add_epi32(sums4(sums->norm), _mm_set1_epi32((int)(16384 * dim)));
+    __m512i all = _mm512_permutex2var_epi32(weighted, place, _mm512_castsi128_si512(norm));
+    if (rows >= BATCH) {
+        _mm256_storeu_si256((__m256i *)(void *)out, _mm512_castsi512_si256(all));
+        _mm_storeu_si128((__m128i *)(void *)((char *)out + 32), _mm512_extracti32x4_epi32(all, 2));
+    } else {
+        _mm512_mask_storeu_epi32(out, (__mmask16)first_lanes(3 * rows), all);
+    }
+}
+
+KERNEL_INLINE void score8(struct kernel_score8 *out, const struct kernel_query8 *query,
+                          const uint8_t *rows, size_t row_bytes, const uint32_t *ids, size_t count,
+                          size_t blocks)
+{
+    size_t ahead = kernel_ahead(row_bytes), last = (blocks - 1) * KERNEL_BLOCK;
+    __mmask64 tail = first_lanes(query->dim - last);
+    __m512i tail_hi = _mm512_loadu_si512(query->hi + last);
+    __m512i tail_lo = _mm512_loadu_si512(query->lo + last);
+    if (ids)
+        kernel_prefetch(rows, row_bytes, query->dim, ids, 0, ahead, count);
+    for (size_t i = 0; i < count; i += BATCH) {
+        if (ids)
+            kernel_prefetch(rows, row_bytes, query->dim, ids, i + ahead, i + ahead + BATCH, count);
+        const uint8_t *row[BATCH];
+        kernel_batch(row, BATCH, rows, row_bytes, ids, i, count);
+        struct score8_sums sums = {0};
+        for (size_t at = 0; at < last; at += KERNEL_BLOCK) {
+            __m512i hi = _mm512_loadu_si512(query->hi + at);
+            __m512i lo = _mm512_loadu_si512(query->lo + at);
+            for (int j = 0; j < BATCH; j++)
+                score8_step(&sums, j, _mm512_loadu_si512(row[j] + at), hi, lo);
+        }
+        for (int j = 0; j < BATCH; j++)
+            score8_step(&sums, j, _mm512_maskz_loadu_epi8(tail, row[j] + last), tail_hi, tail_lo);
+        score8_store(out + i, &sums, query->dim, count - i);
+    }
+}
+
+KERNEL_INLINE void score8_sized(struct kernel_score8 *out, const struct kernel_query8 *query,
+                                const uint8_t *rows, size_t row_bytes, const uint32_t *ids,
+                                size_t count)
+{
+    size_t blocks = (query->dim + KERNEL_BLOCK - 1) / KERNEL_BLOCK;
+    if (blocks == 1)
+        score8(out, query, rows, row_bytes, ids, count, 1);
+    else if (blocks == 2)
+        score8(out, query, rows, row_bytes, ids, count, 2);
+    else if (blocks > 2)
+        score8(out, query, rows, row_bytes, ids, count, blocks);
+}
+
+static void score8_rows_avx512(struct kernel_score8 *out, const struct kernel_query8 *query,
+                               const uint8_t *rows, size_t row_bytes, size_t count)
+{
+    score8_sized(out, query, rows, row_bytes, NULL, count);
+}
+
+static void score8_gather_avx512(struct kernel_score8 *out, const struct kernel_query8 *query,
+                                 const uint8_t *rows, size_t row_bytes, const uint32_t *ids,
+                                 size_t count)
+{
+    score8_sized(out, query, rows, row_bytes, ids, count);
+}
+
+static float l2sq_f32_avx512(const float *a, const float *b, size_t dim)
+{
+    __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
+                     _mm512_setzero_ps()};
+    size_t d = 0;
+    for (; d + 64 <= dim; d += 64) {
+        for (int k = 0; k < 4; k++) {
+            __m512 gap = _mm512_sub_ps(_mm512_loadu_ps(a + d + 16 * k),
+                                       _mm512_loadu_ps(b + d + 16 * k));
+            sum[k] = _mm512_fmadd_ps(gap, gap, sum[k]);
+        }
+    }
+    for (; d < dim; d += 16) {
+        __mmask16 lanes = (__mmask16)first_lanes(dim - d < 16 ? dim - d : 16);
+        __m512 gap = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, a + d),
+                                   _mm512_maskz_loadu_ps(lanes, b + d));
+        sum[0] = _mm512_fmadd_ps(gap, gap, sum[0]);
+    }
+    return _mm512_reduce_add_ps(
+        _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+}
+
+static float dot_f32_avx512(const float *a, const float *b, size_t dim)
+{
+    __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
+                     _mm512_setzero_ps()};
+    size_t d = 0;
+    for (; d + 64 <= dim; d += 64) {
+        for (int k = 0; k < 4; k++)
+            sum[k] = _mm512_fmadd_ps(_mm512_loadu_ps(a + d + 16 * k),
+                                     _mm512_loadu_ps(b + d + 16 * k), sum[k]);
+    }
+    for (; d < dim; d += 16) {
+        __mmask16 lanes = (__mmask16)first_lanes(dim - d < 16 ? dim - d : 16);
+        sum[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(lanes, a + d),
+                                 _mm512_maskz_loadu_ps(lanes, b + d), sum[0]);
+    }
+    return _mm512_reduce_add_ps(
+        _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+}
+
+/* Four rows share the load of x and have a chain of additions each. */
+KERNEL_INLINE void matvec_step(__m512 *sum, const int8_t *const *row, size_t at, __m512 x,
+                               __mmask16 lanes)
+{
+    for (int j = 0; j < BATCH; j++) {
+        __m128i bytes = _mm_maskz_loadu_epi8(lanes, row[j] + at);
+        sum[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), x, sum[j]);
+    }
+}
+
+static void matvec_i8_avx512(float *out, const int8_t *matrix, const float *scale, const float *x,
+                             size_t rows, size_t columns)
+{
+    __mmask16 tail = (__mmask16)first_lanes(columns % 16);
+    for (size_t r = 0; r < rows; r += BATCH) {
+        const int8_t *row[BATCH];
+        __m512 sum[BATCH];
+        for (size_t j = 0; j < BATCH; j++) {
+            row[j] = matrix + (r + j < rows ? r + j : rows - 1) * columns;
+            sum[j] = _mm512_setzero_ps();
+        }
+        size_t c = 0;
+        for (; c + 16 <= columns; c += 16) {
+            __m512 values = _mm512_loadu_ps(x + c);
+            for (int j = 0; j < BATCH; j++) {
+                __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(row[j] + c));
+                sum[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), values,
+                                         sum[j]);
+            }
+        }
+        if (tail)
+            matvec_step(sum, row, c, _mm512_maskz_loadu_ps(tail, x + c), tail);
+        for (size_t j = 0; j < BATCH && r + j < rows; j++)
+            out[r + j] = scale[r + j] * _mm512_reduce_add_ps(sum[j]);
+    }
+}
+
+static void f16_to_f32_avx512(float *out, const uint16_t *in, size_t count)
+{
+    for (size_t i = 0; i < count; i += 16) {
+        __mmask16 lanes = (__mmask16)first_lanes(count - i < 16 ? count - i : 16);
+        __m512 values = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, in + i));
+        _mm512_mask_storeu_ps(out + i, lanes, values);
+    }
+}
+
+static void f32_to_f16_avx512(uint16_t *out, const float *in, size_t count)
+{
+    for (size_t i = 0; i < count; i += 16) {
+        __mmask16 lanes = (__mmask16)first_lanes(count - i < 16 ? count - i : 16);
+        __m256i halves =
+            _mm512_cvtps_ph(_mm512_maskz_loadu_ps(lanes, in + i), _MM_FROUND_TO_NEAREST_INT);
+        _mm256_mask_storeu_epi16(out + i, lanes, halves);
+    }
+}
+
+void kernels_fill_avx512(struct kernels *table)
+{
+    table->name = "avx512";
+    table->level = KERNEL_AVX512;
+    table->dot_u8s8_gather = dot_u8s8_gather_avx512;
+    table->score8_rows = score8_rows_avx512;
+    table->score8_gather = score8_gather_avx512;
+    table->codes_rows = codes_rows_avx512;
+    table->codes_gather = codes_gather_avx512;
+    table->l2sq_f32 = l2sq_f32_avx512;
+    table->dot_f32 = dot_f32_avx512;
+    table->matvec_i8 = matvec_i8_avx512;
+    table->f16_to_f32 = f16_to_f32_avx512;
+    table->f32_to_f16 = f32_to_f16_avx512;
+}

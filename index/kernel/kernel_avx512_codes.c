@@ -1,0 +1,334 @@
+/* AVX-512: bit-plane codes, the inner loop of navigation.
+ *
+ * The bits of a dimension lie in different planes, a byte for each group of 8 dimensions and plane, and must become one index byte a
+ * dimension. GF(2) algebra does it in one instruction: put the bytes of a group's planes into one 64-bit lane, plane 0 in
+ * byte 1 to plane 5 in byte 6, and vgf2p8affineqb with the unit matrix transposes that 8 x 8 square of bits; byte 1 + p lands
+ * on bit 6 - p of the index, just as kernel.h defines it. The sentinel of a group is a row of ones behind its last
+ * plane, so it costs nothing. Then two halves of the level table are looked up at once by vpermi2b, and two vpdpbusd weigh the
+ * 64 levels. Rejected: a mask register per plane with a masked add of its bit, which costs a mask load and an add for every plane.
+ *
+ * Short codes (up to 128 bytes and 256 dimensions with bits) are loaded whole into a register or two and every block takes its bytes from
+ * there. Longer ones are loaded plane by plane for each block of 64 dimensions. The dimensions behind the last bit have the
+ * same level in every code; their score is added up once a call. */
+#include "kernel_avx512.h"
+
+#include <assert.h>
+
+#include "le.h"
+
+enum {
+    SHORT_BATCH = 8,
+    SHORT_BLOCKS = 4,
+    SHORT_BYTES = 128,
+    SHORT_DIM = 512, /* see short_codes */
+    LONG_BATCH = 4,
+};
+
+#define ONES 0x0101010101010101u /* a byte in each */
+
+/* Of the 64 rows of a block (byte 1 + p of lane g: plane p of group g), those that the code has. */
+static uint64_t block_rows(const struct kernel_codes *plan, uint32_t block)
+{
+    uint64_t rows = 0;
+    for (uint32_t p = 0; p < KERNEL_PLANES_MAX && plan->groups[p] > block * 8; p++) {
+        uint32_t groups = plan->groups[p] - block * 8;
+        rows |= (groups < 8 ? _bzhi_u64(ONES, groups * 8) : ONES) << (1 + p);
+    }
+    return rows;
+}
+
+/* The row behind the last plane of each lane: all ones, the sentinel. Byte 0, which no plane uses, stands in for a plane before
+ * the first, so that a lane without planes has its sentinel in byte 1 (index 64). */
+KERNEL_INLINE uint64_t sentinel_rows(uint64_t rows)
+{
+    return (rows | ONES) << 1 & ~(rows | ONES);
+}
+
+KERNEL_INLINE __m512i transpose(__m512i rows)
+{
+    return _mm512_gf2p8affine_epi64_epi8(_mm512_set1_epi64((int64_t)0x8040201008040201), rows, 0);
+}
+
+struct levels {
+    __m512i low, high;
+};
+
+KERNEL_INLINE __m512i level_of(const struct levels *levels, __m512i index)
+{
+    return _mm512_permutex2var_epi8(levels->low, index, levels->high);
+}
+
+/* The score of the dimensions from block `first` on, none of which has a bit. */
+struct rest {
+    int32_t hi, lo;
+};
+
+static struct rest score_rest(const struct kernel_codes *plan, const struct kernel_query8 *query,
+                              uint32_t first)
+{
+    __m512i level = _mm512_set1_epi8((char)plan->level[64]);
+    __m512i hi = _mm512_setzero_si512(), lo = _mm512_setzero_si512();
+    for (uint32_t d = first * KERNEL_BLOCK; d < plan->dim; d += KERNEL_BLOCK) {
+        hi = _mm512_dpbusd_epi32(hi, level, _mm512_loadu_si512(query->hi + d));
+        lo = _mm512_dpbusd_epi32(lo, level, _mm512_loadu_si512(query->lo + d));
+    }
+    return (struct rest){.hi = _mm512_reduce_add_epi32(hi), .lo = _mm512_reduce_add_epi32(lo)};
+}
+
+/* Where the rows of a block are in the register (or two) that holds a short code. */
+struct short_block {
+    __m512i pick, sentinel, hi, lo;
+    __mmask64 rows;
+};
+
+/* The code is loaded as its first and its last `half` bytes, which overlap: exactly its own bytes, so that no cache line
+ * is touched that the prefetch did not ask for. Byte i >= half is then found 2 * half - code_bytes further on. */
+KERNEL_INLINE size_t second_half(const struct kernel_codes *plan, size_t half)
+{
+    return plan->code_bytes > half ? plan->code_bytes - half : 0;
+}
+
+static void short_prepare(struct short_block *blocks, const struct kernel_codes *plan,
+                          const struct kernel_query8 *query, uint32_t count, size_t half)
+{
+    uint64_t starts = 0;
+    for (uint32_t p = 0; p < KERNEL_PLANES_MAX; p++)
+        starts |= (uint64_t)(plan->plane_start[p] & 255) << 8 * (1 + p);
+    const __m512i lanes = _mm512_setr_epi64(0, ONES, 2 * ONES, 3 * ONES, 4 * ONES, 5 * ONES,
+                                            6 * ONES, 7 * ONES);
+    __m512i place = _mm512_add_epi8(_mm512_set1_epi64((int64_t)starts), lanes);
+    __m512i shift = _mm512_set1_epi8((char)(half - second_half(plan, half)));
+    for (uint32_t b = 0; b < count; b++) {
+        struct short_block *block = &blocks[b];
+        __mmask64 second = _mm512_cmpge_epu8_mask(place, _mm512_set1_epi8((char)half));
+        block->pick = _mm512_mask_add_epi8(place, second, place, shift);
+        block->rows = block_rows(plan, b);
+        block->sentinel = _mm512_movm_epi8(sentinel_rows(block->rows));
+        block->hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
+        block->lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
+        place = _mm512_add_epi8(place, _mm512_set1_epi8(8));
+    }
+}
+
+/* The levels of one block of the code at `code`. half is a constant: 16, 32 or 64. */
+KERNEL_INLINE __m512i short_levels(const struct short_block *block, const struct levels *levels,
+                                   const uint8_t *code, size_t second, size_t half)
+{
+    __m512i rows;
+    if (half == 64) {
+        __m512i from = _mm512_mask_mov_epi8(block->sentinel, block->rows, block->pick);
+        rows = _mm512_mask2_permutex2var_epi8(_mm512_loadu_si512(code), from, block->rows,
+                                              _mm512_loadu_si512(code + second));
+    } else {
+        __m512i whole;
+        if (half == 32)
+            whole = _mm512_inserti64x4(
+                _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(const void *)code)),
+                _mm256_loadu_si256((const __m256i *)(const void *)(code + second)), 1);
+        else
+            whole = _mm512_castsi256_si512(_mm256_inserti128_si256(
+                _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)code)),
+                _mm_loadu_si128((const __m128i *)(const void *)(code + second)), 1));
+        rows = _mm512_mask_permutexvar_epi8(block->sentinel, block->rows, block->pick, whole);
+    }
+    return level_of(levels, transpose(rows));
+}
+
+/* Up to SHORT_DIM dimensions |hi| * 128 + |lo| <= 255 * 512 * (127 * 128 + 64) < 2^31 and |hi| < 2^24, so the two sums can be
+ * joined as integers, before the shuffles that add up a register, and the conversion of the joined sum rounds the very number that
+ * kernel_join rounds. half and count are constants. */
+KERNEL_INLINE void short_codes(float *out, const struct kernel_codes *plan,
+                               const struct kernel_query8 *query, const uint8_t *codes,
+                               const uint32_t *ids, size_t count, uint32_t blocks, size_t half)
+{
+    struct short_block block[SHORT_BLOCKS];
+    short_prepare(block, plan, query, blocks, half);
+    struct rest rest = score_rest(plan, query, blocks);
+    __m256i rest_sum = _mm256_set1_epi32(rest.hi * 128 + rest.lo);
+    struct levels levels = {_mm512_loadu_si512(plan->level), _mm512_loadu_si512(plan->level + 64)};
+    size_t code_bytes = plan->code_bytes, second = second_half(plan, half);
+    size_t ahead = kernel_ahead(code_bytes);
+
+    if (ids)
+        kernel_prefetch(codes, code_bytes, code_bytes, ids, 0, ahead, count);
+    for (size_t i = 0; i < count; i += SHORT_BATCH) {
+        if (ids)
+            kernel_prefetch(codes, code_bytes, code_bytes, ids, i + ahead, i + ahead + SHORT_BATCH,
+                            count);
+        const uint8_t *code[SHORT_BATCH];
+        kernel_batch(code, SHORT_BATCH, codes, code_bytes, ids, i, count);
+        __m512i sum[SHORT_BATCH];
+        for (int j = 0; j < SHORT_BATCH; j++) {
+            __m512i value[SHORT_BLOCKS];
+            sum[j] = _mm512_setzero_si512();
+            for (uint32_t b = 0; b < blocks; b++) {
+                value[b] = short_levels(&block[b], &levels, code[j], second, half);
+                sum[j] = _mm512_dpbusd_epi32(sum[j], value[b], block[b].hi);
+            }
+            sum[j] = _mm512_slli_epi32(sum[j], 7);
+            for (uint32_t b = 0; b < blocks; b++)
+                sum[j] = _mm512_dpbusd_epi32(sum[j], value[b], block[b].lo);
+        }
+        __m256 scores = _mm256_cvtepi32_ps(_mm256_add_epi32(sums4x2(sum, sum + 4), rest_sum));
+        if (count - i >= SHORT_BATCH)
+            _mm256_storeu_ps(out + i, scores);
+        else
+            _mm256_mask_storeu_ps(out + i, (__mmask8)first_lanes(count - i), scores);
+    }
+}
+
+/* What the blocks of a long code look like, and how many blocks at least p planes reach. */
+struct long_plan {
+    uint64_t rows[KERNEL_BLOCKS_MAX];
+    uint32_t reach[KERNEL_PLANES_MAX + 2];
+    struct levels levels;
+};
+
+struct long_sums {
+    __m512i all[2 * LONG_BATCH]; /* hi of each code, then lo */
+};
+
+KERNEL_INLINE void long_weigh(struct long_sums *sums, int j, __m512i value, __m512i hi, __m512i lo)
+{
+    sums->all[j] = _mm512_dpbusd_epi32(sums->all[j], value, hi);
+    sums->all[LONG_BATCH + j] = _mm512_dpbusd_epi32(sums->all[LONG_BATCH + j], value, lo);
+}
+
+/* Blocks that `planes` planes reach (a constant >= 2): plane p of all eight groups is one 8-byte load, set into lane 1 + p; one
+ * byte shuffle turns lanes of planes into lanes of groups. */
+KERNEL_INLINE void long_blocks(struct long_sums *sums, const struct kernel_codes *plan,
+                               const struct kernel_query8 *query, const struct long_plan *shape,
+                               const uint8_t *const *code, uint32_t planes)
+{
+    const __m512i lanes = _mm512_setr_epi64(0, ONES, 2 * ONES, 3 * ONES, 4 * ONES, 5 * ONES,
+                                            6 * ONES, 7 * ONES);
+    const __m512i by_group = _mm512_add_epi8(_mm512_set1_epi64(0x3830282018100800), lanes);
+    for (uint32_t b = shape->reach[planes + 1]; b < shape->reach[planes]; b++) {
+        __m512i hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
+        __m512i lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
+        __m512i sentinel = _mm512_movm_epi8(sentinel_rows(shape->rows[b]));
+        for (int j = 0; j < LONG_BATCH; j++) {
+            const uint8_t *bits = code[j] + b * 8;
+            __m512i rows = _mm512_set1_epi64((int64_t)le_load64(bits + plan->plane_start[0]));
+            for (uint32_t p = 1; p < planes; p++)
+                rows = _mm512_mask_set1_epi64(rows, (__mmask8)(2u << p),
+                                              (int64_t)le_load64(bits + plan->plane_start[p]));
+            rows = _mm512_mask_permutexvar_epi8(sentinel, shape->rows[b], by_group, rows);
+            long_weigh(sums, j, level_of(&shape->levels, transpose(rows)), hi, lo);
+        }
+    }
+}
+
+/* Blocks with one plane have but two levels to choose from, by a mask: index 96 or 32, and 64 where the plane has ended. */
+KERNEL_INLINE void long_single(struct long_sums *sums, const struct kernel_codes *plan,
+                               const struct kernel_query8 *query, const struct long_plan *shape,
+                               const uint8_t *const *code)
+{
+    __m512i none = _mm512_set1_epi8((char)plan->level[64]);
+    for (uint32_t b = shape->reach[2]; b < shape->reach[1]; b++) {
+        uint32_t groups = plan->groups[0] - b * 8;
+        __mmask64 coded = first_lanes(groups < 8 ? groups * 8 : 64);
+        __m512i clear = _mm512_mask_mov_epi8(none, coded, _mm512_set1_epi8((char)plan->level[32]));
+        __m512i set = _mm512_mask_mov_epi8(none, coded, _mm512_set1_epi8((char)plan->level[96]));
+        __m512i hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
+        __m512i lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
+        for (int j = 0; j < LONG_BATCH; j++) {
+            __mmask64 bits = le_load64(code[j] + plan->plane_start[0] + b * 8);
+            long_weigh(sums, j, _mm512_mask_blend_epi8(bits, clear, set), hi, lo);
+        }
+    }
+}
+
+static void long_prepare(struct long_plan *shape, const struct kernel_codes *plan)
+{
+    assert(plan->dim <= KERNEL_DIM_MAX);
+    shape->reach[0] = (plan->dim + KERNEL_BLOCK - 1) / KERNEL_BLOCK;
+    for (uint32_t p = 0; p < KERNEL_PLANES_MAX; p++)
+        shape->reach[p + 1] = (plan->groups[p] + 7) / 8;
+    shape->reach[KERNEL_PLANES_MAX + 1] = 0;
+    for (uint32_t b = 0; b < shape->reach[2]; b++)
+        shape->rows[b] = block_rows(plan, b);
+    shape->levels.low = _mm512_loadu_si512(plan->level);
+    shape->levels.high = _mm512_loadu_si512(plan->level + 64);
+}
+
+static void long_codes(float *out, const struct kernel_codes *plan,
+                       const struct kernel_query8 *query, const uint8_t *codes,
+                       const uint32_t *ids, size_t count)
+{
+    struct long_plan shape;
+    long_prepare(&shape, plan);
+    struct rest rest = score_rest(plan, query, shape.reach[1]);
+    size_t code_bytes = plan->code_bytes, ahead = kernel_ahead(code_bytes);
+    if (ids)
+        kernel_prefetch(codes, code_bytes, code_bytes, ids, 0, ahead, count);
+    for (size_t i = 0; i < count; i += LONG_BATCH) {
+        if (ids)
+            kernel_prefetch(codes, code_bytes, code_bytes, ids, i + ahead, i + ahead + LONG_BATCH,
+                            count);
+        const uint8_t *code[LONG_BATCH];
+        kernel_batch(code, LONG_BATCH, codes, code_bytes, ids, i, count);
+        struct long_sums sums = {0};
+        long_blocks(&sums, plan, query, &shape, code, 6);
+        long_blocks(&sums, plan, query, &shape, code, 5);
+        long_blocks(&sums, plan, query, &shape, code, 4);
+        long_blocks(&sums, plan, query, &shape, code, 3);
+        long_blocks(&sums, plan, query, &shape, code, 2);
+        long_single(&sums, plan, query, &shape, code);
+
+        __m256i joined = sums4x2(sums.all, sums.all + LONG_BATCH);
+        __m128i hi = _mm_add_epi32(_mm256_castsi256_si128(joined), _mm_set1_epi32(rest.hi));
+        __m128i lo = _mm_add_epi32(_mm256_extracti128_si256(joined, 1), _mm_set1_epi32(rest.lo));
+        __m128 scores = _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(hi), _mm_set1_ps(128.0f)),
+                                   _mm_cvtepi32_ps(lo));
+        if (count - i >= LONG_BATCH)
+            _mm_storeu_ps(out + i, scores);
+        else
+            _mm_mask_storeu_ps(out + i, (__mmask8)first_lanes(count - i), scores);
+    }
+}
+
+/* One copy of the loop for each number of blocks and way to load. */
+KERNEL_INLINE void short_sized(float *out, const struct kernel_codes *plan,
+                               const struct kernel_query8 *query, const uint8_t *codes,
+                               const uint32_t *ids, size_t count, uint32_t blocks)
+{
+    if (plan->code_bytes <= 32)
+        short_codes(out, plan, query, codes, ids, count, blocks, 16);
+    else if (plan->code_bytes <= 64)
+        short_codes(out, plan, query, codes, ids, count, blocks, 32);
+    else
+        short_codes(out, plan, query, codes, ids, count, blocks, 64);
+}
+
+KERNEL_INLINE void codes_any(float *out, const struct kernel_codes *plan,
+                             const struct kernel_query8 *query, const uint8_t *codes,
+                             const uint32_t *ids, size_t count)
+{
+    uint32_t blocks = (plan->groups[0] + 7) / 8;
+    if (plan->dim > SHORT_DIM || plan->code_bytes > SHORT_BYTES)
+        blocks = 0;
+    if (blocks == 1)
+        short_sized(out, plan, query, codes, ids, count, 1);
+    else if (blocks == 2)
+        short_sized(out, plan, query, codes, ids, count, 2);
+    else if (blocks == 3)
+        short_sized(out, plan, query, codes, ids, count, 3);
+    else if (blocks == 4)
+        short_sized(out, plan, query, codes, ids, count, 4);
+    else
+        long_codes(out, plan, query, codes, ids, count);
+}
+
+void codes_rows_avx512(float *out, const struct kernel_codes *plan,
+                       const struct kernel_query8 *query, const uint8_t *codes, size_t count)
+{
+    codes_any(out, plan, query, codes, NULL, count);
+}
+
+void codes_gather_avx512(float *out, const struct kernel_codes *plan,
+                         const struct kernel_query8 *query, const uint8_t *codes,
+                         const uint32_t *ids, size_t count)
+{
+    codes_any(out, plan, query, codes, ids, count);
+}

@@ -1,0 +1,79 @@
+/* Private to index/kernel: how the level files hand over their functions, and the small things that they share.
+ * A level overwrites what it has in a table that already holds the level below, so that nothing is ever missing. */
+#ifndef KERNEL_KERNEL_LEVELS_H
+#define KERNEL_KERNEL_LEVELS_H
+
+#include "kernel.h"
+
+/* Above every dimension of the project (FATHOM_DIM_MAX + 1, rounded up to 64). It bounds the tables on the stack, and with
+ * 255 * 127 * 4160 < 2^27 every sum of a kernel is exact in int32. */
+#define KERNEL_DIM_MAX 4160
+#define KERNEL_BLOCK 64 /* dimensions that the padding promises, and bytes of a cache line */
+#define KERNEL_BLOCKS_MAX (KERNEL_DIM_MAX / KERNEL_BLOCK)
+
+_Static_assert(255ll * 127 * KERNEL_DIM_MAX < INT32_MAX, "a sum of u8 * s8 fits int32");
+_Static_assert(128ll * 128 * KERNEL_DIM_MAX < INT32_MAX, "a norm fits int32");
+
+/* Rows that a gather has asked the memory for beyond the one it works on: enough to keep the dozen or so line buffers of a
+ * core busy with small rows, and no more than KERNEL_AHEAD_BYTES of large ones, whose lines the hardware fetches in step. */
+#define KERNEL_AHEAD_ROWS 16
+#define KERNEL_AHEAD_BYTES 4096
+
+#define KERNEL_INLINE static inline __attribute__((always_inline))
+
+void kernels_fill_scalar(struct kernels *table);
+void kernels_fill_avx2(struct kernels *table);
+void kernels_fill_avx512(struct kernels *table);
+
+/* One conversion at a time, exact; the vector levels use them for what is left of an array. */
+float kernel_f16_decode(uint16_t half);
+uint16_t kernel_f16_encode(float value);
+
+/* The one order in which a score becomes a float, the same at every level. */
+KERNEL_INLINE float kernel_join(int32_t hi, int32_t lo)
+{
+    return (float)hi * 128.0f + (float)lo;
+}
+
+/* Rows to run ahead, at least a batch. */
+KERNEL_INLINE size_t kernel_ahead(size_t row_bytes)
+{
+    size_t rows = KERNEL_AHEAD_BYTES / (row_bytes + 1);
+    return rows > KERNEL_AHEAD_ROWS ? KERNEL_AHEAD_ROWS : rows < 4 ? 4 : rows;
+}
+
+/* Asks for the lines of the first `bytes` of rows[ids[from..to)], cut at count. */
+KERNEL_INLINE void kernel_prefetch(const uint8_t *rows, size_t row_bytes, size_t bytes,
+                                   const uint32_t *ids, size_t from, size_t to, size_t count)
+{
+    if (to > count)
+        to = count;
+    for (size_t i = from; i < to; i++) {
+        const uint8_t *row = rows + ids[i] * row_bytes;
+        for (size_t at = 0; at < bytes; at += KERNEL_BLOCK)
+            __builtin_prefetch(row + at);
+        __builtin_prefetch(row + bytes - 1); /* the line more that an unaligned row touches */
+    }
+}
+
+/* The next batch of rows: row first + j, or rows[ids[first + j]]. Beyond count the last row is repeated, so that batches need no
+ * tail of their own; the caller drops those results. count > first. */
+KERNEL_INLINE void kernel_batch(const uint8_t **batch, size_t batch_rows, const uint8_t *rows,
+                                size_t row_bytes, const uint32_t *ids, size_t first, size_t count)
+{
+    for (size_t j = 0; j < batch_rows; j++) {
+        size_t i = first + j < count ? first + j : count - 1;
+        batch[j] = rows + (ids ? ids[i] : i) * row_bytes;
+    }
+}
+
+/* Planes that reach dimension d. */
+KERNEL_INLINE uint32_t kernel_planes_at(const struct kernel_codes *plan, uint32_t d)
+{
+    uint32_t planes = 0;
+    while (planes < KERNEL_PLANES_MAX && plan->groups[planes] * 8 > d)
+        planes++;
+    return planes;
+}
+
+#endif

@@ -1,0 +1,204 @@
+/* The reference: plain C that any processor runs, and that the vector levels are compared with. Integer kernels are exact;
+ * written for clarity first, with no more cleverness than spreading eight bits at a time. Reads rows and codes byte by byte,
+ * never beyond their end. */
+#include "kernel_levels.h"
+
+#include <string.h>
+
+#include "le.h"
+
+static int32_t dot_u8s8(const uint8_t *row, const int8_t *weights, size_t count)
+{
+    int32_t sum = 0;
+    for (size_t d = 0; d < count; d++)
+        sum += row[d] * weights[d];
+    return sum;
+}
+
+static void dot_u8s8_gather_scalar(int32_t *out, const int8_t *query, const uint8_t *rows,
+                                   size_t row_bytes, const uint32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = dot_u8s8(rows + ids[i] * row_bytes, query, row_bytes);
+}
+
+static void score8_one(struct kernel_score8 *out, const struct kernel_query8 *query,
+                       const uint8_t *row)
+{
+    int32_t hi = 0, lo = 0, norm = 0;
+    for (uint32_t d = 0; d < query->dim; d++) {
+        int32_t value = row[d];
+        hi += value * query->hi[d];
+        lo += value * query->lo[d];
+        norm += (value - 128) * (value - 128);
+    }
+    *out = (struct kernel_score8){.hi = hi, .lo = lo, .norm = norm};
+}
+
+static void score8_rows_scalar(struct kernel_score8 *out, const struct kernel_query8 *query,
+                               const uint8_t *rows, size_t row_bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        score8_one(&out[i], query, rows + i * row_bytes);
+}
+
+static void score8_gather_scalar(struct kernel_score8 *out, const struct kernel_query8 *query,
+                                 const uint8_t *rows, size_t row_bytes, const uint32_t *ids,
+                                 size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        score8_one(&out[i], query, rows + ids[i] * row_bytes);
+}
+
+/* Bit i of byte becomes byte i of the result, 0 or 1: copy the byte eight times, keep one bit of each copy, and move whichever
+ * it is to the bottom (adding 127 carries any set bit into the top one, and never further). */
+static uint64_t spread_bits(uint8_t byte)
+{
+    uint64_t picked = (byte * 0x0101010101010101u) & 0x8040201008040201u;
+    return (picked + 0x7f7f7f7f7f7f7f7fu) >> 7 & 0x0101010101010101u;
+}
+
+static float codes_one(const struct kernel_codes *plan, const struct kernel_query8 *query,
+                       const uint8_t *code)
+{
+    int32_t hi = 0, lo = 0;
+    for (uint32_t group = 0; group * 8 < plan->dim; group++) {
+        uint32_t d = group * 8, planes = kernel_planes_at(plan, d);
+        uint64_t indexes = le_load64(plan->sentinel + d);
+        for (uint32_t p = 0; p < planes; p++)
+            indexes |= spread_bits(code[plan->plane_start[p] + group]) << (6 - p);
+        for (uint32_t k = 0; k < 8; k++) {
+            int32_t value = plan->level[indexes >> 8 * k & 127];
+            hi += value * query->hi[d + k];
+            lo += value * query->lo[d + k];
+        }
+    }
+    return kernel_join(hi, lo);
+}
+
+static void codes_rows_scalar(float *out, const struct kernel_codes *plan,
+                              const struct kernel_query8 *query, const uint8_t *codes, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = codes_one(plan, query, codes + i * plan->code_bytes);
+}
+
+static void codes_gather_scalar(float *out, const struct kernel_codes *plan,
+                                const struct kernel_query8 *query, const uint8_t *codes,
+                                const uint32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = codes_one(plan, query, codes + (size_t)ids[i] * plan->code_bytes);
+}
+
+static float l2sq_f32_scalar(const float *a, const float *b, size_t dim)
+{
+    float sum[4] = {0};
+    size_t d = 0;
+    for (; d + 4 <= dim; d += 4) {
+        for (size_t k = 0; k < 4; k++)
+            sum[k] += (a[d + k] - b[d + k]) * (a[d + k] - b[d + k]);
+    }
+    for (; d < dim; d++)
+        sum[0] += (a[d] - b[d]) * (a[d] - b[d]);
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+static float dot_f32_scalar(const float *a, const float *b, size_t dim)
+{
+    float sum[4] = {0};
+    size_t d = 0;
+    for (; d + 4 <= dim; d += 4) {
+        for (size_t k = 0; k < 4; k++)
+            sum[k] += a[d + k] * b[d + k];
+    }
+    for (; d < dim; d++)
+        sum[0] += a[d] * b[d];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+static void matvec_i8_scalar(float *out, const int8_t *matrix, const float *scale, const float *x,
+                             size_t rows, size_t columns)
+{
+    for (size_t r = 0; r < rows; r++) {
+        const int8_t *row = matrix + r * columns;
+        float sum[4] = {0};
+        size_t c = 0;
+        for (; c + 4 <= columns; c += 4) {
+            for (size_t k = 0; k < 4; k++)
+                sum[k] += row[c + k] * x[c + k];
+        }
+        for (; c < columns; c++)
+            sum[0] += row[c] * x[c];
+        out[r] = scale[r] * ((sum[0] + sum[1]) + (sum[2] + sum[3]));
+    }
+}
+
+float kernel_f16_decode(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
+    uint32_t exponent = half >> 10 & 31, mantissa = half & 0x3ff, bits;
+    float value;
+    if (exponent == 31) { /* infinity, or a NaN, which comes out quiet as from the hardware */
+        bits = 0x7f800000 | mantissa << 13 | (mantissa ? 0x400000 : 0);
+    } else if (exponent) {
+        bits = (exponent + 112) << 23 | mantissa << 13;
+    } else { /* subnormal: a count of 2^-24, which is a normal float */
+        value = (float)mantissa * 0x1p-24f;
+        memcpy(&bits, &value, sizeof bits);
+    }
+    bits |= sign;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+uint16_t kernel_f16_encode(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    uint16_t sign = bits >> 16 & 0x8000;
+    bits &= 0x7fffffff;
+    if (bits > 0x7f800000) /* NaN */
+        return sign | 0x7e00 | (bits >> 13 & 0x3ff);
+    if (bits >= 0x477ff000) /* 65520, half way to 2^16, rounds to even: infinity */
+        return sign | 0x7c00;
+    if (bits < 0x38800000) { /* below 2^-14: let an addition round it to a multiple of 2^-24 */
+        float half = 0.5f, sum;
+        memcpy(&sum, &bits, sizeof sum);
+        sum += half;
+        memcpy(&bits, &sum, sizeof bits);
+        return sign | (uint16_t)(bits - 0x3f000000);
+    }
+    bits += 0xfff + (bits >> 13 & 1);
+    return sign | (uint16_t)((bits - (112u << 23)) >> 13);
+}
+
+static void f16_to_f32_scalar(float *out, const uint16_t *in, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = kernel_f16_decode(in[i]);
+}
+
+static void f32_to_f16_scalar(uint16_t *out, const float *in, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        out[i] = kernel_f16_encode(in[i]);
+}
+
+void kernels_fill_scalar(struct kernels *table)
+{
+    *table = (struct kernels){
+        .name = "scalar",
+        .level = KERNEL_SCALAR,
+        .dot_u8s8_gather = dot_u8s8_gather_scalar,
+        .score8_rows = score8_rows_scalar,
+        .score8_gather = score8_gather_scalar,
+        .codes_rows = codes_rows_scalar,
+        .codes_gather = codes_gather_scalar,
+        .l2sq_f32 = l2sq_f32_scalar,
+        .dot_f32 = dot_f32_scalar,
+        .matvec_i8 = matvec_i8_scalar,
+        .f16_to_f32 = f16_to_f32_scalar,
+        .f32_to_f16 = f32_to_f16_scalar,
+    };
+}

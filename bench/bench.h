@@ -1,0 +1,20 @@
+/* The verbs of fathom-bench, and what their reports share. */
+#ifndef BENCH_BENCH_H
+#define BENCH_BENCH_H
+
+#include "latency.h"
+#include "tool.h"
+
+#define BENCH_SEARCH_NAME "fathom-bench search"
+#define BENCH_LOAD_NAME   "fathom-bench load"
+#define BENCH_RUNS_MAX    64
+
+int bench_search_main(int argc, char **argv);
+int bench_load_main(int argc, char **argv);
+
+/* {"mean": .., "p50": .., "p95": .., "p99": .., "p999": .., "max": ..} */
+json_t *report_latency(const struct latency_summary *latency);
+/* A number with the digits that a person wants, or null when it is negative (not known). */
+json_t *report_real(double value);
+
+#endif

@@ -1,0 +1,33 @@
+/* Latencies, each one kept: percentiles are exact, not read off a histogram. Recording is one
+ * store; room grows by whole chunks, so that nothing is copied while the clock runs. One recorder
+ * belongs to one thread. */
+#ifndef BENCH_LATENCY_H
+#define BENCH_LATENCY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fathom/error.h"
+
+struct latency_chunk;
+
+struct latency { /* zeroed is empty */
+    struct latency_chunk *last;
+    size_t count;
+};
+
+struct latency_summary { /* all 0 when nothing was recorded */
+    size_t count;
+    double mean_us, p50_us, p95_us, p99_us, p999_us, max_us;
+};
+
+/* 0 or -ENOMEM. */
+int latency_add(struct latency *latency, uint64_t ns) FATHOM_MUST_USE;
+void latency_clear(struct latency *latency);
+
+/* Of count recorders together. A percentile is the smallest recorded value that this share of all
+ * does not exceed (nearest rank). 0 or -ENOMEM. */
+int latency_summarize(struct latency_summary *out, const struct latency *const *recorders,
+                      size_t count) FATHOM_MUST_USE;
+
+#endif

@@ -1,0 +1,246 @@
+/* `fathom-bench load`: options and report of one run against a server. */
+#include <string.h>
+
+#include "bench.h"
+#include "env.h"
+#include "load_run.h"
+
+enum {
+    OPTION_SERVER = 256,
+    OPTION_INDEX,
+    OPTION_QUERY,
+    OPTION_GT,
+    OPTION_IDS,
+    OPTION_SEARCH_LIST,
+    OPTION_TARGET_RECALL,
+    OPTION_EXACT_DISTANCES,
+    OPTION_RATE,
+    OPTION_SECONDS,
+    OPTION_CONNECTIONS,
+    OPTION_DEADLINE,
+    OPTION_TOKEN,
+    OPTION_JSON,
+};
+
+static const struct argp_option load_argp_options[] = {
+    {"server", OPTION_SERVER, "ADDR", 0, "HOST:PORT or unix:PATH (127.0.0.1:7117)", 0},
+    {"index", OPTION_INDEX, "NAME", 0, "The index, as the server names it", 0},
+    {"query", OPTION_QUERY, "FILE", 0, "The queries: .npy .fbin .fvecs .hdf5 ...", 0},
+    {"gt", OPTION_GT, "FILE", 0, "Their truth set (fathom-data gt); without it recall is null", 0},
+    {"ids", OPTION_IDS, "FILE", 0,
+     "The ids that the index was built with (.npy), for the truth set's row numbers", 0},
+    {"k", 'k', "K", 0, "Results per query (10)", 0},
+    {"search-list", OPTION_SEARCH_LIST, "L", 0, "The search list (the server's default)", 0},
+    {"target-recall", OPTION_TARGET_RECALL, "R", 0,
+     "Instead: the index's own operating point for this recall", 0},
+    {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0,
+     "Have the full vector of every result read", 0},
+    {"rate", OPTION_RATE, "QPS", 0,
+     "Requests a second, sent at their times whatever happens (1000)", 0},
+    {"seconds", OPTION_SECONDS, "S", 0, "For this long (10)", 0},
+    {"connections", OPTION_CONNECTIONS, "C", 0, "Connections, each with one request in flight (64)",
+     0},
+    {"deadline", OPTION_DEADLINE, "TIME", 0,
+     "The deadline that each request asks for, as 50ms (none)", 0},
+    {"token", OPTION_TOKEN, "TEXT", 0, "For a server that asks for one", 0},
+    {"json", OPTION_JSON, NULL, 0, "One JSON document on stdout", 0},
+    {0},
+};
+
+struct load_options {
+    struct load_plan plan;
+    const char *query, *truth, *ids;
+    bool json;
+};
+
+static void check(struct argp_state *state, const struct load_options *options)
+{
+    if (!options->plan.index || !options->query)
+        argp_error(state, "--index and --query are needed");
+    if (options->plan.search_list && options->plan.target_recall > 0)
+        argp_error(state, "--search-list and --target-recall exclude each other");
+    if (options->ids && !options->truth)
+        argp_error(state, "--ids translates the truth set: give --gt too");
+    if (options->plan.rate * options->plan.seconds < 1)
+        argp_error(state, "--rate times --seconds is not one request");
+}
+
+static uint32_t parse_deadline_ms(struct argp_state *state, const char *text)
+{
+    uint64_t ns;
+    if (!tool_parse_duration_ns(text, &ns) || ns < 1000000 || ns / 1000000 > UINT32_MAX)
+        argp_error(state, "--deadline: '%s' is no time of at least 1ms, such as 50ms", text);
+    return (uint32_t)(ns / 1000000);
+}
+
+/* The options that shape the searches; false when key is none of them. */
+static bool parse_search(int key, char *arg, struct argp_state *state, struct load_plan *plan)
+{
+    switch (key) {
+    case 'k':
+        plan->k = (uint32_t)tool_arg_u64(state, "--k", arg, 1, FATHOM_K_MAX);
+        return true;
+    case OPTION_SEARCH_LIST:
+        plan->search_list =
+            (uint32_t)tool_arg_u64(state, "--search-list", arg, 1, FATHOM_SEARCH_LIST_MAX);
+        return true;
+    case OPTION_TARGET_RECALL:
+        plan->target_recall = (float)tool_arg_f64(state, "--target-recall", arg, 0.01, 0.9999);
+        return true;
+    case OPTION_EXACT_DISTANCES:
+        plan->exact_distances = true;
+        return true;
+    case OPTION_DEADLINE:
+        plan->deadline_ms = parse_deadline_ms(state, arg);
+        return true;
+    case OPTION_RATE:
+        plan->rate = tool_arg_f64(state, "--rate", arg, 0.001, 1e7);
+        return true;
+    case OPTION_SECONDS:
+        plan->seconds = tool_arg_f64(state, "--seconds", arg, 0.001, 86400);
+        return true;
+    case OPTION_CONNECTIONS:
+        plan->connections =
+            (unsigned)tool_arg_u64(state, "--connections", arg, 1, LOAD_CONNECTIONS_MAX);
+        return true;
+    default:
+        return false;
+    }
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    struct load_options *options = state->input;
+    if (parse_search(key, arg, state, &options->plan))
+        return 0;
+    switch (key) {
+    case OPTION_SERVER:
+        options->plan.address = arg;
+        return 0;
+    case OPTION_INDEX:
+        options->plan.index = arg;
+        return 0;
+    case OPTION_QUERY:
+        options->query = arg;
+        return 0;
+    case OPTION_GT:
+        options->truth = arg;
+        return 0;
+    case OPTION_IDS:
+        options->ids = arg;
+        return 0;
+    case OPTION_TOKEN:
+        options->plan.token = arg;
+        return 0;
+    case OPTION_JSON:
+        options->json = true;
+        return 0;
+    case ARGP_KEY_END:
+        check(state, options);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static double answered_qps(const struct load_run *run)
+{
+    return run->wall_ns ? (double)run->answered * 1e9 / (double)run->wall_ns : 0;
+}
+
+static json_t *failures_json(const struct load_run *run)
+{
+    json_t *out = json_object();
+    for (unsigned i = 0; i < run->failure_count; i++)
+        json_object_set_new(out, run->failures[i].name,
+                            json_integer((json_int_t)run->failures[i].count));
+    return out;
+}
+
+static json_t *document_json(const struct load_plan *plan, const struct load_run *run)
+{
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:b, s:f, s:f, s:i, s:I, s:I, s:I, s:I, s:I, "
+        "s:I, s:o, s:f, "
+        "s:o, s:o, s:o}",
+        "program", BENCH_LOAD_NAME, "version", FATHOM_VERSION, "server", run->server, "address",
+        plan->address, "index", plan->index, "k", (int)plan->k, "search_list",
+        plan->search_list ? json_integer(plan->search_list) : json_null(), "target_recall",
+        plan->target_recall > 0 ? json_real((double)plan->target_recall) : json_null(),
+        "exact_distances", plan->exact_distances, "rate", plan->rate, "seconds", plan->seconds,
+        "connections", (int)plan->connections, "due", (json_int_t)run->due, "sent",
+        (json_int_t)run->sent, "answered", (json_int_t)run->answered, "incomplete",
+        (json_int_t)run->incomplete, "failed", (json_int_t)run->failed, "unanswered",
+        (json_int_t)run->unanswered, "errors", failures_json(run), "qps", answered_qps(run),
+        "recall", report_real(run->recall), "latency_us", report_latency(&run->latency), "late_us",
+        report_latency(&run->late));
+}
+
+static void print_report(const struct load_plan *plan, const struct load_run *run)
+{
+    char recall[16] = "-";
+    if (run->recall >= 0)
+        snprintf(recall, sizeof recall, "%.4f", run->recall);
+    printf("%s at %s, index %s: %.0f requests a second for %.1f s over %u connections\n",
+           run->server, plan->address, plan->index, plan->rate, plan->seconds, plan->connections);
+    printf("%llu sent of %llu due, %llu answered, %llu failed, %llu without an answer; %.0f QPS, "
+           "recall %s\n",
+           (unsigned long long)run->sent, (unsigned long long)run->due,
+           (unsigned long long)run->answered, (unsigned long long)run->failed,
+           (unsigned long long)run->unanswered, answered_qps(run), recall);
+    printf("%24s %9s %9s %9s %9s %9s %9s\n", "us", "mean", "p50", "p95", "p99", "p99.9", "max");
+    const struct {
+        const char *name;
+        const struct latency_summary *latency;
+    } rows[] = {{"answer after due time", &run->latency}, {"sent after due time", &run->late}};
+    for (unsigned i = 0; i < 2; i++) {
+        const struct latency_summary *l = rows[i].latency;
+        printf("%24s %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f\n", rows[i].name, l->mean_us, l->p50_us,
+               l->p95_us, l->p99_us, l->p999_us, l->max_us);
+    }
+    for (unsigned i = 0; i < run->failure_count; i++)
+        printf("%10llu %s: %s\n", (unsigned long long)run->failures[i].count, run->failures[i].name,
+               run->failures[i].message);
+}
+
+int bench_load_main(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = load_argp_options,
+        .parser = parse_option,
+        .doc = "Ask a server at a fixed rate and report its latency, counted from the time at "
+               "which each request "
+               "was due. Exits with 1 when none was answered.",
+    };
+    struct load_options options = {.plan = {.env = env_os(),
+                                            .address = "127.0.0.1:7117",
+                                            .k = 10,
+                                            .rate = 1000,
+                                            .seconds = 10,
+                                            .connections = 64,
+                                            .stop = tool_interrupted}};
+    struct workload workload;
+    struct load_run run;
+    struct fathom_error err = {0};
+    int exit_code = tool_parse(&argp, argc, argv, &options);
+    if (exit_code)
+        return exit_code;
+    tool_catch_signals();
+    options.plan.workload = &workload;
+    if (workload_open(&workload, env_os(), options.query, options.truth, options.ids,
+                      options.plan.k, &err))
+        return tool_fail(BENCH_LOAD_NAME, &err);
+    if (load_run(&run, &options.plan, &err))
+        exit_code = tool_fail(BENCH_LOAD_NAME, &err);
+    else if (options.json)
+        exit_code = tool_print_json(document_json(&options.plan, &run));
+    else
+        print_report(&options.plan, &run);
+    /* Refusals under overload are a result; no answer at all is not. */
+    if (!exit_code && !run.answered)
+        exit_code = TOOL_EXIT_CHECK_FAILED;
+    if (exit_code <= TOOL_EXIT_CHECK_FAILED && tool_interrupted())
+        exit_code = TOOL_EXIT_INTERRUPTED;
+    workload_close(&workload);
+    return exit_code;
+}

@@ -1,0 +1,322 @@
+/* The open loop. Request number i is due at start + i / rate. A closed loop would wait for the
+ * server before it asks again and so leave out the very moments when the server was slow
+ * (coordinated omission); here latency runs from the appointed time, so time spent waiting for a
+ * free connection, or for this program, counts as well.
+ *
+ *     due -> request slot -> some connection (submit) -> poll -> receive -> recorded -> slot is
+ * idle
+ *
+ * A connection has one request in flight: with more, an answer may lie in the client's buffer where
+ * poll cannot see it. So the number of connections bounds what the server works on at once, and
+ * what is due beyond that waits here, counted. One thread: sending and receiving cost a few
+ * microseconds each, and a second one would take its CPU from the server when both are on one
+ * machine. */
+#include "load_run.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "error.h"
+#include "fathom/client.h"
+#include "mem.h"
+
+#define DRAIN_NS        5000000000ull
+#define CALL_TIMEOUT_MS 10000
+#define WAIT_NS_MAX     50000000ull /* the stop flag is looked at this often */
+
+struct request {
+    struct request *next_idle, *next_made;
+    uint64_t due_ns;
+    uint64_t number;
+    uint64_t ids[]; /* [k] */
+};
+
+struct load {
+    const struct load_plan *plan;
+    struct load_run *run;
+    struct fathom_client **clients;
+    struct pollfd *polled; /* one for each client; fd -1 when its connection is lost */
+    unsigned next_client;
+    struct request *idle, *made;
+    uint64_t inflight;
+    uint64_t start_ns, end_ns; /* end_ns: the last answer */
+    struct latency latency, late;
+    uint64_t *ids; /* [query_count][k], the first answer to each */
+    uint8_t *answered;
+};
+
+static uint64_t now_ns(const struct load *load)
+{
+    return env_clock_ns(load->plan->env);
+}
+
+static uint64_t due_ns(const struct load *load, uint64_t number)
+{
+    return load->start_ns + (uint64_t)((double)number * 1e9 / load->plan->rate);
+}
+
+/* ---- connections ---- */
+
+static int connect_all(struct load *load, struct fathom_error *err)
+{
+    const struct load_plan *plan = load->plan;
+    struct fathom_client_options options = fathom_client_options_default();
+    struct fathom_client_error why;
+    options.call_timeout_ms = CALL_TIMEOUT_MS;
+    options.client_name = "fathom-bench/" FATHOM_VERSION;
+    options.token = plan->token;
+    for (unsigned i = 0; i < plan->connections; i++) {
+        if (fathom_client_open(&load->clients[i], plan->address, &options, &why))
+            return error_set(err, -ECONNREFUSED, "connection %u of %u: %s", i + 1,
+                             plan->connections, why.message);
+        load->polled[i] =
+            (struct pollfd){.fd = fathom_client_fd(load->clients[i]), .events = POLLIN};
+    }
+    struct fathom_client_server server;
+    fathom_client_get_server(load->clients[0], &server);
+    snprintf(load->run->server, sizeof load->run->server, "%s", server.server);
+    return 0;
+}
+
+/* The next connection, in turn, that is idle; -1 when none is. */
+static int choose_client(struct load *load)
+{
+    for (unsigned tried = 0; tried < load->plan->connections; tried++) {
+        unsigned i = load->next_client;
+        load->next_client = (i + 1) % load->plan->connections;
+        if (load->polled[i].fd >= 0 && !fathom_client_inflight(load->clients[i]))
+            return (int)i;
+    }
+    return -1;
+}
+
+static void count_failure(struct load *load, const struct fathom_client_error *why)
+{
+    struct load_run *run = load->run;
+    unsigned i = 0;
+    run->failed++;
+    while (i < run->failure_count && strcmp(run->failures[i].name, why->name))
+        i++;
+    if (i == LOAD_FAILURES_MAX)
+        return;
+    if (i == run->failure_count) {
+        run->failure_count++;
+        snprintf(run->failures[i].name, sizeof run->failures[i].name, "%s", why->name);
+        snprintf(run->failures[i].message, sizeof run->failures[i].message, "%s", why->message);
+    }
+    run->failures[i].count++;
+}
+
+/* ---- requests ---- */
+
+static struct request *take_request(struct load *load)
+{
+    struct request *request = load->idle;
+    if (request) {
+        load->idle = request->next_idle;
+        return request;
+    }
+    request = mem_alloc(sizeof *request + load->plan->k * sizeof request->ids[0]);
+    if (request) {
+        request->next_made = load->made;
+        load->made = request;
+    }
+    return request;
+}
+
+static void return_request(struct load *load, struct request *request)
+{
+    request->next_idle = load->idle;
+    load->idle = request;
+}
+
+/* Sends request number on connection i. A refusal is counted, not returned: only our own want of
+ * memory is an error. */
+static int send_request(struct load *load, unsigned i, uint64_t number)
+{
+    const struct load_plan *plan = load->plan;
+    const struct workload *workload = plan->workload;
+    struct fathom_client_search search = fathom_client_search_default();
+    struct fathom_client_error why;
+    struct request *request = take_request(load);
+    if (!request)
+        return -ENOMEM;
+    request->number = number;
+    request->due_ns = due_ns(load, number);
+    search.index = plan->index;
+    search.vectors = workload_vector(workload, (uint32_t)(number % workload->query_count));
+    search.dtype = (enum fathom_client_dtype)workload->dtype;
+    search.dim = workload->dim;
+    search.k = plan->k;
+    search.search_list = plan->search_list;
+    search.target_recall = plan->target_recall;
+    search.exact_distances = plan->exact_distances;
+    search.deadline_ms = plan->deadline_ms;
+    search.ids = request->ids;
+    search.user = request;
+    int status = latency_add(&load->late, now_ns(load) - request->due_ns);
+    load->run->sent++;
+    if (fathom_client_submit(load->clients[i], &search, NULL, &why)) {
+        count_failure(load, &why);
+        return_request(load, request);
+    } else {
+        load->inflight++;
+    }
+    load->polled[i].fd = fathom_client_fd(load->clients[i]);
+    return status;
+}
+
+static int take_answer(struct load *load, const struct fathom_client_result *result,
+                       const struct fathom_client_error *why)
+{
+    const struct workload *workload = load->plan->workload;
+    struct request *request = result->user;
+    load->inflight--;
+    return_request(load, request);
+    load->end_ns = now_ns(load);
+    if (result->status) {
+        count_failure(load, why);
+        return 0;
+    }
+    load->run->answered++;
+    load->run->incomplete += !result->complete;
+    if (request->number < workload->query_count) {
+        memcpy(load->ids + request->number * workload->k, request->ids,
+               workload->k * sizeof *request->ids);
+        load->answered[request->number] = 1;
+    }
+    return latency_add(&load->latency, load->end_ns - request->due_ns);
+}
+
+/* Takes the answer that has arrived on connection i; waits for its rest when only the beginning is
+ * here. */
+static int receive_answer(struct load *load, unsigned i)
+{
+    struct fathom_client_result result;
+    struct fathom_client_error why = {0};
+    /* Negative: nothing came in the call's time, and the request is still in flight. */
+    int status = fathom_client_receive(load->clients[i], &result, &why) > 0
+                     ? take_answer(load, &result, &why)
+                     : 0;
+    load->polled[i].fd = fathom_client_fd(load->clients[i]);
+    return status;
+}
+
+/* ---- the loop ---- */
+
+/* Waits until until_ns, or until an answer is there, whichever is first; then takes what is there.
+ */
+static int wait_and_receive(struct load *load, uint64_t until_ns)
+{
+    uint64_t now = now_ns(load);
+    uint64_t wait_ns = until_ns > now ? until_ns - now : 0;
+    if (wait_ns > WAIT_NS_MAX)
+        wait_ns = WAIT_NS_MAX;
+    struct timespec wait = {.tv_nsec = (long)wait_ns};
+    int ready = ppoll(load->polled, load->plan->connections, &wait, NULL);
+    for (unsigned i = 0; ready > 0 && i < load->plan->connections; i++) {
+        if (!load->polled[i].revents)
+            continue;
+        ready--;
+        int status = receive_answer(load, i);
+        if (status)
+            return status;
+    }
+    return 0;
+}
+
+/* Sends all that is due and finds a connection, at most a burst, so that answers are not left
+ * waiting for long. */
+static int send_due(struct load *load, uint64_t *next, uint64_t total)
+{
+    enum { BURST = 64 };
+    for (unsigned sent = 0; sent < BURST && *next < total && due_ns(load, *next) <= now_ns(load);
+         sent++) {
+        int client = choose_client(load);
+        if (client < 0)
+            return 0;
+        int status = send_request(load, (unsigned)client, (*next)++);
+        if (status)
+            return status;
+    }
+    return 0;
+}
+
+static bool any_connection(const struct load *load)
+{
+    for (unsigned i = 0; i < load->plan->connections; i++)
+        if (load->polled[i].fd >= 0)
+            return true;
+    return false;
+}
+
+static int run_loop(struct load *load)
+{
+    const struct load_plan *plan = load->plan;
+    uint64_t total = (uint64_t)(plan->rate * plan->seconds), next = 0;
+    load->start_ns = load->end_ns = now_ns(load);
+    uint64_t stop_ns = due_ns(load, total) + DRAIN_NS;
+    while ((next < total || load->inflight) && now_ns(load) < stop_ns && any_connection(load)) {
+        if (plan->stop()) {
+            load->run->stopped = true;
+            break;
+        }
+        int status = send_due(load, &next, total);
+        if (!status)
+            status = wait_and_receive(load, next < total ? due_ns(load, next) : stop_ns);
+        if (status)
+            return status;
+    }
+    load->run->due = load->run->stopped ? next : total;
+    load->run->unanswered = load->inflight;
+    load->run->wall_ns = load->end_ns - load->start_ns;
+    return 0;
+}
+
+static void load_fini(struct load *load)
+{
+    for (unsigned i = 0; load->clients && i < load->plan->connections; i++)
+        fathom_client_close(load->clients[i]);
+    for (struct request *next; load->made; load->made = next) {
+        next = load->made->next_made;
+        mem_free(load->made);
+    }
+    latency_clear(&load->latency);
+    latency_clear(&load->late);
+    mem_free(load->clients);
+    mem_free(load->polled);
+    mem_free(load->ids);
+    mem_free(load->answered);
+}
+
+int load_run(struct load_run *out, const struct load_plan *plan, struct fathom_error *err)
+{
+    const struct workload *workload = plan->workload;
+    struct load load = {.plan = plan, .run = out};
+    *out = (struct load_run){.recall = -1};
+    load.clients = mem_alloc_array(plan->connections, sizeof *load.clients);
+    load.polled = mem_alloc_array(plan->connections, sizeof *load.polled);
+    load.ids = mem_alloc_array((size_t)workload->query_count * workload->k, sizeof *load.ids);
+    load.answered = mem_alloc(workload->query_count);
+    int status = -ENOMEM;
+    if (load.clients && load.polled && load.ids && load.answered) {
+        status = connect_all(&load, err);
+        if (status)
+            goto done;
+        status = run_loop(&load);
+    }
+    if (!status)
+        status = latency_summarize(&out->latency, (const struct latency *[]){&load.latency}, 1);
+    if (!status)
+        status = latency_summarize(&out->late, (const struct latency *[]){&load.late}, 1);
+    if (status)
+        error_set(err, status, "no memory for the measurement");
+    else
+        out->recall = workload_recall(workload, load.ids, load.answered);
+done:
+    load_fini(&load);
+    return status;
+}

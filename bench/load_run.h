@@ -1,0 +1,52 @@
+/* One measured run against a server: requests leave at their appointed times whatever becomes of
+ * the earlier ones (an open loop), over a number of connections. Never prints. */
+#ifndef BENCH_LOAD_RUN_H
+#define BENCH_LOAD_RUN_H
+
+#include "latency.h"
+#include "workload.h"
+
+#define LOAD_CONNECTIONS_MAX 1024
+#define LOAD_FAILURES_MAX    16
+
+struct load_plan {
+    const struct env *env;
+    const struct workload *workload;
+    const char *address, *index, *token;
+    unsigned connections;
+    double rate; /* requests a second */
+    double seconds;
+    uint32_t k, search_list, deadline_ms;
+    float target_recall;
+    bool exact_distances;
+    bool (*stop)(void); /* asked now and then; true ends the run early */
+};
+
+struct load_failure {
+    char name[32]; /* of the protocol: "resource_exhausted"... */
+    uint64_t count;
+    char message[512]; /* of the first */
+};
+
+struct load_run {
+    uint64_t due;        /* requests whose time came */
+    uint64_t sent;       /* fewer than due when no connection took them before the end */
+    uint64_t answered;   /* with results */
+    uint64_t incomplete; /* of those, marked so by the server */
+    uint64_t failed;     /* answered with an error, or lost with their connection */
+    uint64_t unanswered; /* not yet answered when the run ended, a while after the last was sent */
+    uint64_t wall_ns;    /* from the first appointed time to the last answer */
+    struct latency_summary latency; /* of the answered, from the appointed time */
+    struct latency_summary
+        late;        /* how long after its time a request left: our own lateness, and backlog */
+    double recall;   /* negative: no truth set */
+    char server[64]; /* what it calls itself */
+    struct load_failure failures[LOAD_FAILURES_MAX];
+    unsigned failure_count;
+    bool stopped;
+};
+
+int load_run(struct load_run *out, const struct load_plan *plan,
+             struct fathom_error *err) FATHOM_MUST_USE;
+
+#endif

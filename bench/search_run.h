@@ -1,0 +1,40 @@
+/* One measured run of searches in process: threads, each with an engine of its own and a number of
+ * queries in flight, cycle through the workload; first a warm-up, then the part that counts. Never
+ * prints. */
+#ifndef BENCH_SEARCH_RUN_H
+#define BENCH_SEARCH_RUN_H
+
+#include "latency.h"
+#include "workload.h"
+
+struct search_plan {
+    const struct env *env;
+    const struct fathom_index *index;
+    const struct workload *workload;
+    unsigned threads, inflight;
+    enum fathom_io io;
+    uint32_t k, search_list; /* search_list 0: by target_recall */
+    float target_recall;
+    bool exact_distances;
+    unsigned passes; /* over the queries; 0: as many as begin within seconds, at least one */
+    double seconds;
+    bool (*stop)(void); /* asked now and then; true ends the run early */
+};
+
+/* Sums over all measured queries, and what follows from them. */
+struct search_run {
+    uint64_t queries;
+    uint64_t wall_ns, cpu_ns; /* cpu_ns: of all threads together */
+    uint64_t hops, rounds, reads, bytes, code_distances, full_distances, resident_lists;
+    uint64_t queue_ns, io_ns, compute_ns;
+    struct latency_summary latency; /* from submit to result, as the caller sees it */
+    double recall;                  /* negative: no truth set */
+    enum fathom_io io;              /* what AUTO chose */
+    char io_note[256];              /* why it fell back; empty when it did not */
+    bool stopped;
+};
+
+int search_run(struct search_run *out, const struct search_plan *plan,
+               struct fathom_error *err) FATHOM_MUST_USE;
+
+#endif

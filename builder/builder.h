@@ -1,0 +1,92 @@
+/* From a file of vectors to an index directory. In memory, on all threads, and the same bytes whatever their number:
+ * work is cut into blocks that never depend on the threads, and what decides (distances, ranks) is exact integers.
+ *
+ *   rows    stream the file, check it, keep an 8-bit form of each row
+ *   cells   k-means over the 8-bit rows
+ *   order   relabel rows so that neighbours lie near each other
+ *   graph   batch-parallel Vamana over the 8-bit rows
+ *   train   rotation, bits and levels of the navigation codes
+ *   encode  codes and factors of every row
+ *   write   sections, vectors in the new order, manifest; verified, then published by one rename */
+#ifndef BUILDER_BUILDER_H
+#define BUILDER_BUILDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "env.h"
+#include "fathom/fathom.h"
+
+#define BUILD_DEGREE_MIN 4
+#define BUILD_DEGREE_MAX 128
+#define BUILD_LIST_MIN 8
+#define BUILD_LIST_MAX 1024
+#define BUILD_THREADS_MAX 256
+
+/* How a build talks to its caller while it runs. Members may be NULL; called from any of its threads. */
+struct build_watch {
+    bool (*stopped)(void *context); /* true: end soon with FATHOM_EINTERRUPTED */
+    void (*phase)(void *context, const char *phase, uint64_t total, const char *unit);
+    void (*advance)(void *context, uint64_t done);
+    void *context;
+};
+
+struct build_options {
+    const char *input, *out;
+    const char *ids; /* NULL: ids are row numbers */
+    enum fathom_metric metric;
+    uint32_t degree;     /* R; 0: chosen by the data */
+    uint32_t build_list; /* L; 0: chosen by the data */
+    double alpha;
+    uint32_t code_bits; /* 1..6 bits a dimension that are stored, on average */
+    bool skip_zero_rows;
+    uint64_t memory_budget_bytes; /* 0: none */
+    unsigned threads;
+    uint64_t seed;
+    const struct env *env;
+    struct build_watch watch;
+};
+
+struct build_options build_options_default(void);
+
+enum build_stage {
+    BUILD_READ,
+    BUILD_CELLS,
+    BUILD_ORDER,
+    BUILD_GRAPH,
+    BUILD_TRAIN,
+    BUILD_ENCODE,
+    BUILD_WRITE,
+    BUILD_STAGES
+};
+
+const char *build_stage_name(enum build_stage stage);
+
+struct build_report {
+    uint64_t rows, zero_rows;
+    uint32_t dim, cells, degree, build_list;
+    uint64_t index_bytes, raw_bytes, list_bytes;
+    uint64_t generation;
+    uint64_t stage_ns[BUILD_STAGES], total_ns;
+    uint64_t peak_bytes; /* resident memory of the process at its highest */
+};
+
+/* Builds options->input into options->out. Nothing of an index that was there before changes until the new one is verified
+ * and published. report may be NULL. */
+int build_run(const struct build_options *options, struct build_report *report,
+              struct fathom_error *err) FATHOM_MUST_USE;
+
+/* What a build would take, from the shape of its input alone. */
+struct build_estimate {
+    uint64_t rows;
+    uint32_t dim;
+    enum fathom_dtype dtype;
+    uint64_t peak_bytes, disk_bytes; /* disk: the new index; an old one stays beside it until the end */
+    double seconds;
+};
+
+/* rows, dim and dtype come from the header of options->input, or when that is NULL from the arguments in out. */
+int build_predict(const struct build_options *options, struct build_estimate *out,
+                  struct fathom_error *err) FATHOM_MUST_USE;
+
+#endif

@@ -1,0 +1,499 @@
+/* K-means in two levels. Coarse groups (about the square root of the cells) come from a sample; every group gets cells in
+ * proportion to its rows; then Lloyd rounds over all rows, first each group alone, then against the cells of the nearest
+ * groups, one matrix product for each block of a group's rows. Probing the near groups finds the nearest of all
+ * centroids for nearly every row at a tenth of the work.
+ *
+ * Centroids are 8-bit rows throughout: their rounding is nothing next to the spread of a cell, and all stays exact. */
+#include "cells.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "assign.h"
+#include "bisect.h"
+#include "error.h"
+#include "prng.h"
+
+#define GROUP_SAMPLE 128 /* sampled rows a coarse group */
+#define GROUP_ROUNDS 8
+#define ALONE_ROUNDS 4 /* rounds in which a group sees its own cells only */
+#define WIDE_ROUNDS  2 /* rounds in which it sees those of near groups too; one more assigns for good */
+#define GROUP_PROBES 12
+#define SPAN_ROWS    1024 /* of one block; a multiple of ASSIGN_BLOCK */
+#define UPDATE_BLOCK 16   /* cells */
+
+enum cells_stream { STREAM_SAMPLE = 0x63656c6c, STREAM_SEEDS, STREAM_REPAIR };
+
+/* Rows by cluster: members[first[c]] .. members[first[c + 1] - 1]. */
+struct grouping {
+    uint32_t *first, *members;
+};
+
+/* Places [begin, end) of the rows listed by group. */
+struct span {
+    uint32_t group, begin, end;
+};
+
+struct kmeans {
+    const struct crew *crew;
+    const struct rows8 *rows;
+    uint64_t seed;
+    uint32_t *ids; /* 0..rows-1, then reused for what a step needs */
+    uint32_t sample_count;
+    uint32_t *sample;
+    struct rows8 groups, centroids;
+    struct grouping by_group, by_cell;
+    uint32_t *cell_first; /* groups + 1: the cells of a group */
+    uint32_t *near;       /* groups x GROUP_PROBES, a group itself first */
+    uint32_t probes;
+    struct span *spans;
+    uint32_t span_count;
+    uint32_t *nearest; /* of a row, or of a place in by_group.members */
+    struct assign *workers;
+};
+
+static int grouping_init(struct grouping *grouping, uint32_t keys, uint32_t count)
+{
+    grouping->first = mem_alloc_array((size_t)keys + 1, sizeof *grouping->first);
+    grouping->members = mem_alloc_array(count, sizeof *grouping->members);
+    return grouping->first && grouping->members ? 0 : -ENOMEM;
+}
+
+static void grouping_fini(struct grouping *grouping)
+{
+    mem_free(grouping->first);
+    mem_free(grouping->members);
+    *grouping = (struct grouping){0};
+}
+
+/* Counting sort of ids (NULL: 0..count-1) by the key at the same place; stable. */
+static void grouping_fill(struct grouping *grouping, uint32_t keys, const uint32_t *key,
+                          const uint32_t *ids, uint32_t count)
+{
+    uint32_t *first = grouping->first;
+    memset(first, 0, ((size_t)keys + 1) * sizeof *first);
+    for (uint32_t i = 0; i < count; i++)
+        first[key[i] + 1]++;
+    for (uint32_t k = 0; k < keys; k++)
+        first[k + 1] += first[k];
+    for (uint32_t i = 0; i < count; i++)
+        grouping->members[first[key[i]]++] = ids ? ids[i] : i;
+    memmove(first + 1, first, keys * sizeof *first);
+    first[0] = 0;
+}
+
+/* ---- rounds ---- */
+
+struct update {
+    const struct rows8 *rows;
+    const struct grouping *grouping;
+    struct rows8 *centroids;
+};
+
+static int update_block(void *context, uint64_t block, unsigned worker)
+{
+    (void)worker;
+    struct update *update = context;
+    struct rows8 *centroids = update->centroids;
+    const uint32_t *first = update->grouping->first;
+    int64_t *sums = mem_alloc_array(centroids->dim, sizeof *sums);
+    uint8_t *mean = mem_alloc(centroids->stride);
+    uint32_t begin = (uint32_t)block * UPDATE_BLOCK, end = begin + UPDATE_BLOCK;
+    if (end > centroids->count)
+        end = centroids->count;
+    for (uint32_t c = begin; sums && mean && c < end; c++) {
+        if (first[c + 1] == first[c])
+            continue;
+        rows8_mean(update->rows, update->grouping->members + first[c], first[c + 1] - first[c], sums, mean);
+        rows8_set(centroids, c, mean);
+    }
+    int status = sums && mean ? 0 : -ENOMEM;
+    mem_free(sums);
+    mem_free(mean);
+    return status;
+}
+
+struct by_size {
+    uint32_t size, cluster;
+};
+
+static int compare_sizes(const void *a, const void *b)
+{
+    const struct by_size *x = a, *y = b;
+    if (x->size != y->size)
+        return x->size < y->size ? 1 : -1;
+    return x->cluster < y->cluster ? -1 : 1;
+}
+
+/* A cluster without members takes a row of a large one: the largest for the first, and so on. */
+static int repair_empty(struct kmeans *km, const struct grouping *grouping, struct rows8 *centroids,
+                        unsigned round)
+{
+    struct by_size *order = mem_alloc_array(centroids->count, sizeof *order);
+    if (!order)
+        return -ENOMEM;
+    for (uint32_t c = 0; c < centroids->count; c++)
+        order[c] = (struct by_size){grouping->first[c + 1] - grouping->first[c], c};
+    qsort(order, centroids->count, sizeof *order, compare_sizes);
+    struct prng prng;
+    prng_init(&prng, km->seed, STREAM_REPAIR + ((uint64_t)round << 32));
+    uint32_t donor = 0;
+    for (uint32_t c = centroids->count; c-- > 0 && order[c].size == 0;) {
+        const struct by_size *from = &order[donor++];
+        if (from->size < 2)
+            break;
+        uint32_t row = grouping->members[grouping->first[from->cluster] + prng_below(&prng, from->size)];
+        rows8_set(centroids, order[c].cluster, rows8_at(km->rows, row));
+    }
+    mem_free(order);
+    return 0;
+}
+
+static int update_centroids(struct kmeans *km, const struct grouping *grouping, struct rows8 *centroids,
+                            unsigned round)
+{
+    struct update update = {.rows = km->rows, .grouping = grouping, .centroids = centroids};
+    int status =
+        crew_run(km->crew, crew_blocks(centroids->count, UPDATE_BLOCK), update_block, &update);
+    return status != 0 ? status : repair_empty(km, grouping, centroids, round);
+}
+
+/* ---- coarse groups ---- */
+
+/* count distinct numbers below total, rising: one at random from each of count equal stretches. */
+static void pick_spread(struct prng *prng, uint32_t total, uint32_t count, uint32_t *out)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t begin = (uint32_t)((uint64_t)i * total / count);
+        uint32_t end = (uint32_t)((uint64_t)(i + 1) * total / count);
+        out[i] = begin + prng_below(prng, end - begin);
+    }
+}
+
+struct group_pass {
+    struct kmeans *km;
+    const uint32_t *ids;
+    uint32_t count;
+};
+
+static int group_block(void *context, uint64_t block, unsigned worker)
+{
+    struct group_pass *pass = context;
+    struct kmeans *km = pass->km;
+    struct assign *assign = &km->workers[worker];
+    uint32_t begin = (uint32_t)block * SPAN_ROWS;
+    uint32_t count = pass->count - begin < SPAN_ROWS ? pass->count - begin : SPAN_ROWS;
+    assign_clear(assign);
+    assign_add(assign, &km->groups, 0, km->groups.count);
+    assign_rows(assign, km->rows, pass->ids + begin, count, km->nearest + begin);
+    return 0;
+}
+
+/* The group of each of ids, into nearest, and the ids by group. */
+static int assign_groups(struct kmeans *km, const uint32_t *ids, uint32_t count)
+{
+    struct group_pass pass = {.km = km, .ids = ids, .count = count};
+    int status = crew_run(km->crew, crew_blocks(count, SPAN_ROWS), group_block, &pass);
+    if (status == 0)
+        grouping_fill(&km->by_group, km->groups.count, km->nearest, ids, count);
+    return status;
+}
+
+static int make_groups(struct kmeans *km)
+{
+    struct prng prng;
+    prng_init(&prng, km->seed, STREAM_SAMPLE);
+    pick_spread(&prng, km->rows->count, km->sample_count, km->sample);
+    uint32_t *seeds = mem_alloc_array(km->groups.count, sizeof *seeds);
+    if (!seeds)
+        return -ENOMEM;
+    pick_spread(&prng, km->sample_count, km->groups.count, seeds);
+    for (uint32_t g = 0; g < km->groups.count; g++)
+        rows8_set(&km->groups, g, rows8_at(km->rows, km->sample[seeds[g]]));
+    mem_free(seeds);
+    int status = 0;
+    for (unsigned round = 0; round < GROUP_ROUNDS && status == 0; round++) {
+        status = assign_groups(km, km->sample, km->sample_count);
+        if (status == 0)
+            status = update_centroids(km, &km->by_group, &km->groups, round);
+    }
+    return status != 0 ? status : assign_groups(km, km->ids, km->rows->count);
+}
+
+struct by_distance {
+    uint32_t distance, group;
+};
+
+static int compare_distances(const void *a, const void *b)
+{
+    const struct by_distance *x = a, *y = b;
+    if (x->distance != y->distance)
+        return x->distance < y->distance ? -1 : 1;
+    return x->group < y->group ? -1 : x->group > y->group;
+}
+
+/* For each group the nearest ones, itself first even among equals. */
+static int find_near_groups(struct kmeans *km)
+{
+    uint32_t groups = km->groups.count;
+    struct by_distance *order = mem_alloc_array(groups, sizeof *order);
+    if (!order)
+        return -ENOMEM;
+    for (uint32_t g = 0; g < groups; g++) {
+        for (uint32_t other = 0; other < groups; other++) {
+            uint32_t distance =
+                rows8_distance(rows8_at(&km->groups, g), rows8_at(&km->groups, other), km->groups.dim);
+            order[other] = (struct by_distance){other == g ? 0 : distance + 1, other};
+        }
+        qsort(order, groups, sizeof *order, compare_distances);
+        for (uint32_t p = 0; p < km->probes; p++)
+            km->near[g * GROUP_PROBES + p] = order[p].group;
+    }
+    mem_free(order);
+    return 0;
+}
+
+/* ---- cells ---- */
+
+/* Shares the cells out by rows; a group with rows has one at least. Returns how many there are in all. */
+static uint32_t share_cells(struct kmeans *km, uint32_t target)
+{
+    uint32_t total = 0;
+    for (uint32_t g = 0; g < km->groups.count; g++) {
+        uint32_t rows = km->by_group.first[g + 1] - km->by_group.first[g];
+        uint32_t cells = (uint32_t)((uint64_t)rows * target / km->rows->count);
+        km->cell_first[g] = total;
+        total += rows > 0 && cells == 0 ? 1 : cells;
+    }
+    km->cell_first[km->groups.count] = total;
+    return total;
+}
+
+static void cut_spans(struct kmeans *km)
+{
+    for (uint32_t g = 0; g < km->groups.count; g++) {
+        uint32_t end = km->by_group.first[g + 1];
+        for (uint32_t at = km->by_group.first[g]; at < end; at += SPAN_ROWS)
+            km->spans[km->span_count++] =
+                (struct span){g, at, end - at < SPAN_ROWS ? end : at + SPAN_ROWS};
+    }
+}
+
+static void seed_cells(struct kmeans *km)
+{
+    for (uint32_t g = 0; g < km->groups.count; g++) {
+        uint32_t first = km->cell_first[g], count = km->cell_first[g + 1] - first;
+        uint32_t rows = km->by_group.first[g + 1] - km->by_group.first[g];
+        struct prng prng;
+        prng_init(&prng, km->seed, STREAM_SEEDS + ((uint64_t)g << 32));
+        pick_spread(&prng, rows, count, km->nearest); /* nearest is free until the first round */
+        for (uint32_t c = 0; c < count; c++) {
+            uint32_t row = km->by_group.members[km->by_group.first[g] + km->nearest[c]];
+            rows8_set(&km->centroids, first + c, rows8_at(km->rows, row));
+        }
+    }
+}
+
+struct cell_pass {
+    struct kmeans *km;
+    uint32_t probes;
+};
+
+static int cell_block(void *context, uint64_t block, unsigned worker)
+{
+    struct cell_pass *pass = context;
+    struct kmeans *km = pass->km;
+    const struct span *span = &km->spans[block];
+    struct assign *assign = &km->workers[worker];
+    assign_clear(assign);
+    for (uint32_t p = 0; p < pass->probes; p++) {
+        uint32_t near = km->near[span->group * GROUP_PROBES + p];
+        assign_add(assign, &km->centroids, km->cell_first[near],
+                   km->cell_first[near + 1] - km->cell_first[near]);
+    }
+    assign_rows(assign, km->rows, km->by_group.members + span->begin, span->end - span->begin,
+                km->nearest + span->begin);
+    return 0;
+}
+
+static int assign_cells(struct kmeans *km, uint32_t probes)
+{
+    struct cell_pass pass = {.km = km, .probes = probes};
+    int status = crew_run(km->crew, km->span_count, cell_block, &pass);
+    if (status == 0)
+        grouping_fill(&km->by_cell, km->centroids.count, km->nearest, km->by_group.members,
+                      km->rows->count);
+    return status;
+}
+
+static uint32_t most_candidates(const struct kmeans *km)
+{
+    uint32_t most = 0;
+    for (uint32_t g = 0; g < km->groups.count; g++) {
+        uint32_t sum = 0;
+        for (uint32_t p = 0; p < km->probes; p++) {
+            uint32_t near = km->near[g * GROUP_PROBES + p];
+            sum += km->cell_first[near + 1] - km->cell_first[near];
+        }
+        most = sum > most ? sum : most;
+    }
+    return most;
+}
+
+static int workers_init(struct kmeans *km, uint32_t candidates_max)
+{
+    for (unsigned w = 0; w < km->crew->threads; w++) {
+        assign_fini(&km->workers[w]);
+        int status = assign_init(&km->workers[w], km->rows->dim, candidates_max);
+        if (status != 0)
+            return status;
+    }
+    return 0;
+}
+
+static int make_cells(struct kmeans *km, uint32_t target)
+{
+    uint32_t count = share_cells(km, target);
+    km->spans = mem_alloc_array(km->groups.count + km->rows->count / SPAN_ROWS + 1, sizeof *km->spans);
+    if (!km->spans || find_near_groups(km) != 0 || grouping_init(&km->by_cell, count, km->rows->count) != 0 ||
+        rows8_init(&km->centroids, count, km->rows->dim) != 0 ||
+        workers_init(km, most_candidates(km)) != 0)
+        return -ENOMEM;
+    cut_spans(km);
+    seed_cells(km);
+    const unsigned rounds = ALONE_ROUNDS + WIDE_ROUNDS;
+    int status = 0;
+    for (unsigned round = 0; round < rounds && status == 0; round++) {
+        status = assign_cells(km, round < ALONE_ROUNDS ? 1 : km->probes);
+        if (status == 0)
+            status = update_centroids(km, &km->by_cell, &km->centroids, GROUP_ROUNDS + round);
+        crew_advance(km->crew, (uint64_t)km->rows->count * (round + 1) / (rounds + 1));
+    }
+    return status != 0 ? status : assign_cells(km, km->probes);
+}
+
+/* ---- the result ---- */
+
+static void append_cell(struct cells *out, const uint8_t *centroid, uint32_t rows)
+{
+    rows8_set(&out->centroids, out->count, centroid);
+    out->first[out->count + 1] = out->first[out->count] + rows;
+    out->count++;
+}
+
+/* Appends the cell of ids (their place in out->rows is the next), cut in two until no part is too large. */
+static void append_split(struct cells *out, struct bisect *bisect, uint32_t *ids, uint32_t count,
+                         const uint8_t *centroid, uint8_t *scratch)
+{
+    if (count <= CELLS_ROWS_MAX) {
+        append_cell(out, centroid, count);
+        return;
+    }
+    uint32_t first = bisect_rows(bisect, ids, count);
+    if (first == 0)
+        first = count / 2; /* equal rows: any cut will do */
+    uint32_t sizes[2] = {first, count - first};
+    for (int side = 0; side < 2; side++) {
+        uint32_t *part = ids + (side ? first : 0);
+        uint8_t *mean = scratch + bisect->rows->stride;
+        rows8_mean(bisect->rows, part, sizes[side], bisect->sums, scratch);
+        append_split(out, bisect, part, sizes[side], scratch, mean);
+    }
+}
+
+/* Copies what k-means found, without empty cells and with the largest ones split. */
+static int finish_cells(struct kmeans *km, struct cells *out)
+{
+    const uint32_t *first = km->by_cell.first;
+    uint32_t largest = 0, cells = 0;
+    for (uint32_t c = 0; c < km->centroids.count; c++) {
+        uint32_t rows = first[c + 1] - first[c];
+        largest = rows > largest ? rows : largest;
+        cells += rows > 0 ? 1 + rows / (CELLS_ROWS_MAX / 16) : 0;
+    }
+    struct bisect bisect;
+    int status = bisect_init(&bisect, km->rows, largest);
+    if (status != 0)
+        return status;
+    uint8_t *scratch = mem_alloc_array(256, km->rows->stride); /* one a level: parts shrink by 7/8 */
+    out->first = mem_alloc_array((size_t)cells + 1, sizeof *out->first);
+    out->rows = km->by_cell.members;
+    km->by_cell.members = NULL;
+    status = !scratch || !out->first ? -ENOMEM : rows8_init(&out->centroids, cells, km->rows->dim);
+    for (uint32_t c = 0; c < km->centroids.count && status == 0; c++)
+        if (first[c + 1] > first[c])
+            append_split(out, &bisect, out->rows + first[c], first[c + 1] - first[c],
+                         rows8_at(&km->centroids, c), scratch);
+    out->centroids.count = out->count;
+    mem_free(scratch);
+    bisect_fini(&bisect);
+    return status;
+}
+
+static void kmeans_fini(struct kmeans *km)
+{
+    for (unsigned w = 0; w < km->crew->threads && km->workers; w++)
+        assign_fini(&km->workers[w]);
+    mem_free(km->workers);
+    mem_free(km->ids);
+    mem_free(km->sample);
+    mem_free(km->cell_first);
+    mem_free(km->near);
+    mem_free(km->spans);
+    mem_free(km->nearest);
+    rows8_fini(&km->groups);
+    rows8_fini(&km->centroids);
+    grouping_fini(&km->by_group);
+    grouping_fini(&km->by_cell);
+}
+
+static int kmeans_init(struct kmeans *km, uint32_t groups)
+{
+    uint32_t count = km->rows->count;
+    km->probes = groups < GROUP_PROBES ? groups : GROUP_PROBES;
+    km->sample_count = count / GROUP_SAMPLE < groups ? count : groups * GROUP_SAMPLE;
+    km->ids = mem_alloc_array(count, sizeof *km->ids);
+    km->sample = mem_alloc_array(km->sample_count, sizeof *km->sample);
+    km->cell_first = mem_alloc_array((size_t)groups + 1, sizeof *km->cell_first);
+    km->near = mem_alloc_array((size_t)groups * GROUP_PROBES, sizeof *km->near);
+    km->nearest = mem_alloc_array(count, sizeof *km->nearest);
+    km->workers = mem_alloc_array(km->crew->threads, sizeof *km->workers);
+    if (!km->ids || !km->sample || !km->cell_first || !km->near || !km->nearest || !km->workers ||
+        grouping_init(&km->by_group, groups, count) != 0 || rows8_init(&km->groups, groups, km->rows->dim) != 0)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < count; i++)
+        km->ids[i] = i;
+    return workers_init(km, groups);
+}
+
+int cells_build(struct cells *out, const struct crew *crew, const struct rows8 *rows, uint64_t seed,
+                struct fathom_error *err)
+{
+    *out = (struct cells){0};
+    struct kmeans km = {.crew = crew, .rows = rows, .seed = seed};
+    uint32_t target = rows->count / CELLS_ROWS;
+    target = target < 1 ? 1 : target > CELLS_COUNT_MAX ? CELLS_COUNT_MAX : target;
+    uint32_t groups = (uint32_t)ceil(sqrt(target));
+    int status = kmeans_init(&km, groups);
+    if (status == 0)
+        status = make_groups(&km);
+    if (status == 0)
+        status = make_cells(&km, target);
+    if (status == 0)
+        status = finish_cells(&km, out);
+    kmeans_fini(&km);
+    if (status != 0) {
+        cells_fini(out);
+        return error_set(err, status, "cells: %s", fathom_strerror(status));
+    }
+    return 0;
+}
+
+void cells_fini(struct cells *cells)
+{
+    rows8_fini(&cells->centroids);
+    mem_free(cells->first);
+    mem_free(cells->rows);
+    *cells = (struct cells){0};
+}

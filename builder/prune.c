@@ -1,0 +1,87 @@
+/* From the nearest candidate on: one is kept unless a kept one is nearer to it, by the factor alpha, than the row is. What
+ * stays points in different directions, and far edges survive. */
+#include "prune.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#define DOTS  64
+#define CHUNK 8 /* kept rows compared at a time; most candidates fall to the first few */
+
+int prune_init(struct prune *prune, const struct rows8 *rows, double alpha)
+{
+    *prune = (struct prune){.rows = rows, .alpha_q10 = (uint32_t)lround(alpha * 1024)};
+    prune->query = mem_alloc(rows->stride);
+    prune->dots = mem_alloc_array(DOTS, sizeof *prune->dots);
+    if (prune->query && prune->dots)
+        return 0;
+    prune_fini(prune);
+    return -ENOMEM;
+}
+
+void prune_fini(struct prune *prune)
+{
+    mem_free(prune->query);
+    mem_free(prune->dots);
+    *prune = (struct prune){0};
+}
+
+/* Whether one of the kept rows occludes the candidate, which lies at distance from the row that is pruned. */
+static bool occluded(struct prune *prune, uint32_t candidate, uint32_t distance, const uint32_t *kept,
+                     uint32_t kept_count)
+{
+    const struct rows8 *rows = prune->rows;
+    const struct row8_terms *terms = &rows->terms[candidate];
+    rows8_centre(rows8_at(rows, candidate), rows->stride, prune->query);
+    for (uint32_t i = 0; i < kept_count; i += CHUNK) {
+        uint32_t count = kept_count - i < CHUNK ? kept_count - i : CHUNK;
+        kernels_get()->dot_u8s8_gather(prune->dots, prune->query, rows->bytes, rows->stride, kept + i, count);
+        for (uint32_t j = 0; j < count; j++) {
+            uint64_t between = rows8_distance_from_dot(&rows->terms[kept[i + j]], terms->bias, prune->dots[j]);
+            if (between * prune->alpha_q10 <= (uint64_t)distance << 10)
+                return true;
+        }
+    }
+    return false;
+}
+
+uint32_t prune_run(struct prune *prune, const uint64_t *keys, uint32_t count, uint32_t limit, uint32_t *out)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count && kept < limit; i++)
+        if (!occluded(prune, (uint32_t)keys[i], keys[i] >> 32, out, kept))
+            out[kept++] = (uint32_t)keys[i];
+    return kept;
+}
+
+void prune_keys(struct prune *prune, uint32_t row, const uint32_t *ids, uint32_t count, uint64_t *keys)
+{
+    const struct rows8 *rows = prune->rows;
+    int32_t bias = rows->terms[row].bias;
+    rows8_centre(rows8_at(rows, row), rows->stride, prune->query);
+    for (uint32_t i = 0; i < count; i += DOTS) {
+        uint32_t batch = count - i < DOTS ? count - i : DOTS;
+        kernels_get()->dot_u8s8_gather(prune->dots, prune->query, rows->bytes, rows->stride, ids + i, batch);
+        for (uint32_t j = 0; j < batch; j++) {
+            uint32_t distance = rows8_distance_from_dot(&rows->terms[ids[i + j]], bias, prune->dots[j]);
+            keys[i + j] = prune_key(distance, ids[i + j]);
+        }
+    }
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+uint32_t prune_sort(uint64_t *keys, uint32_t count, uint32_t row)
+{
+    qsort(keys, count, sizeof *keys, compare_keys);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if ((uint32_t)keys[i] != row && (kept == 0 || keys[i] != keys[kept - 1]))
+            keys[kept++] = keys[i];
+    return kept;
+}

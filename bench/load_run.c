@@ -3,8 +3,7 @@
  * (coordinated omission); here latency runs from the appointed time, so time spent waiting for a
  * free connection, or for this program, counts as well.
  *
- *     due -> request slot -> some connection (submit) -> poll -> receive -> recorded -> slot is
- * idle
+ *     due -> request -> an idle connection (submit) -> poll -> receive -> recorded
  *
  * A connection has one request in flight: with more, an answer may lie in the client's buffer where
  * poll cannot see it. So the number of connections bounds what the server works on at once, and

@@ -158,6 +158,7 @@ static int session_run(struct session *session, json_t *document, struct fathom_
         .io = options->io,
         .k = options->k,
         .target_recall = (float)options->target_recall,
+        .refine_threshold = (float)options->refine_threshold,
         .exact_distances = options->exact_distances,
         .passes = options->passes,
         .seconds = options->seconds,

@@ -21,6 +21,7 @@ enum {
     OPTION_IO,
     OPTION_NAVIGATOR,
     OPTION_CODE_BYTES,
+    OPTION_REFINE_THRESHOLD,
     OPTION_SECONDS,
     OPTION_REPEAT,
     OPTION_JSON,
@@ -47,6 +48,8 @@ static const struct argp_option search_argp_options[] = {
      "Force the navigator (auto: the planner chooses)", 0},
     {"code-bytes", OPTION_CODE_BYTES, "N", 0,
      "Force the navigation code's bytes per row (the planner chooses)", 0},
+    {"refine-threshold", OPTION_REFINE_THRESHOLD, "P", 0,
+     "Read a page when this much of a result hangs on it (the default)", 0},
     {"seconds", OPTION_SECONDS, "S", 0,
      "Measure each run for this long, and each query once at least (2)", 0},
     {"repeat", OPTION_REPEAT, "N", 0, "Instead: exactly N passes over the queries", 0},
@@ -160,6 +163,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_TARGET_RECALL:
         options->target_recall = tool_arg_f64(state, "--target-recall", arg, 0.01, 0.9999);
+        return 0;
+    case OPTION_REFINE_THRESHOLD:
+        options->refine_threshold = tool_arg_f64(state, "--refine-threshold", arg, 0.0001, 0.4999);
         return 0;
     case OPTION_EXACT_DISTANCES:
         options->exact_distances = true;

@@ -13,6 +13,7 @@ struct search_options {
     uint32_t search_lists[BENCH_RUNS_MAX]; /* one run each */
     unsigned search_list_count;
     double target_recall; /* 0: search_lists says */
+    double refine_threshold;
     uint32_t k;
     struct fathom_open_options open;
     enum fathom_io io;

@@ -106,6 +106,7 @@ static int submit(struct worker *worker, uint64_t ticket)
     query.search_list = plan->search_list;
     query.target_recall = plan->target_recall;
     query.exact_distances = plan->exact_distances;
+    query.refine_threshold = plan->refine_threshold;
     query.user = slot;
     *slot = (struct slot){.ticket = ticket, .begin_ns = env_clock_ns(plan->env)};
     int status = fathom_engine_submit(worker->engine, plan->index, &query, &worker->err);
@@ -140,7 +141,7 @@ static int take_result(struct worker *worker, const struct fathom_result *result
     if (result->status)
         return error_set(&worker->err, result->status, "query %llu: %s",
                          (unsigned long long)(ticket % workload->query_count),
-                         fathom_strerror(result->status));
+                         result->detail ? result->detail : fathom_strerror(result->status));
     if (!measured)
         return 0;
     add_stats(&worker->sums, &result->stats);
@@ -222,7 +223,7 @@ static void worker_measure(struct worker *worker)
         return;
     if (!gate_pass(bench, 2))
         return;
-    /* Whoever is first starts the count again; no ticket is taken between here and the third gate.
+    /* The count starts again; no ticket is taken between the second gate and the third.
      */
     atomic_store_explicit(&bench->tickets, 0, memory_order_relaxed);
     if (!gate_pass(bench, 3))

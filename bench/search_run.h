@@ -15,6 +15,7 @@ struct search_plan {
     enum fathom_io io;
     uint32_t k, search_list; /* search_list 0: by target_recall */
     float target_recall;
+    float refine_threshold; /* 0: the default */
     bool exact_distances;
     unsigned passes; /* over the queries; 0: as many as begin within seconds, at least one */
     double seconds;

@@ -1,0 +1,111 @@
+"""Runs the programs of a build from Python, for the demo and the benchmark suite.
+
+    programs = Programs(Path("build/release/bin"))
+    programs.json("fathom-data", "info", "base.npy")       -> the document it printed
+    with programs.server(work, {"wordnet": index_dir}) as server:
+        server.start()
+        server.address                                     -> "127.0.0.1:40123"
+
+Logs and progress of a program go to this terminal as they come; a server's log goes to a file.
+"""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+
+class ProgramFailed(Exception):
+    """A program exited with something else than 0. It has said why on stderr."""
+
+
+class Programs:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def command(self, name, *arguments):
+        return [str(self.folder / name), *map(str, arguments)]
+
+    def json(self, name, *arguments):
+        """Runs a program with --json and returns the document it prints."""
+        command = self.command(name, *arguments, "--json")
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+        if done.returncode:
+            raise ProgramFailed(f"{' '.join(command)}\nexited with {done.returncode}")
+        return json.loads(done.stdout)
+
+    def server(self, work, indexes, *arguments):
+        return Server(self, work, indexes, arguments)
+
+
+class Server:
+    """fathom-server on free ports; started in a with block, it ends with it."""
+
+    READY_SECONDS = 60
+    STOP_SECONDS = 15
+
+    def __init__(self, programs, work, indexes, arguments):
+        self.log_path = work / "server.log"
+        named = [f"--index={name}={folder}" for name, folder in indexes.items()]
+        self.command = programs.command("fathom-server", *named, "--listen=127.0.0.1:0",
+                                        "--http=127.0.0.1:0", *arguments)
+        self.process = None
+        self.address = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def start(self):
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log)
+        self.address = self.wait_until_ready()
+        return self.address
+
+    def log(self):
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    def wait_until_ready(self):
+        """The address it listens on, from the line that says so."""
+        limit = time.monotonic() + self.READY_SECONDS
+        while time.monotonic() < limit:
+            found = re.search(r"listening on (127\.0\.0\.1:\d+)", self.log())
+            if found:
+                return found.group(1)
+            if self.process.poll() is not None:
+                raise ProgramFailed(f"{' '.join(self.command)}\nended at once; its log:\n{self.log()}")
+            time.sleep(0.02)
+        raise ProgramFailed(f"fathom-server is not ready after {self.READY_SECONDS} s; its log:\n"
+                            f"{self.log()}")
+
+    def stop(self):
+        """Asks it to drain and end; insists when it does not."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(self.STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            print(f"fathom-server did not end within {self.STOP_SECONDS} s: killed", file=sys.stderr)
+            self.process.kill()
+            self.process.wait()
+
+
+def die_on_terminate():
+    """Makes SIGTERM unwind like Ctrl-C does, so that with blocks end their servers."""
+    def leave(number, _):
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+def format_bytes(count):
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024

@@ -83,20 +83,14 @@ static int verify_pages(struct verify *v, struct fathom_error *err)
 /* ---- references ---- */
 
 /* A whole stream section in memory, with slack behind it. */
-static uint8_t *load_section(struct verify *v, enum section_kind kind, struct fathom_error *err)
+static int load_section(struct verify *v, enum section_kind kind, uint8_t **out, struct fathom_error *err)
 {
     const struct section *section = superblock_find(&v->file->super, kind);
-    uint8_t *bytes = mem_alloc(section->bytes + 64);
-    if (!bytes) {
-        error_set(err, -ENOMEM, "%s: no memory for section %s (%" PRIu64 " bytes) to verify it", v->file->path,
-                  section_name(kind), section->bytes);
-        return NULL;
-    }
-    int status = index_file_read(v->file, section, 0, bytes, section->bytes, err);
-    if (status == 0)
-        return bytes;
-    mem_free(bytes);
-    return NULL;
+    *out = mem_alloc(section->bytes + 64);
+    if (!*out)
+        return error_set(err, -ENOMEM, "%s: no memory for section %s (%" PRIu64 " bytes) to verify it", v->file->path,
+                         section_name(kind), section->bytes);
+    return index_file_read(v->file, section, 0, *out, section->bytes, err);
 }
 
 static void verify_cells(struct verify *v, const uint8_t *cells)
@@ -183,20 +177,22 @@ static void verify_graph(struct verify *v, struct reach *reach, const uint8_t *e
 static int verify_lists(struct verify *v, const uint8_t *entries, struct fathom_error *err)
 {
     uint64_t rows = v->file->super.properties.rows;
-    int status = err && err->code ? err->code : -ENOMEM;
+    uint8_t *lengths = NULL, *lists = NULL;
     struct reach reach = {.offsets = mem_alloc_array(rows + 1, sizeof(uint64_t)), .seen = mem_alloc(rows),
                           .stack = mem_alloc_array(rows, sizeof(uint32_t))};
-    uint8_t *lengths = load_section(v, SECTION_LIST_LENGTHS, err);
-    uint8_t *lists = load_section(v, SECTION_LISTS, err);
-    if (reach.offsets && reach.seen && reach.stack && lengths && lists) {
-        reach.lists = lists;
-        status = 0;
-        if (list_offsets(v, lengths, reach.offsets))
-            verify_graph(v, &reach, entries);
-        if (v->report->unreachable_rows)
-            found(v, "%s: %" PRIu64 " rows cannot be reached from the entry points", v->file->path,
-                  v->report->unreachable_rows);
-    }
+    int status = 0;
+    if (!reach.offsets || !reach.seen || !reach.stack)
+        status = error_set(err, -ENOMEM, "%s: no memory to walk the graph of %" PRIu64 " rows", v->file->path, rows);
+    if (status == 0)
+        status = load_section(v, SECTION_LIST_LENGTHS, &lengths, err);
+    if (status == 0)
+        status = load_section(v, SECTION_LISTS, &lists, err);
+    reach.lists = lists;
+    if (status == 0 && list_offsets(v, lengths, reach.offsets))
+        verify_graph(v, &reach, entries);
+    if (v->report->unreachable_rows)
+        found(v, "%s: %" PRIu64 " rows cannot be reached from the entry points", v->file->path,
+              v->report->unreachable_rows);
     mem_free(reach.offsets);
     mem_free(reach.seen);
     mem_free(reach.stack);
@@ -211,18 +207,18 @@ static int verify_model(struct verify *v, struct fathom_error *err)
     const struct properties *p = &v->file->super.properties;
     struct fathom_error detail = {0};
     struct model model;
-    uint8_t *bytes = load_section(v, SECTION_MODEL, err);
-    if (!bytes)
-        return -ENOMEM;
-    int status = model_decode(&model, bytes, section->bytes, p, v->file->path, &detail);
+    uint8_t *bytes;
+    int status = load_section(v, SECTION_MODEL, &bytes, err);
+    if (status == 0)
+        status = model_decode(&model, bytes, section->bytes, p, v->file->path, &detail);
     mem_free(bytes);
-    if (status == FATHOM_ECORRUPT) {
+    if (status == FATHOM_ECORRUPT && detail.code) {
         v->report->bad_references++;
         found(v, "%s", detail.msg);
         return 0;
     }
     if (status)
-        return error_set(err, status, "%s", detail.msg);
+        return detail.code ? error_set(err, status, "%s", detail.msg) : status;
     const struct planes_model *planes = &model.planes;
     if (superblock_find(&v->file->super, SECTION_CODES)->bytes != p->rows * planes->order_count ||
         superblock_find(&v->file->super, SECTION_FACTORS)->bytes != p->rows * planes->level_count * PLANES_FACTOR_BYTES)
@@ -233,15 +229,16 @@ static int verify_model(struct verify *v, struct fathom_error *err)
 
 static int verify_references(struct verify *v, struct fathom_error *err)
 {
+    uint8_t *cells = NULL, *entries = NULL;
     int status = verify_model(v, err);
-    uint8_t *cells = status ? NULL : load_section(v, SECTION_CELLS, err);
-    uint8_t *entries = cells ? load_section(v, SECTION_ENTRIES, err) : NULL;
-    if (entries) {
+    if (status == 0)
+        status = load_section(v, SECTION_CELLS, &cells, err);
+    if (status == 0)
+        status = load_section(v, SECTION_ENTRIES, &entries, err);
+    if (status == 0) {
         verify_cells(v, cells);
         verify_entries(v, entries);
         status = verify_lists(v, entries, err);
-    } else if (status == 0) {
-        status = -ENOMEM;
     }
     mem_free(cells);
     mem_free(entries);

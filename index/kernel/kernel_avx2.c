@@ -15,6 +15,7 @@ KERNEL_INLINE void dot_gather(int32_t *sums, const int8_t *query, const uint8_t 
     __m256i sum[BATCH] = {0};
     for (size_t at = 0; at < row_bytes; at += STEP) {
         struct weights weights = split_weights(load256(query + at));
+        KERNEL_UNROLL
         for (int j = 0; j < BATCH; j++)
             sum[j] = add_products(sum[j], split_bytes(load256(row[j] + at)), weights);
     }
@@ -30,7 +31,7 @@ static void dot_u8s8_gather_avx2(int32_t *out, const int8_t *query, const uint8_
         kernel_prefetch(rows, row_bytes, row_bytes, ids, i + ahead, i + ahead + BATCH, count);
         const uint8_t *row[BATCH];
         int32_t sums[BATCH];
-        kernel_batch(row, BATCH, rows, row_bytes, ids, i, count);
+        kernel_batch(row, BATCH, rows, row_bytes, ids, true, i, count);
         dot_gather(sums, query, row, row_bytes);
         for (size_t j = 0; j < BATCH && i + j < count; j++)
             out[i + j] = sums[j];
@@ -90,6 +91,7 @@ static void score8_pair(struct kernel_score8 *out, const struct kernel_query8 *q
     for (size_t at = 0; at + STEP <= query->dim; at += STEP) {
         struct weights hi = split_weights(load256(query->hi + at));
         struct weights lo = split_weights(load256(query->lo + at));
+        KERNEL_UNROLL
         for (int j = 0; j < SCORE_BATCH; j++)
             score8_step(&sums[j], load256(row[j] + at), hi, lo);
     }
@@ -97,10 +99,12 @@ static void score8_pair(struct kernel_score8 *out, const struct kernel_query8 *q
     if (tail->bytes) {
         struct weights hi = split_weights(load256(query->hi + tail->at));
         struct weights lo = split_weights(load256(query->lo + tail->at));
+        KERNEL_UNROLL
         for (int j = 0; j < SCORE_BATCH; j++)
             score8_step(&sums[j], tail_load(tail, row[j], query->dim), hi, lo);
         padding = 128 * 128 * (int32_t)(STEP - tail->bytes); /* of the zeros in the norm */
     }
+    KERNEL_UNROLL
     for (int j = 0; j < SCORE_BATCH; j++) {
         const __m256i all[4] = {sums[j].hi, sums[j].lo, sums[j].norm, _mm256_setzero_si256()};
         int32_t four[4];
@@ -122,7 +126,7 @@ static void score8(struct kernel_score8 *out, const struct kernel_query8 *query,
                             count);
         const uint8_t *row[SCORE_BATCH];
         struct kernel_score8 pair[SCORE_BATCH];
-        kernel_batch(row, SCORE_BATCH, rows, row_bytes, ids, i, count);
+        kernel_batch(row, SCORE_BATCH, rows, row_bytes, ids, ids != NULL, i, count);
         score8_pair(pair, query, row, &tail);
         out[i] = pair[0];
         if (i + 1 < count)
@@ -162,6 +166,7 @@ static float l2sq_f32_avx2(const float *a, const float *b, size_t dim)
     __m256 sum[4] = {0};
     size_t d = 0;
     for (; d + 32 <= dim; d += 32) {
+        KERNEL_UNROLL
         for (int k = 0; k < 4; k++) {
             __m256 gap = _mm256_sub_ps(_mm256_loadu_ps(a + d + 8 * k),
                                        _mm256_loadu_ps(b + d + 8 * k));
@@ -182,6 +187,7 @@ static float dot_f32_avx2(const float *a, const float *b, size_t dim)
     __m256 sum[4] = {0};
     size_t d = 0;
     for (; d + 32 <= dim; d += 32) {
+        KERNEL_UNROLL
         for (int k = 0; k < 4; k++)
             sum[k] = _mm256_fmadd_ps(_mm256_loadu_ps(a + d + 8 * k),
                                      _mm256_loadu_ps(b + d + 8 * k), sum[k]);
@@ -199,6 +205,7 @@ static float matvec_row(const int8_t *row, const float *x, size_t columns)
     __m256 sum[4] = {0};
     size_t c = 0;
     for (; c + 32 <= columns; c += 32) {
+        KERNEL_UNROLL
         for (int k = 0; k < 4; k++) {
             __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)(row + c + 8 * k));
             sum[k] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),

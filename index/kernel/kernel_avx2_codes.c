@@ -61,9 +61,12 @@ KERNEL_INLINE __m256i choose(__m256i a, __m256i b, __m256i index, int bit)
 KERNEL_INLINE __m256i look_up(const struct thin_table *table, __m256i index, int steps)
 {
     __m256i low = _mm256_and_si256(index, _mm256_set1_epi8(15)), value[TABLE_PARTS];
+    KERNEL_UNROLL
     for (int i = 0; i < 1 << steps; i++)
         value[i] = _mm256_shuffle_epi8(table->part[i], low);
+    KERNEL_UNROLL
     for (int step = 0; step < steps; step++) {
+        KERNEL_UNROLL
         for (int i = 0; i < 1 << (steps - step - 1); i++)
             value[i] = choose(value[2 * i], value[2 * i + 1], index, 4 + step);
     }
@@ -106,6 +109,7 @@ static void codes_batch(float *out, const struct kernel_codes *plan,
         struct weights hi_weights = split_weights(load256(query->hi + d));
         struct weights lo_weights = split_weights(load256(query->lo + d));
         uint32_t planes = kernel_planes_at(plan, d);
+        KERNEL_UNROLL
         for (int j = 0; j < BATCH; j++) {
             __m256i index = index_of(plan, code[j], d, planes);
             struct bytes levels = split_bytes(levels_of(tables, index, planes));
@@ -132,7 +136,7 @@ static void codes_any(float *out, const struct kernel_codes *plan,
                             count);
         const uint8_t *code[BATCH];
         float scores[BATCH];
-        kernel_batch(code, BATCH, codes, code_bytes, ids, i, count);
+        kernel_batch(code, BATCH, codes, code_bytes, ids, ids != NULL, i, count);
         codes_batch(scores, plan, query, &tables, code);
         for (size_t j = 0; j < BATCH && i + j < count; j++)
             out[i + j] = scores[j];

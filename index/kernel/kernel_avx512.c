@@ -17,10 +17,11 @@ KERNEL_INLINE void dot_gather(int32_t *out, const int8_t *query, const uint8_t *
     for (size_t i = 0; i < count; i += BATCH) {
         kernel_prefetch(rows, row_bytes, row_bytes, ids, i + ahead, i + ahead + BATCH, count);
         const uint8_t *row[BATCH];
-        kernel_batch(row, BATCH, rows, row_bytes, ids, i, count);
+        kernel_batch(row, BATCH, rows, row_bytes, ids, true, i, count);
         __m512i sum[BATCH] = {0};
         for (size_t b = 0; b < blocks; b++) {
             __m512i weights = _mm512_loadu_si512(query + b * KERNEL_BLOCK);
+            KERNEL_UNROLL
             for (int j = 0; j < BATCH; j++)
                 sum[j] = _mm512_dpbusd_epi32(
                     sum[j], _mm512_loadu_si512(row[j] + b * KERNEL_BLOCK), weights);
@@ -82,27 +83,29 @@ KERNEL_INLINE void score8_store(struct kernel_score8 *out, const struct score8_s
 }
 
 KERNEL_INLINE void score8(struct kernel_score8 *out, const struct kernel_query8 *query,
-                          const uint8_t *rows, size_t row_bytes, const uint32_t *ids, size_t count,
-                          size_t blocks)
+                          const uint8_t *rows, size_t row_bytes, const uint32_t *ids,
+                          bool scattered, size_t count, size_t blocks)
 {
     size_t ahead = kernel_ahead(row_bytes), last = (blocks - 1) * KERNEL_BLOCK;
     __mmask64 tail = first_lanes(query->dim - last);
     __m512i tail_hi = _mm512_loadu_si512(query->hi + last);
     __m512i tail_lo = _mm512_loadu_si512(query->lo + last);
-    if (ids)
+    if (scattered)
         kernel_prefetch(rows, row_bytes, query->dim, ids, 0, ahead, count);
     for (size_t i = 0; i < count; i += BATCH) {
-        if (ids)
+        if (scattered)
             kernel_prefetch(rows, row_bytes, query->dim, ids, i + ahead, i + ahead + BATCH, count);
         const uint8_t *row[BATCH];
-        kernel_batch(row, BATCH, rows, row_bytes, ids, i, count);
+        kernel_batch(row, BATCH, rows, row_bytes, ids, scattered, i, count);
         struct score8_sums sums = {0};
         for (size_t at = 0; at < last; at += KERNEL_BLOCK) {
             __m512i hi = _mm512_loadu_si512(query->hi + at);
             __m512i lo = _mm512_loadu_si512(query->lo + at);
+            KERNEL_UNROLL
             for (int j = 0; j < BATCH; j++)
                 score8_step(&sums, j, _mm512_loadu_si512(row[j] + at), hi, lo);
         }
+        KERNEL_UNROLL
         for (int j = 0; j < BATCH; j++)
             score8_step(&sums, j, _mm512_maskz_loadu_epi8(tail, row[j] + last), tail_hi, tail_lo);
         score8_store(out + i, &sums, query->dim, count - i);
@@ -111,28 +114,28 @@ KERNEL_INLINE void score8(struct kernel_score8 *out, const struct kernel_query8 
 
 KERNEL_INLINE void score8_sized(struct kernel_score8 *out, const struct kernel_query8 *query,
                                 const uint8_t *rows, size_t row_bytes, const uint32_t *ids,
-                                size_t count)
+                                bool scattered, size_t count)
 {
     size_t blocks = (query->dim + KERNEL_BLOCK - 1) / KERNEL_BLOCK;
     if (blocks == 1)
-        score8(out, query, rows, row_bytes, ids, count, 1);
+        score8(out, query, rows, row_bytes, ids, scattered, count, 1);
     else if (blocks == 2)
-        score8(out, query, rows, row_bytes, ids, count, 2);
+        score8(out, query, rows, row_bytes, ids, scattered, count, 2);
     else if (blocks > 2)
-        score8(out, query, rows, row_bytes, ids, count, blocks);
+        score8(out, query, rows, row_bytes, ids, scattered, count, blocks);
 }
 
 static void score8_rows_avx512(struct kernel_score8 *out, const struct kernel_query8 *query,
                                const uint8_t *rows, size_t row_bytes, size_t count)
 {
-    score8_sized(out, query, rows, row_bytes, NULL, count);
+    score8_sized(out, query, rows, row_bytes, NULL, false, count);
 }
 
 static void score8_gather_avx512(struct kernel_score8 *out, const struct kernel_query8 *query,
                                  const uint8_t *rows, size_t row_bytes, const uint32_t *ids,
                                  size_t count)
 {
-    score8_sized(out, query, rows, row_bytes, ids, count);
+    score8_sized(out, query, rows, row_bytes, ids, true, count);
 }
 
 static float l2sq_f32_avx512(const float *a, const float *b, size_t dim)
@@ -141,6 +144,7 @@ static float l2sq_f32_avx512(const float *a, const float *b, size_t dim)
                      _mm512_setzero_ps()};
     size_t d = 0;
     for (; d + 64 <= dim; d += 64) {
+        KERNEL_UNROLL
         for (int k = 0; k < 4; k++) {
             __m512 gap = _mm512_sub_ps(_mm512_loadu_ps(a + d + 16 * k),
                                        _mm512_loadu_ps(b + d + 16 * k));
@@ -163,6 +167,7 @@ static float dot_f32_avx512(const float *a, const float *b, size_t dim)
                      _mm512_setzero_ps()};
     size_t d = 0;
     for (; d + 64 <= dim; d += 64) {
+        KERNEL_UNROLL
         for (int k = 0; k < 4; k++)
             sum[k] = _mm512_fmadd_ps(_mm512_loadu_ps(a + d + 16 * k),
                                      _mm512_loadu_ps(b + d + 16 * k), sum[k]);
@@ -180,6 +185,7 @@ static float dot_f32_avx512(const float *a, const float *b, size_t dim)
 KERNEL_INLINE void matvec_step(__m512 *sum, const int8_t *const *row, size_t at, __m512 x,
                                __mmask16 lanes)
 {
+    KERNEL_UNROLL
     for (int j = 0; j < BATCH; j++) {
         __m128i bytes = _mm_maskz_loadu_epi8(lanes, row[j] + at);
         sum[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), x, sum[j]);
@@ -193,6 +199,7 @@ static void matvec_i8_avx512(float *out, const int8_t *matrix, const float *scal
     for (size_t r = 0; r < rows; r += BATCH) {
         const int8_t *row[BATCH];
         __m512 sum[BATCH];
+        KERNEL_UNROLL
         for (size_t j = 0; j < BATCH; j++) {
             row[j] = matrix + (r + j < rows ? r + j : rows - 1) * columns;
             sum[j] = _mm512_setzero_ps();
@@ -200,6 +207,7 @@ static void matvec_i8_avx512(float *out, const int8_t *matrix, const float *scal
         size_t c = 0;
         for (; c + 16 <= columns; c += 16) {
             __m512 values = _mm512_loadu_ps(x + c);
+            KERNEL_UNROLL
             for (int j = 0; j < BATCH; j++) {
                 __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(row[j] + c));
                 sum[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), values,

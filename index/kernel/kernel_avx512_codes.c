@@ -63,9 +63,11 @@ struct rest {
     int32_t hi, lo;
 };
 
-static struct rest score_rest(const struct kernel_codes *plan, const struct kernel_query8 *query,
-                              uint32_t first)
+KERNEL_INLINE struct rest score_rest(const struct kernel_codes *plan,
+                                     const struct kernel_query8 *query, uint32_t first)
 {
+    if (first * KERNEL_BLOCK >= plan->dim)
+        return (struct rest){0};
     __m512i level = _mm512_set1_epi8((char)plan->level[64]);
     __m512i hi = _mm512_setzero_si512(), lo = _mm512_setzero_si512();
     for (uint32_t d = first * KERNEL_BLOCK; d < plan->dim; d += KERNEL_BLOCK) {
@@ -88,25 +90,33 @@ KERNEL_INLINE size_t second_half(const struct kernel_codes *plan, size_t half)
     return plan->code_bytes > half ? plan->code_bytes - half : 0;
 }
 
-static void short_prepare(struct short_block *blocks, const struct kernel_codes *plan,
-                          const struct kernel_query8 *query, uint32_t count, size_t half)
+/* The six numbers of an array of planes, each < 256, as bytes 1 to 6 of every lane. */
+KERNEL_INLINE __m512i by_plane(const uint32_t *numbers)
 {
-    uint64_t starts = 0;
-    for (uint32_t p = 0; p < KERNEL_PLANES_MAX; p++)
-        starts |= (uint64_t)(plan->plane_start[p] & 255) << 8 * (1 + p);
-    const __m512i lanes = _mm512_setr_epi64(0, ONES, 2 * ONES, 3 * ONES, 4 * ONES, 5 * ONES,
-                                            6 * ONES, 7 * ONES);
-    __m512i place = _mm512_add_epi8(_mm512_set1_epi64((int64_t)starts), lanes);
+    __m128i bytes = _mm256_cvtepi32_epi8(_mm256_maskz_loadu_epi32(0x3f, numbers));
+    return _mm512_broadcastq_epi64(_mm_slli_epi64(bytes, 8));
+}
+
+KERNEL_INLINE void short_prepare(struct short_block *blocks, const struct kernel_codes *plan,
+                                 const struct kernel_query8 *query, uint32_t count, size_t half)
+{
+    const __m512i eight = _mm512_set1_epi8(8);
+    __m512i lane = _mm512_setr_epi64(0, ONES, 2 * ONES, 3 * ONES, 4 * ONES, 5 * ONES, 6 * ONES,
+                                     7 * ONES); /* the group of a lane, in each of its bytes */
+    __m512i groups = by_plane(plan->groups);
+    __m512i place = _mm512_add_epi8(by_plane(plan->plane_start), lane);
     __m512i shift = _mm512_set1_epi8((char)(half - second_half(plan, half)));
+    KERNEL_UNROLL
     for (uint32_t b = 0; b < count; b++) {
         struct short_block *block = &blocks[b];
         __mmask64 second = _mm512_cmpge_epu8_mask(place, _mm512_set1_epi8((char)half));
         block->pick = _mm512_mask_add_epi8(place, second, place, shift);
-        block->rows = block_rows(plan, b);
+        block->rows = _mm512_cmplt_epu8_mask(lane, groups);
         block->sentinel = _mm512_movm_epi8(sentinel_rows(block->rows));
         block->hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
         block->lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
-        place = _mm512_add_epi8(place, _mm512_set1_epi8(8));
+        place = _mm512_add_epi8(place, eight);
+        lane = _mm512_add_epi8(lane, eight);
     }
 }
 
@@ -139,7 +149,8 @@ KERNEL_INLINE __m512i short_levels(const struct short_block *block, const struct
  * kernel_join rounds. half and count are constants. */
 KERNEL_INLINE void short_codes(float *out, const struct kernel_codes *plan,
                                const struct kernel_query8 *query, const uint8_t *codes,
-                               const uint32_t *ids, size_t count, uint32_t blocks, size_t half)
+                               const uint32_t *ids, bool scattered, size_t count, uint32_t blocks,
+                               size_t half)
 {
     struct short_block block[SHORT_BLOCKS];
     short_prepare(block, plan, query, blocks, half);
@@ -149,23 +160,26 @@ KERNEL_INLINE void short_codes(float *out, const struct kernel_codes *plan,
     size_t code_bytes = plan->code_bytes, second = second_half(plan, half);
     size_t ahead = kernel_ahead(code_bytes);
 
-    if (ids)
+    if (scattered)
         kernel_prefetch(codes, code_bytes, code_bytes, ids, 0, ahead, count);
     for (size_t i = 0; i < count; i += SHORT_BATCH) {
-        if (ids)
+        if (scattered)
             kernel_prefetch(codes, code_bytes, code_bytes, ids, i + ahead, i + ahead + SHORT_BATCH,
                             count);
         const uint8_t *code[SHORT_BATCH];
-        kernel_batch(code, SHORT_BATCH, codes, code_bytes, ids, i, count);
+        kernel_batch(code, SHORT_BATCH, codes, code_bytes, ids, scattered, i, count);
         __m512i sum[SHORT_BATCH];
+        KERNEL_UNROLL
         for (int j = 0; j < SHORT_BATCH; j++) {
             __m512i value[SHORT_BLOCKS];
             sum[j] = _mm512_setzero_si512();
+            KERNEL_UNROLL
             for (uint32_t b = 0; b < blocks; b++) {
                 value[b] = short_levels(&block[b], &levels, code[j], second, half);
                 sum[j] = _mm512_dpbusd_epi32(sum[j], value[b], block[b].hi);
             }
             sum[j] = _mm512_slli_epi32(sum[j], 7);
+            KERNEL_UNROLL
             for (uint32_t b = 0; b < blocks; b++)
                 sum[j] = _mm512_dpbusd_epi32(sum[j], value[b], block[b].lo);
         }
@@ -207,9 +221,11 @@ KERNEL_INLINE void long_blocks(struct long_sums *sums, const struct kernel_codes
         __m512i hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
         __m512i lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
         __m512i sentinel = _mm512_movm_epi8(sentinel_rows(shape->rows[b]));
+        KERNEL_UNROLL
         for (int j = 0; j < LONG_BATCH; j++) {
             const uint8_t *bits = code[j] + b * 8;
             __m512i rows = _mm512_set1_epi64((int64_t)le_load64(bits + plan->plane_start[0]));
+            KERNEL_UNROLL
             for (uint32_t p = 1; p < planes; p++)
                 rows = _mm512_mask_set1_epi64(rows, (__mmask8)(2u << p),
                                               (int64_t)le_load64(bits + plan->plane_start[p]));
@@ -232,6 +248,7 @@ KERNEL_INLINE void long_single(struct long_sums *sums, const struct kernel_codes
         __m512i set = _mm512_mask_mov_epi8(none, coded, _mm512_set1_epi8((char)plan->level[96]));
         __m512i hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
         __m512i lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
+        KERNEL_UNROLL
         for (int j = 0; j < LONG_BATCH; j++) {
             __mmask64 bits = le_load64(code[j] + plan->plane_start[0] + b * 8);
             long_weigh(sums, j, _mm512_mask_blend_epi8(bits, clear, set), hi, lo);
@@ -252,22 +269,22 @@ static void long_prepare(struct long_plan *shape, const struct kernel_codes *pla
     shape->levels.high = _mm512_loadu_si512(plan->level + 64);
 }
 
-static void long_codes(float *out, const struct kernel_codes *plan,
-                       const struct kernel_query8 *query, const uint8_t *codes,
-                       const uint32_t *ids, size_t count)
+KERNEL_INLINE void long_codes(float *out, const struct kernel_codes *plan,
+                              const struct kernel_query8 *query, const uint8_t *codes,
+                              const uint32_t *ids, bool scattered, size_t count)
 {
     struct long_plan shape;
     long_prepare(&shape, plan);
     struct rest rest = score_rest(plan, query, shape.reach[1]);
     size_t code_bytes = plan->code_bytes, ahead = kernel_ahead(code_bytes);
-    if (ids)
+    if (scattered)
         kernel_prefetch(codes, code_bytes, code_bytes, ids, 0, ahead, count);
     for (size_t i = 0; i < count; i += LONG_BATCH) {
-        if (ids)
+        if (scattered)
             kernel_prefetch(codes, code_bytes, code_bytes, ids, i + ahead, i + ahead + LONG_BATCH,
                             count);
         const uint8_t *code[LONG_BATCH];
-        kernel_batch(code, LONG_BATCH, codes, code_bytes, ids, i, count);
+        kernel_batch(code, LONG_BATCH, codes, code_bytes, ids, scattered, i, count);
         struct long_sums sums = {0};
         long_blocks(&sums, plan, query, &shape, code, 6);
         long_blocks(&sums, plan, query, &shape, code, 5);
@@ -291,44 +308,44 @@ static void long_codes(float *out, const struct kernel_codes *plan,
 /* One copy of the loop for each number of blocks and way to load. */
 KERNEL_INLINE void short_sized(float *out, const struct kernel_codes *plan,
                                const struct kernel_query8 *query, const uint8_t *codes,
-                               const uint32_t *ids, size_t count, uint32_t blocks)
+                               const uint32_t *ids, bool scattered, size_t count, uint32_t blocks)
 {
     if (plan->code_bytes <= 32)
-        short_codes(out, plan, query, codes, ids, count, blocks, 16);
+        short_codes(out, plan, query, codes, ids, scattered, count, blocks, 16);
     else if (plan->code_bytes <= 64)
-        short_codes(out, plan, query, codes, ids, count, blocks, 32);
+        short_codes(out, plan, query, codes, ids, scattered, count, blocks, 32);
     else
-        short_codes(out, plan, query, codes, ids, count, blocks, 64);
+        short_codes(out, plan, query, codes, ids, scattered, count, blocks, 64);
 }
 
 KERNEL_INLINE void codes_any(float *out, const struct kernel_codes *plan,
                              const struct kernel_query8 *query, const uint8_t *codes,
-                             const uint32_t *ids, size_t count)
+                             const uint32_t *ids, bool scattered, size_t count)
 {
     uint32_t blocks = (plan->groups[0] + 7) / 8;
     if (plan->dim > SHORT_DIM || plan->code_bytes > SHORT_BYTES)
         blocks = 0;
     if (blocks == 1)
-        short_sized(out, plan, query, codes, ids, count, 1);
+        short_sized(out, plan, query, codes, ids, scattered, count, 1);
     else if (blocks == 2)
-        short_sized(out, plan, query, codes, ids, count, 2);
+        short_sized(out, plan, query, codes, ids, scattered, count, 2);
     else if (blocks == 3)
-        short_sized(out, plan, query, codes, ids, count, 3);
+        short_sized(out, plan, query, codes, ids, scattered, count, 3);
     else if (blocks == 4)
-        short_sized(out, plan, query, codes, ids, count, 4);
+        short_sized(out, plan, query, codes, ids, scattered, count, 4);
     else
-        long_codes(out, plan, query, codes, ids, count);
+        long_codes(out, plan, query, codes, ids, scattered, count);
 }
 
 void codes_rows_avx512(float *out, const struct kernel_codes *plan,
                        const struct kernel_query8 *query, const uint8_t *codes, size_t count)
 {
-    codes_any(out, plan, query, codes, NULL, count);
+    codes_any(out, plan, query, codes, NULL, false, count);
 }
 
 void codes_gather_avx512(float *out, const struct kernel_codes *plan,
                          const struct kernel_query8 *query, const uint8_t *codes,
                          const uint32_t *ids, size_t count)
 {
-    codes_any(out, plan, query, codes, ids, count);
+    codes_any(out, plan, query, codes, ids, true, count);
 }

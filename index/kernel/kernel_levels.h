@@ -3,6 +3,8 @@
 #ifndef KERNEL_KERNEL_LEVELS_H
 #define KERNEL_KERNEL_LEVELS_H
 
+#include <stdbool.h>
+
 #include "kernel.h"
 
 /* Above every dimension of the project (FATHOM_DIM_MAX + 1, rounded up to 64). It bounds the tables on the stack, and with
@@ -20,6 +22,13 @@ _Static_assert(128ll * 128 * KERNEL_DIM_MAX < INT32_MAX, "a norm fits int32");
 #define KERNEL_AHEAD_BYTES 4096
 
 #define KERNEL_INLINE static inline __attribute__((always_inline))
+
+/* Before a loop over the few rows of a batch: without it gcc keeps their sums in memory at -O2. */
+#if defined(__clang__)
+#define KERNEL_UNROLL _Pragma("unroll")
+#else
+#define KERNEL_UNROLL _Pragma("GCC unroll 8")
+#endif
 
 void kernels_fill_scalar(struct kernels *table);
 void kernels_fill_avx2(struct kernels *table);
@@ -56,14 +65,21 @@ KERNEL_INLINE void kernel_prefetch(const uint8_t *rows, size_t row_bytes, size_t
     }
 }
 
-/* The next batch of rows: row first + j, or rows[ids[first + j]]. Beyond count the last row is repeated, so that batches need no
- * tail of their own; the caller drops those results. count > first. */
+/* The next batch of rows: rows[ids[first + j]] when scattered, else rows[first + j]. Beyond count the last row is repeated, so that
+ * batches need no tail of their own; the caller drops those results. count > first; batch_rows is a constant. */
 KERNEL_INLINE void kernel_batch(const uint8_t **batch, size_t batch_rows, const uint8_t *rows,
-                                size_t row_bytes, const uint32_t *ids, size_t first, size_t count)
+                                size_t row_bytes, const uint32_t *ids, bool scattered, size_t first,
+                                size_t count)
 {
+    if (count - first >= batch_rows) {
+        KERNEL_UNROLL
+        for (size_t j = 0; j < batch_rows; j++)
+            batch[j] = rows + (scattered ? ids[first + j] : first + j) * row_bytes;
+        return;
+    }
     for (size_t j = 0; j < batch_rows; j++) {
         size_t i = first + j < count ? first + j : count - 1;
-        batch[j] = rows + (ids ? ids[i] : i) * row_bytes;
+        batch[j] = rows + (scattered ? ids[i] : i) * row_bytes;
     }
 }
 

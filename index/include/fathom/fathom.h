@@ -123,6 +123,7 @@ struct fathom_query {
     float target_recall;     /* in (0, 1): picks a calibrated operating point; 0: not used */
     bool exact_distances;    /* read the full vector of every result, so that each distance is exact */
     uint64_t deadline_ns;    /* on the monotonic clock; 0: none */
+    float refine_threshold;  /* expert: read a page when this much of a result hangs on it, in (0, 0.5); 0: the default */
     void *user;              /* given back with the result */
 };
 
@@ -144,6 +145,7 @@ struct fathom_query_stats {
 struct fathom_result {
     void *user;      /* of the query */
     int status;      /* 0, or a negative code; then no ids are valid */
+    const char *detail; /* of a failure: what and where (file, page); NULL otherwise. Valid as long as ids */
     uint32_t count;  /* valid results, at most k */
     uint64_t *ids;   /* k entries, nearest first, padded with FATHOM_ID_NONE; valid until the slot is used again, that is
                         until the next fathom_engine_submit or _poll on this engine */

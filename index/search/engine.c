@@ -1,0 +1,456 @@
+/* The engine: many queries on one ring. A submit navigates at once; a poll hands all wanted pages to the ring in one call, checks
+ * the pages that have come, steps their queries and gives back the finished ones. It waits only when asked to. A page
+ * buffer belongs to the ring until its completion, also when its query was cancelled or timed out. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "error.h"
+#include "mem.h"
+#include "pages.h"
+#include "query.h"
+#include "ring.h"
+
+#define INFLIGHT_MAX 256
+#define PAGES_PER_QUERY 8 /* page buffers for each query in flight */
+#define PAGES_MIN 32
+#define REAP_BATCH 64
+#define RESERVED_SEARCH_LIST 512
+#define RING_BYTES_PER_READ (64 + 2 * 16 + 8) /* a submission, two completions, an index: what the kernel maps */
+
+struct read_info {
+    uint32_t slot, page, span; /* which query, which of its wanted pages, and the pages of the run */
+};
+
+struct fathom_engine {
+    const struct env *env;
+    struct ring *ring;
+    struct page_pool pool;
+    struct read_info *reads;   /* by first page of the run */
+    struct query *slots;
+    unsigned inflight, running;
+    unsigned next_issue;       /* slot to serve first, so that none starves */
+    struct navigator navigator;
+    struct kernel_score8 scores[QUERY_PAGE_BATCH];
+};
+
+/* ---- sizes ---- */
+
+static uint32_t pool_pages(unsigned inflight)
+{
+    uint32_t pages = inflight * PAGES_PER_QUERY;
+    return pages > PAGES_MIN ? pages : PAGES_MIN;
+}
+
+static struct navigator_capacity navigator_standard(const struct properties *p)
+{
+    return (struct navigator_capacity){.work_dim = p->work_dim, .cells = p->cells, .degree = p->degree_max,
+                                       .search_list = RESERVED_SEARCH_LIST, .candidates = QUERY_RESERVED_CANDIDATES};
+}
+
+uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight)
+{
+    struct query_capacity slot = {.dim = p->dim, .k = QUERY_RESERVED_K, .candidates = QUERY_RESERVED_CANDIDATES};
+    uint64_t pages = pool_pages(inflight);
+    return sizeof(struct fathom_engine) + pages * (PAGE_BYTES + 1 + sizeof(struct read_info) + RING_BYTES_PER_READ) +
+           inflight * (sizeof(struct query) + query_memory_bytes(slot)) +
+           navigator_memory_bytes(navigator_standard(p));
+}
+
+/* ---- life ---- */
+
+struct fathom_engine_options fathom_engine_options_default(void)
+{
+    return (struct fathom_engine_options){.io = FATHOM_IO_AUTO, .inflight = 16};
+}
+
+static enum ring_engine ring_kind(enum fathom_io io)
+{
+    return io == FATHOM_IO_URING ? RING_URING : io == FATHOM_IO_PREAD ? RING_PREAD : RING_AUTO;
+}
+
+static int engine_init(struct fathom_engine *engine, const struct fathom_engine_options *options,
+                       struct fathom_error *err)
+{
+    uint32_t pages = pool_pages(options->inflight);
+    engine->env = env_os();
+    engine->inflight = options->inflight;
+    engine->slots = mem_alloc_array(options->inflight, sizeof *engine->slots);
+    engine->reads = mem_alloc_array(pages, sizeof *engine->reads);
+    if (!engine->slots || !engine->reads || page_pool_init(&engine->pool, pages))
+        return error_set(err, -ENOMEM, "no memory for an engine of %u queries in flight", options->inflight);
+    struct ring_options ring = {.engine = ring_kind(options->io), .depth = pages, .buffers = engine->pool.region,
+                                .buffers_bytes = (size_t)pages * PAGE_BYTES};
+    return ring_create(&engine->ring, engine->env, &ring, err);
+}
+
+int fathom_engine_create(struct fathom_engine **out, const struct fathom_engine_options *options,
+                         struct fathom_error *err)
+{
+    *out = NULL;
+    if (options->inflight < 1 || options->inflight > INFLIGHT_MAX)
+        return error_set(err, FATHOM_ELIMIT, "queries in flight must be 1 to %d", INFLIGHT_MAX);
+    struct fathom_engine *engine = mem_alloc(sizeof *engine);
+    if (!engine)
+        return error_set(err, -ENOMEM, "no memory for an engine");
+    int status = engine_init(engine, options, err);
+    if (status) {
+        fathom_engine_destroy(engine);
+        return status;
+    }
+    *out = engine;
+    return 0;
+}
+
+static void release_slot(struct fathom_engine *engine, struct query *query)
+{
+    struct fathom_index *index = (struct fathom_index *)query->index;
+    query_release(query);
+    fathom_index_close(index);
+    engine->running--;
+}
+
+void fathom_engine_destroy(struct fathom_engine *engine)
+{
+    if (!engine)
+        return;
+    ring_destroy(engine->ring); /* waits: no read may land in freed memory */
+    for (unsigned i = 0; engine->slots && i < engine->inflight; i++) {
+        if (engine->slots[i].phase != QUERY_FREE)
+            release_slot(engine, &engine->slots[i]);
+        mem_free(engine->slots[i].memory);
+    }
+    navigator_fini(&engine->navigator);
+    page_pool_fini(&engine->pool);
+    mem_free(engine->reads);
+    mem_free(engine->slots);
+    mem_free(engine);
+}
+
+/* ---- submitting ---- */
+
+static unsigned outstanding(const struct query *query)
+{
+    return query->pages_issued - query->pages_done;
+}
+
+/* Frees the slots whose results the caller has had, once no read of theirs is out. */
+static void recycle(struct fathom_engine *engine)
+{
+    for (unsigned i = 0; i < engine->inflight; i++)
+        if (engine->slots[i].phase == QUERY_RETURNED && outstanding(&engine->slots[i]) == 0)
+            release_slot(engine, &engine->slots[i]);
+}
+
+static struct query *free_slot(struct fathom_engine *engine)
+{
+    for (unsigned i = 0; i < engine->inflight; i++)
+        if (engine->slots[i].phase == QUERY_FREE)
+            return &engine->slots[i];
+    return NULL;
+}
+
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Grows the navigator for an index or a search list that it does not cover yet. */
+static int reserve_navigator(struct fathom_engine *engine, const struct fathom_index *index, uint32_t search_list,
+                             uint32_t candidates)
+{
+    const struct navigator_capacity *have = &engine->navigator.capacity;
+    struct navigator_capacity want = navigator_standard(&index->properties);
+    uint64_t standard = navigator_memory_bytes(want);
+    want.search_list = larger(want.search_list, search_list);
+    want.candidates = larger(want.candidates, candidates);
+    int64_t extra = (int64_t)(navigator_memory_bytes(want) - standard);
+    if (have->work_dim >= want.work_dim && have->cells >= want.cells && have->degree >= want.degree &&
+        have->search_list >= want.search_list && have->candidates >= want.candidates)
+        return 0;
+    if (extra > 0 && !index_take_budget(index, extra))
+        return FATHOM_EBUDGET;
+    want.work_dim = larger(want.work_dim, have->work_dim);
+    want.cells = larger(want.cells, have->cells);
+    want.degree = larger(want.degree, have->degree);
+    want.search_list = larger(want.search_list, have->search_list);
+    want.candidates = larger(want.candidates, have->candidates);
+    return navigator_reserve(&engine->navigator, want);
+}
+
+struct fathom_query fathom_query_default(void)
+{
+    return (struct fathom_query){.dtype = FATHOM_F32, .k = 10};
+}
+
+static int reserve(struct fathom_engine *engine, struct query *query, const struct fathom_index *index,
+                   const struct fathom_query *request, struct fathom_error *err)
+{
+    uint32_t search_list = request->search_list ? request->search_list : index->properties.default_search_list;
+    search_list = larger(search_list, request->k);
+    if (search_list > index->properties.rows)
+        search_list = (uint32_t)index->properties.rows;
+    uint32_t candidates = query_candidates(index, search_list, request->k);
+    struct query_capacity want = {.dim = index->properties.dim, .k = request->k, .candidates = candidates};
+    int status = query_reserve(query, index, want);
+    if (status == 0)
+        status = reserve_navigator(engine, index, search_list, candidates);
+    query->search_list = search_list;
+    if (status == FATHOM_EBUDGET)
+        error_set(err, status, "no memory within the DRAM budget for k %u with search_list %u; lower them or raise the "
+                  "budget", request->k, search_list);
+    else if (status)
+        error_set(err, status, "no memory for a query");
+    return status;
+}
+
+int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index *index,
+                         const struct fathom_query *request, struct fathom_error *err)
+{
+    int status = query_check(index, request, err);
+    if (status)
+        return status;
+    recycle(engine);
+    struct query *query = free_slot(engine);
+    if (!query)
+        return error_set(err, FATHOM_EBUSY, "all %u query slots are taken", engine->inflight);
+    status = reserve(engine, query, index, request, err);
+    if (status)
+        return status;
+    query->index = fathom_index_retain((struct fathom_index *)index);
+    query->user = request->user;
+    query->deadline_ns = request->deadline_ns;
+    query->stats = (struct fathom_query_stats){0};
+    query->detail[0] = '\0';
+    query->started_ns = env_clock_ns(engine->env);
+    engine->running++;
+    status = query_begin(query, &engine->navigator, request);
+    if (status) {
+        snprintf(query->detail, sizeof query->detail, "%s: section lists: a list does not decode", index->file.path);
+        query->phase = QUERY_DONE;
+    }
+    query->stats.compute_ns = env_clock_ns(engine->env) - query->started_ns;
+    return 0;
+}
+
+/* ---- reading ---- */
+
+/* A failed query answers at once; its reads in flight only return their buffers. */
+static void fail(struct query *query, int status)
+{
+    query->status = status;
+    query->page_count = query->pages_issued;
+    query->phase = QUERY_DONE;
+}
+
+static bool issue_one(struct fathom_engine *engine, struct query *query)
+{
+    const struct section *section = query_section(query);
+    uint32_t span = section->pages_per_row;
+    uint32_t first = page_pool_take(&engine->pool, span);
+    if (first == PAGES_NONE)
+        return false;
+    uint64_t page = query->pages[query->pages_issued];
+    int status = ring_read(engine->ring, query->index->file.fd, page_pool_at(&engine->pool, first), span * PAGE_BYTES,
+                           page * PAGE_BYTES, first);
+    if (status) {
+        page_pool_give(&engine->pool, first, span);
+        return false;
+    }
+    engine->reads[first] = (struct read_info){
+        .slot = (uint32_t)(query - engine->slots), .page = query->pages_issued++, .span = span};
+    query->stats.reads++;
+    query->stats.bytes += (uint64_t)span * PAGE_BYTES;
+    return true;
+}
+
+static bool wants_pages(const struct query *query)
+{
+    return (query->phase == QUERY_REFINE || query->phase == QUERY_EXACT) && query->pages_issued < query->page_count;
+}
+
+static int issue(struct fathom_engine *engine)
+{
+    for (unsigned n = 0; n < engine->inflight; n++) {
+        unsigned i = (engine->next_issue + n) % engine->inflight;
+        while (wants_pages(&engine->slots[i]))
+            if (!issue_one(engine, &engine->slots[i])) {
+                engine->next_issue = i;
+                return ring_submit(engine->ring);
+            }
+    }
+    return ring_submit(engine->ring);
+}
+
+/* Checks the pages of one read and moves their payloads together. NULL when one is damaged. */
+static const uint8_t *check_pages(struct query *query, uint8_t *buffer, uint64_t first, uint32_t span)
+{
+    const struct section *section = query_section(query);
+    for (uint32_t i = 0; i < span; i++) {
+        struct page_place place = {query->index->properties.generation, section->kind, first + i};
+        if (!page_check(buffer + (size_t)i * PAGE_BYTES, &place)) {
+            snprintf(query->detail, sizeof query->detail,
+                     "%s: section %s: checksum mismatch in page %" PRIu64 " (offset %" PRIu64 ")", query->index->file.path,
+                     section_name(section->kind), first + i, (first + i) * PAGE_BYTES);
+            return NULL;
+        }
+    }
+    for (uint32_t i = 1; i < span; i++)
+        memmove(buffer + PAGE_HEADER + (size_t)i * PAGE_PAYLOAD, buffer + (size_t)i * PAGE_BYTES + PAGE_HEADER,
+                PAGE_PAYLOAD);
+    return buffer + PAGE_HEADER;
+}
+
+static void take_page(struct fathom_engine *engine, struct query *query, uint32_t page, uint8_t *buffer,
+                      const struct ring_completion *completion)
+{
+    uint32_t span = query_section(query)->pages_per_row;
+    const uint8_t *payload = NULL;
+    if (completion->result >= 0)
+        payload = check_pages(query, buffer, query->pages[page], span);
+    else
+        snprintf(query->detail, sizeof query->detail, "%s: reading page %" PRIu64 " (offset %" PRIu64 "): %s",
+                 query->index->file.path, query->pages[page], query->pages[page] * PAGE_BYTES,
+                 fathom_strerror(completion->result));
+    if (!payload) {
+        query->pages_done++;
+        fail(query, completion->result < 0 ? completion->result : FATHOM_ECHECKSUM);
+        return;
+    }
+    query_page(query, page, payload, engine->scores);
+    if (query->pages_done == query->page_count)
+        query_next(query);
+}
+
+static void complete(struct fathom_engine *engine, const struct ring_completion *completion)
+{
+    uint32_t first = (uint32_t)completion->tag;
+    struct read_info read = engine->reads[first];
+    struct query *query = &engine->slots[read.slot];
+    if (query->phase == QUERY_REFINE || query->phase == QUERY_EXACT)
+        take_page(engine, query, read.page, page_pool_at(&engine->pool, first), completion);
+    else
+        query->pages_done++; /* late: the query has answered already */
+    page_pool_give(&engine->pool, first, read.span);
+}
+
+static int reap(struct fathom_engine *engine, bool wait, uint64_t timeout_ns)
+{
+    struct ring_completion done[REAP_BATCH];
+    int count = ring_reap(engine->ring, done, REAP_BATCH, wait, timeout_ns);
+    for (int i = 0; i < count; i++)
+        complete(engine, &done[i]);
+    return count;
+}
+
+/* ---- polling ---- */
+
+/* Ends queries that were cancelled or whose time is up. Returns the nearest deadline that is left, 0 for none. */
+static uint64_t expire(struct fathom_engine *engine, uint64_t now)
+{
+    uint64_t nearest = 0;
+    for (unsigned i = 0; i < engine->inflight; i++) {
+        struct query *query = &engine->slots[i];
+        if (query->phase != QUERY_REFINE && query->phase != QUERY_EXACT)
+            continue;
+        if (query->cancelled)
+            fail(query, FATHOM_ECANCELLED);
+        else if (query->deadline_ns && now >= query->deadline_ns)
+            fail(query, FATHOM_EDEADLINE);
+        else if (query->deadline_ns && (!nearest || query->deadline_ns < nearest))
+            nearest = query->deadline_ns;
+    }
+    return nearest;
+}
+
+static unsigned collect(struct fathom_engine *engine, struct fathom_result *out, unsigned max, uint64_t now)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < engine->inflight && count < max; i++) {
+        struct query *query = &engine->slots[i];
+        if (query->phase != QUERY_DONE)
+            continue;
+        query->phase = QUERY_RETURNED;
+        query->stats.total_ns = now - query->started_ns;
+        query->stats.io_ns = query->stats.total_ns - query->stats.compute_ns;
+        out[count++] = (struct fathom_result){
+            .user = query->user, .status = query->status, .detail = query->detail[0] ? query->detail : NULL,
+            .count = query->status ? 0 : query->hit_count, .ids = query->ids, .distances = query->distances,
+            .stats = query->stats};
+    }
+    return count;
+}
+
+int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out, unsigned max, bool wait)
+{
+    recycle(engine);
+    for (;;) {
+        uint64_t now = env_clock_ns(engine->env);
+        uint64_t deadline = expire(engine, now);
+        int status = issue(engine);
+        if (status == 0)
+            status = reap(engine, false, 0);
+        if (status > 0)
+            status = issue(engine); /* queries that went on to a second wave */
+        if (status < 0)
+            return status;
+        unsigned count = collect(engine, out, max, now);
+        if (count || !wait || engine->running == 0 || ring_in_flight(engine->ring) == 0)
+            return (int)count;
+        status = reap(engine, true, deadline ? deadline - now : 0);
+        if (status < 0)
+            return status;
+    }
+}
+
+void fathom_engine_cancel(struct fathom_engine *engine, void *user)
+{
+    for (unsigned i = 0; i < engine->inflight; i++)
+        if (engine->slots[i].phase != QUERY_FREE && engine->slots[i].user == user)
+            engine->slots[i].cancelled = true;
+}
+
+unsigned fathom_engine_running(const struct fathom_engine *engine)
+{
+    unsigned running = 0;
+    for (unsigned i = 0; i < engine->inflight; i++)
+        running += engine->slots[i].phase != QUERY_FREE && engine->slots[i].phase != QUERY_RETURNED;
+    return running;
+}
+
+int fathom_engine_event_fd(const struct fathom_engine *engine)
+{
+    return ring_event_fd(engine->ring);
+}
+
+enum fathom_io fathom_engine_io(const struct fathom_engine *engine)
+{
+    return ring_engine(engine->ring) == RING_URING ? FATHOM_IO_URING : FATHOM_IO_PREAD;
+}
+
+const char *fathom_engine_io_note(const struct fathom_engine *engine)
+{
+    return ring_fallback_reason(engine->ring);
+}
+
+int fathom_search(struct fathom_engine *engine, const struct fathom_index *index, const struct fathom_query *query,
+                  uint64_t *ids, float *distances, struct fathom_query_stats *stats, struct fathom_error *err)
+{
+    struct fathom_result result;
+    int status = fathom_engine_submit(engine, index, query, err);
+    if (status)
+        return status;
+    do {
+        status = fathom_engine_poll(engine, &result, 1, true);
+    } while (status == 0);
+    if (status < 0)
+        return error_set(err, status, "%s: waiting for reads: %s", index->file.path, fathom_strerror(status));
+    if (stats)
+        *stats = result.stats;
+    if (result.status)
+        return error_set(err, result.status, "%s", result.detail ? result.detail : fathom_strerror(result.status));
+    memcpy(ids, result.ids, query->k * sizeof *ids);
+    memcpy(distances, result.distances, query->k * sizeof *distances);
+    return (int)result.count;
+}

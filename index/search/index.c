@@ -1,0 +1,147 @@
+/* Opening and closing an index, and what it says of itself. */
+#include "index.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+#include "kernel.h"
+#include "mem.h"
+
+struct fathom_open_options fathom_open_options_default(void)
+{
+    return (struct fathom_open_options){.threads = 1, .inflight = 16};
+}
+
+const char *fathom_cpu_level(void)
+{
+    return kernels_get()->name;
+}
+
+static void index_destroy(struct fathom_index *index)
+{
+    for (unsigned i = 0; i < index->memory_count; i++)
+        mem_free(index->memory[i]);
+    if (index->file.env)
+        index_file_close(&index->file);
+    mem_free(index);
+}
+
+static uint64_t part_sum(const struct fathom_index *index)
+{
+    uint64_t sum = 0;
+    for (int part = 0; part < PART_COUNT; part++)
+        sum += index->part_bytes[part];
+    return sum;
+}
+
+static int open_and_load(struct fathom_index *index, const char *dir, struct fathom_error *err)
+{
+    int status = index_file_open(&index->file, env_os(), dir, err);
+    if (status)
+        return status;
+    index->properties = index->file.super.properties;
+    index->records = superblock_find(&index->file.super, SECTION_RECORDS);
+    index->vectors = superblock_find(&index->file.super, SECTION_VECTORS);
+    index->part_bytes[PART_FIXED] = size_round_up(sizeof *index, MEM_ALIGN) +
+                                    size_round_up(strlen(index->file.path) + 1, MEM_ALIGN);
+    status = residency_load(index, err);
+    if (status)
+        return status;
+    /* An 8-bit value is off by a uniform error of variance 1/12 a dimension, so a squared distance d by 2 sqrt(d / 12). */
+    index->row_noise = index->properties.records_exact ? 0 : 2 / sqrtf(12);
+    int64_t slack = INT64_MAX;
+    if (index->options.dram_budget_bytes)
+        slack = (int64_t)(index->options.dram_budget_bytes - part_sum(index) - index->plan.scratch_bytes);
+    atomic_store_explicit(&index->slack, slack, memory_order_relaxed);
+    return 0;
+}
+
+int fathom_index_open(struct fathom_index **out, const char *dir, const struct fathom_open_options *options,
+                      struct fathom_error *err)
+{
+    *out = NULL;
+    if (options->threads < 1 || options->inflight < 1)
+        return error_set(err, FATHOM_EARGUMENT, "%s: threads and queries in flight must be at least 1", dir);
+    struct fathom_index *index = mem_alloc(sizeof *index);
+    if (!index)
+        return error_set(err, -ENOMEM, "%s: no memory to open the index", dir);
+    index->options = *options;
+    index->file.fd = -1;
+    atomic_store_explicit(&index->references, 1, memory_order_relaxed);
+    int status = open_and_load(index, dir, err);
+    if (status) {
+        index_destroy(index);
+        return status;
+    }
+    *out = index;
+    return 0;
+}
+
+struct fathom_index *fathom_index_retain(struct fathom_index *index)
+{
+    atomic_fetch_add_explicit(&index->references, 1, memory_order_relaxed);
+    return index;
+}
+
+void fathom_index_close(struct fathom_index *index)
+{
+    /* acq_rel: the thread that frees sees what every other did with the index before it let go. */
+    if (index && atomic_fetch_sub_explicit(&index->references, 1, memory_order_acq_rel) == 1)
+        index_destroy(index);
+}
+
+bool index_take_budget(const struct fathom_index *index, int64_t bytes)
+{
+    /* The one mutable field of a shared index: engines that grow for a large query account for it here. */
+    atomic_int_least64_t *slack = (atomic_int_least64_t *)&index->slack;
+    if (index->options.dram_budget_bytes == 0)
+        return true;
+    if (atomic_fetch_sub_explicit(slack, bytes, memory_order_relaxed) >= bytes || bytes < 0)
+        return true;
+    atomic_fetch_add_explicit(slack, bytes, memory_order_relaxed);
+    return false;
+}
+
+void fathom_index_get_info(const struct fathom_index *index, struct fathom_index_info *out)
+{
+    const struct properties *p = &index->properties;
+    *out = (struct fathom_index_info){
+        .rows = p->rows, .generation = p->generation, .dim = p->dim, .dtype = p->dtype, .metric = p->metric,
+        .navigator = index->plan.navigator,
+        .code_bits = 8 * (index->plan.rows8 ? p->work_dim : index->level.code_bytes), .degree_max = p->degree_max,
+        .cells = p->cells, .rows_per_page = index->records->rows_per_page,
+        .index_bytes = index->file.super.file_pages * PAGE_BYTES,
+        .raw_bytes = p->rows * p->dim * fathom_dtype_bytes(p->dtype), .format_version = index->file.super.version,
+        .direct_io = index->file.direct, .has_external_ids = p->external_ids};
+}
+
+void fathom_index_get_ledger(const struct fathom_index *index, struct fathom_ledger *out)
+{
+    static const char *const names[PART_COUNT] = {
+        [PART_CODES] = "codes", [PART_LISTS] = "lists",     [PART_DIRECTORY] = "directory", [PART_IDS] = "ids",
+        [PART_CELLS] = "cells", [PART_ENTRIES] = "entries", [PART_MODEL] = "model",         [PART_FIXED] = "fixed"};
+    *out = (struct fathom_ledger){.part_count = PART_COUNT, .scratch_bytes = index->plan.scratch_bytes,
+                                  .index_bytes = part_sum(index), .budget_bytes = index->options.dram_budget_bytes};
+    for (int part = 0; part < PART_COUNT; part++) {
+        out->parts[part].name = names[part];
+        out->parts[part].bytes = index->part_bytes[part];
+    }
+    out->total_bytes = out->index_bytes + out->scratch_bytes;
+}
+
+int fathom_index_read_manifest(const struct fathom_index *index, char **out, struct fathom_error *err)
+{
+    const struct section *section = superblock_find(&index->file.super, SECTION_MANIFEST);
+    *out = calloc(1, section->bytes + 1);
+    if (!*out)
+        return error_set(err, -ENOMEM, "%s: no memory for the manifest", index->file.path);
+    int status = index_file_read(&index->file, section, 0, *out, section->bytes, err);
+    if (status) {
+        free(*out);
+        *out = NULL;
+    }
+    return status;
+}

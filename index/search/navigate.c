@@ -1,0 +1,153 @@
+/* What both navigators share: scratch memory, the prepared query, and estimates of rows. */
+#include "navigate.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "mem.h"
+#include "metric.h"
+#include "query.h"
+
+#define CELL_BUCKETS 2048
+
+/* ---- memory: one block, laid out once per capacity ---- */
+
+/* Hands out aligned pieces of a block; with base NULL it only measures. */
+struct layout {
+    uint8_t *base;
+    uint64_t at;
+};
+
+static void *piece(struct layout *layout, uint64_t count, uint64_t size)
+{
+    void *memory = layout->base ? layout->base + layout->at : NULL;
+    layout->at += size_round_up(count * size, MEM_ALIGN);
+    return memory;
+}
+
+static uint32_t power_of_two_above(uint64_t value)
+{
+    uint32_t power = 64;
+    while (power < value)
+        power *= 2;
+    return power;
+}
+
+/* Rows that a search list can touch: hops run a little past the list, each brings a neighbourhood, much of it known. */
+uint32_t navigator_visited_slots(uint32_t search_list, uint32_t degree)
+{
+    return power_of_two_above(((uint64_t)search_list + 32) * degree * 5 / 4 + 1024);
+}
+
+static void lay_out(struct navigator *n, struct navigator_capacity c, struct layout *layout)
+{
+    uint64_t padded = size_round_up(c.work_dim, 64);
+    n->work = piece(layout, padded, sizeof(float));
+    n->units = piece(layout, padded, sizeof(float));
+    n->rotated = piece(layout, padded, sizeof(float));
+    n->code_hi = piece(layout, padded, 1);
+    n->code_lo = piece(layout, padded, 1);
+    n->pool = piece(layout, (uint64_t)c.search_list + 1, sizeof *n->pool);
+    n->visited = piece(layout, navigator_visited_slots(c.search_list, c.degree), sizeof *n->visited);
+    n->ids = piece(layout, SCORE_BATCH, sizeof *n->ids);
+    n->scores = piece(layout, SCORE_BATCH, sizeof *n->scores);
+    n->estimates = piece(layout, SCORE_BATCH, sizeof *n->estimates);
+    n->row_scores = piece(layout, SCORE_BATCH, sizeof *n->row_scores);
+    n->base_cache = piece(layout, BASE_CACHE, sizeof *n->base_cache);
+    n->cell_distance = piece(layout, c.cells, sizeof *n->cell_distance);
+    n->cell_order = piece(layout, c.cells, sizeof *n->cell_order);
+    n->bucket = piece(layout, CELL_BUCKETS + 1, sizeof *n->bucket);
+    n->page_mask = power_of_two_above(2 * (uint64_t)c.candidates) - 1;
+    n->page_slots = piece(layout, n->page_mask + 1, sizeof *n->page_slots);
+}
+
+uint64_t navigator_memory_bytes(struct navigator_capacity capacity)
+{
+    struct navigator measured;
+    struct layout layout = {0};
+    lay_out(&measured, capacity, &layout);
+    return layout.at;
+}
+
+int navigator_reserve(struct navigator *navigator, struct navigator_capacity capacity)
+{
+    uint64_t bytes = navigator_memory_bytes(capacity);
+    struct layout layout = {.base = mem_alloc(bytes)};
+    if (!layout.base)
+        return -ENOMEM;
+    mem_free(navigator->memory);
+    navigator->memory = layout.base;
+    navigator->memory_bytes = bytes;
+    navigator->capacity = capacity;
+    lay_out(navigator, capacity, &layout);
+    for (int i = 0; i < 80; i++)
+        navigator->tail[i] = (float)(0.5 * erfc(i / 16.0 * M_SQRT1_2));
+    return 0;
+}
+
+void navigator_fini(struct navigator *navigator)
+{
+    mem_free(navigator->memory);
+    memset(navigator, 0, sizeof *navigator);
+}
+
+/* ---- the prepared query ---- */
+
+void navigator_prepare(struct navigator *n, struct query *query)
+{
+    const struct fathom_index *index = query->index;
+    const struct properties *p = &index->properties;
+    query->norm_sq = metric_work_query(p->metric, p->dim, query->vector, n->work);
+    row8_query_init(&query->row8, &index->model.row8, n->work, n->units, query->hi, query->lo);
+    if (index->rows8)
+        return;
+    planes_query_init(&n->planes, &index->model.planes, &index->level, n->units, n->rotated, n->code_hi, n->code_lo);
+    memset(n->base_cache, 0xff, BASE_CACHE * sizeof *n->base_cache);
+}
+
+/* ---- estimates ---- */
+
+float navigate_cell_base(struct navigator *n, const struct query *query, uint32_t cell)
+{
+    uint32_t slot = cell % BASE_CACHE;
+    if (n->base_cache[slot].cell != cell) {
+        const struct fathom_index *index = query->index;
+        uint32_t dim = index->properties.work_dim;
+        struct kernel_score8 score;
+        kernels_get()->score8_rows(&score, &query->row8.weights, index->centroids + (size_t)cell * dim, dim, 1);
+        n->base_cache[slot].cell = cell;
+        n->base_cache[slot].base = row8_distance(&query->row8, &score);
+    }
+    return n->base_cache[slot].base;
+}
+
+void navigate_estimate(struct navigator *n, const struct query *query, const uint32_t *rows, uint32_t count,
+                       float *estimates)
+{
+    const struct fathom_index *index = query->index;
+    if (index->rows8) {
+        uint32_t dim = index->properties.work_dim;
+        kernels_get()->score8_gather(n->row_scores, &query->row8.weights, index->rows8, dim, rows, count);
+        for (uint32_t i = 0; i < count; i++)
+            estimates[i] = row8_distance(&query->row8, &n->row_scores[i]);
+        return;
+    }
+    kernels_get()->codes_gather(n->scores, &index->codes_plan, &n->planes.weights, index->codes, rows, count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct planes_factors factors = planes_unpack_factors(&index->level, index->factors[rows[i]]);
+        float base = navigate_cell_base(n, query, index_cell_of(index, rows[i]));
+        float product = n->planes.factor * n->scores[i] + n->planes.bias;
+        estimates[i] = base + factors.offset - 2 * factors.scale * product;
+    }
+}
+
+float navigate_sigma(struct navigator *n, const struct query *query, uint32_t row, float estimate)
+{
+    const struct fathom_index *index = query->index;
+    if (index->rows8)
+        return index->row_noise * sqrtf(fmaxf(estimate, 0));
+    struct planes_factors factors = planes_unpack_factors(&index->level, index->factors[row]);
+    float base = navigate_cell_base(n, query, index_cell_of(index, row));
+    return index->level.kappa * factors.scale * sqrtf(fmaxf(base, 0));
+}

@@ -1,0 +1,352 @@
+/* The query state machine (see query.h): checks, memory, hits, phases. Pure but for the kernels; no ring, no clock. */
+#include "query.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bits.h"
+#include "error.h"
+#include "mem.h"
+#include "metric.h"
+
+#define CELLS_CANDIDATES 256 /* estimates that the cell navigator keeps, at least */
+#define EXACT_MARGIN 8       /* hits beyond k that are re-ranked by exact distances, at least */
+
+/* ---- memory ---- */
+
+struct layout {
+    uint8_t *base;
+    uint64_t at;
+};
+
+static void *piece(struct layout *layout, uint64_t count, uint64_t size)
+{
+    void *memory = layout->base ? layout->base + layout->at : NULL;
+    layout->at += size_round_up(count * size, MEM_ALIGN);
+    return memory;
+}
+
+static uint32_t keep_max(uint32_t k)
+{
+    return k + k / 4 + EXACT_MARGIN;
+}
+
+static void lay_out(struct query *query, struct query_capacity c, struct layout *layout)
+{
+    uint64_t padded = size_round_up((uint64_t)c.dim + 1, 64);
+    uint32_t keep = keep_max(c.k);
+    query->vector = piece(layout, padded, sizeof(float));
+    query->scratch = piece(layout, padded, sizeof(float));
+    query->hi = piece(layout, padded, 1);
+    query->lo = piece(layout, padded, 1);
+    query->candidates = piece(layout, c.candidates, sizeof *query->candidates);
+    query->pages = piece(layout, c.candidates > keep ? c.candidates : keep, sizeof *query->pages);
+    query->hits = piece(layout, keep, sizeof *query->hits);
+    query->ids = piece(layout, c.k, sizeof *query->ids);
+    query->distances = piece(layout, c.k, sizeof *query->distances);
+}
+
+uint64_t query_memory_bytes(struct query_capacity capacity)
+{
+    struct query measured;
+    struct layout layout = {0};
+    lay_out(&measured, capacity, &layout);
+    return layout.at;
+}
+
+static bool covers(const struct query_capacity *have, const struct query_capacity *want)
+{
+    return have->dim >= want->dim && have->k >= want->k && have->candidates >= want->candidates;
+}
+
+int query_reserve(struct query *query, const struct fathom_index *index, struct query_capacity want)
+{
+    struct query_capacity standard = {.dim = want.dim, .k = QUERY_RESERVED_K, .candidates = QUERY_RESERVED_CANDIDATES};
+    struct query_capacity capacity = covers(&standard, &want) ? standard : want;
+    if (query->memory && covers(&query->capacity, &want) && query->borrowed == 0)
+        return 0;
+    int64_t extra = (int64_t)query_memory_bytes(capacity) - (int64_t)query_memory_bytes(standard);
+    if (extra > 0 && !index_take_budget(index, extra))
+        return FATHOM_EBUDGET;
+    struct layout layout = {.base = mem_alloc(query_memory_bytes(capacity))};
+    if (!layout.base) {
+        index_take_budget(index, extra > 0 ? -extra : 0);
+        return -ENOMEM;
+    }
+    mem_free(query->memory);
+    query->memory = layout.base;
+    query->capacity = capacity;
+    query->borrowed = extra > 0 ? extra : 0;
+    lay_out(query, capacity, &layout);
+    query->memory_bytes = layout.at;
+    return 0;
+}
+
+void query_release(struct query *query)
+{
+    if (query->borrowed) { /* a large query: its memory goes back to the budget at once */
+        index_take_budget(query->index, -query->borrowed);
+        mem_free(query->memory);
+        query->memory = NULL;
+        query->memory_bytes = 0;
+        query->borrowed = 0;
+        memset(&query->capacity, 0, sizeof query->capacity);
+    }
+    query->index = NULL;
+    query->phase = QUERY_FREE;
+}
+
+/* ---- requests ---- */
+
+static int check_vector(const struct fathom_query *request, uint32_t dim, enum fathom_metric metric,
+                        struct fathom_error *err)
+{
+    float piece_of[64];
+    const uint8_t *at = request->vector;
+    bool zero = true;
+    for (uint32_t first = 0; first < dim; first += 64) {
+        uint32_t count = dim - first < 64 ? dim - first : 64;
+        metric_to_f32(request->dtype, at + first * fathom_dtype_bytes(request->dtype), count, piece_of);
+        for (uint32_t i = 0; i < count; i++) {
+            if (!isfinite(piece_of[i]))
+                return error_set(err, FATHOM_EARGUMENT, "vector: component %u is not a finite number", first + i);
+            zero = zero && piece_of[i] == 0;
+        }
+    }
+    if (zero && metric == FATHOM_METRIC_COS)
+        return error_set(err, FATHOM_EARGUMENT, "vector: all components are zero, and cosine is undefined there");
+    return 0;
+}
+
+int query_check(const struct fathom_index *index, const struct fathom_query *request, struct fathom_error *err)
+{
+    const struct properties *p = &index->properties;
+    if (!request->vector || fathom_dtype_bytes(request->dtype) == 0)
+        return error_set(err, FATHOM_EARGUMENT, "vector is missing, or dtype is none of f32 f16 i8 u8");
+    if (request->dim && request->dim != p->dim)
+        return error_set(err, FATHOM_EDIM, "the vector has %u dimensions, the index %u", request->dim, p->dim);
+    if (request->k < 1 || request->k > FATHOM_K_MAX)
+        return error_set(err, FATHOM_ELIMIT, "k is %u; it must be 1 to %d", request->k, FATHOM_K_MAX);
+    if (request->search_list > FATHOM_SEARCH_LIST_MAX)
+        return error_set(err, FATHOM_ELIMIT, "search_list is %u; it must be at most %d", request->search_list,
+                         FATHOM_SEARCH_LIST_MAX);
+    if (!(request->target_recall >= 0 && request->target_recall < 1))
+        return error_set(err, FATHOM_EARGUMENT, "target_recall is %g; it must be above 0 and below 1",
+                         (double)request->target_recall);
+    return check_vector(request, p->dim, p->metric, err);
+}
+
+uint32_t query_candidates(const struct fathom_index *index, uint32_t search_list, uint32_t k)
+{
+    if (index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)
+        return search_list;
+    uint32_t keep = 2 * k > CELLS_CANDIDATES ? 2 * k : CELLS_CANDIDATES;
+    return 2 * keep; /* room to append before the worse half is dropped */
+}
+
+/* ---- hits: a bounded max-heap ---- */
+
+static bool hit_after(const struct hit *a, const struct hit *b)
+{
+    return a->key != b->key ? a->key > b->key : a->row > b->row;
+}
+
+static void sift_down(struct hit *hits, uint32_t count, uint32_t at)
+{
+    struct hit moved = hits[at];
+    for (uint32_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && hit_after(&hits[child + 1], &hits[child]))
+            child++;
+        if (!hit_after(&hits[child], &moved))
+            break;
+        hits[at] = hits[child];
+    }
+    hits[at] = moved;
+}
+
+void hits_push(struct query *query, struct hit hit)
+{
+    struct hit *hits = query->hits;
+    if (query->hit_count == query->keep) {
+        if (hit_after(&hit, &hits[0]))
+            return;
+        hits[0] = hit;
+        sift_down(hits, query->hit_count, 0);
+        return;
+    }
+    uint32_t at = query->hit_count++;
+    for (; at > 0 && hit_after(&hit, &hits[(at - 1) / 2]); at = (at - 1) / 2)
+        hits[at] = hits[(at - 1) / 2];
+    hits[at] = hit;
+}
+
+static int compare_hits(const void *a, const void *b)
+{
+    return hit_after(a, b) ? 1 : -1;
+}
+
+/* ---- distances ---- */
+
+float query_user_distance(const struct query *query, double key)
+{
+    const struct fathom_index *index = query->index;
+    double step = index->model.row8.step;
+    return metric_user_distance(index->properties.metric, key * step * step, query->norm_sq,
+                                index->properties.max_norm);
+}
+
+/* The first row on a page of a row store. */
+static uint64_t section_first_row(const struct section *section, uint64_t page)
+{
+    uint64_t pages = page - section->first_page;
+    return section->rows_per_page ? pages * section->rows_per_page : pages / section->pages_per_row;
+}
+
+/* ---- phases ---- */
+
+const struct section *query_section(const struct query *query)
+{
+    const struct fathom_index *index = query->index;
+    if (query->phase == QUERY_EXACT)
+        return index->vectors ? index->vectors : index->records;
+    /* 8-bit rows in memory say all that records could; only exact distances need the full vectors. */
+    return index->rows8 ? NULL : index->records;
+}
+
+int query_begin(struct query *query, struct navigator *navigator, const struct fathom_query *request)
+{
+    const struct fathom_index *index = query->index;
+    query->exact_distances = request->exact_distances;
+    query->k = request->k < index->properties.rows ? request->k : (uint32_t)index->properties.rows;
+    query->keep = query->exact_distances ? keep_max(query->k) : query->k;
+    query->refine_threshold = request->refine_threshold;
+    query->hit_count = query->candidate_count = 0;
+    query->page_count = query->pages_issued = query->pages_done = 0;
+    query->status = 0;
+    query->cancelled = false;
+    metric_to_f32(request->dtype, request->vector, index->properties.dim, query->vector);
+    navigator_prepare(navigator, query);
+    if (index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)
+        graph_navigate(navigator, query);
+    else
+        cells_navigate(navigator, query);
+    if (query->status)
+        return query->status;
+    query->phase = QUERY_REFINE;
+    refine_choose(query, navigator);
+    query->stats.rounds = query->page_count > 0;
+    if (query->page_count == 0)
+        query_next(query);
+    return 0;
+}
+
+static void refine_page(struct query *query, uint64_t page, const uint8_t *payload, struct kernel_score8 *scores)
+{
+    const struct section *section = query_section(query);
+    uint64_t first = section_first_row(section, page), left = query->index->properties.rows - first;
+    uint32_t per_page = section->rows_per_page ? section->rows_per_page : 1;
+    uint32_t count = left < per_page ? (uint32_t)left : per_page;
+    query->stats.full_distances += count;
+    for (uint32_t at = 0; at < count; at += QUERY_PAGE_BATCH) {
+        uint32_t batch = count - at < QUERY_PAGE_BATCH ? count - at : QUERY_PAGE_BATCH;
+        kernels_get()->score8_rows(scores, &query->row8.weights, payload + (size_t)at * section->row_bytes,
+                                   section->row_bytes, batch);
+        for (uint32_t i = 0; i < batch; i++)
+            hits_push(query, (struct hit){.key = row8_distance(&query->row8, &scores[i]),
+                                          .row = (uint32_t)first + at + i, .exact = query->index->vectors == NULL});
+    }
+}
+
+/* The exact distance of a hit whose full vector starts at bytes. */
+static float exact_distance(const struct query *query, const uint8_t *bytes, struct kernel_score8 *scores)
+{
+    const struct fathom_index *index = query->index;
+    const struct properties *p = &index->properties;
+    if (index->vectors)
+        return metric_exact_distance(p->metric, p->dim, query->vector, query->norm_sq, p->dtype, bytes, query->scratch);
+    kernels_get()->score8_rows(scores, &query->row8.weights, bytes, p->work_dim, 1);
+    return query_user_distance(query, row8_distance(&query->row8, scores));
+}
+
+static void exact_page(struct query *query, uint64_t page, const uint8_t *payload, struct kernel_score8 *scores)
+{
+    const struct section *section = query_section(query);
+    for (uint32_t i = 0; i < query->hit_count; i++) {
+        struct row_place place = section_row_place(section, query->hits[i].row);
+        if (query->hits[i].exact || place.page != page)
+            continue;
+        query->hits[i].distance = exact_distance(query, payload + place.byte, scores);
+        query->hits[i].exact = true;
+        query->stats.full_distances++;
+    }
+}
+
+void query_page(struct query *query, uint32_t i, const uint8_t *payload, struct kernel_score8 *scores)
+{
+    if (query->phase == QUERY_REFINE)
+        refine_page(query, query->pages[i], payload, scores);
+    else
+        exact_page(query, query->pages[i], payload, scores);
+    query->pages_done++;
+}
+
+static int compare_pages(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The pages of hits whose distance is not exact yet, each once. */
+static void choose_exact_pages(struct query *query)
+{
+    const struct section *section = query_section(query);
+    uint32_t count = 0, unique = 0;
+    for (uint32_t i = 0; i < query->hit_count; i++)
+        if (!query->hits[i].exact)
+            query->pages[count++] = section_row_place(section, query->hits[i].row).page;
+    qsort(query->pages, count, sizeof *query->pages, compare_pages);
+    for (uint32_t i = 0; i < count; i++)
+        if (i == 0 || query->pages[i] != query->pages[i - 1])
+            query->pages[unique++] = query->pages[i];
+    query->page_count = unique;
+    query->pages_issued = query->pages_done = 0;
+}
+
+static void finish(struct query *query)
+{
+    const struct fathom_index *index = query->index;
+    if (query->exact_distances) /* re-rank by what the user sees */
+        for (uint32_t i = 0; i < query->hit_count; i++)
+            query->hits[i].key = query->hits[i].distance;
+    qsort(query->hits, query->hit_count, sizeof *query->hits, compare_hits);
+    if (query->hit_count > query->k)
+        query->hit_count = query->k;
+    for (uint32_t i = 0; i < query->capacity.k; i++) {
+        bool valid = i < query->hit_count;
+        query->ids[i] = valid ? bits_load(index->ids, index->properties.id_bits, query->hits[i].row) : FATHOM_ID_NONE;
+        query->distances[i] = valid ? query->hits[i].distance : INFINITY;
+    }
+    query->phase = QUERY_DONE;
+}
+
+void query_next(struct query *query)
+{
+    if (query->status || query->cancelled) {
+        query->phase = QUERY_DONE;
+        return;
+    }
+    if (query->phase == QUERY_REFINE) {
+        for (uint32_t i = 0; i < query->hit_count; i++)
+            query->hits[i].distance = query_user_distance(query, query->hits[i].key);
+        if (query->exact_distances) {
+            query->phase = QUERY_EXACT;
+            choose_exact_pages(query);
+            query->stats.rounds += query->page_count > 0;
+            if (query->page_count)
+                return;
+        }
+    }
+    finish(query);
+}

@@ -1,0 +1,324 @@
+/* Loading what the plan makes resident, every page checked, every reference bounded, every byte in the ledger. */
+#include <emmintrin.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "bits.h"
+#include "error.h"
+#include "index.h"
+#include "le.h"
+#include "mem.h"
+
+static void *take(struct fathom_index *index, enum part part, uint64_t bytes, struct fathom_error *err)
+{
+    void *memory = mem_alloc(bytes);
+    if (!memory) {
+        error_set(err, -ENOMEM, "%s: no memory for a resident part of %" PRIu64 " bytes", index->file.path, bytes);
+        return NULL;
+    }
+    index->memory[index->memory_count++] = memory;
+    index->part_bytes[part] += size_round_up(bytes ? bytes : 1, MEM_ALIGN);
+    return memory;
+}
+
+static const struct section *find(const struct fathom_index *index, enum section_kind kind)
+{
+    return superblock_find(&index->file.super, kind);
+}
+
+/* A whole stream section with slack bytes behind it. */
+static int load_stream(struct fathom_index *index, enum section_kind kind, enum part part, size_t slack,
+                       const void **out, struct fathom_error *err)
+{
+    const struct section *section = find(index, kind);
+    void *memory = take(index, part, section->bytes + slack, err);
+    *out = memory;
+    return memory ? index_file_read(&index->file, section, 0, memory, section->bytes, err) : -ENOMEM;
+}
+
+static int out_of_range(const struct fathom_index *index, enum section_kind kind, struct fathom_error *err)
+{
+    return error_set(err, FATHOM_ECORRUPT, "%s: section %s: a value is out of range; rebuild the index",
+                     index->file.path, section_name(kind));
+}
+
+/* ---- model ---- */
+
+static void *copy_to(struct fathom_index *index, const void *from, size_t bytes, size_t slack, struct fathom_error *err)
+{
+    void *to = take(index, PART_MODEL, bytes + slack, err);
+    if (to)
+        memcpy(to, from, bytes);
+    return to;
+}
+
+/* Replaces the decoded model by the part that queries need at this level. */
+static int trim_model(struct fathom_index *index, struct model *full, struct fathom_error *err)
+{
+    const struct planes_model *planes = &full->planes;
+    uint32_t dim = planes->dim;
+    index->model.row8 = full->row8;
+    index->model.row8.mean = copy_to(index, full->row8.mean, 4 * (size_t)dim, 0, err);
+    if (!index->model.row8.mean)
+        return -ENOMEM;
+    if (index->plan.rows8)
+        return 0;
+    index->level = planes->levels[index->plan.level];
+    uint32_t coded = planes_coded_dim(&index->level);
+    index->model.planes = (struct planes_model){
+        .dim = dim, .code_dim = coded, .level_quantum = planes->level_quantum,
+        .rotation = copy_to(index, planes->rotation, (size_t)coded * dim, 64, err),
+        .rotation_scale = copy_to(index, planes->rotation_scale, 4 * (size_t)coded, 0, err),
+        .sigma = copy_to(index, planes->sigma, 4 * (size_t)coded, 0, err),
+        .level_bytes = copy_to(index, planes->level_bytes, 128, 0, err)};
+    uint8_t *sentinel = take(index, PART_MODEL, size_round_up(coded, 64), err);
+    const struct planes_model *kept = &index->model.planes;
+    if (!kept->rotation || !kept->rotation_scale || !kept->sigma || !kept->level_bytes || !sentinel)
+        return -ENOMEM;
+    index->sentinel = sentinel;
+    planes_kernel_codes(kept, &index->level, sentinel, &index->codes_plan);
+    return 0;
+}
+
+/* ---- codes ---- */
+
+/* Scatters bytes of one band (unit after unit of a row, row after row) to the plane-major codes in memory. */
+struct band_scatter {
+    uint8_t *codes;
+    size_t code_bytes;
+    uint32_t width;      /* bytes of a row in this band */
+    uint32_t unit;       /* of the next byte, within the band */
+    uint32_t target[FORMAT_BAND_BYTES]; /* offset in the code; UINT32_MAX: not loaded at this level */
+    uint64_t row;
+};
+
+static int scatter_band(void *context, const uint8_t *payload, size_t bytes, struct fathom_error *err)
+{
+    struct band_scatter *s = context;
+    (void)err;
+    for (size_t i = 0; i < bytes; i++) {
+        if (s->target[s->unit] != UINT32_MAX)
+            s->codes[s->row * s->code_bytes + s->target[s->unit]] = payload[i];
+        if (++s->unit == s->width) {
+            s->unit = 0;
+            s->row++;
+        }
+    }
+    return 0;
+}
+
+static int load_codes(struct fathom_index *index, const struct planes_model *full, struct fathom_error *err)
+{
+    const struct section *section = find(index, SECTION_CODES);
+    const struct kernel_codes *plan = &index->codes_plan;
+    uint64_t rows = index->properties.rows;
+    uint32_t code_bytes = index->level.code_bytes;
+    uint8_t *codes = take(index, PART_CODES, rows * code_bytes + KERNEL_CODE_SLACK, err);
+    uint32_t *factors = take(index, PART_CODES, rows * PLANES_FACTOR_BYTES, err);
+    if (!codes || !factors)
+        return -ENOMEM;
+    index->codes = codes;
+    index->factors = factors;
+    for (uint32_t first = 0; first < code_bytes; first += FORMAT_BAND_BYTES) {
+        uint32_t left = full->order_count - first, width = left < FORMAT_BAND_BYTES ? left : FORMAT_BAND_BYTES;
+        struct band_scatter scatter = {.codes = codes, .code_bytes = code_bytes, .width = width};
+        for (uint32_t u = 0; u < width; u++) {
+            uint16_t unit = full->order[first + u];
+            scatter.target[u] = first + u < code_bytes ? plan->plane_start[unit >> 12] + (unit & 0xfff) : UINT32_MAX;
+        }
+        int status = index_file_stream_range(&index->file, section, first * rows, width * rows, scatter_band, &scatter,
+                                             err);
+        if (status)
+            return status;
+    }
+    uint64_t bytes = rows * PLANES_FACTOR_BYTES;
+    return index_file_read(&index->file, find(index, SECTION_FACTORS), index->plan.level * bytes, factors, bytes, err);
+}
+
+/* ---- 8-bit rows ---- */
+
+struct row_copy {
+    uint8_t *out;
+    const struct section *section;
+    uint64_t left;       /* rows */
+    uint32_t row_at;     /* bytes of a spanning row that have been copied */
+};
+
+static int copy_rows(void *context, const uint8_t *payload, size_t bytes, struct fathom_error *err)
+{
+    struct row_copy *copy = context;
+    const struct section *section = copy->section;
+    (void)err;
+    for (size_t at = 0; at < bytes && copy->left; at += PAGE_PAYLOAD) {
+        if (section->rows_per_page) {
+            uint64_t rows = copy->left < section->rows_per_page ? copy->left : section->rows_per_page;
+            memcpy(copy->out, payload + at, rows * section->row_bytes);
+            copy->out += rows * section->row_bytes;
+            copy->left -= rows;
+        } else {
+            uint32_t rest = section->row_bytes - copy->row_at, take_now = rest < PAGE_PAYLOAD ? rest : PAGE_PAYLOAD;
+            memcpy(copy->out, payload + at, take_now);
+            copy->out += take_now;
+            copy->row_at = take_now == rest ? 0 : copy->row_at + take_now;
+            copy->left -= take_now == rest;
+        }
+    }
+    return 0;
+}
+
+static int load_rows8(struct fathom_index *index, struct fathom_error *err)
+{
+    uint64_t bytes = index->properties.rows * index->properties.work_dim;
+    uint8_t *rows8 = take(index, PART_CODES, bytes + 64, err);
+    if (!rows8)
+        return -ENOMEM;
+    index->rows8 = rows8;
+    struct row_copy copy = {.out = rows8, .section = index->records, .left = index->properties.rows};
+    return index_file_stream(&index->file, index->records, copy_rows, &copy, err);
+}
+
+/* ---- lists ---- */
+
+static int load_lists(struct fathom_index *index, struct fathom_error *err)
+{
+    const struct properties *p = &index->properties;
+    const void *lengths, *bytes, *entries;
+    int status = load_stream(index, SECTION_LIST_LENGTHS, PART_DIRECTORY, 64, &lengths, err);
+    if (status == 0)
+        status = load_stream(index, SECTION_LISTS, PART_LISTS, 64, &bytes, err);
+    if (status == 0)
+        status = load_stream(index, SECTION_ENTRIES, PART_ENTRIES, 0, &entries, err);
+    if (status)
+        return status;
+    uint64_t blocks = (p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK, at = 0;
+    uint64_t *block_offset = take(index, PART_DIRECTORY, 8 * blocks, err);
+    if (!block_offset)
+        return -ENOMEM;
+    index->lists = (struct list_store){.bytes = bytes, .block_offset = block_offset,
+                                       .length8 = p->list_length_bytes == 1 ? lengths : NULL,
+                                       .length16 = p->list_length_bytes == 2 ? lengths : NULL};
+    for (uint64_t row = 0; row < p->rows; row++) {
+        if (row % DIRECTORY_BLOCK == 0)
+            block_offset[row / DIRECTORY_BLOCK] = at;
+        at += index->lists.length8 ? index->lists.length8[row] : index->lists.length16[row];
+    }
+    if (at != find(index, SECTION_LISTS)->bytes)
+        return out_of_range(index, SECTION_LIST_LENGTHS, err);
+    index->entries = entries;
+    for (uint32_t i = 0; i < p->entry_count; i++)
+        if (index->entries[i] >= p->rows)
+            return out_of_range(index, SECTION_ENTRIES, err);
+    return 0;
+}
+
+/* Sum of the first count (< 32) of 32 byte lengths. */
+static inline uint32_t sum_lengths8(const uint8_t *lengths, unsigned count)
+{
+    const __m128i iota = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m128i limit = _mm_set1_epi8((char)count), zero = _mm_setzero_si128();
+    __m128i low = _mm_and_si128(_mm_loadu_si128((const __m128i *)lengths), _mm_cmplt_epi8(iota, limit));
+    __m128i high = _mm_and_si128(_mm_loadu_si128((const __m128i *)(lengths + 16)),
+                                 _mm_cmplt_epi8(_mm_add_epi8(iota, _mm_set1_epi8(16)), limit));
+    __m128i sum = _mm_add_epi64(_mm_sad_epu8(low, zero), _mm_sad_epu8(high, zero));
+    return (uint32_t)(_mm_cvtsi128_si32(sum) + _mm_cvtsi128_si32(_mm_srli_si128(sum, 8)));
+}
+
+const uint8_t *index_list(const struct fathom_index *index, uint32_t row, size_t *bytes)
+{
+    const struct list_store *lists = &index->lists;
+    uint32_t block = row / DIRECTORY_BLOCK, first = block * DIRECTORY_BLOCK;
+    uint64_t at = lists->block_offset[block];
+    if (lists->length8) {
+        at += sum_lengths8(lists->length8 + first, row - first);
+        *bytes = lists->length8[row];
+    } else {
+        for (uint32_t r = first; r < row; r++)
+            at += lists->length16[r];
+        *bytes = lists->length16[row];
+    }
+    return lists->bytes + at;
+}
+
+void index_list_prefetch(const struct fathom_index *index, uint32_t row)
+{
+    size_t bytes;
+    const uint8_t *list = index_list(index, row, &bytes);
+    __builtin_prefetch(list);
+    __builtin_prefetch(list + 64);
+}
+
+/* ---- cells ---- */
+
+static int load_cells(struct fathom_index *index, struct fathom_error *err)
+{
+    const struct properties *p = &index->properties;
+    const void *centroids, *first;
+    int status = load_stream(index, SECTION_CENTROIDS, PART_CELLS, 64, &centroids, err);
+    if (status == 0)
+        status = load_stream(index, SECTION_CELLS, PART_CELLS, 0, &first, err);
+    if (status)
+        return status;
+    uint32_t blocks = (uint32_t)((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK);
+    uint32_t *cell_of_block = take(index, PART_CELLS, 4 * (uint64_t)blocks, err);
+    if (!cell_of_block)
+        return -ENOMEM;
+    index->centroids = centroids;
+    index->cell_first = first;
+    index->cell_of_block = cell_of_block;
+    if (index->cell_first[0] != 0 || index->cell_first[p->cells] != p->rows)
+        return out_of_range(index, SECTION_CELLS, err);
+    for (uint32_t c = 0; c < p->cells; c++)
+        if (index->cell_first[c] > index->cell_first[c + 1])
+            return out_of_range(index, SECTION_CELLS, err);
+    for (uint32_t b = 0, cell = 0; b < blocks; b++) {
+        while (index->cell_first[cell + 1] <= b * DIRECTORY_BLOCK)
+            cell++;
+        cell_of_block[b] = cell;
+    }
+    return 0;
+}
+
+/* ---- */
+
+static int load_model(struct fathom_index *index, struct model *full, struct fathom_error *err)
+{
+    const struct section *section = find(index, SECTION_MODEL);
+    uint8_t *bytes = mem_alloc(section->bytes);
+    if (!bytes)
+        return error_set(err, -ENOMEM, "%s: no memory for the model", index->file.path);
+    int status = index_file_read(&index->file, section, 0, bytes, section->bytes, err);
+    if (status == 0)
+        status = model_decode(full, bytes, section->bytes, &index->properties, index->file.path, err);
+    mem_free(bytes);
+    if (status)
+        return status;
+    if (find(index, SECTION_CODES)->bytes == index->properties.rows * full->planes.order_count &&
+        find(index, SECTION_FACTORS)->bytes == index->properties.rows * full->planes.level_count * PLANES_FACTOR_BYTES)
+        return 0;
+    model_fini(full);
+    return out_of_range(index, SECTION_CODES, err);
+}
+
+int residency_load(struct fathom_index *index, struct fathom_error *err)
+{
+    struct model full;
+    const void *ids = NULL;
+    int status = load_model(index, &full, err);
+    if (status)
+        return status;
+    status = plan_make(&index->plan, &index->file.super, &full, &index->options, index->file.path, err);
+    if (status == 0)
+        status = trim_model(index, &full, err);
+    if (status == 0)
+        status = index->plan.rows8 ? load_rows8(index, err) : load_codes(index, &full.planes, err);
+    model_fini(&full);
+    if (status == 0)
+        status = load_stream(index, SECTION_IDS, PART_IDS, 64, &ids, err);
+    index->ids = ids;
+    if (status == 0 && index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)
+        status = load_lists(index, err);
+    if (status == 0 && (!index->plan.rows8 || index->plan.navigator == FATHOM_NAVIGATOR_CELLS))
+        status = load_cells(index, err);
+    return status;
+}

@@ -1,0 +1,10 @@
+/* Selection of the best candidates (quickselect); shared by the cell navigator and refine. */
+#ifndef SEARCH_SELECT_H
+#define SEARCH_SELECT_H
+
+#include "navigate.h"
+
+/* Moves the keep candidates with the smallest (estimate, row) to the front; the order within is not defined. */
+void select_best(struct candidate *candidates, uint32_t count, uint32_t keep);
+
+#endif

@@ -1,0 +1,161 @@
+/* Bit-plane codes: the compander's distortion, nested allotments, unbiased estimates that get better with bits. */
+#include "fathom_test.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "mem.h"
+#include "planes.h"
+#include "prng.h"
+
+#define DIM 32
+#define UNITS (PLANES_MAX * DIM / 8)
+
+/* A model with an identity rotation and falling variances. */
+struct fixture {
+    int8_t rotation[DIM * DIM];
+    float scale[DIM], sigma[DIM];
+    uint16_t order[UNITS];
+    struct planes_level levels[3];
+    uint8_t level_bytes[128];
+    struct planes_model model;
+};
+
+static double gaussian(struct prng *prng)
+{
+    double sum = -6;
+    for (int i = 0; i < 12; i++)
+        sum += prng_unit(prng);
+    return sum;
+}
+
+static void make(struct fixture *f)
+{
+    static const uint32_t sizes[3] = {4, 10, UNITS};
+    double weight[DIM];
+    memset(f, 0, sizeof *f);
+    for (int d = 0; d < DIM; d++) {
+        f->rotation[d * DIM + d] = 127;
+        f->scale[d] = 1.0f / 127;
+        f->sigma[d] = 10 * powf(0.93f, (float)d);
+        weight[d] = pow(f->sigma[d], 2);
+    }
+    planes_allot(DIM, weight, UNITS, f->order, 3, sizes, f->levels);
+    f->model = (struct planes_model){.dim = DIM, .code_dim = DIM, .order_count = UNITS, .level_count = 3,
+                                     .rotation = f->rotation, .rotation_scale = f->scale, .sigma = f->sigma,
+                                     .order = f->order, .levels = f->levels, .level_bytes = f->level_bytes};
+    planes_level_table(f->level_bytes, &f->model.level_quantum);
+    for (int l = 0; l < 3; l++)
+        planes_set_ranges(&f->levels[l], 4, 0, 20000);
+}
+
+static void the_compander_is_near_the_optimum_at_every_bit(void **state)
+{
+    /* Lloyd and Max: distortion of the best scalar quantiser of a unit Gaussian. */
+    static const float best[] = {1, 0.3634f, 0.1175f, 0.03454f, 0.009497f, 0.002499f};
+    (void)state;
+    for (unsigned bits = 0; bits < 6; bits++) {
+        assert_true(planes_distortion(bits) >= best[bits] * 0.999f);
+        assert_true(planes_distortion(bits) <= best[bits] * 1.12f);
+    }
+}
+
+static void allotments_are_nested_and_planes_have_no_gaps(void **state)
+{
+    struct fixture f;
+    (void)state;
+    make(&f);
+    for (int l = 0; l < 3; l++) {
+        uint32_t sum = 0;
+        for (int p = 0; p < PLANES_MAX; p++) {
+            sum += f.levels[l].groups[p];
+            assert_true(p == 0 || f.levels[l].groups[p] <= f.levels[l].groups[p - 1]);
+            assert_true(l == 0 || f.levels[l].groups[p] >= f.levels[l - 1].groups[p]);
+        }
+        assert_int_equal(sum, f.levels[l].code_bytes);
+    }
+}
+
+/* Mean and spread of estimate - truth over random rows, relative to the mean distance. */
+static void measure(struct fixture *f, unsigned l, double *bias, double *spread)
+{
+    struct prng prng;
+    float thresholds[64], centroid[DIM], rotated_centroid[DIM], row[DIM], q[DIM], y[DIM], units[DIM], rotated[DIM];
+    int8_t hi[64], lo[64];
+    uint8_t sentinel[64], bits6[DIM], code[UNITS], packed[UNITS + KERNEL_CODE_SLACK] = {0};
+    double sum = 0, squares = 0, distances = 0;
+    struct kernel_codes plan;
+    planes_thresholds(thresholds);
+    planes_kernel_codes(&f->model, &f->levels[l], sentinel, &plan);
+    prng_init(&prng, 7, l);
+    for (int d = 0; d < DIM; d++)
+        centroid[d] = (float)(20 * gaussian(&prng));
+    planes_rotate(&f->model, centroid, rotated_centroid);
+    for (int trial = 0; trial < 4000; trial++) {
+        double norm = 0, truth = 0, base = 0;
+        for (int d = 0; d < DIM; d++) {
+            float residual = (float)(f->sigma[d] * gaussian(&prng));
+            q[d] = centroid[d] + (float)(f->sigma[d] * gaussian(&prng));
+            row[d] = residual;
+            norm += residual * residual;
+            truth += pow(q[d] - centroid[d] - residual, 2);
+            base += pow(q[d] - centroid[d], 2);
+            units[d] = q[d];
+        }
+        struct planes_query query;
+        float score, estimate;
+        planes_rotate(&f->model, row, y);
+        planes_quantise(&f->model, thresholds, y, bits6);
+        planes_pack_code(&f->model, bits6, code);
+        planes_repack(&f->model, &f->levels[l], code, UNITS, packed, 1);
+        uint32_t factors = planes_pack_factors(
+            &f->levels[l], planes_row_factors(&f->model, &f->levels[l], bits6, y, norm, rotated_centroid));
+        planes_query_init(&query, &f->model, &f->levels[l], units, rotated, hi, lo);
+        kernels_get()->codes_rows(&score, &plan, &query.weights, packed, 1);
+        planes_estimate_cell(&estimate, &f->levels[l], &query, (float)base, &score, &factors, 1);
+        sum += estimate - truth;
+        squares += pow(estimate - truth, 2);
+        distances += truth;
+    }
+    *bias = sum / distances;
+    *spread = sqrt(squares / 4000) / (distances / 4000);
+}
+
+static void estimates_are_unbiased_and_sharpen_with_bits(void **state)
+{
+    struct fixture f;
+    double bias[3], spread[3];
+    (void)state;
+    make(&f);
+    for (unsigned l = 0; l < 3; l++) {
+        planes_set_ranges(&f.levels[l], 40, -20000, 20000);
+        measure(&f, l, &bias[l], &spread[l]);
+        assert_true(fabs(bias[l]) < 0.02);
+    }
+    assert_true(spread[1] < 0.6 * spread[0]);
+    assert_true(spread[2] < 0.25 * spread[1]);
+    assert_true(spread[2] < 0.03);
+}
+
+static void factors_survive_packing(void **state)
+{
+    struct planes_level level = {0};
+    (void)state;
+    planes_set_ranges(&level, 3.5f, -100, 400);
+    for (float scale = 0.05f; scale < 3.5f; scale *= 1.1f) {
+        struct planes_factors in = {.scale = scale, .offset = 100 * scale - 90};
+        struct planes_factors out = planes_unpack_factors(&level, planes_pack_factors(&level, in));
+        assert_true(fabsf(out.scale / in.scale - 1) < 1e-3f);
+        assert_true(fabsf(out.offset - in.offset) < 0.01f);
+    }
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(the_compander_is_near_the_optimum_at_every_bit),
+    cmocka_unit_test(allotments_are_nested_and_planes_have_no_gaps),
+    cmocka_unit_test(estimates_are_unbiased_and_sharpen_with_bits),
+    cmocka_unit_test(factors_survive_packing),
+};
+
+FATHOM_TEST_MAIN(tests)

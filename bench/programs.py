@@ -102,10 +102,3 @@ def die_on_terminate():
         sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, leave)
-
-
-def format_bytes(count):
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024

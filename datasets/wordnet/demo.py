@@ -11,7 +11,6 @@ PYTHONPATH.
 import argparse
 import csv
 import gzip
-import os
 import shutil
 import sys
 import textwrap
@@ -21,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from fathom import Client
-from programs import ProgramFailed, Programs, die_on_terminate, format_bytes
+from page import Page, format_bytes
+from programs import ProgramFailed, Programs, die_on_terminate
 
 HERE = Path(__file__).resolve().parent
 INDEX = "wordnet"
@@ -31,44 +31,6 @@ K = 10
 THREADS, INFLIGHT = 2, 16
 SEARCH_LISTS = "20,40,80,160"
 LOAD_QPS, LOAD_SECONDS, LOAD_CONNECTIONS = 1000, 4, 32
-
-
-class Page:
-    """Prints for people: colours on a terminal that wants them, lines no wider than it."""
-
-    def __init__(self, stream):
-        self.stream = stream
-        self.colour = stream.isatty() and "NO_COLOR" not in os.environ
-        self.width = min(shutil.get_terminal_size((100, 24)).columns, 120)
-
-    def paint(self, code, text):
-        return f"\x1b[{code}m{text}\x1b[0m" if self.colour else text
-
-    def bold(self, text):
-        return self.paint("1", text)
-
-    def faint(self, text):
-        return self.paint("2", text)
-
-    def line(self, text=""):
-        print(text, file=self.stream, flush=True)
-
-    def head(self, text):
-        self.line()
-        self.line(self.bold(text))
-
-    def wrap(self, text, indent):
-        """The text in lines that fit behind an indent; at least one."""
-        return textwrap.wrap(text, max(self.width - indent, 20)) or [""]
-
-    def table(self, columns, rows):
-        """Numbers under their headings, flush right; the first column flush left."""
-        cells = [columns, *rows]
-        widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-        for number, row in enumerate(cells):
-            first, *others = zip(row, widths)
-            text = first[0].ljust(first[1]) + "".join("  " + c.rjust(w) for c, w in others)
-            self.line("  " + (self.faint(text) if number == 0 else text))
 
 
 class Demo:

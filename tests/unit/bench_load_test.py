@@ -1,0 +1,133 @@
+"""fathom-bench load against a scripted server: what it counts, and that a server that pauses cannot hide
+the requests that were due meanwhile (coordinated omission)."""
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+from pathlib import Path
+
+import msgpack
+
+PROGRAM = os.path.join(os.environ["FATHOM_BIN"], "fathom-bench")
+QUERIES, DIM, K = 4, 2, 2
+
+
+class ScriptedServer:
+    """Answers hello and search; `behave(number)` may sleep, and returns None or an error's code."""
+
+    def __init__(self, behave):
+        self.behave, self.lock, self.count = behave, threading.Lock(), 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        unpacker = msgpack.Unpacker()
+        with connection:
+            while data := connection.recv(65536):
+                unpacker.feed(data)
+                for _, number, method, (params,) in unpacker:
+                    connection.sendall(msgpack.packb([1, number, *self.answer(method, params)]))
+
+    def answer(self, method, params):
+        if method == "hello":
+            return None, {"server": "scripted/1", "protocol": 1, "max_message_bytes": 1 << 20,
+                          "methods": ["hello", "search"], "indexes": ["two"]}
+        with self.lock:  # one at a time: a pause holds up everybody
+            self.count += 1
+            error = self.behave(self.count)
+        if error:
+            return {"code": error, "message": "as the script says", "retryable": True}, None
+        # The vector of query q is (q, 0); its neighbours are 10 * q and 10 * q + 1.
+        query = int(struct.unpack("<2f", params["vectors"])[0])
+        return None, {"ids": struct.pack("<2Q", 10 * query, 10 * query + 1),
+                      "distances": struct.pack("<2f", 0, 1), "shape": [1, K], "generation": 1,
+                      "complete": True}
+
+
+class Load(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.query, self.truth = Path(folder.name, "q.fbin"), Path(folder.name, "gt.bin")
+        self.query.write_bytes(struct.pack("<2I", QUERIES, DIM)
+                               + b"".join(struct.pack("<2f", q, 0) for q in range(QUERIES)))
+        ids = [i for q in range(QUERIES) for i in (10 * q, 10 * q + 1)]
+        self.truth.write_bytes(struct.pack("<2I", QUERIES, K) + struct.pack("<8I", *ids)
+                               + struct.pack("<8f", *[0, 1] * QUERIES))
+
+    def load(self, address, *more, expect=0):
+        done = subprocess.run(
+            [PROGRAM, "load", "--server", address, "--index", "two", "--query", str(self.query), "--gt",
+             str(self.truth), "--k", str(K), "--json", *map(str, more)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        self.assertEqual(done.returncode, expect, done.stderr)
+        return json.loads(done.stdout) if done.stdout else done.stderr
+
+    def test_every_request_is_sent_and_counted(self):
+        with ScriptedServer(lambda number: None) as server:
+            run = self.load(server.address, "--rate", 200, "--seconds", 1, "--connections", 4)
+        self.assertEqual((run["due"], run["sent"], run["answered"]), (200, 200, 200))
+        self.assertEqual((run["failed"], run["unanswered"], run["errors"]), (0, 0, {}))
+        self.assertEqual((run["recall"], run["server"]), (1.0, "scripted/1"))
+        self.assertEqual(server.count, 200)
+
+    def test_a_pause_of_the_server_is_in_the_latency(self):
+        def pause(number):
+            if number == 100:
+                time.sleep(0.6)
+
+        with ScriptedServer(pause) as server:
+            run = self.load(server.address, "--rate", 200, "--seconds", 2, "--connections", 4)
+        # 120 of 400 requests were due in the pause; a closed loop would have seen 4 of them wait.
+        self.assertEqual(run["answered"], 400)
+        self.assertGreater(run["latency_us"]["max"], 500_000)
+        self.assertGreater(run["latency_us"]["p95"], 300_000)
+        self.assertLess(run["latency_us"]["p50"], 300_000)
+        self.assertGreater(run["late_us"]["p95"], 100_000)
+
+    def test_refusals_are_counted_by_name(self):
+        with ScriptedServer(lambda number: "resource_exhausted" if number % 2 else None) as server:
+            run = self.load(server.address, "--rate", 100, "--seconds", 1, "--connections", 2)
+        self.assertEqual((run["answered"], run["failed"]), (50, 50))
+        self.assertEqual(run["errors"], {"resource_exhausted": 50})
+        self.assertEqual(run["recall"], 1.0)
+
+    def test_no_answer_at_all_is_a_failed_check(self):
+        with ScriptedServer(lambda number: "not_found") as server:
+            run = self.load(server.address, "--rate", 50, "--seconds", 0.2, expect=1)
+        self.assertEqual((run["answered"], run["errors"]), (0, {"not_found": 10}))
+
+    def test_no_server_is_an_io_error_that_names_the_address(self):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = "127.0.0.1:%d" % taken.getsockname()[1]
+        self.assertIn(address, self.load(address, expect=3))
+
+    def test_options_that_make_no_sense_are_usage_errors(self):
+        for wrong in (("--rate", 0), ("--rate", "x"), ("--connections", 0), ("--k", 0), ("--nonsense",),
+                      ("--search-list", 9, "--target-recall", 0.9), ("--rate", 0.1, "--seconds", 1)):
+            self.load("127.0.0.1:1", *wrong, expect=2)
+
+
+if __name__ == "__main__":
+    unittest.main()

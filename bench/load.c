@@ -38,8 +38,7 @@ static const struct argp_option load_argp_options[] = {
     {"rate", OPTION_RATE, "QPS", 0,
      "Requests a second, sent at their times whatever happens (1000)", 0},
     {"seconds", OPTION_SECONDS, "S", 0, "For this long (10)", 0},
-    {"connections", OPTION_CONNECTIONS, "C", 0, "Connections, each with one request in flight (64)",
-     0},
+    {"connections", OPTION_CONNECTIONS, "C", 0, "Connections, each pipelined (8)", 0},
     {"deadline", OPTION_DEADLINE, "TIME", 0,
      "The deadline that each request asks for, as 50ms (none)", 0},
     {"token", OPTION_TOKEN, "TEXT", 0, "For a server that asks for one", 0},
@@ -217,7 +216,7 @@ int bench_load_main(int argc, char **argv)
                                             .k = 10,
                                             .rate = 1000,
                                             .seconds = 10,
-                                            .connections = 64,
+                                            .connections = 8,
                                             .stop = tool_interrupted}};
     struct workload workload;
     struct load_run run;

@@ -3,13 +3,10 @@
  * (coordinated omission); here latency runs from the appointed time, so time spent waiting for a
  * free connection, or for this program, counts as well.
  *
- *     due -> request -> an idle connection (submit) -> poll -> receive -> recorded
+ *     due -> request -> the next connection (submit) -> poll -> receive -> recorded
  *
- * A connection has one request in flight: with more, an answer may lie in the client's buffer where
- * poll cannot see it. So the number of connections bounds what the server works on at once, and
- * what is due beyond that waits here, counted. One thread: sending and receiving cost a few
- * microseconds each, and a second one would take its CPU from the server when both are on one
- * machine. */
+ * One thread: sending and receiving cost a few microseconds each, and a second one would take its
+ * CPU from the server when both are on one machine. */
 #include "load_run.h"
 
 #include <errno.h>
@@ -80,13 +77,14 @@ static int connect_all(struct load *load, struct fathom_error *err)
     return 0;
 }
 
-/* The next connection, in turn, that is idle; -1 when none is. */
+/* The next connection, in turn, that can take a request; -1 when none can. */
 static int choose_client(struct load *load)
 {
     for (unsigned tried = 0; tried < load->plan->connections; tried++) {
         unsigned i = load->next_client;
         load->next_client = (i + 1) % load->plan->connections;
-        if (load->polled[i].fd >= 0 && !fathom_client_inflight(load->clients[i]))
+        if (load->polled[i].fd >= 0 &&
+            fathom_client_inflight(load->clients[i]) < FATHOM_CLIENT_INFLIGHT_MAX)
             return (int)i;
     }
     return -1;
@@ -190,17 +188,21 @@ static int take_answer(struct load *load, const struct fathom_client_result *res
     return latency_add(&load->latency, load->end_ns - request->due_ns);
 }
 
-/* Takes the answer that has arrived on connection i; waits for its rest when only the beginning is
- * here. */
-static int receive_answer(struct load *load, unsigned i)
+/* Takes the answers that have arrived on connection i; waits for the rest of the first when only
+ * its beginning is here. */
+static int receive_answers(struct load *load, unsigned i)
 {
-    struct fathom_client_result result;
-    struct fathom_client_error why = {0};
-    /* Negative: nothing came in the call's time, and the request is still in flight. */
-    int status = fathom_client_receive(load->clients[i], &result, &why) > 0
-                     ? take_answer(load, &result, &why)
-                     : 0;
-    load->polled[i].fd = fathom_client_fd(load->clients[i]);
+    struct fathom_client *client = load->clients[i];
+    int status = 0;
+    do {
+        struct fathom_client_result result;
+        struct fathom_client_error why = {0};
+        /* Negative: nothing came in the call's time, and all are still in flight. */
+        if (fathom_client_receive(client, &result, &why) <= 0)
+            break;
+        status = take_answer(load, &result, &why);
+    } while (!status && fathom_client_ready(client));
+    load->polled[i].fd = fathom_client_fd(client);
     return status;
 }
 
@@ -220,7 +222,7 @@ static int wait_and_receive(struct load *load, uint64_t until_ns)
         if (!load->polled[i].revents)
             continue;
         ready--;
-        int status = receive_answer(load, i);
+        int status = receive_answers(load, i);
         if (status)
             return status;
     }

@@ -19,7 +19,7 @@ NAME, METRIC, K = "wordnet", "cos", 10
 BUDGET_SHARES = (0.06, 0.12, 0.18, 0.30)  # of the raw vectors as f32
 SEARCH_LISTS = "10,20,40,80,160"
 LOAD_RATES = (500, 1000, 2000, 4000, 8000)
-LOAD_CONNECTIONS = 64
+LOAD_CONNECTIONS = 8
 
 
 class Suite:

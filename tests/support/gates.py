@@ -9,6 +9,7 @@
     marks        no notes to one's later self in the code: an issue or a sentence instead
     machine      no path of somebody's home or work folder
     python       every script compiles
+    links        what a document links to within the project is there
 
 That a layer includes only what it may is CMake's gate (include paths are per target). Comments and
 strings are blanked before the code is searched, so that "open (the file)" in a sentence is no call.
@@ -66,6 +67,9 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 # Put together from halves, so that this file does not find itself.
 MARK = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")) + r")\b")
 MACHINE = re.compile(r"(?<![\w.])/(?:" + "|".join(("ro" + "ot", "wo" + "rk", "ho" + "me")) + r")/\w")
+
+# [text](target) or [text](target#place); links to other sites are not looked at.
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 CODE = (".c", ".h", ".py", ".sh", ".cmake")
 TEXT = CODE + (".txt", ".json", ".md", ".toml", ".yml", ".cfg", "dev", "run")
@@ -154,7 +158,14 @@ def check_python(path, text):
         yield error.lineno or 1, "python", str(error)
 
 
-def check_file(path, text):
+def check_links(folder, path, text):
+    for number, line in enumerate(text.split("\n"), 1):
+        for target in LINK.findall(line):
+            if not (folder / path).parent.joinpath(target).exists():
+                yield number, "links", f"{target} is not there"
+
+
+def check_file(path, text, folder=Path()):
     yield from check_text(path, text)
     if path.endswith((".c", ".h")):
         code = blank_comments(text)
@@ -164,6 +175,8 @@ def check_file(path, text):
         yield from check_functions(code)
     if path.endswith(".py"):
         yield from check_python(path, text)
+    if path.endswith(".md"):
+        yield from check_links(folder, path, text)
 
 
 def source_files(folder):
@@ -187,7 +200,7 @@ def main(arguments):
             continue
         files += 1
         text = (folder / name).read_text(encoding="utf-8", errors="replace")
-        for line, gate, what in check_file(name, text):
+        for line, gate, what in check_file(name, text, folder):
             found += 1
             print(f"{name}:{line}: {gate}: {what}")
     print(f"gates: {files} files, {found} found")

@@ -79,6 +79,14 @@ class Gates(unittest.TestCase):
     def test_a_script_that_does_not_compile_is_found(self):
         self.assertEqual(found("bench/x.py", "x = 1\ndef f(:\n"), [(2, "python")])
 
+    def test_a_link_to_nowhere_is_found(self):
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "docs").mkdir()
+            Path(folder, "README.md").write_text("")
+            text = "[a](../README.md#top) [b](https://example.org/x)\n[c](gone.md), [d](#here)\n"
+            lines = [line for line, _, _ in gates.check_links(Path(folder), "docs/X.md", text)]
+            self.assertEqual(lines, [2])
+
     def test_a_folder_with_a_fault_exits_with_1(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "index", "base", "x.c")

@@ -49,8 +49,9 @@ static int translate(struct truth *truth, const int64_t *external, uint64_t rows
         if (truth->ids[i] == FATHOM_ID_NONE)
             continue;
         if (truth->ids[i] >= rows)
-            return error_set(err, FATHOM_EINPUT, "%s: %llu ids, but the truth set names row %llu",
-                             path, (unsigned long long)rows, (unsigned long long)truth->ids[i]);
+            return error_set(err, FATHOM_EARGUMENT,
+                             "%s: %llu ids, but the truth set names row %llu", path,
+                             (unsigned long long)rows, (unsigned long long)truth->ids[i]);
         truth->ids[i] = (uint64_t)external[truth->ids[i]];
     }
     return 0;
@@ -91,11 +92,11 @@ static int read_truth(struct workload *out, const struct env *env, const char *p
     if (status)
         return status;
     if (out->truth->query_count != out->query_count)
-        return error_set(err, FATHOM_EINPUT,
+        return error_set(err, FATHOM_EARGUMENT,
                          "%s: truth for %u queries, but there are %u; make it with fathom-data gt",
                          path, out->truth->query_count, out->query_count);
     if (out->truth->k < out->k)
-        return error_set(err, FATHOM_EINPUT, "%s: truth for k %u, not enough for --k %u", path,
+        return error_set(err, FATHOM_EARGUMENT, "%s: truth for k %u, not enough for --k %u", path,
                          out->truth->k, out->k);
     return ids_path ? translate_truth(out->truth, env, ids_path, err) : 0;
 }

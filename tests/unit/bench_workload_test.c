@@ -153,7 +153,7 @@ static void truth_for_other_queries_is_refused(void **state)
     struct workload workload;
     assert_int_equal(workload_open(&workload, env_os(), write_queries(), write_truth(3, "gt3.bin"),
                                    NULL, 2, &err),
-                     FATHOM_EINPUT);
+                     FATHOM_EARGUMENT);
     assert_non_null(strstr(err.msg, "gt3.bin"));
     assert_null(workload.vectors);
 }
@@ -165,7 +165,7 @@ static void truth_with_too_few_neighbours_is_refused(void **state)
     struct workload workload;
     assert_int_equal(workload_open(&workload, env_os(), write_queries(), write_truth(2, "gt.bin"),
                                    NULL, 3, &err),
-                     FATHOM_EINPUT);
+                     FATHOM_EARGUMENT);
     assert_non_null(strstr(err.msg, "--k 3"));
 }
 
@@ -193,7 +193,7 @@ static void row_numbers_become_external_ids(void **state)
     workload_close(&workload);
     status = workload_open(&workload, env_os(), write_queries(), write_truth(2, "gt.bin"),
                            write_ids(3), 2, &err);
-    assert_int_equal(status, FATHOM_EINPUT);
+    assert_int_equal(status, FATHOM_EARGUMENT);
     assert_non_null(strstr(err.msg, "row 3"));
 }
 

@@ -1,7 +1,7 @@
 /* The real operating system behind struct env, threads, and what a process can ask about itself.
  *
- * The calls of the table mirror the system calls; they never retry and never interpret, so that the fault wrapper sees
- * exactly what the kernel would say. The retries live in file.c and read_rule.c. */
+ * The calls of the table mirror the system calls; they never retry and never interpret, so that the
+ * fault wrapper sees exactly what the kernel would say. Retries live in file.c and read_rule.c. */
 #include "env.h"
 
 #include "error.h"
@@ -26,8 +26,8 @@ static int or_errno(int rc)
     return rc < 0 ? -errno : rc;
 }
 
-/* O_NONBLOCK keeps open from waiting for the other end of a FIFO. It is taken off again, because io_uring answers
- * EAGAIN instead of waiting for the disk when a file has it. */
+/* O_NONBLOCK keeps open from waiting for the other end of a FIFO. It is taken off again, because
+ * io_uring answers EAGAIN instead of waiting for the disk when a file has it. */
 static int os_open(void *context, const char *path, int flags, unsigned mode)
 {
     (void)context;
@@ -283,8 +283,8 @@ uint64_t env_rss_bytes(void)
     return status_bytes("VmRSS");
 }
 
-/* One line of mountinfo: "36 35 98:0 /root /mount options [optional...] - type source options". True when it is the
- * mount of the device major:minor. */
+/* One line of mountinfo: "36 35 98:0 /root /mount options [optional...] - type source options".
+ * True when it is the mount of the device major:minor. */
 static bool mount_matches(const char *line, unsigned dev_major, unsigned dev_minor, char type[64],
                           char source[192])
 {

@@ -1,10 +1,10 @@
-/* The one door to the OS: files, directories, clock, threads. Nothing outside this folder calls the OS for them
- * (a grep gate in the tests keeps it so).
+/* The one door to the OS: files, directories, clock, threads. Nothing outside this folder calls the
+ * OS for them (a grep gate in the tests keeps it so).
  *
- * struct env is a table of the raw calls. env_os() is the real one; fault.h wraps any env so that a plan
- * ("op=17:ENOSPC") fails the Nth call. Raw calls mirror the system call of the same name and return its result, or
- * -errno. What programs use are the helpers below: they retry EINTR and short transfers with a bound,
- * and put file and offset in the error. */
+ * struct env is a table of the raw calls. env_os() is the real one; fault.h wraps any env so that a
+ * plan ("op=17:ENOSPC") fails the Nth call. Raw calls mirror the system call of the same name and
+ * return its result, or -errno. What programs use are the helpers below: they retry EINTR and short
+ * transfers with a bound, and put file and offset in the error. */
 #ifndef ENV_ENV_H
 #define ENV_ENV_H
 
@@ -22,7 +22,8 @@ struct env_stat {
 
 struct env {
     void *context;
-    /* Always O_CLOEXEC. O_NONBLOCK counts only for the opening itself (a FIFO must not hang) and is then taken off. */
+    /* Always O_CLOEXEC. O_NONBLOCK counts only for the opening itself (a FIFO must not hang) and is
+     * then taken off. */
     int (*open)(void *context, const char *path, int flags, unsigned mode);
     int (*close)(void *context, int fd);
     ssize_t (*pread)(void *context, int fd, void *out, size_t bytes, uint64_t offset);
@@ -36,13 +37,14 @@ struct env {
     int (*unlink)(void *context, const char *path);
     int (*rmdir)(void *context, const char *path);
     int (*mkdir)(void *context, const char *path, unsigned mode);
-    /* Calls visit for each entry but . and ..; stops at its first non-zero return and returns that. */
-    int (*list)(void *context, const char *path, int (*visit)(void *arg, const char *name), void *arg);
+    /* Calls visit for each entry but . and ..; stops at its first non-zero and returns it. */
+    int (*list)(void *context, const char *path, int (*visit)(void *arg, const char *name),
+                void *arg);
     uint64_t (*clock_ns)(void *context); /* monotonic */
-    /* The ring goes through here too, so that a plan can refuse it or spoil its completions (ring.h). */
+    /* Rings go through here too, so that a plan can refuse one or spoil its completions. */
     int (*ring_init)(void *context); /* 0, or -errno to refuse io_uring */
-    /* Sees each raw result of a ring (both engines) and of file_read_full, and returns it or another; may change
-     * the bytes. -EINPROGRESS: not yet, ask again with the same arguments. */
+    /* Sees each raw result of a ring (both engines) and of file_read_full, and returns it or
+     * another; may change the bytes. -EINPROGRESS: not yet, ask again with the same arguments. */
     int (*ring_result)(void *context, int result, void *buf);
 };
 
@@ -51,8 +53,9 @@ const struct env *env_os(void);
 
 /* ---- helpers (file.c) ---- */
 
-/* Opens for reading; direct asks for O_DIRECT and falls back to buffered reads + fadvise where the file system
- * refuses it (*is_direct says which). The path must be a regular file. Returns the fd or a negative code. */
+/* Opens for reading; direct asks for O_DIRECT and falls back to buffered reads + fadvise where the
+ * file system refuses it (*is_direct says which). The path must be a regular file. Returns the fd
+ * or a negative code. */
 int file_open_read(const struct env *env, const char *path, bool direct, bool *is_direct,
                    struct fathom_error *err) FATHOM_MUST_USE;
 /* Creates (fails if it exists) for reading and writing. */
@@ -64,15 +67,16 @@ int file_read_full(const struct env *env, int fd, const char *path, void *out, s
                    uint64_t offset, struct fathom_error *err) FATHOM_MUST_USE;
 int file_write_full(const struct env *env, int fd, const char *path, const void *data, size_t bytes,
                     uint64_t offset, struct fathom_error *err) FATHOM_MUST_USE;
-/* fdatasync, close, rename tmp_path to path, fsync of the directory that holds path. On failure the fd is
- * closed and tmp_path is removed. The only code in the project that renames. */
+/* fdatasync, close, rename tmp_path to path, fsync of the directory that holds path. On failure the
+ * fd is closed and tmp_path is removed. The only code in the project that renames. */
 int file_finish(const struct env *env, int fd, const char *tmp_path, const char *path,
                 struct fathom_error *err) FATHOM_MUST_USE;
 void file_close(const struct env *env, int fd); /* accepts -1 */
 /* Makes the directory if it is missing (parents are not made). */
 int dir_ensure(const struct env *env, const char *path, struct fathom_error *err) FATHOM_MUST_USE;
 /* Removes the debris of killed runs: regular files in dir whose name holds ".tmp-". */
-int dir_remove_debris(const struct env *env, const char *dir, struct fathom_error *err) FATHOM_MUST_USE;
+int dir_remove_debris(const struct env *env, const char *dir,
+                      struct fathom_error *err) FATHOM_MUST_USE;
 
 static inline uint64_t env_clock_ns(const struct env *env)
 {
@@ -81,14 +85,15 @@ static inline uint64_t env_clock_ns(const struct env *env)
 
 /* ---- threads (env.c) ---- */
 
-/* Runs fn(context, worker) for worker = 0..threads-1, the last on the calling thread; returns when all have. A
- * thread that cannot be started is an error after the others have ended. */
-int env_run_parallel(unsigned threads, void (*fn)(void *context, unsigned worker), void *context) FATHOM_MUST_USE;
-unsigned env_cpu_count(void);          /* CPUs this process may run on, at least 1 */
-uint64_t env_thread_cpu_ns(void);      /* CPU time of the calling thread */
-uint64_t env_peak_rss_bytes(void);     /* VmHWM of this process; 0 when unknown */
-uint64_t env_rss_bytes(void);          /* VmRSS of this process; 0 when unknown */
-/* One line that names the block device and file system under path, for reports ("/dev/vda ext4"). */
+/* Runs fn(context, worker) for worker = 0..threads-1, the last on the calling thread; returns when
+ * all have. A thread that cannot be started is an error after the others have ended. */
+int env_run_parallel(unsigned threads, void (*fn)(void *context, unsigned worker),
+                     void *context) FATHOM_MUST_USE;
+unsigned env_cpu_count(void);      /* CPUs this process may run on, at least 1 */
+uint64_t env_thread_cpu_ns(void);  /* CPU time of the calling thread */
+uint64_t env_peak_rss_bytes(void); /* VmHWM of this process; 0 when unknown */
+uint64_t env_rss_bytes(void);      /* VmRSS of this process; 0 when unknown */
+/* One line that names the block device and file system under path, for reports: "/dev/vda ext4". */
 void env_device_name(const char *path, char *out, size_t out_bytes);
 
 #endif

@@ -1,5 +1,6 @@
-/* The fault wrapper; see fault.h. Each operation is counted, looked up in the plan, and then passed on, failed, shortened
- * or delayed. Counting and acting are in op_enter and fault_ring_result; the rest is the table. */
+/* The fault wrapper; see fault.h. Each operation is counted, looked up in the plan, and then passed
+ * on, failed, shortened or delayed. Counting and acting are in op_enter and fault_ring_result; the
+ * rest is the table. */
 #include "fault.h"
 
 #include "fault_plan.h"
@@ -20,17 +21,20 @@ static uint64_t count(atomic_uint_fast64_t *counter)
 static bool matches(const struct fault_rule *rule, uint64_t number)
 {
     switch (rule->target) {
-    case FAULT_RING_INIT: return true;
+    case FAULT_RING_INIT:
+        return true;
     case FAULT_READ_RANDOM: {
         struct prng prng;
         prng_init(&prng, number, rule->at);
         return prng_next(&prng) % rule->at == 0;
     }
-    default: return number == rule->at || (rule->onward && number > rule->at);
+    default:
+        return number == rule->at || (rule->onward && number > rule->at);
     }
 }
 
-/* The rule that acts on the number-th of a target, or NULL. Kills at once when that is what it says. */
+/* The rule that acts on the number-th of a target, or NULL. Kills at once when that is what it
+ * says. */
 static const struct fault_rule *find(struct fault_env *fault, enum fault_target target,
                                      uint64_t number)
 {
@@ -55,20 +59,25 @@ static void sleep_ns(uint64_t ns)
         continue;
 }
 
-/* Counts an operation. 0 or the -errno it fails with; *bytes (may be NULL) is cut down when it shall be short. */
+/* Counts an operation. 0 or the -errno it fails with; *bytes (may be NULL) is cut down when it
+ * shall be short. */
 static int op_enter(struct fault_env *fault, size_t *bytes)
 {
     const struct fault_rule *rule = find(fault, FAULT_OP, count(&fault->ops));
     if (!rule)
         return 0;
     switch (rule->action) {
-    case FAULT_ERRNO: return -(int)rule->value;
+    case FAULT_ERRNO:
+        return -(int)rule->value;
     case FAULT_SHORT:
         if (bytes && *bytes > rule->value)
             *bytes = rule->value;
         return 0;
-    case FAULT_STALL: sleep_ns(rule->value); return 0;
-    default: return 0;
+    case FAULT_STALL:
+        sleep_ns(rule->value);
+        return 0;
+    default:
+        return 0;
     }
 }
 
@@ -82,8 +91,8 @@ static struct fault_stall *stall_find(struct fault_env *fault, void *buf)
     return NULL;
 }
 
-/* Holds the read in buf back; false when too many are. An entry is claimed by the exchange, and only the claimer looks
- * at its time, so that no order between threads is needed. */
+/* Holds the read in buf back; false when too many are. An entry is claimed by the exchange, and
+ * only the claimer looks at its time, so that no order between threads is needed. */
 static bool stall_begin(struct fault_env *fault, void *buf, uint64_t ns)
 {
     for (unsigned i = 0; i < FAULT_STALLS_MAX; i++) {
@@ -136,7 +145,8 @@ static int read_outcome(struct fault_env *fault, int result, void *buf)
             return -EINPROGRESS;
         sleep_ns(rule->value);
         return result;
-    default: return result;
+    default:
+        return result;
     }
 }
 

@@ -1,29 +1,35 @@
-/* A fault wrapper round another env, for tests: it counts every operation and fails those that a plan names. The same
- * plan gives the same faults again, so a failing test prints its plan and that is the reproduction.
+/* A fault wrapper round another env, for tests: it counts every operation and fails those that a
+ * plan names. The same plan gives the same faults again, so a failing test prints its plan and that
+ * is the reproduction.
  *
  *     struct fault_env fault;
  *     fault_init(&fault, env_os(), "op=17:ENOSPC", &err);
  *     ... run with &fault.env ...
- *     if (!fault_fired(&fault)) ...       // there were fewer than 17 operations: the loop over n is over
+ *     if (!fault_fired(&fault)) ...    // fewer than 17 operations: the loop over n is over
  *
- * An empty plan only counts. A plan is rules joined with ';', each TARGET:ACTION; the first rule that matches acts.
+ * An empty plan only counts. A plan is rules joined with ';', each TARGET:ACTION; the first rule
+ * that matches acts.
  *
- *     op=17        the 17th operation of the table: open close pread pwrite read fdatasync fsync ftruncate fstat rename
- *                  unlink rmdir mkdir list, by all threads, from 1
- *     read#5       the 5th raw result of reading a file: ring completions of either engine, preads of file_read_full,
- *                  env->read. (The pread of a ring or of file_read_full is an operation as well: it is counted as op=
- *                  when it starts and as read# when its result passes env->ring_result, never twice as either.)
+ *     op=17        the 17th operation of the table by any thread, from 1: open close pread pwrite
+ *                  read fdatasync fsync ftruncate fstat rename unlink rmdir mkdir list
+ *     read#5       the 5th raw result of reading a file: completions of a ring on either engine,
+ *                  preads of file_read_full, env->read
  *     alloc#88     the 88th allocation; needs mem_set_fault(fault_alloc, &fault)
- *     op=17+ ...   from the 17th on, for ever (all three)
+ *     op=17+       from the 17th on, for ever (read# and alloc# too)
  *     read~20      one read in 20, picked by a hash of its number
  *     ring_init    each creation of an io_uring
  *
- *     ENOSPC ...   any errno by name; the operation does not happen, but a close does close
+ *     ENOSPC       or any errno by name; the operation does not happen, but a close does close
  *     kill         SIGKILL, before the operation happens
  *     short=512    a transfer of at most so many bytes; short=0 is the end of the file
- *     flip=bit777  (reads) one bit of the bytes that were read is inverted, the 777th modulo their number
- *     stall=50ms   (us, ms, s) later. A read of io_uring is held back while the ring goes on; anything else sleeps
+ *     flip=bit777  (reads) one bit is inverted: the 777th, modulo the bits that were read
+ *     stall=50ms   (us, ms, s) later. A read of io_uring is held back while the ring goes on;
+ *                  anything else sleeps
  *     fail         (alloc) there is no memory
+ *
+ * One pread of a ring or of file_read_full is both: counted as op= when it starts, and as read#
+ * when its result passes env->ring_result; never twice as either. Reads of io_uring are no
+ * operations, so read# numbers agree between the engines and op= numbers do not.
  *
  * The wrapper takes no lock and does not allocate; it may be shared by threads. */
 #ifndef ENV_FAULT_H
@@ -63,7 +69,8 @@ struct fault_env {
     struct fault_stall stalls[FAULT_STALLS_MAX];
 };
 
-/* plan NULL is empty. FATHOM_EARGUMENT names what it cannot read. fault must not move while it is in use. */
+/* plan NULL is empty. FATHOM_EARGUMENT names what it cannot read. fault must not move while it is
+ * in use. */
 int fault_init(struct fault_env *fault, const struct env *inner, const char *plan,
                struct fathom_error *err) FATHOM_MUST_USE;
 uint64_t fault_ops(const struct fault_env *fault);

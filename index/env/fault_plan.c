@@ -1,5 +1,5 @@
-/* Parses fault plans; see fault.h for the language. A rule that could never act is refused, so that a mistyped
- * plan does not pass for a test. */
+/* Parses fault plans; see fault.h for the language. A rule that could never act is refused, so that
+ * a mistyped plan does not pass for a test. */
 #include "fault_plan.h"
 
 #include "error.h"
@@ -100,16 +100,21 @@ static bool parse_action(const char *text, struct fault_rule *rule)
     return parse_errno(text, &rule->value);
 }
 
-/* Which actions make sense where. EINPROGRESS is how a held back read answers (env.h), so no read can fail with it. */
+/* Which actions make sense where. EINPROGRESS is how a held back read answers (env.h), so no read
+ * can fail with it. */
 static bool can_act(const struct fault_rule *rule)
 {
     if (rule->action == FAULT_ERRNO && rule->value == EINPROGRESS)
         return false;
     switch (rule->target) {
-    case FAULT_ALLOC: return rule->action == FAULT_FAIL || rule->action == FAULT_KILL;
-    case FAULT_RING_INIT: return rule->action == FAULT_ERRNO || rule->action == FAULT_KILL;
-    case FAULT_OP: return rule->action != FAULT_FAIL && rule->action != FAULT_FLIP;
-    default: return rule->action != FAULT_FAIL;
+    case FAULT_ALLOC:
+        return rule->action == FAULT_FAIL || rule->action == FAULT_KILL;
+    case FAULT_RING_INIT:
+        return rule->action == FAULT_ERRNO || rule->action == FAULT_KILL;
+    case FAULT_OP:
+        return rule->action != FAULT_FAIL && rule->action != FAULT_FLIP;
+    default:
+        return rule->action != FAULT_FAIL;
     }
 }
 

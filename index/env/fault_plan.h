@@ -4,7 +4,7 @@
 
 #include "fault.h"
 
-/* Fills up to FAULT_RULES_MAX rules. FATHOM_EARGUMENT with the offending piece of the plan in err. */
+/* Fills up to FAULT_RULES_MAX rules. FATHOM_EARGUMENT with the offending piece in err. */
 int fault_plan_parse(const char *plan, struct fault_rule rules[FAULT_RULES_MAX], unsigned *count,
                      struct fathom_error *err) FATHOM_MUST_USE;
 

@@ -1,8 +1,8 @@
 /* What programs do with files: whole transfers, publishing by one rename, and cleaning up.
  *
- * Each helper retries what may be retried (EINTR, EAGAIN, short transfers; 16 times in a row at the most) and names file
- * and offset when it fails. A failed fdatasync or fsync is never tried again: the kernel may have dropped the
- * pages it could not write and would report success. */
+ * Each helper retries what may be retried (EINTR, EAGAIN, short transfers; 16 times in a row at the
+ * most) and names file and offset when it fails. A failed fdatasync or fsync is never tried again:
+ * the kernel may have dropped the pages it could not write and would report success. */
 #include "env.h"
 
 #include "error.h"
@@ -21,14 +21,22 @@
 static const char *remedy(int code)
 {
     switch (code) {
-    case -ENOSPC: return "; free some space on that file system";
-    case -EDQUOT: return "; free some space or have the disk quota raised";
-    case -EFBIG: return "; raise the file size limit (ulimit -f) or use a file system for larger files";
-    case -EROFS: return "; the file system is mounted read-only";
-    case -EACCES: return "; check owner and permissions";
-    case -EMFILE: return "; raise the limit of open files (ulimit -n)";
-    case -EIO: return "; the device may be failing: see the kernel log";
-    default: return "";
+    case -ENOSPC:
+        return "; free some space on that file system";
+    case -EDQUOT:
+        return "; free some space or have the disk quota raised";
+    case -EFBIG:
+        return "; raise the file size limit (ulimit -f) or use a file system for larger files";
+    case -EROFS:
+        return "; the file system is mounted read-only";
+    case -EACCES:
+        return "; check owner and permissions";
+    case -EMFILE:
+        return "; raise the limit of open files (ulimit -n)";
+    case -EIO:
+        return "; the device may be failing: see the kernel log";
+    default:
+        return "";
     }
 }
 
@@ -176,7 +184,8 @@ static int parent_of(const char *path, char out[PATH_MAX])
     return 0;
 }
 
-/* Opens the parent for syncing. *fd is -1 for a directory that we may write but not read: nobody can sync that. */
+/* Opens the parent for syncing. *fd is -1 for a directory that we may write but not read: nobody
+ * can sync that. */
 static int parent_open(const struct env *env, const char *path, int *fd)
 {
     char dir[PATH_MAX];
@@ -191,7 +200,7 @@ static int parent_open(const struct env *env, const char *path, int *fd)
     return 0;
 }
 
-/* Some file systems (FUSE, SMB) refuse to sync a directory with EINVAL; they have nothing to sync. */
+/* Some file systems (FUSE, SMB) refuse to sync a directory with EINVAL: nothing to sync. */
 static int parent_sync(const struct env *env, int fd)
 {
     int rc = fd < 0 ? 0 : env->fsync(env->context, fd);
@@ -205,7 +214,8 @@ static int close_synced(const struct env *env, int fd)
     return rc == -EINTR ? 0 : rc;
 }
 
-/* The directory is opened before the rename, so that running out of descriptors leaves the old file in place. */
+/* The directory is opened before the rename, so that running out of descriptors leaves the old file
+ * in place. */
 int file_finish(const struct env *env, int fd, const char *tmp_path, const char *path,
                 struct fathom_error *err)
 {
@@ -230,10 +240,11 @@ int file_finish(const struct env *env, int fd, const char *tmp_path, const char 
     rc = parent_sync(env, dir);
     file_close(env, dir);
     if (rc < 0)
-        return error_set(err, rc,
-                         "%s: is in place but its directory cannot be synced: %s; it may be lost in "
-                         "a power failure",
-                         path, fathom_strerror(rc));
+        return error_set(
+            err, rc,
+            "%s: is in place but its directory cannot be synced: %s; it may be lost in "
+            "a power failure",
+            path, fathom_strerror(rc));
     return 0;
 fail:
     file_close(env, dir);
@@ -255,7 +266,8 @@ static int dir_check(const struct env *env, const char *path, struct fathom_erro
     return 0;
 }
 
-/* A new directory is synced into its parent, or a power failure could take it and all that was published in it. */
+/* A new directory is synced into its parent, or a power failure could take it and all that was
+ * published in it. */
 int dir_ensure(const struct env *env, const char *path, struct fathom_error *err)
 {
     int rc = env->mkdir(env->context, path, 0755), parent;
@@ -279,7 +291,8 @@ struct debris {
     bool failed; /* a visit has filled err */
 };
 
-/* Symbolic links, FIFOs and directories with such a name are not ours, and neither is what we may not open. */
+/* Symbolic links, FIFOs and directories with such a name are not ours, and neither is what we may
+ * not open. */
 static bool is_debris(const struct env *env, const char *path)
 {
     struct env_stat stat;

@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <time.h>
 
-/* pread stops just below 2 GiB anyhow; a round number below it keeps results in an int and offsets aligned. */
+/* pread stops just below 2 GiB anyhow; a round number below it keeps results in an int and offsets
+ * aligned. */
 #define READ_CHUNK_MAX ((size_t)1 << 30)
 #define READ_BOUNDARY  ((uint64_t)4096)
 

@@ -1,5 +1,5 @@
-/* The ring that programs see: slots, depth, the choice of a backend and the reason for a fallback. Knows nothing of how
- * a read is done (ring_uring.c, ring_pread.c) and nothing of what is read. */
+/* The ring that programs see: slots, depth, the choice of a backend and the reason for a fallback.
+ * Knows nothing of how a read is done (ring_uring.c, ring_pread.c) and nothing of what is read. */
 #include "ring.h"
 
 #include "error.h"
@@ -20,11 +20,15 @@ static const char *uring_remedy(int code)
     case -EACCES:
         return "allow io_uring in the container's seccomp profile and set the sysctl "
                "kernel.io_uring_disabled to 0";
-    case -ENOSYS: return "use Linux 5.11 or newer, or allow io_uring in the container's seccomp profile";
-    case -ENOMEM: return "raise RLIMIT_MEMLOCK (ulimit -l) or the container's memory limit";
+    case -ENOSYS:
+        return "use Linux 5.11 or newer, or allow io_uring in the container's seccomp profile";
+    case -ENOMEM:
+        return "raise RLIMIT_MEMLOCK (ulimit -l) or the container's memory limit";
     case -EMFILE:
-    case -ENFILE: return "raise the limit of open files (ulimit -n)";
-    default: return "see the kernel log";
+    case -ENFILE:
+        return "raise the limit of open files (ulimit -n)";
+    default:
+        return "see the kernel log";
     }
 }
 
@@ -160,15 +164,16 @@ static unsigned smaller(unsigned a, unsigned b)
     return a < b ? a : b;
 }
 
-/* Waiting for more than is outstanding would be for ever, so wait_min is cut down to it. A failure is reported only
- * when nothing has completed; otherwise it shows up again in the next call. */
+/* Waiting for more than is outstanding would be for ever, so wait_min is cut down to it. A failure
+ * is reported only when nothing has completed; otherwise it shows up again in the next call. */
 int ring_reap(struct ring *ring, struct ring_completion *out, unsigned max, unsigned wait_min,
               uint64_t timeout_ns)
 {
     const struct env *env = ring->env;
     uint64_t deadline_ns = UINT64_MAX;
     wait_min = smaller(wait_min, smaller(max, ring_in_flight(ring)));
-    if (wait_min && timeout_ns && __builtin_add_overflow(env_clock_ns(env), timeout_ns, &deadline_ns))
+    if (wait_min && timeout_ns &&
+        __builtin_add_overflow(env_clock_ns(env), timeout_ns, &deadline_ns))
         deadline_ns = UINT64_MAX;
     if (ring->backend->reap_begin)
         ring->backend->reap_begin(ring);

@@ -1,7 +1,8 @@
 /* Between ring.c and its two backends: the ring, its slots, and the table that each backend fills.
  *
- * A slot is one read from ring_read until its completion is handed out. It is always in exactly one place: the free
- * list, the backend's hands, or the list `finished`. Slots are never allocated after ring_create. */
+ * A slot is one read from ring_read until its completion is handed out. It is always in exactly one
+ * place: the free list, the backend's hands, or the list `finished`. Slots are never allocated
+ * after ring_create. */
 #ifndef ENV_RING_BACKEND_H
 #define ENV_RING_BACKEND_H
 
@@ -37,12 +38,14 @@ struct ring_list {
 struct ring_backend {
     enum ring_engine engine;
     int (*init)(struct ring *ring, const struct ring_options *options);
-    void (*fini)(struct ring *ring); /* waits for reads in flight; accepts what a failed init left */
+    void (*fini)(
+        struct ring *ring); /* waits for reads in flight; accepts what a failed init left */
     int (*queue)(struct ring *ring, struct ring_slot *slot);
     int (*submit)(struct ring *ring);
-    /* Moves at least wait_min slots to finished unless deadline_ns (UINT64_MAX: none) passes first. */
+    /* Moves at least wait_min slots to finished unless deadline_ns (UINT64_MAX: none) is first. */
     int (*wait)(struct ring *ring, unsigned wait_min, uint64_t deadline_ns);
-    /* Brackets each ring_reap for the event fd: forget past wake-ups, and wake again for what was left behind. */
+    /* Brackets each ring_reap for the event fd: forget past wake-ups, and wake again for what was
+     * left behind. */
     void (*reap_begin)(struct ring *ring);
     void (*reap_end)(struct ring *ring);
     int (*event_fd)(const struct ring *ring);
@@ -84,7 +87,8 @@ static inline struct ring_slot *ring_list_pop(struct ring_list *list)
     return slot;
 }
 
-/* While a read is queued or in flight, whoever else touches its buffer is caught by AddressSanitizer. */
+/* While a read is queued or in flight, whoever else touches its buffer is caught by
+ * AddressSanitizer. */
 static inline void ring_slot_poison(const struct ring_slot *slot)
 {
     ASAN_POISON_MEMORY_REGION(slot->buf, slot->read.bytes);

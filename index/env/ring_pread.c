@@ -1,7 +1,9 @@
-/* The portable backend: queued reads are done one by one inside ring_submit, on the caller's thread. For where io_uring is
- * refused, and for Valgrind and the sanitizers, which can follow a pread but not the kernel's writes.
+/* The portable backend: queued reads are done one by one inside ring_submit, on the caller's
+ * thread. For where io_uring is refused, and for Valgrind and the sanitizers, which can follow a
+ * pread but not the kernel's writes.
  *
- * Each read goes through env->pread and then through env->ring_result, like a completion of io_uring. */
+ * Each read goes through env->pread and then through env->ring_result, like a completion of
+ * io_uring. */
 #include "ring_backend.h"
 
 #include "mem.h"

@@ -1,13 +1,16 @@
 /* The io_uring backend.
  *
- * A read is an SQE from ring_read on, so that ring_submit is one system call for the whole batch. user_data is the slot's
- * number; a slot has one SQE or CQE at a time, hence neither queue can overflow and no completion can be late. Every CQE goes
- * through env->ring_result and read_judge; what must be read again goes back to the submission queue inside.
+ * A read is an SQE from ring_read on, so that ring_submit is one system call for the whole batch.
+ * user_data is the slot's number; a slot has one SQE or CQE at a time, hence neither queue can
+ * overflow and no completion can be late. Every CQE goes through env->ring_result and read_judge;
+ * what must be read again goes back to the submission queue inside.
  *
- * Buffers are registered when the kernel allows. Files are not: a registered file outlives its descriptor, so that
- * after a reload the same number would still read the old generation; the saving is some 30 ns a read.
+ * Buffers are registered when the kernel allows. Files are not: a registered file outlives its
+ * descriptor, so that after a reload the same number would still read the old generation; the
+ * saving is some 30 ns a read.
  *
- * The event fd is registered from the start, but the kernel signals it only once somebody has asked for it. */
+ * The event fd is registered from the start, but the kernel signals it only once somebody has asked
+ * for it. */
 #include "ring_backend.h"
 
 #include "mem.h"
@@ -18,9 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SUBMIT_RETRIES_MAX   16
-#define REGISTER_BYTES_MAX   ((size_t)1 << 30) /* of one registered buffer, by the kernel */
-#define HELD_SLEEP_NS        1000000u
+#define SUBMIT_RETRIES_MAX 16
+#define REGISTER_BYTES_MAX ((size_t)1 << 30) /* of one registered buffer, by the kernel */
+#define HELD_SLEEP_NS      1000000u
 
 struct uring_state {
     struct io_uring uring;
@@ -32,8 +35,9 @@ struct uring_state {
     struct ring_list held; /* completed, but a fault plan holds them back */
 };
 
-/* From the best set-up to what any kernel takes. DEFER_TASKRUN came with 6.1, SINGLE_ISSUER with 6.0, COOP_TASKRUN with
- * 5.19 and SUBMIT_ALL with 5.18; older kernels answer EINVAL. TASKRUN_FLAG tells us, without a call, that work waits. */
+/* From the best set-up to what any kernel takes. DEFER_TASKRUN came with 6.1, SINGLE_ISSUER
+ * with 6.0, COOP_TASKRUN with 5.19 and SUBMIT_ALL with 5.18; older kernels answer EINVAL.
+ * TASKRUN_FLAG tells us, without a call, that work waits. */
 static const unsigned setup_flags[] = {
     IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
         IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
@@ -65,7 +69,7 @@ static int register_event_fd(struct uring_state *state)
     return rc < 0 ? rc : io_uring_cq_eventfd_toggle(&state->uring, false);
 }
 
-/* Pinned memory counts against RLIMIT_MEMLOCK; plain reads give the same answers, a little slower. */
+/* Pinned memory counts against RLIMIT_MEMLOCK; plain reads answer the same, a little slower. */
 static void register_buffers(struct uring_state *state, const struct ring_options *options)
 {
     if (!options->buffers || options->buffers_bytes == 0 ||
@@ -189,7 +193,8 @@ static void settle_held(struct ring *ring)
     }
 }
 
-/* Takes every CQE that is there; enters the kernel only when it has told us that work waits for that. */
+/* Takes every CQE that is there; enters the kernel only when it has told us that work waits for
+ * that. */
 static void collect(struct ring *ring)
 {
     struct uring_state *state = ring->state;
@@ -204,8 +209,8 @@ static void collect(struct ring *ring)
     }
 }
 
-/* Submits and sleeps until `count` CQEs have come or the deadline has. What the call returns is not trusted: the caller
- * looks at the queue. */
+/* Submits and sleeps until `count` CQEs have come or the deadline has. What the call returns is not
+ * trusted: the caller looks at the queue. */
 static int sleep_for(struct ring *ring, unsigned count, uint64_t deadline_ns)
 {
     struct uring_state *state = ring->state;
@@ -225,14 +230,13 @@ static int sleep_for(struct ring *ring, unsigned count, uint64_t deadline_ns)
                                       .tv_nsec = (long long)(left % 1000000000u)};
     struct io_uring_cqe *cqe;
     ring->counters.submits += unsubmitted(state) > 0;
-    int rc = io_uring_submit_and_wait_timeout(&state->uring, &cqe,
-                                              count < in_reach ? count : in_reach,
-                                              is_limited ? &limit : NULL, NULL);
+    int rc = io_uring_submit_and_wait_timeout(
+        &state->uring, &cqe, count < in_reach ? count : in_reach, is_limited ? &limit : NULL, NULL);
     return rc == -ETIME || rc >= 0 ? 0 : rc;
 }
 
-/* A signal (EINTR) does not end the wait: the reads do, or the deadline. Being short of something may last, so that
- * is bounded. */
+/* A signal (EINTR) does not end the wait: the reads do, or the deadline. Being short of something
+ * may last, so that is bounded. */
 static int uring_wait(struct ring *ring, unsigned wait_min, uint64_t deadline_ns)
 {
     int rc = wait_min ? 0 : uring_submit(ring);
@@ -274,8 +278,8 @@ static void uring_reap_begin(struct ring *ring)
     }
 }
 
-/* The kernel signals only what is new, so what this reap has left behind needs a signal of ours. A read that a
- * fault plan holds back keeps the loop turning until it is let go. */
+/* The kernel signals only what is new, so what this reap has left behind needs a signal of ours. A
+ * read that a fault plan holds back keeps the loop turning until it is let go. */
 static void uring_reap_end(struct ring *ring)
 {
     const struct uring_state *state = ring->state;
@@ -296,8 +300,8 @@ static int uring_event_fd(const struct ring *ring)
 
 /* ---- the end ---- */
 
-/* The kernel may still write to the buffers of submitted reads, so their completions are awaited; and a read that is held
- * back stands for one that the kernel still has. */
+/* The kernel may still write to the buffers of submitted reads, so their completions are awaited;
+ * and a read that is held back stands for one that the kernel still has. */
 static void wait_for_kernel(struct ring *ring)
 {
     struct uring_state *state = ring->state;

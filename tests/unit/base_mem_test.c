@@ -83,7 +83,8 @@ static void the_fault_hook_fails_the_allocation_it_chooses(void **state)
     (void)state;
     int left = 1;
     mem_set_fault(fail_when_zero, &left);
-    void *first = mem_alloc(8), *second = mem_alloc_array(2, 8), *third = mem_alloc_aligned(8, 4096);
+    void *first = mem_alloc(8), *second = mem_alloc_array(2, 8),
+         *third = mem_alloc_aligned(8, 4096);
     mem_set_fault(NULL, NULL);
     assert_non_null(first);
     assert_null(second);

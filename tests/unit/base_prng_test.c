@@ -1,4 +1,5 @@
-/* Pseudo-random numbers: builds and synthetic data depend on these sequences, so they are pinned. */
+/* Pseudo-random numbers: builds and synthetic data depend on these sequences, so they are pinned.
+ */
 #include "fathom_test.h"
 
 #include "prng.h"
@@ -21,18 +22,12 @@ static void the_sequences_of_seeds_and_streams_stay_as_they_are(void **state)
     static const struct {
         uint64_t seed, stream, expected[3];
     } pinned[] = {
-        {0, 0,
-         {0xfb5405f7bd79c540u, 0x780c98e26cea5883u, 0x2a146e0980febc66u}},
-        {1, 0,
-         {0xee127fe613436e33u, 0xd6dad8d34a1874eau, 0x2a52c16cec1116a9u}},
-        {42, 0,
-         {0x19e479e2aaa77bfbu, 0x5e3efe753be27527u, 0xc3ed7125b780200au}},
-        {42, 1,
-         {0xc2faaa11a6d3ad7du, 0x20df191928673a4au, 0x9f1f3bef7f9a3f54u}},
-        {42, 7,
-         {0x62737c38a122f17bu, 0xea6ebb82a9ba9dafu, 0xd441ca1af7a73d34u}},
-        {UINT64_MAX, UINT64_MAX,
-         {0xe9fc6d9be884c3eeu, 0x4980a5a6f711ebe8u, 0x5af9709165e7a521u}},
+        {0, 0, {0xfb5405f7bd79c540u, 0x780c98e26cea5883u, 0x2a146e0980febc66u}},
+        {1, 0, {0xee127fe613436e33u, 0xd6dad8d34a1874eau, 0x2a52c16cec1116a9u}},
+        {42, 0, {0x19e479e2aaa77bfbu, 0x5e3efe753be27527u, 0xc3ed7125b780200au}},
+        {42, 1, {0xc2faaa11a6d3ad7du, 0x20df191928673a4au, 0x9f1f3bef7f9a3f54u}},
+        {42, 7, {0x62737c38a122f17bu, 0xea6ebb82a9ba9dafu, 0xd441ca1af7a73d34u}},
+        {UINT64_MAX, UINT64_MAX, {0xe9fc6d9be884c3eeu, 0x4980a5a6f711ebe8u, 0x5af9709165e7a521u}},
     };
     for (size_t i = 0; i < sizeof pinned / sizeof pinned[0]; i++) {
         struct prng prng;

@@ -1,0 +1,226 @@
+/* The real operating system behind env: its table, threads, and what a process asks about itself.
+ */
+#include "env_support.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "mem.h"
+
+static void raw_calls_return_minus_errno(void **state)
+{
+    const struct scratch *scratch = *state;
+    const struct env *env = env_os();
+    char buf[8] = {0};
+    struct env_stat stat;
+    assert_int_equal(env->open(NULL, scratch->path, O_RDONLY, 0), -ENOENT);
+    assert_int_equal(env->close(NULL, -1), -EBADF);
+    assert_int_equal(env->pread(NULL, -1, buf, 8, 0), -EBADF);
+    assert_int_equal(env->pwrite(NULL, -1, buf, 8, 0), -EBADF);
+    assert_int_equal(env->read(NULL, -1, buf, 8), -EBADF);
+    assert_int_equal(env->fdatasync(NULL, -1), -EBADF);
+    assert_int_equal(env->fsync(NULL, -1), -EBADF);
+    assert_int_equal(env->ftruncate(NULL, -1, 0), -EBADF);
+    assert_int_equal(env->fstat(NULL, -1, &stat), -EBADF);
+    assert_int_equal(env->rename(NULL, scratch->path, "x"), -ENOENT);
+    assert_int_equal(env->unlink(NULL, scratch->path), -ENOENT);
+    assert_int_equal(env->rmdir(NULL, scratch->path), -ENOENT);
+    assert_int_equal(env->mkdir(NULL, scratch->dir, 0755), -EEXIST);
+    assert_int_equal(env->list(NULL, scratch->path, NULL, NULL), -ENOENT);
+}
+
+static void raw_calls_do_what_their_names_say(void **state)
+{
+    const struct scratch *scratch = *state;
+    const struct env *env = env_os();
+    char buf[8] = {0}, moved[SCRATCH_PATH_MAX];
+    struct env_stat stat;
+    scratch_name(scratch, "moved", moved);
+    int fd = env->open(NULL, scratch->path, O_RDWR | O_CREAT, 0600);
+    assert_true(fd >= 0);
+    assert_int_equal(env->pwrite(NULL, fd, "abcdef", 6, 2), 6);
+    assert_int_equal(env->fdatasync(NULL, fd), 0);
+    assert_int_equal(env->fsync(NULL, fd), 0);
+    assert_int_equal(env->fstat(NULL, fd, &stat), 0);
+    assert_int_equal(stat.bytes, 8);
+    assert_true(stat.is_regular && !stat.is_directory);
+    assert_int_equal(env->ftruncate(NULL, fd, 4), 0);
+    assert_int_equal(env->pread(NULL, fd, buf, 8, 2), 2);
+    assert_memory_equal(buf, "ab", 2);
+    assert_int_equal(env->read(NULL, fd, buf, 8), 4);
+    assert_memory_equal(buf, "\0\0ab", 4);
+    assert_int_equal(env->close(NULL, fd), 0);
+    assert_int_equal(env->rename(NULL, scratch->path, moved), 0);
+    assert_false(path_exists(scratch->path));
+    assert_int_equal(env->unlink(NULL, moved), 0);
+    assert_int_equal(env->mkdir(NULL, moved, 0755), 0);
+    assert_int_equal(env->rmdir(NULL, moved), 0);
+}
+
+static void open_closes_on_exec_and_takes_nonblock_off_again(void **state)
+{
+    const struct scratch *scratch = *state;
+    pattern_write(scratch->path, 10);
+    int fd = env_os()->open(NULL, scratch->path, O_RDONLY | O_NONBLOCK, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+    close(fd);
+}
+
+struct listing {
+    unsigned names;
+    unsigned stop_after;
+};
+
+static int count_name(void *arg, const char *name)
+{
+    struct listing *listing = arg;
+    assert_true(strcmp(name, ".") && strcmp(name, ".."));
+    return ++listing->names == listing->stop_after ? 77 : 0;
+}
+
+static void list_visits_each_entry_and_stops_when_told(void **state)
+{
+    const struct scratch *scratch = *state;
+    static const char *const names[] = {"a", ".hidden", "b.tmp-1"};
+    for (size_t i = 0; i < 3; i++) {
+        char path[SCRATCH_PATH_MAX];
+        scratch_name(scratch, names[i], path);
+        text_write(path, "");
+    }
+    unsigned before = open_fds();
+    struct listing all = {0}, two = {.stop_after = 2};
+    assert_int_equal(env_os()->list(NULL, scratch->dir, count_name, &all), 0);
+    assert_int_equal(all.names, 3);
+    assert_int_equal(env_os()->list(NULL, scratch->dir, count_name, &two), 77);
+    assert_int_equal(two.names, 2);
+    assert_int_equal(open_fds(), before);
+}
+
+static void the_clock_runs_forward_in_nanoseconds(void **state)
+{
+    (void)state;
+    uint64_t start = env_clock_ns(env_os());
+    usleep(2000);
+    uint64_t passed = env_clock_ns(env_os()) - start;
+    assert_true(passed >= 2000000u);
+    assert_true(passed < 60000000000u);
+}
+
+struct team {
+    atomic_uint ran[16];
+    pid_t last_thread;
+};
+
+static void note_worker(void *context, unsigned worker)
+{
+    struct team *team = context;
+    atomic_fetch_add(&team->ran[worker], 1);
+    if (worker == 3)
+        team->last_thread = gettid();
+}
+
+static void each_worker_runs_once_and_the_last_on_the_caller(void **state)
+{
+    (void)state;
+    struct team team = {.last_thread = 0};
+    assert_int_equal(env_run_parallel(4, note_worker, &team), 0);
+    for (unsigned i = 0; i < 16; i++)
+        assert_int_equal(atomic_load(&team.ran[i]), i < 4 ? 1 : 0);
+    assert_int_equal(team.last_thread, gettid());
+}
+
+static void one_worker_needs_no_thread_and_none_is_refused(void **state)
+{
+    (void)state;
+    struct team team = {.last_thread = 0};
+    assert_int_equal(env_run_parallel(1, note_worker, &team), 0);
+    assert_int_equal(atomic_load(&team.ran[0]), 1);
+    assert_int_equal(env_run_parallel(0, note_worker, &team), FATHOM_EARGUMENT);
+}
+
+static bool no_memory(void *context)
+{
+    (void)context;
+    return true;
+}
+
+static void no_memory_for_threads_is_an_error_and_nothing_runs(void **state)
+{
+    (void)state;
+    struct team team = {.last_thread = 0};
+    mem_set_fault(no_memory, NULL);
+    int rc = env_run_parallel(4, note_worker, &team);
+    mem_set_fault(NULL, NULL);
+    assert_int_equal(rc, -ENOMEM);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(atomic_load(&team.ran[i]), 0);
+}
+
+static void cpu_time_grows_with_work_and_not_with_sleep(void **state)
+{
+    (void)state;
+    uint64_t start = env_thread_cpu_ns();
+    usleep(20000);
+    uint64_t slept = env_thread_cpu_ns() - start;
+    volatile uint64_t sum = 0;
+    for (uint64_t i = 0; i < 20000000u; i++)
+        sum += i;
+    uint64_t worked = env_thread_cpu_ns() - start - slept;
+    assert_true(sum > 0);
+    assert_true(slept < 20000000u);
+    assert_true(worked > 1000000u);
+}
+
+static void the_process_knows_its_cpus_and_memory(void **state)
+{
+    (void)state;
+    assert_in_range(env_cpu_count(), 1, 65536);
+    uint64_t before = env_rss_bytes();
+    assert_true(before > 100000u);
+    size_t bytes = 32u << 20;
+    char *memory = mem_alloc(bytes);
+    assert_non_null(memory);
+    memset(memory, 1, bytes);
+    uint64_t during = env_rss_bytes();
+    mem_free(memory);
+    assert_true(during > before + bytes / 2);
+    assert_true(env_peak_rss_bytes() >= during - bytes / 2);
+}
+
+static void the_device_has_a_name_and_a_missing_path_does_not_hurt(void **state)
+{
+    const struct scratch *scratch = *state;
+    char name[256], tiny[4];
+    env_device_name(scratch->dir, name, sizeof name);
+    assert_true(strlen(name) > 0);
+    env_device_name("/proc", name, sizeof name);
+    assert_non_null(strstr(name, "proc"));
+    env_device_name(scratch->path, name, sizeof name);
+    assert_string_equal(name, "unknown device");
+    env_device_name(scratch->dir, tiny, sizeof tiny);
+    assert_true(strlen(tiny) < sizeof tiny);
+}
+
+#define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
+
+static const struct CMUnitTest tests[] = {
+    IN_SCRATCH(raw_calls_return_minus_errno),
+    IN_SCRATCH(raw_calls_do_what_their_names_say),
+    IN_SCRATCH(open_closes_on_exec_and_takes_nonblock_off_again),
+    IN_SCRATCH(list_visits_each_entry_and_stops_when_told),
+    cmocka_unit_test(the_clock_runs_forward_in_nanoseconds),
+    cmocka_unit_test(each_worker_runs_once_and_the_last_on_the_caller),
+    cmocka_unit_test(one_worker_needs_no_thread_and_none_is_refused),
+    cmocka_unit_test(no_memory_for_threads_is_an_error_and_nothing_runs),
+    cmocka_unit_test(cpu_time_grows_with_work_and_not_with_sleep),
+    cmocka_unit_test(the_process_knows_its_cpus_and_memory),
+    IN_SCRATCH(the_device_has_a_name_and_a_missing_path_does_not_hurt),
+};
+
+FATHOM_TEST_MAIN(tests)

@@ -329,6 +329,7 @@ int fathom_client_receive(struct fathom_client *client, struct fathom_client_res
     if (!client->done_first)
         client->done_last = NULL;
     client->inflight--;
+    client->ready--;
     *out = slot->result;
     if (slot->error.code)
         client_error_copy(err, &slot->error);
@@ -350,6 +351,11 @@ int fathom_client_cancel(struct fathom_client *client, uint32_t msgid,
 unsigned fathom_client_inflight(const struct fathom_client *client)
 {
     return client->inflight;
+}
+
+unsigned fathom_client_ready(const struct fathom_client *client)
+{
+    return client->ready;
 }
 
 int fathom_client_fd(const struct fathom_client *client)

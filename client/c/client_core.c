@@ -59,6 +59,7 @@ static void slot_done(struct fathom_client *client, struct slot *slot)
     slot->result.status = slot->error.code;
     if (!slot->queued)
         return;
+    client->ready++;
     slot->next = NULL;
     if (client->done_last)
         client->done_last->next = slot;

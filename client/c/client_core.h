@@ -48,6 +48,7 @@ struct fathom_client {
     unsigned slot_count;
     struct slot *free_slots, *done_first, *done_last;
     unsigned inflight; /* queued slots that are WAITING or DONE */
+    unsigned ready;    /* those that are DONE */
     uint32_t sequence;
 
     msgpack_sbuffer out;

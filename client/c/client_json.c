@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "protocol.h"
+
 struct text {
     char *data;
     size_t size, capacity;
@@ -127,6 +129,22 @@ static void add_scalar(struct text *text, const struct item *item)
     text_add_text(text, number);
 }
 
+/* Generations take all 64 bits, which many JSON parsers cut: they are written as all programs show
+ * them. */
+static bool add_generation(struct text *text, const struct item *key, struct item_reader *reader)
+{
+    struct item_reader at = *reader;
+    struct item value;
+    char digits[24];
+    if (!client_item_is_text(key, PROTOCOL_KEY_GENERATION) || !client_item_read(&at, &value) ||
+        value.kind != ITEM_UINT)
+        return false;
+    snprintf(digits, sizeof digits, "\"%016" PRIx64 "\"", value.value.u);
+    text_add_text(text, digits);
+    *reader = at;
+    return true;
+}
+
 static int add_value(struct text *text, struct item_reader *reader)
 {
     struct item item, key;
@@ -146,6 +164,8 @@ static int add_value(struct text *text, struct item_reader *reader)
                 return -EINVAL;
             add_string(text, &key);
             text_add_text(text, ": ");
+            if (add_generation(text, &key, reader))
+                continue;
         }
         int code = add_value(text, reader);
         if (code)

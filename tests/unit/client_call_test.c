@@ -259,6 +259,7 @@ static void answers_in_any_order_find_their_request(void **state)
     for (int i = IN_FLIGHT - 1; i >= 0; i--) {
         assert_int_equal(fathom_client_receive(client, &result, NULL), 1);
         assert_int_equal(result.msgid, msgids[i]);
+        assert_true(fathom_client_ready(client) <= (unsigned)i);
         assert_ptr_equal(result.user, ids[i]);
         assert_true(ids[i][0] == msgids[i]);
     }
@@ -298,6 +299,7 @@ static void a_blocking_call_may_be_made_while_requests_are_in_flight(void **stat
     struct fathom_client_result result;
     assert_int_equal(fathom_client_receive(client, &result, NULL), 1);
     assert_true(result.status == 0 && ids[0] == 9);
+    assert_int_equal(fathom_client_ready(client), 0);
     fathom_client_close(client);
     fake_join(&fake);
 }

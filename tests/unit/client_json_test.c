@@ -83,6 +83,19 @@ static void containers_nest(void **state)
     msgpack_sbuffer_destroy(&buffer);
 }
 
+static void generations_are_sixteen_hex_digits(void **state)
+{
+    (void)state;
+    msgpack_sbuffer buffer = {0};
+    msgpack_packer pack;
+    msgpack_packer_init(&pack, &buffer, msgpack_sbuffer_write);
+    msgpack_pack_map(&pack, 1);
+    msgpack_pack_str_with_body(&pack, "generation", 10);
+    msgpack_pack_int(&pack, 255);
+    check(&buffer, "{\"generation\": \"00000000000000ff\"}");
+    msgpack_sbuffer_destroy(&buffer);
+}
+
 static void a_map_key_that_is_no_text_is_refused(void **state)
 {
     (void)state;
@@ -97,6 +110,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(scalars_keep_their_value),
     cmocka_unit_test(text_is_escaped_and_always_utf8),
     cmocka_unit_test(containers_nest),
+    cmocka_unit_test(generations_are_sixteen_hex_digits),
     cmocka_unit_test(a_map_key_that_is_no_text_is_refused),
 };
 

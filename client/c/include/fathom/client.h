@@ -48,13 +48,14 @@ extern "C" {
 #define FATHOM_CLIENT_MUST_USE
 #endif
 
-#define FATHOM_CLIENT_INFLIGHT_MAX 1024 /* requests without an answer on one connection */
+#define FATHOM_CLIENT_INFLIGHT_MAX 1024       /* requests without an answer on one connection */
 #define FATHOM_CLIENT_ID_NONE      UINT64_MAX /* pads rows of fewer than k results; distance +inf */
 
 /* Pinned for ever; new ones are added at the end. */
 enum fathom_client_code {
-    FATHOM_CLIENT_ESERVER = -11001,   /* the server answered with an error: see error.name */
-    FATHOM_CLIENT_EPROTOCOL = -11002, /* bytes that no fathom server sends; the connection is lost */
+    FATHOM_CLIENT_ESERVER = -11001, /* the server answered with an error: see error.name */
+    FATHOM_CLIENT_EPROTOCOL =
+        -11002, /* bytes that no fathom server sends; the connection is lost */
     FATHOM_CLIENT_EDEADLINE = -11003, /* no whole answer in the time allowed */
     FATHOM_CLIENT_ECLOSED = -11004,   /* the connection is closed: fathom_client_reconnect */
     FATHOM_CLIENT_EARGUMENT = -11005, /* refused here, nothing was sent */
@@ -194,8 +195,11 @@ FATHOM_CLIENT_API int fathom_client_cancel(struct fathom_client *client, uint32_
                                            struct fathom_client_error *err) FATHOM_CLIENT_MUST_USE;
 /* Requests that were submitted and not yet handed out by fathom_client_receive. */
 FATHOM_CLIENT_API unsigned fathom_client_inflight(const struct fathom_client *client);
+/* Of them, those that fathom_client_receive can hand out without waiting. */
+FATHOM_CLIENT_API unsigned fathom_client_ready(const struct fathom_client *client);
 /* For a poll loop of the caller's own: readable when fathom_client_receive has something to read.
- * -1 when closed. */
+ * Several answers may be read at once, so receive while fathom_client_ready says so before polling
+ * again. -1 when closed. */
 FATHOM_CLIENT_API int fathom_client_fd(const struct fathom_client *client);
 
 /* ---- looking after a server ---- */
@@ -203,8 +207,8 @@ FATHOM_CLIENT_API int fathom_client_fd(const struct fathom_client *client);
 FATHOM_CLIENT_API int fathom_client_ping(struct fathom_client *client,
                                          struct fathom_client_error *err) FATHOM_CLIENT_MUST_USE;
 /* What the server says of one index, or of itself and all of them (index NULL), as JSON text: the
- * result map of the protocol's method as it came. *json is to be freed with free(); NULL on
- * failure. */
+ * result map of the protocol's method as it came, with generations as 16 hex digits. *json is to be
+ * freed with free(); NULL on failure. */
 FATHOM_CLIENT_API int fathom_client_info(struct fathom_client *client, const char *index,
                                          char **json,
                                          struct fathom_client_error *err) FATHOM_CLIENT_MUST_USE;

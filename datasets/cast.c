@@ -30,40 +30,52 @@ struct range {
 static struct range range_of(int type)
 {
     switch (type) {
-    case FATHOM_U8: return (struct range){0, 255};
-    case FATHOM_I8: return (struct range){-128, 127};
-    case FATHOM_F16: return (struct range){-F16_EXACT, F16_EXACT};
-    case FATHOM_F32: return (struct range){-F32_EXACT, F32_EXACT};
-    default: return (struct range){INT32_MIN, INT32_MAX};
+    case FATHOM_U8:
+        return (struct range){0, 255};
+    case FATHOM_I8:
+        return (struct range){-128, 127};
+    case FATHOM_F16:
+        return (struct range){-F16_EXACT, F16_EXACT};
+    case FATHOM_F32:
+        return (struct range){-F32_EXACT, F32_EXACT};
+    default:
+        return (struct range){INT32_MIN, INT32_MAX};
     }
 }
 
 static int refuse(const struct cast *cast, uint64_t first_row, size_t index, double value,
                   const char *fault, const char *remedy, struct fathom_error *err)
 {
-    return error_set(err, FATHOM_EINPUT, "%s: row %llu, column %llu is %.9g, which %s %s; %s", cast->path,
-                     (unsigned long long)(first_row + index / cast->dim),
-                     (unsigned long long)(index % cast->dim), value, fault, cast_name(cast->type), remedy);
+    return error_set(err, FATHOM_EINPUT, "%s: row %llu, column %llu is %.9g, which %s %s; %s",
+                     cast->path, (unsigned long long)(first_row + index / cast->dim),
+                     (unsigned long long)(index % cast->dim), value, fault, cast_name(cast->type),
+                     remedy);
 }
 
 static void store_integer(int type, void *out, size_t index, int64_t value)
 {
     switch (type) {
     case FATHOM_U8:
-    case FATHOM_I8: ((uint8_t *)out)[index] = (uint8_t)value; break;
-    case FATHOM_F32: ((float *)out)[index] = (float)value; break;
+    case FATHOM_I8:
+        ((uint8_t *)out)[index] = (uint8_t)value;
+        break;
+    case FATHOM_F32:
+        ((float *)out)[index] = (float)value;
+        break;
     case FATHOM_F16: {
         float exact = (float)value;
         kernels_get()->f32_to_f16((uint16_t *)out + index, &exact, 1);
         break;
     }
-    default: ((int32_t *)out)[index] = (int32_t)value; break;
+    default:
+        ((int32_t *)out)[index] = (int32_t)value;
+        break;
     }
 }
 
 /* Floats to the integer types. */
-static int cast_to_integers(struct cast *cast, const float *in, uint64_t first_row, size_t count, void *out,
-                            struct fathom_error *err)
+static int cast_to_integers(struct cast *cast, const float *in, uint64_t first_row, size_t count,
+                            void *out, struct fathom_error *err)
 {
     static const char *const remedy = "--round rounds and clamps";
     struct range range = range_of(cast->type);
@@ -113,7 +125,8 @@ int cast_i64(struct cast *cast, const int64_t *in, uint64_t first_row, size_t ro
         int64_t value = in[i], low = (int64_t)range.low, high = (int64_t)range.high;
         bool outside = value < low || value > high;
         if (outside && !cast->round)
-            return refuse(cast, first_row, i, (double)value, "has no exact place in", "--round clamps", err);
+            return refuse(cast, first_row, i, (double)value, "has no exact place in",
+                          "--round clamps", err);
         cast->clamped += outside;
         store_integer(cast->type, out, i, value < low ? low : value > high ? high : value);
     }

@@ -22,32 +22,39 @@ struct convert_request {
 };
 
 static const struct argp_option options[] = {
-    {"type", 't', "f32|f16|u8|i8", 0, "Element type of OUT (default: its extension's, or that of IN)", 0},
-    {"round", 'r', NULL, 0, "Round to the nearest and clamp to the range, where a cast would be refused", 0},
+    {"type", 't', "f32|f16|u8|i8", 0,
+     "Element type of OUT (default: its extension's, or that of IN)", 0},
+    {"round", 'r', NULL, 0,
+     "Round to the nearest and clamp to the range, where a cast would be refused", 0},
     {0},
 };
 
-static const char doc[] =
-    "Copy the vectors of IN to OUT; the extensions say the formats."
-    "\v"
-    "Formats: .fvecs .bvecs .ivecs .fbin .f16bin .i8bin .u8bin .npy; .hdf5 is read only (FILE.hdf5::test "
-    "names a data set; the default is train). A value that the type of OUT cannot hold is an error that names "
-    "its row and column. NaN and infinity are refused.\n\n"
-    "Examples:\n"
-    "  fathom-data convert sift.fvecs sift.u8bin\n"
-    "  fathom-data convert glove.hdf5::test query.npy --type f16\n"
-    "  fathom-data convert embeddings.npy bytes.i8bin --round\n";
+static const char doc[] = "Copy the vectors of IN to OUT; the extensions say the formats."
+                          "\v"
+                          "Formats: .fvecs .bvecs .ivecs .fbin .f16bin .i8bin .u8bin .npy; .hdf5 "
+                          "is read only (FILE.hdf5::test "
+                          "names a data set; the default is train). A value that the type of OUT "
+                          "cannot hold is an error that names "
+                          "its row and column. NaN and infinity are refused.\n\n"
+                          "Examples:\n"
+                          "  fathom-data convert sift.fvecs sift.u8bin\n"
+                          "  fathom-data convert glove.hdf5::test query.npy --type f16\n"
+                          "  fathom-data convert embeddings.npy bytes.i8bin --round\n";
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct convert_request *request = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &request->common; break;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &request->common;
+        break;
     case 't':
         if (!vectors_dtype_parse(arg, &request->type))
             argp_error(state, "--type: '%s' is none of f32, f16, u8 and i8", arg);
         break;
-    case 'r': request->round = true; break;
+    case 'r':
+        request->round = true;
+        break;
     case ARGP_KEY_ARG:
         if (state->arg_num >= 2)
             return ARGP_ERR_UNKNOWN;
@@ -57,7 +64,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (state->arg_num < 2)
             argp_error(state, "IN and OUT are needed");
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -110,13 +118,15 @@ static int open_output(struct conversion *conversion, struct fathom_error *err)
         .type = (int)type, .round = request->round, .dim = info->dim, .path = request->in};
     if (is_ivecs(request->out) && !request->type) {
         conversion->cast.type = CAST_I32;
-        return vector_writer_open_i32(&conversion->writer, env_os(), request->out, info->rows, info->dim,
-                                      err);
+        return vector_writer_open_i32(&conversion->writer, env_os(), request->out, info->rows,
+                                      info->dim, err);
     }
-    return vector_writer_open(&conversion->writer, env_os(), request->out, info->rows, info->dim, type, err);
+    return vector_writer_open(&conversion->writer, env_os(), request->out, info->rows, info->dim,
+                              type, err);
 }
 
-static int convert_pass(struct conversion *conversion, uint64_t first, size_t rows, struct fathom_error *err)
+static int convert_pass(struct conversion *conversion, uint64_t first, size_t rows,
+                        struct fathom_error *err)
 {
     int rc;
     if (conversion->integers) {
@@ -138,7 +148,8 @@ static int convert_rows(struct conversion *conversion, struct fathom_error *err)
 {
     size_t pass = PASS_CELLS / conversion->info.dim, in_bytes = conversion->integers ? 8 : 4;
     conversion->in = mem_alloc_array(pass * conversion->info.dim, in_bytes);
-    conversion->out = mem_alloc_array(pass * conversion->info.dim, cast_bytes(conversion->cast.type));
+    conversion->out =
+        mem_alloc_array(pass * conversion->info.dim, cast_bytes(conversion->cast.type));
     if (!conversion->in || !conversion->out)
         return error_set(err, -ENOMEM, "no memory for the rows of one pass");
     int rc = 0;
@@ -162,10 +173,10 @@ static int report(const struct conversion *conversion)
     const struct cast *cast = &conversion->cast;
     if (request->common.json)
         return tool_print_json(
-            json_pack("{s:s, s:s, s:I, s:I, s:s, s:I, s:I}", "in", request->in, "out", request->out, "rows",
-                      (json_int_t)conversion->info.rows, "dim", (json_int_t)conversion->info.dim, "dtype",
-                      cast_name(cast->type), "rounded", (json_int_t)cast->rounded, "clamped",
-                      (json_int_t)cast->clamped));
+            json_pack("{s:s, s:s, s:I, s:I, s:s, s:I, s:I}", "in", request->in, "out", request->out,
+                      "rows", (json_int_t)conversion->info.rows, "dim",
+                      (json_int_t)conversion->info.dim, "dtype", cast_name(cast->type), "rounded",
+                      (json_int_t)cast->rounded, "clamped", (json_int_t)cast->clamped));
     char rows[32], rounded[32], clamped[32];
     printf("%s: %s x %u %s\n", request->out, data_format_count(conversion->info.rows, rows),
            conversion->info.dim, cast_name(cast->type));

@@ -31,18 +31,23 @@ static const struct argp_option options[] = {
     {"out", 'o', "FILE", 0, "The truth set (required)", 0},
     {"ids64", OPTION_IDS64, NULL, 0, "Write u64 ids", 0},
     {"zero-rows", OPTION_ZERO_ROWS, "refuse|skip", 0,
-     "cos: what to do with rows of zeros (default: refuse); skip leaves them out and lists them", 0},
+     "cos: what to do with rows of zeros (default: refuse); skip leaves them out and lists them",
+     0},
     {0},
 };
 
 static const char doc[] =
-    "Compute the exact nearest rows of each query, by float64 distances; ties go to the smaller row number."
+    "Compute the exact nearest rows of each query, by float64 distances; ties go to the smaller "
+    "row number."
     "\v"
-    "OUT: u32 query_count, u32 k, u32 ids[query_count][k], f32 distances[query_count][k]. Ids are row "
-    "numbers of the base. A query that is all zeros under cos (skipped) gets no neighbours: ids of 2^32-1.\n\n"
+    "OUT: u32 query_count, u32 k, u32 ids[query_count][k], f32 distances[query_count][k]. Ids are "
+    "row "
+    "numbers of the base. A query that is all zeros under cos (skipped) gets no neighbours: ids of "
+    "2^32-1.\n\n"
     "Examples:\n"
     "  fathom-data gt --base base.fbin --query query.fbin --metric l2 --k 100 --out gt.bin\n"
-    "  fathom-data gt --base base.npy --query query.npy --metric cos --zero-rows skip --out gt.bin\n";
+    "  fathom-data gt --base base.npy --query query.npy --metric cos --zero-rows skip --out "
+    "gt.bin\n";
 
 static enum fathom_metric parse_metric(struct argp_state *state, const char *text)
 {
@@ -66,27 +71,45 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct gt_request *request = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &request->common; break;
-    case 'b': request->base = arg; break;
-    case 'q': request->query = arg; break;
-    case 'm': request->metric = parse_metric(state, arg); break;
-    case 'k': request->k = (uint32_t)tool_arg_u64(state, "k", arg, 1, FATHOM_K_MAX); break;
-    case 'o': request->out = arg; break;
-    case OPTION_IDS64: request->ids64 = true; break;
-    case OPTION_ZERO_ROWS: request->skip_zero_rows = parse_zero_rows(state, arg); break;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &request->common;
+        break;
+    case 'b':
+        request->base = arg;
+        break;
+    case 'q':
+        request->query = arg;
+        break;
+    case 'm':
+        request->metric = parse_metric(state, arg);
+        break;
+    case 'k':
+        request->k = (uint32_t)tool_arg_u64(state, "k", arg, 1, FATHOM_K_MAX);
+        break;
+    case 'o':
+        request->out = arg;
+        break;
+    case OPTION_IDS64:
+        request->ids64 = true;
+        break;
+    case OPTION_ZERO_ROWS:
+        request->skip_zero_rows = parse_zero_rows(state, arg);
+        break;
     case ARGP_KEY_END:
         data_require(state, request->base, "base");
         data_require(state, request->query, "query");
         data_require(state, request->metric, "metric");
         data_require(state, request->out, "out");
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
 
 static const struct argp_child children[] = {{&data_common_argp, 0, NULL, 0}, {0}};
-static const struct argp argp = {.options = options, .parser = parse, .doc = doc, .children = children};
+static const struct argp argp = {
+    .options = options, .parser = parse, .doc = doc, .children = children};
 
 static bool on_progress(void *context, uint64_t done)
 {
@@ -94,8 +117,9 @@ static bool on_progress(void *context, uint64_t done)
     return !tool_interrupted();
 }
 
-static int compute(const struct gt_request *request, struct vector_file *base, struct vector_file *queries,
-                   struct tool_progress *progress, struct exact_report *report, struct fathom_error *err)
+static int compute(const struct gt_request *request, struct vector_file *base,
+                   struct vector_file *queries, struct tool_progress *progress,
+                   struct exact_report *report, struct fathom_error *err)
 {
     struct exact_options exact = exact_options_default();
     struct truth *truth;
@@ -105,8 +129,8 @@ static int compute(const struct gt_request *request, struct vector_file *base, s
     exact.skip_zero_rows = request->skip_zero_rows;
     exact.progress = on_progress;
     exact.context = progress;
-    tool_progress_phase(progress, "gt", vector_file_info(base).rows * vector_file_info(queries).rows,
-                        "pairs");
+    tool_progress_phase(progress, "gt",
+                        vector_file_info(base).rows * vector_file_info(queries).rows, "pairs");
     int rc = exact_truth(&truth, base, queries, &exact, report, err);
     tool_progress_finish(progress);
     if (rc)
@@ -142,15 +166,15 @@ static int report_result(const struct gt_request *request, struct vector_info ba
     list_rows(request->base, &report->zero_base);
     list_rows(request->query, &report->zero_queries);
     if (request->common.json)
-        return tool_print_json(json_pack(
-            "{s:s, s:s, s:I, s:I, s:I, s:f, s:{s:o, s:o}}", "out", request->out, "metric",
-            fathom_metric_name(request->metric), "k", (json_int_t)request->k, "base_rows",
-            (json_int_t)base.rows, "query_count", (json_int_t)queries.rows, "seconds",
-            (double)elapsed_ns / 1e9, "zero_rows", "base", json_rows(&report->zero_base), "query",
-            json_rows(&report->zero_queries)));
+        return tool_print_json(
+            json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:{s:o, s:o}}", "out", request->out, "metric",
+                      fathom_metric_name(request->metric), "k", (json_int_t)request->k, "base_rows",
+                      (json_int_t)base.rows, "query_count", (json_int_t)queries.rows, "seconds",
+                      (double)elapsed_ns / 1e9, "zero_rows", "base", json_rows(&report->zero_base),
+                      "query", json_rows(&report->zero_queries)));
     char rows[32], count[32], took[32];
-    printf("%s: the %u nearest (%s) of %s rows for %s queries, exact, in %s\n", request->out, request->k,
-           fathom_metric_name(request->metric), data_format_count(base.rows, rows),
+    printf("%s: the %u nearest (%s) of %s rows for %s queries, exact, in %s\n", request->out,
+           request->k, fathom_metric_name(request->metric), data_format_count(base.rows, rows),
            data_format_count(queries.rows, count), tool_format_duration_ns(elapsed_ns, took));
     return TOOL_EXIT_OK;
 }
@@ -168,7 +192,8 @@ int data_gt(int argc, char **argv)
     tool_catch_signals();
     uint64_t started_ns = env_clock_ns(env_os());
     struct tool_progress *progress = tool_progress_create(request.common.progress);
-    /* HDF5 files of ann-benchmarks hold both: the queries are the data set "test", unless the name says otherwise. */
+    /* HDF5 files of ann-benchmarks hold both: the queries are the data set "test", unless the name
+     * says otherwise. */
     const char *test = strstr(request.query, "::") ? NULL : "test";
     rc = vector_file_open(&base, env_os(), request.base, NULL, &err);
     if (!rc)

@@ -1,4 +1,5 @@
-/* fathom-data info: what a vector file or a truth set holds. Reads the header and a sample, so that it is quick for any size. */
+/* fathom-data info: what a vector file or a truth set holds. Reads the header and a sample, so that
+ * it is quick for any size. */
 #include "data_verbs.h"
 
 #include <string.h>
@@ -35,8 +36,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct info_request *request = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &request->common; break;
-    case 's': request->sample_rows = tool_arg_u64(state, "sample", arg, 1, SAMPLE_ROWS_MAX); break;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &request->common;
+        break;
+    case 's':
+        request->sample_rows = tool_arg_u64(state, "sample", arg, 1, SAMPLE_ROWS_MAX);
+        break;
     case ARGP_KEY_ARG:
         if (state->arg_num)
             return ARGP_ERR_UNKNOWN;
@@ -46,7 +51,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!request->path)
             argp_error(state, "FILE is needed");
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -61,17 +67,16 @@ static int print_vectors_json(const struct info_request *request, struct vector_
                               const struct sample_stats *stats)
 {
     json_t *sample = json_pack(
-        "{s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:o}", "rows", (json_int_t)stats->rows, "min",
-        stats->min, "max", stats->max, "norm_mean", stats->norm_mean, "norm_min", stats->norm_min,
-        "norm_max", stats->norm_max, "zero_rows", (json_int_t)stats->zero_rows, "duplicates",
-        (json_int_t)stats->duplicates, "non_finite_rows", (json_int_t)stats->bad_rows,
+        "{s:I, s:f, s:f, s:f, s:f, s:f, s:I, s:I, s:I, s:o}", "rows", (json_int_t)stats->rows,
+        "min", stats->min, "max", stats->max, "norm_mean", stats->norm_mean, "norm_min",
+        stats->norm_min, "norm_max", stats->norm_max, "zero_rows", (json_int_t)stats->zero_rows,
+        "duplicates", (json_int_t)stats->duplicates, "non_finite_rows", (json_int_t)stats->bad_rows,
         "first_non_finite_row",
         stats->bad_rows ? json_integer((json_int_t)stats->first_bad_row) : json_null());
-    return tool_print_json(json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:o}", "path", request->path,
-                                     "kind", "vectors", "format", info.format, "rows",
-                                     (json_int_t)info.rows, "dim", (json_int_t)info.dim, "dtype",
-                                     fathom_dtype_name(info.dtype), "bytes", (json_int_t)info.file_bytes,
-                                     "sample", sample));
+    return tool_print_json(json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:o}", "path", request->path, "kind", "vectors",
+        "format", info.format, "rows", (json_int_t)info.rows, "dim", (json_int_t)info.dim, "dtype",
+        fathom_dtype_name(info.dtype), "bytes", (json_int_t)info.file_bytes, "sample", sample));
 }
 
 static int print_vectors(const struct info_request *request, struct vector_info info,
@@ -85,12 +90,13 @@ static int print_vectors(const struct info_request *request, struct vector_info 
            tool_format_bytes(info.file_bytes, bytes));
     printf("of %s rows looked at:\n", data_format_count(stats->rows, sampled));
     printf("  values      %.6g to %.6g\n", stats->min, stats->max);
-    printf("  norms       %.6g to %.6g, mean %.6g\n", stats->norm_min, stats->norm_max, stats->norm_mean);
+    printf("  norms       %.6g to %.6g, mean %.6g\n", stats->norm_min, stats->norm_max,
+           stats->norm_mean);
     printf("  zero rows   %llu\n", (unsigned long long)stats->zero_rows);
     printf("  duplicates  %llu\n", (unsigned long long)stats->duplicates);
     if (stats->bad_rows)
-        printf("  NaN or infinity in %llu, the first is row %llu\n", (unsigned long long)stats->bad_rows,
-               (unsigned long long)stats->first_bad_row);
+        printf("  NaN or infinity in %llu, the first is row %llu\n",
+               (unsigned long long)stats->bad_rows, (unsigned long long)stats->first_bad_row);
     return TOOL_EXIT_OK;
 }
 
@@ -104,13 +110,14 @@ static int print_truth(const struct info_request *request, const struct truth *t
             largest = truth->ids[i];
     }
     if (request->common.json)
-        return tool_print_json(json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:I}", "path", request->path,
-                                         "kind", "truth", "query_count", (json_int_t)truth->query_count,
-                                         "k", (json_int_t)truth->k, "ids64", truth->ids64, "has_distances",
+        return tool_print_json(json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:I}", "path",
+                                         request->path, "kind", "truth", "query_count",
+                                         (json_int_t)truth->query_count, "k", (json_int_t)truth->k,
+                                         "ids64", truth->ids64, "has_distances",
                                          truth->distances != NULL, "id_max", (json_int_t)largest));
     printf("%s: truth set, %u queries x %u neighbours%s, ids up to %llu%s\n", request->path,
-           truth->query_count, truth->k, truth->ids64 ? " (u64 ids)" : "", (unsigned long long)largest,
-           truth->distances ? "" : ", no distances");
+           truth->query_count, truth->k, truth->ids64 ? " (u64 ids)" : "",
+           (unsigned long long)largest, truth->distances ? "" : ", no distances");
     return TOOL_EXIT_OK;
 }
 

@@ -29,12 +29,17 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
 {
     struct data_common *common = state->input;
     switch (key) {
-    case OPTION_JSON: common->json = true; break;
-    case OPTION_PROGRESS: common->progress = tool_arg_progress(state, arg); break;
+    case OPTION_JSON:
+        common->json = true;
+        break;
+    case OPTION_PROGRESS:
+        common->progress = tool_arg_progress(state, arg);
+        break;
     case OPTION_THREADS:
         common->threads = (unsigned)tool_arg_u64(state, "threads", arg, 1, THREADS_MAX);
         break;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
@@ -71,5 +76,6 @@ char *data_format_count(uint64_t value, char out[32])
 int main(int argc, char **argv)
 {
     return tool_main(argc, argv,
-                     "Vector files: synthetic data, conversion, exact ground truth, inspection.", verbs);
+                     "Vector files: synthetic data, conversion, exact ground truth, inspection.",
+                     verbs);
 }

@@ -27,17 +27,20 @@ static const struct argp_option options[] = {
     {"dim", 'd', "D", 0, "Dimension of the vectors (required)", 0},
     {"intrinsic", 'm', "M", 0, "Dimension of the space that they are drawn in (default: 24)", 0},
     {"seed", 's', "S", 0, "Seed; the same seed gives the same bytes everywhere (default: 1)", 0},
-    {"out", 'o', "FILE", 0, "The base: .fbin .fvecs .npy (f32), .f16bin, .u8bin, .i8bin or .bvecs (required)", 0},
+    {"out", 'o', "FILE", 0,
+     "The base: .fbin .fvecs .npy (f32), .f16bin, .u8bin, .i8bin or .bvecs (required)", 0},
     {"queries", 'q', "Q", 0, "Queries, drawn apart from the base", 0},
     {"query-out", 'Q', "FILE", 0, "The queries", 0},
     {0},
 };
 
 static const char doc[] =
-    "Draw synthetic vectors: 1,000 Gaussian centres in M dimensions, points round them, bent into D dimensions "
+    "Draw synthetic vectors: 1,000 Gaussian centres in M dimensions, points round them, bent into "
+    "D dimensions "
     "by a random two-layer network."
     "\v"
-    "x = (tanh(z W1 + b) W2 + noise) * 100. For u8 and i8, x / 2 is rounded and clamped (u8: plus 128).\n\n"
+    "x = (tanh(z W1 + b) W2 + noise) * 100. For u8 and i8, x / 2 is rounded and clamped (u8: plus "
+    "128).\n\n"
     "Examples:\n"
     "  fathom-data synth --count 1000000 --dim 128 --intrinsic 24 --seed 1 \\\n"
     "      --out base.fbin --queries 2000 --query-out query.fbin\n"
@@ -56,24 +59,43 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct synth_request *request = state->input;
     switch (key) {
-    case ARGP_KEY_INIT: state->child_inputs[0] = &request->common; break;
-    case 'n': request->count = tool_arg_u64(state, "count", arg, 1, ROWS_MAX); break;
-    case 'd': request->dim = (uint32_t)tool_arg_u64(state, "dim", arg, 1, FATHOM_DIM_MAX); break;
-    case 'm':
-        request->intrinsic = (uint32_t)tool_arg_u64(state, "intrinsic", arg, 1, SYNTH_INTRINSIC_MAX);
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &request->common;
         break;
-    case 's': request->seed = tool_arg_u64(state, "seed", arg, 0, UINT64_MAX); break;
-    case 'o': request->out = arg; break;
-    case 'q': request->queries = tool_arg_u64(state, "queries", arg, 1, ROWS_MAX); break;
-    case 'Q': request->query_out = arg; break;
-    case ARGP_KEY_END: check_request(state, request); break;
-    default: return ARGP_ERR_UNKNOWN;
+    case 'n':
+        request->count = tool_arg_u64(state, "count", arg, 1, ROWS_MAX);
+        break;
+    case 'd':
+        request->dim = (uint32_t)tool_arg_u64(state, "dim", arg, 1, FATHOM_DIM_MAX);
+        break;
+    case 'm':
+        request->intrinsic =
+            (uint32_t)tool_arg_u64(state, "intrinsic", arg, 1, SYNTH_INTRINSIC_MAX);
+        break;
+    case 's':
+        request->seed = tool_arg_u64(state, "seed", arg, 0, UINT64_MAX);
+        break;
+    case 'o':
+        request->out = arg;
+        break;
+    case 'q':
+        request->queries = tool_arg_u64(state, "queries", arg, 1, ROWS_MAX);
+        break;
+    case 'Q':
+        request->query_out = arg;
+        break;
+    case ARGP_KEY_END:
+        check_request(state, request);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
 
 static const struct argp_child children[] = {{&data_common_argp, 0, NULL, 0}, {0}};
-static const struct argp argp = {.options = options, .parser = parse, .doc = doc, .children = children};
+static const struct argp argp = {
+    .options = options, .parser = parse, .doc = doc, .children = children};
 
 /* The type of a file's elements by its name; .npy can hold any and gets f32. */
 static enum fathom_dtype dtype_of(const char *path)
@@ -114,7 +136,8 @@ static int write_part(struct synth *synth, enum synth_part part, const char *pat
     if (rc)
         return rc;
     tool_progress_phase(progress, part == SYNTH_BASE ? "base" : "queries", count, "rows");
-    rc = draw_rows(synth, part, count, dim * fathom_dtype_bytes(dtype), dtype, writer, progress, err);
+    rc = draw_rows(synth, part, count, dim * fathom_dtype_bytes(dtype), dtype, writer, progress,
+                   err);
     if (!rc)
         rc = vector_writer_finish(writer, err);
     tool_progress_finish(progress);
@@ -134,7 +157,8 @@ static int draw(const struct synth_request *request, struct tool_progress *progr
         rc = synth_create(&synth, request->seed, request->dim, request->intrinsic,
                           request->common.threads, err);
     if (!rc)
-        rc = write_part(synth, SYNTH_BASE, request->out, request->count, request->dim, progress, err);
+        rc = write_part(synth, SYNTH_BASE, request->out, request->count, request->dim, progress,
+                        err);
     if (!rc && request->query_out)
         rc = write_part(synth, SYNTH_QUERIES, request->query_out, request->queries, request->dim,
                         progress, err);
@@ -152,11 +176,12 @@ static int report(const struct synth_request *request, uint64_t elapsed_ns)
 {
     if (request->common.json)
         return tool_print_json(json_pack(
-            "{s:o, s:o, s:I, s:I, s:f}", "base", describe(request->out, request->count, request->dim),
-            "queries",
-            request->query_out ? describe(request->query_out, request->queries, request->dim) : json_null(),
-            "intrinsic", (json_int_t)request->intrinsic, "seed", (json_int_t)request->seed, "seconds",
-            (double)elapsed_ns / 1e9));
+            "{s:o, s:o, s:I, s:I, s:f}", "base",
+            describe(request->out, request->count, request->dim), "queries",
+            request->query_out ? describe(request->query_out, request->queries, request->dim)
+                               : json_null(),
+            "intrinsic", (json_int_t)request->intrinsic, "seed", (json_int_t)request->seed,
+            "seconds", (double)elapsed_ns / 1e9));
     char count[32], took[32];
     printf("%s: %s x %u %s\n", request->out, data_format_count(request->count, count), request->dim,
            fathom_dtype_name(dtype_of(request->out)));

@@ -1,5 +1,5 @@
-/* Built with -O3 (datasets/CMakeLists.txt). Sums run in LANES independent parts, so that they vectorise without being
- * reordered by the compiler. */
+/* Built with -O3 (datasets/CMakeLists.txt). Sums run in LANES independent parts, so that they
+ * vectorise without being reordered by the compiler. */
 #include "exact_scan.h"
 
 #include <stdbool.h>

@@ -1,10 +1,12 @@
-/* How it flows: queries are loaded in groups; for each group the base is streamed in blocks; for each block every thread takes
- * its own queries (so that no result is shared), multiplies, dismisses, measures, and keeps its queries' heaps.
+/* How it flows: queries are loaded in groups; for each group the base is streamed in blocks; for
+ * each block every thread takes its own queries (so that no result is shared), multiplies,
+ * dismisses, measures, and keeps its queries' heaps.
  *
- * The error bound, with u = 2^-24, n = dim, g = (n + 8) u / (1 - (n + 8) u): a product in any order of additions, fused or not,
- * is within g |q| |b| of q.b (Higham, Accuracy and Stability of Numerical Algorithms, 3.1); the 8 covers operands
- * that were rounded themselves (cos: unit vectors). l2 adds the rounding of |b|^2 and of one subtraction. Products
- * that underflow are off by at most the smallest normal number each. */
+ * The error bound, with u = 2^-24, n = dim, g = (n + 8) u / (1 - (n + 8) u): a product in any order
+ * of additions, fused or not, is within g |q| |b| of q.b (Higham, Accuracy and Stability of
+ * Numerical Algorithms, 3.1); the 8 covers operands that were rounded themselves (cos: unit
+ * vectors). l2 adds the rounding of |b|^2 and of one subtraction. Products that underflow are off
+ * by at most the smallest normal number each. */
 #include "exact_truth.h"
 
 #include <cblas.h>
@@ -146,16 +148,18 @@ static int list_add(struct row_list *list, uint64_t row)
 
 /* Zero rows under cos: refused, or noted in the report. */
 static int judge_zero_rows(const struct exact *exact, const struct rows *rows, uint64_t first,
-                           struct vector_file *file, struct row_list *list, struct fathom_error *err)
+                           struct vector_file *file, struct row_list *list,
+                           struct fathom_error *err)
 {
     for (size_t i = 0; i < rows->count; i++) {
         if (!rows->zero[i])
             continue;
         if (!exact->options.skip_zero_rows)
-            return error_set(err, FATHOM_EINPUT,
-                             "%s: row %llu is all zeros, for which cosine is undefined; remove it, or leave "
-                             "such rows out with --zero-rows skip",
-                             vector_file_path(file), (unsigned long long)(first + i));
+            return error_set(
+                err, FATHOM_EINPUT,
+                "%s: row %llu is all zeros, for which cosine is undefined; remove it, or leave "
+                "such rows out with --zero-rows skip",
+                vector_file_path(file), (unsigned long long)(first + i));
         if (list && list_add(list, first + i))
             return error_set(err, -ENOMEM, "no memory to list the zero rows");
     }
@@ -171,10 +175,11 @@ static int measure_norms(const struct exact *exact, struct rows *rows, uint64_t 
         const float *row = rows->values + i * exact->dim;
         double square = exact_dot(row, row, exact->dim), norm = sqrt(square);
         if (!is_cos && square > NORM_SQUARE_MAX)
-            return error_set(err, FATHOM_EINPUT,
-                             "%s: row %llu has norm %.3g: distances to it overflow 32-bit floats; scale the "
-                             "vectors down",
-                             vector_file_path(file), (unsigned long long)(first + i), norm);
+            return error_set(
+                err, FATHOM_EINPUT,
+                "%s: row %llu has norm %.3g: distances to it overflow 32-bit floats; scale the "
+                "vectors down",
+                vector_file_path(file), (unsigned long long)(first + i), norm);
         rows->norms[i] = norm;
         rows->norm_max = norm > rows->norm_max ? norm : rows->norm_max;
         for (uint32_t j = 0; is_cos && j < exact->dim; j++)
@@ -183,8 +188,8 @@ static int measure_norms(const struct exact *exact, struct rows *rows, uint64_t 
     return 0;
 }
 
-static int load(const struct exact *exact, struct rows *rows, struct vector_file *file, uint64_t first,
-                size_t count, struct row_list *list, struct fathom_error *err)
+static int load(const struct exact *exact, struct rows *rows, struct vector_file *file,
+                uint64_t first, size_t count, struct row_list *list, struct fathom_error *err)
 {
     rows->count = count;
     int rc = vector_file_read_f32(file, first, count, rows->values, err);
@@ -209,11 +214,15 @@ static double distance(const struct exact *exact, size_t query, size_t row)
     const float *q = exact->group.values + query * exact->dim;
     const float *b = exact->block.values + row * exact->dim;
     switch (exact->options.metric) {
-    case FATHOM_METRIC_L2: return exact_l2sq(q, b, exact->dim);
-    case FATHOM_METRIC_IP: return -exact_dot(q, b, exact->dim);
-    case FATHOM_METRIC_COS: break;
+    case FATHOM_METRIC_L2:
+        return exact_l2sq(q, b, exact->dim);
+    case FATHOM_METRIC_IP:
+        return -exact_dot(q, b, exact->dim);
+    case FATHOM_METRIC_COS:
+        break;
     }
-    return 1.0 - exact_dot(q, b, exact->dim) / (exact->group.norms[query] * exact->block.norms[row]);
+    return 1.0 -
+           exact_dot(q, b, exact->dim) / (exact->group.norms[query] * exact->block.norms[row]);
 }
 
 /* A row whose single-precision score is above this cannot be nearer than the k-th best so far. */
@@ -223,15 +232,20 @@ static float dismissal_limit(const struct exact *exact, size_t query)
     if (heap->count < exact->options.k)
         return INFINITY;
     const double u = 0x1p-24, terms = exact->dim + 8.0, g = terms * u / (1 - terms * u);
-    double worst = heap->entries[0].distance, q = exact->group.norms[query], b = exact->block.norm_max;
+    double worst = heap->entries[0].distance, q = exact->group.norms[query],
+           b = exact->block.norm_max;
     double underflow = terms * FLT_MIN, limit;
     switch (exact->options.metric) {
     case FATHOM_METRIC_L2:
         limit = worst - q * q + 2 * g * q * b + 4 * u * b * (b + q) + 2 * underflow;
         limit += 1e-12 * (worst + q * q);
         break;
-    case FATHOM_METRIC_IP: limit = worst + g * q * b + underflow; break;
-    default: limit = worst - 1 + g + underflow; break;
+    case FATHOM_METRIC_IP:
+        limit = worst + g * q * b + underflow;
+        break;
+    default:
+        limit = worst - 1 + g + underflow;
+        break;
     }
     return nextafterf((float)limit, INFINITY);
 }
@@ -303,7 +317,8 @@ static int exact_init(struct exact *exact, struct fathom_error *err)
     const struct exact_options *options = &exact->options;
     uint64_t base_rows = vector_file_info(exact->base).rows;
     uint64_t query_rows = vector_file_info(exact->queries).rows;
-    uint64_t query_bytes = (uint64_t)options->k * sizeof(struct neighbour) + exact->dim * 2 * sizeof(float);
+    uint64_t query_bytes =
+        (uint64_t)options->k * sizeof(struct neighbour) + exact->dim * 2 * sizeof(float);
     uint64_t memory = options->memory_bytes ? options->memory_bytes : MEMORY_DEFAULT;
     bool is_cos = options->metric == FATHOM_METRIC_COS;
     exact->block_rows = clamp(BLOCK_SCALARS / exact->dim, BLOCK_ROWS_MIN, BLOCK_ROWS_MAX);
@@ -314,8 +329,8 @@ static int exact_init(struct exact *exact, struct fathom_error *err)
     exact->heaps = mem_alloc_array(exact->group_rows, sizeof *exact->heaps);
     exact->lanes = mem_alloc_array(options->threads, sizeof *exact->lanes);
     bool made = create_rows(&exact->block, exact->block_rows, exact->dim, is_cos) &&
-                create_rows(&exact->group, exact->group_rows, exact->dim, is_cos) && exact->offsets &&
-                exact->entries && exact->heaps && exact->lanes;
+                create_rows(&exact->group, exact->group_rows, exact->dim, is_cos) &&
+                exact->offsets && exact->entries && exact->heaps && exact->lanes;
     for (unsigned i = 0; made && i < options->threads; i++) {
         struct lane *lane = &exact->lanes[i];
         lane->dots = mem_alloc_array(QUERY_TILE * exact->block_rows, sizeof(float));
@@ -343,13 +358,15 @@ static void exact_fini(struct exact *exact)
 
 static int check_request(const struct exact *exact, struct fathom_error *err)
 {
-    struct vector_info base = vector_file_info(exact->base), queries = vector_file_info(exact->queries);
+    struct vector_info base = vector_file_info(exact->base),
+                       queries = vector_file_info(exact->queries);
     const char *base_path = vector_file_path(exact->base);
     if (base.dim != queries.dim)
-        return error_set(err, FATHOM_EDIM, "%s has dimension %u, but %s has %u", base_path, base.dim,
-                         vector_file_path(exact->queries), queries.dim);
+        return error_set(err, FATHOM_EDIM, "%s has dimension %u, but %s has %u", base_path,
+                         base.dim, vector_file_path(exact->queries), queries.dim);
     if (exact->options.k < 1 || exact->options.k > FATHOM_K_MAX || exact->options.k > base.rows)
-        return error_set(err, FATHOM_ELIMIT, "k is %u: it must be at least 1, at most %d and at most the %llu "
+        return error_set(err, FATHOM_ELIMIT,
+                         "k is %u: it must be at least 1, at most %d and at most the %llu "
                          "rows of %s",
                          exact->options.k, FATHOM_K_MAX, (unsigned long long)base.rows, base_path);
     if (queries.rows > UINT32_MAX)
@@ -360,12 +377,14 @@ static int check_request(const struct exact *exact, struct fathom_error *err)
 
 /* ---- the loops ---- */
 
-static int run_block(struct exact *exact, uint64_t first, struct row_list *zeros, struct fathom_error *err)
+static int run_block(struct exact *exact, uint64_t first, struct row_list *zeros,
+                     struct fathom_error *err)
 {
     uint64_t left = vector_file_info(exact->base).rows - first;
     exact->block_first = first;
     memset(exact->block.zero, 0, exact->block_rows);
-    int rc = load(exact, &exact->block, exact->base, first, clamp(left, 1, exact->block_rows), zeros, err);
+    int rc = load(exact, &exact->block, exact->base, first, clamp(left, 1, exact->block_rows),
+                  zeros, err);
     if (rc)
         return rc;
     for (size_t i = 0; i < exact->block.count; i++) {
@@ -376,7 +395,8 @@ static int run_block(struct exact *exact, uint64_t first, struct row_list *zeros
     return rc ? error_set(err, rc, "a thread cannot be started: %s", fathom_strerror(rc)) : 0;
 }
 
-/* Streams the base past the queries [first, first + count). The zero rows of the base are listed by the first pass. */
+/* Streams the base past the queries [first, first + count). The zero rows of the base are listed by
+ * the first pass. */
 static int run_group(struct exact *exact, uint64_t first, size_t count, struct truth *truth,
                      struct fathom_error *err)
 {
@@ -401,7 +421,8 @@ static int run_group(struct exact *exact, uint64_t first, size_t count, struct t
 }
 
 int exact_truth(struct truth **out, struct vector_file *base, struct vector_file *queries,
-                const struct exact_options *options, struct exact_report *report, struct fathom_error *err)
+                const struct exact_options *options, struct exact_report *report,
+                struct fathom_error *err)
 {
     struct exact exact = {.options = *options, .base = base, .queries = queries, .report = report};
     uint64_t query_rows = vector_file_info(queries).rows;

@@ -1,7 +1,8 @@
-/* HDF5 in the layout of ann-benchmarks (train, test, neighbors, distances), through the HDF5 library: the one format that does
- * not go through struct env, since the library opens the file itself. It is asked for two-dimensional tables of a
- * few plain types, row range by row range; byte order, chunks and compression are its business.
- * The library is not thread-safe: HDF5 readers of one process belong to one thread at a time. */
+/* HDF5 in the layout of ann-benchmarks (train, test, neighbors, distances), through the HDF5
+ * library: the one format that does not go through struct env, since the library opens the file
+ * itself. It is asked for two-dimensional tables of a few plain types, row range by row range; byte
+ * order, chunks and compression are its business. The library is not thread-safe: HDF5 readers of
+ * one process belong to one thread at a time. */
 #include "vector_format.h"
 
 #include <errno.h>
@@ -34,13 +35,20 @@ static hid_t create_half_type(void)
 static hid_t create_memory_type(enum scalar scalar)
 {
     switch (scalar) {
-    case SCALAR_F32: return H5Tcopy(H5T_IEEE_F32LE);
-    case SCALAR_F16: return create_half_type();
-    case SCALAR_I8: return H5Tcopy(H5T_STD_I8LE);
-    case SCALAR_U8: return H5Tcopy(H5T_STD_U8LE);
-    case SCALAR_I64: return H5Tcopy(H5T_STD_I64LE);
-    case SCALAR_U64: return H5Tcopy(H5T_STD_U64LE);
-    default: return -1;
+    case SCALAR_F32:
+        return H5Tcopy(H5T_IEEE_F32LE);
+    case SCALAR_F16:
+        return create_half_type();
+    case SCALAR_I8:
+        return H5Tcopy(H5T_STD_I8LE);
+    case SCALAR_U8:
+        return H5Tcopy(H5T_STD_U8LE);
+    case SCALAR_I64:
+        return H5Tcopy(H5T_STD_I64LE);
+    case SCALAR_U64:
+        return H5Tcopy(H5T_STD_U64LE);
+    default:
+        return -1;
     }
 }
 
@@ -81,26 +89,29 @@ static herr_t add_name(hid_t group, const char *name, const H5L_info_t *info, vo
     return 0;
 }
 
-static int open_dataset(struct vector_file *file, struct hdf5_handles *handles, struct fathom_error *err)
+static int open_dataset(struct vector_file *file, struct hdf5_handles *handles,
+                        struct fathom_error *err)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_file_locking(access, 0, 1); /* a read-only file system refuses locks */
     handles->file = H5Fopen(file->path, H5F_ACC_RDONLY, access);
     H5Pclose(access);
     if (handles->file < 0)
-        return error_set(err, FATHOM_EINPUT, "%s: the HDF5 library cannot open it: truncated, or not HDF5",
-                         file->path);
+        return error_set(err, FATHOM_EINPUT,
+                         "%s: the HDF5 library cannot open it: truncated, or not HDF5", file->path);
     handles->dataset = H5Dopen2(handles->file, file->dataset, H5P_DEFAULT);
     if (handles->dataset < 0) {
         char names[200] = "";
         H5Literate(handles->file, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, add_name, names);
-        return error_set(err, FATHOM_EINPUT, "%s: has no data set '%s'; it has: %s. Choose with FILE::NAME",
-                         file->path, file->dataset, *names ? names : "none");
+        return error_set(err, FATHOM_EINPUT,
+                         "%s: has no data set '%s'; it has: %s. Choose with FILE::NAME", file->path,
+                         file->dataset, *names ? names : "none");
     }
     return 0;
 }
 
-static int open_shape(struct vector_file *file, struct hdf5_handles *handles, struct fathom_error *err)
+static int open_shape(struct vector_file *file, struct hdf5_handles *handles,
+                      struct fathom_error *err)
 {
     hsize_t shape[2] = {0, 1};
     hid_t space = H5Dget_space(handles->dataset);
@@ -111,16 +122,18 @@ static int open_shape(struct vector_file *file, struct hdf5_handles *handles, st
     if (space >= 0)
         H5Sclose(space);
     if (!is_table)
-        return error_set(err, FATHOM_EINPUT, "%s::%s: has %d axes where two (rows, dimension) are needed",
-                         file->path, file->dataset, axes);
+        return error_set(err, FATHOM_EINPUT,
+                         "%s::%s: has %d axes where two (rows, dimension) are needed", file->path,
+                         file->dataset, axes);
     hid_t type = H5Dget_type(handles->dataset);
     enum scalar scalar = type < 0 ? 0 : scalar_of_type(type);
     if (type >= 0)
         H5Tclose(type);
     if (!scalar)
-        return error_set(err, FATHOM_EINPUT,
-                         "%s::%s: its elements are none of f32, f16, i8, u8 and integers; convert them",
-                         file->path, file->dataset);
+        return error_set(
+            err, FATHOM_EINPUT,
+            "%s::%s: its elements are none of f32, f16, i8, u8 and integers; convert them",
+            file->path, file->dataset);
     handles->memory_type = create_memory_type(scalar);
     if (handles->memory_type < 0)
         return error_set(err, -ENOMEM, "%s: the HDF5 library has no memory", file->path);
@@ -150,17 +163,19 @@ int hdf5_read(struct vector_file *file, uint64_t first_row, size_t rows, void *o
     int axes = space < 0 ? 0 : H5Sget_simple_extent_ndims(space);
     hsize_t start[2] = {first_row, 0}, count[2] = {rows, file->info.dim};
     hid_t memory = H5Screate_simple(axes == 1 ? 1 : 2, count, NULL);
-    bool read = space >= 0 && memory >= 0 &&
-                H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
-                H5Dread(handles->dataset, handles->memory_type, memory, space, H5P_DEFAULT, out) >= 0;
+    bool read =
+        space >= 0 && memory >= 0 &&
+        H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 &&
+        H5Dread(handles->dataset, handles->memory_type, memory, space, H5P_DEFAULT, out) >= 0;
     if (memory >= 0)
         H5Sclose(memory);
     if (space >= 0)
         H5Sclose(space);
     if (read)
         return 0;
-    return error_set(err, FATHOM_EINPUT, "%s::%s: rows %llu to %llu cannot be read: the file is damaged",
-                     file->path, file->dataset, (unsigned long long)first_row,
+    return error_set(err, FATHOM_EINPUT,
+                     "%s::%s: rows %llu to %llu cannot be read: the file is damaged", file->path,
+                     file->dataset, (unsigned long long)first_row,
                      (unsigned long long)(first_row + rows - 1));
 }
 

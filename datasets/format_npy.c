@@ -1,7 +1,8 @@
-/* NumPy's .npy, format versions 1.0, 2.0 and 3.0: a magic, a header length, a Python dictionary with exactly the keys descr,
- * fortran_order and shape, then the array. The dictionary is read by a small strict parser that only moves forward
- * in a bounded buffer; anything that np.save would not have written is refused.
- * The format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
+/* NumPy's .npy, format versions 1.0, 2.0 and 3.0: a magic, a header length, a Python dictionary
+ * with exactly the keys descr, fortran_order and shape, then the array. The dictionary is read by a
+ * small strict parser that only moves forward in a bounded buffer; anything that np.save would not
+ * have written is refused. The format:
+ * https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html */
 #include "vector_format.h"
 
 #include <errno.h>
@@ -11,9 +12,9 @@
 #include "le.h"
 #include "mem.h"
 
-#define NPY_PREFIX_MAX 12              /* magic 6, version 2, header length 2 or 4 */
-#define NPY_HEADER_MAX (64u << 10)     /* real ones have some hundred bytes */
-#define NPY_AXES_MAX 2
+#define NPY_PREFIX_MAX 12          /* magic 6, version 2, header length 2 or 4 */
+#define NPY_HEADER_MAX (64u << 10) /* real ones have some hundred bytes */
+#define NPY_AXES_MAX   2
 
 struct npy_header {
     char descr[16];
@@ -159,18 +160,20 @@ static int scalar_of(const struct vector_file *file, const char *descr, enum sca
     static const struct {
         const char *descr;
         enum scalar scalar;
-    } known[] = {{"<f4", SCALAR_F32}, {"<f2", SCALAR_F16}, {"|i1", SCALAR_I8},  {"|u1", SCALAR_U8},
-                 {"<i4", SCALAR_I32}, {"<u4", SCALAR_U32}, {"<i8", SCALAR_I64}, {"<u8", SCALAR_U64}};
+    } known[] = {{"<f4", SCALAR_F32}, {"<f2", SCALAR_F16}, {"|i1", SCALAR_I8},
+                 {"|u1", SCALAR_U8},  {"<i4", SCALAR_I32}, {"<u4", SCALAR_U32},
+                 {"<i8", SCALAR_I64}, {"<u8", SCALAR_U64}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         if (!strcmp(descr, known[i].descr)) {
             *out = known[i].scalar;
             return 0;
         }
     }
-    const char *remedy = file->integers ? "save it as a.astype('<u8')" : "save it as a.astype('<f4')";
+    const char *remedy =
+        file->integers ? "save it as a.astype('<u8')" : "save it as a.astype('<f4')";
     if (descr[0] == '>')
-        return error_set(err, FATHOM_EINPUT, "%s: elements '%s' are big-endian; %s", file->path, descr,
-                         remedy);
+        return error_set(err, FATHOM_EINPUT, "%s: elements '%s' are big-endian; %s", file->path,
+                         descr, remedy);
     return error_set(err, FATHOM_EINPUT, "%s: elements '%s' are none of %s; %s", file->path, descr,
                      file->integers ? "<i4 <u4 <i8 <u8" : "<f4 <f2 |i1 |u1", remedy);
 }
@@ -186,10 +189,11 @@ static int apply_header(struct vector_file *file, const struct npy_header *heade
         return error_set(err, FATHOM_EINPUT,
                          "%s: is in Fortran order; save it as np.ascontiguousarray(a)", file->path);
     if (header->axes != 2 && !(file->integers && header->axes == 1))
-        return error_set(err, FATHOM_EINPUT, "%s: has %u axes where two (rows, dimension) are needed",
-                         file->path, header->axes);
-    rc = vector_file_set_shape(file, header->shape[0], header->axes == 2 ? header->shape[1] : 1, scalar,
-                               err);
+        return error_set(err, FATHOM_EINPUT,
+                         "%s: has %u axes where two (rows, dimension) are needed", file->path,
+                         header->axes);
+    rc = vector_file_set_shape(file, header->shape[0], header->axes == 2 ? header->shape[1] : 1,
+                               scalar, err);
     return rc ? rc : vector_file_check_end(file, err);
 }
 
@@ -206,16 +210,19 @@ static int read_prefix(struct vector_file *file, uint64_t *offset, uint64_t *byt
     if (memcmp(prefix, "\x93NUMPY", 6) || have < 10)
         return error_set(err, FATHOM_EINPUT, "%s: does not start as a .npy file does", file->path);
     if (prefix[6] < 1 || prefix[6] > 3 || prefix[7] != 0)
-        return error_set(err, FATHOM_EINPUT, "%s: .npy version %u.%u is not known; 1.0, 2.0 and 3.0 are",
-                         file->path, prefix[6], prefix[7]);
+        return error_set(err, FATHOM_EINPUT,
+                         "%s: .npy version %u.%u is not known; 1.0, 2.0 and 3.0 are", file->path,
+                         prefix[6], prefix[7]);
     *offset = prefix[6] == 1 ? 10 : 12;
     *bytes = prefix[6] == 1 ? le_load16(prefix + 8) : le_load32(prefix + 8);
     if (*bytes > NPY_HEADER_MAX)
-        return error_set(err, FATHOM_EINPUT, "%s: a header of %llu bytes is not one of an array of vectors",
-                         file->path, (unsigned long long)*bytes);
+        return error_set(err, FATHOM_EINPUT,
+                         "%s: a header of %llu bytes is not one of an array of vectors", file->path,
+                         (unsigned long long)*bytes);
     if (have < *offset + *bytes)
         return error_set(err, FATHOM_EINPUT, "%s: truncated inside its header (%llu of %llu bytes)",
-                         file->path, (unsigned long long)have, (unsigned long long)(*offset + *bytes));
+                         file->path, (unsigned long long)have,
+                         (unsigned long long)(*offset + *bytes));
     return 0;
 }
 

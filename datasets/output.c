@@ -1,5 +1,6 @@
-/* The temporary file, its name, and the debris of earlier runs. A file PATH.tmp-<pid> whose process is gone is debris: nobody
- * will ever rename it. One whose process still lives is another run at work and is left alone. */
+/* The temporary file, its name, and the debris of earlier runs. A file PATH.tmp-<pid> whose process
+ * is gone is debris: nobody will ever rename it. One whose process still lives is another run at
+ * work and is left alone. */
 #include "output.h"
 
 #include <errno.h>
@@ -27,7 +28,8 @@ static int note_debris(void *arg, const char *entry)
     size_t length = strlen(debris->name);
     unsigned pid;
     int used = 0;
-    if (strncmp(entry, debris->name, length) || strncmp(entry + length, TMP_SUFFIX, strlen(TMP_SUFFIX)))
+    if (strncmp(entry, debris->name, length) ||
+        strncmp(entry + length, TMP_SUFFIX, strlen(TMP_SUFFIX)))
         return 0;
     const char *digits = entry + length + strlen(TMP_SUFFIX);
     if (sscanf(digits, "%u%n", &pid, &used) == 1 && !digits[used] && debris->count < DEBRIS_MAX)
@@ -35,13 +37,19 @@ static int note_debris(void *arg, const char *entry)
     return 0;
 }
 
-static bool process_lives(const struct env *env, unsigned pid)
+static bool is_missing(const struct env *env, const char *path)
+{
+    int fd = env->open(env->context, path, O_RDONLY | O_CLOEXEC, 0);
+    file_close(env, fd);
+    return fd == -ENOENT;
+}
+
+/* Where /proc itself cannot be seen, nobody can be told to be dead. */
+static bool process_is_dead(const struct env *env, unsigned pid)
 {
     char path[32];
     snprintf(path, sizeof path, "/proc/%u/stat", pid);
-    int fd = env->open(env->context, path, O_RDONLY | O_CLOEXEC, 0);
-    file_close(env, fd);
-    return fd >= 0;
+    return is_missing(env, path) && !is_missing(env, "/proc/self/stat");
 }
 
 /* Best effort: a directory that cannot be listed says so when the file is created. */
@@ -54,7 +62,7 @@ static void remove_debris(const struct output *output, const char *name, size_t 
         memcpy(directory, output->path, (size_t)(name - output->path));
         env->list(env->context, *directory ? directory : ".", note_debris, &debris);
         for (unsigned i = 0; i < debris.count; i++) {
-            if (debris.pids[i] != (unsigned)getpid() && process_lives(env, debris.pids[i]))
+            if (debris.pids[i] != (unsigned)getpid() && !process_is_dead(env, debris.pids[i]))
                 continue;
             snprintf(victim, path_bytes, "%s" TMP_SUFFIX "%u", output->path, debris.pids[i]);
             env->unlink(env->context, victim);
@@ -64,7 +72,8 @@ static void remove_debris(const struct output *output, const char *name, size_t 
     mem_free(victim);
 }
 
-int output_open(struct output *output, const struct env *env, const char *path, struct fathom_error *err)
+int output_open(struct output *output, const struct env *env, const char *path,
+                struct fathom_error *err)
 {
     size_t bytes = strlen(path) + strlen(TMP_SUFFIX) + 16;
     memset(output, 0, sizeof *output);
@@ -84,7 +93,8 @@ int output_open(struct output *output, const struct env *env, const char *path, 
 
 int output_append(struct output *output, const void *data, size_t bytes, struct fathom_error *err)
 {
-    int rc = file_write_full(output->env, output->fd, output->tmp_path, data, bytes, output->bytes, err);
+    int rc =
+        file_write_full(output->env, output->fd, output->tmp_path, data, bytes, output->bytes, err);
     if (!rc)
         output->bytes += bytes;
     return rc;

@@ -1,5 +1,5 @@
-/* One output file: bytes appended to `PATH.tmp-<pid>` and published under PATH by one rename. Private to datasets/; what
- * vector_writer and truth_write have in common. */
+/* One output file: bytes appended to `PATH.tmp-<pid>` and published under PATH by one rename.
+ * Private to datasets/; what vector_writer and truth_write have in common. */
 #ifndef DATASETS_OUTPUT_H
 #define DATASETS_OUTPUT_H
 

@@ -1,4 +1,5 @@
-/* The sample is read whole into memory (it is bounded), measured row by row, then sorted to find equal rows. */
+/* The sample is read whole into memory (it is bounded), measured row by row, then sorted to find
+ * equal rows. */
 #include "sample.h"
 
 #include <errno.h>
@@ -21,7 +22,8 @@ struct sample {
     float *values;         /* one row */
 };
 
-/* Reads `runs` runs of consecutive rows, evenly spread; numbers[i] becomes the row number of sampled row i. */
+/* Reads `runs` runs of consecutive rows, evenly spread; numbers[i] becomes the row number of
+ * sampled row i. */
 static int read_runs(struct sample *sample, struct vector_file *file, uint64_t *numbers,
                      struct fathom_error *err)
 {
@@ -29,11 +31,13 @@ static int read_runs(struct sample *sample, struct vector_file *file, uint64_t *
     int rc = 0;
     for (size_t run = 0; !rc && run < runs; run++) {
         size_t start = sample->rows * run / runs, end = sample->rows * (run + 1) / runs;
-        uint64_t first = (uint64_t)((double)(sample->info.rows - sample->rows) * (double)run /
-                                    (double)runs) + start;
+        uint64_t first =
+            (uint64_t)((double)(sample->info.rows - sample->rows) * (double)run / (double)runs) +
+            start;
         for (size_t i = start; i < end; i++)
             numbers[i] = first + (i - start);
-        rc = vector_file_read(file, first, end - start, sample->raw + start * sample->row_bytes, err);
+        rc = vector_file_read(file, first, end - start, sample->raw + start * sample->row_bytes,
+                              err);
     }
     return rc;
 }
@@ -70,8 +74,11 @@ static uint64_t count_duplicates(struct sample *sample, size_t good)
 static void measure(struct sample *sample, const uint64_t *numbers, struct sample_stats *out)
 {
     size_t good = 0;
-    *out = (struct sample_stats){.rows = sample->rows, .min = INFINITY, .max = -INFINITY,
-                                 .norm_min = INFINITY, .norm_max = 0};
+    *out = (struct sample_stats){.rows = sample->rows,
+                                 .min = INFINITY,
+                                 .max = -INFINITY,
+                                 .norm_min = INFINITY,
+                                 .norm_max = 0};
     for (size_t i = 0; i < sample->rows; i++) {
         const uint8_t *raw = sample->raw + i * sample->row_bytes;
         if (vectors_check_finite(sample->info.dtype, raw, 0, 1, sample->info.dim, "", NULL)) {

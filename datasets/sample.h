@@ -1,4 +1,5 @@
-/* Statistics of a sample of a vector file: what a person wants to see before building an index of it. */
+/* Statistics of a sample of a vector file: what a person wants to see before building an index of
+ * it. */
 #ifndef DATASETS_SAMPLE_H
 #define DATASETS_SAMPLE_H
 
@@ -8,8 +9,8 @@
 #include "vectors.h"
 
 struct sample_stats {
-    uint64_t rows;       /* looked at, in runs spread evenly over the file */
-    uint64_t bad_rows;   /* with NaN or infinity; they count nowhere else */
+    uint64_t rows;     /* looked at, in runs spread evenly over the file */
+    uint64_t bad_rows; /* with NaN or infinity; they count nowhere else */
     uint64_t zero_rows;
     uint64_t duplicates; /* rows that equal an earlier one of the sample */
     double min, max;     /* of the scalars */

@@ -1,5 +1,5 @@
-/* The model of synth.h: weights from the seed, rows block by block. Threads take blocks in turn; which thread makes a block
- * leaves no trace in it. Never touches a file. */
+/* The model of synth.h: weights from the seed, rows block by block. Threads take blocks in turn;
+ * which thread makes a block leaves no trace in it. Never touches a file. */
 #include "synth.h"
 
 #include <errno.h>
@@ -52,7 +52,8 @@ static void draw_model(struct synth *synth)
     struct prng prng;
     prng_init(&prng, synth->seed, (uint64_t)STREAM_MODEL << STREAM_SHIFT);
     synth_normals(&prng, synth->centres, (size_t)CENTRES * synth->intrinsic);
-    draw_scaled(&prng, synth->w1, (size_t)synth->intrinsic * HIDDEN, 1.0f / sqrtf((float)synth->intrinsic));
+    draw_scaled(&prng, synth->w1, (size_t)synth->intrinsic * HIDDEN,
+                1.0f / sqrtf((float)synth->intrinsic));
     synth_normals(&prng, synth->bias, HIDDEN);
     draw_scaled(&prng, synth->w2, (size_t)HIDDEN * synth->dim, 1.0f / 16.0f);
 }
@@ -67,16 +68,17 @@ static bool create_worker(struct synth_worker *worker, const struct synth *synth
     return worker->latent && worker->hidden && worker->rows && worker->noise;
 }
 
-int synth_create(struct synth **out, uint64_t seed, uint32_t dim, uint32_t intrinsic, unsigned threads,
-                 struct fathom_error *err)
+int synth_create(struct synth **out, uint64_t seed, uint32_t dim, uint32_t intrinsic,
+                 unsigned threads, struct fathom_error *err)
 {
     *out = NULL;
     if (dim < 1 || dim > FATHOM_DIM_MAX || intrinsic < 1 || intrinsic > SYNTH_INTRINSIC_MAX ||
         threads < 1 || threads > SYNTH_THREADS_MAX)
-        return error_set(err, FATHOM_EARGUMENT,
-                         "synthetic vectors need a dimension of 1..%d, an intrinsic one of 1..%d and 1..%d "
-                         "threads",
-                         FATHOM_DIM_MAX, SYNTH_INTRINSIC_MAX, SYNTH_THREADS_MAX);
+        return error_set(
+            err, FATHOM_EARGUMENT,
+            "synthetic vectors need a dimension of 1..%d, an intrinsic one of 1..%d and 1..%d "
+            "threads",
+            FATHOM_DIM_MAX, SYNTH_INTRINSIC_MAX, SYNTH_THREADS_MAX);
     struct synth *synth = mem_alloc(sizeof *synth);
     if (!synth)
         goto fail;
@@ -124,14 +126,16 @@ void synth_destroy(struct synth *synth)
 
 /* ---- a block ---- */
 
-/* Every variate of a row is drawn before the next row's: a shorter last block is the start of a whole one. */
+/* Every variate of a row is drawn before the next row's: a shorter last block is the start of a
+ * whole one. */
 static void fill_block(const struct synth *synth, struct synth_worker *worker, enum synth_part part,
                        uint64_t block, size_t rows)
 {
     struct prng prng;
     prng_init(&prng, synth->seed, (uint64_t)part << STREAM_SHIFT | block);
     for (size_t r = 0; r < rows; r++) {
-        const float *centre = synth->centres + (size_t)prng_below(&prng, CENTRES) * synth->intrinsic;
+        const float *centre =
+            synth->centres + (size_t)prng_below(&prng, CENTRES) * synth->intrinsic;
         float *latent = worker->latent + r * synth->inputs;
         synth_normals(&prng, worker->noise, synth->intrinsic);
         for (uint32_t i = 0; i < synth->intrinsic; i++)
@@ -159,8 +163,12 @@ static uint8_t to_byte(float x)
 static void store_block(const float *rows, size_t count, enum fathom_dtype dtype, uint8_t *out)
 {
     switch (dtype) {
-    case FATHOM_F32: memcpy(out, rows, count * sizeof *rows); break;
-    case FATHOM_F16: kernels_get()->f32_to_f16((uint16_t *)out, rows, count); break;
+    case FATHOM_F32:
+        memcpy(out, rows, count * sizeof *rows);
+        break;
+    case FATHOM_F16:
+        kernels_get()->f32_to_f16((uint16_t *)out, rows, count);
+        break;
     case FATHOM_I8:
         for (size_t i = 0; i < count; i++)
             out[i] = (uint8_t)(to_byte(rows[i]) - 128);

@@ -1,5 +1,5 @@
-/* Built with -O3 -fno-trapping-math -fno-math-errno (datasets/CMakeLists.txt): that vectorises these loops and changes no result,
- * only flags that nobody reads. */
+/* Built with -O3 -fno-trapping-math -fno-math-errno (datasets/CMakeLists.txt): that vectorises
+ * these loops and changes no result, only flags that nobody reads. */
 #include "synth_math.h"
 
 #include <math.h>
@@ -8,8 +8,8 @@
 #define PIECE 256 /* variates at a time: two arrays of doubles stay in the first-level cache */
 
 /* ---- N(0,1) by inverting the distribution function ----
- * M. J. Wichura, "Algorithm AS 241: The Percentage Points of the Normal Distribution", Applied Statistics 37 (1988),
- * routine PPND7: relative error about 1e-7, which is what a float holds. */
+ * M. J. Wichura, "Algorithm AS 241: The Percentage Points of the Normal Distribution", Applied
+ * Statistics 37 (1988), routine PPND7: relative error about 1e-7, which is what a float holds. */
 
 #define CENTRAL_MAX 0.425
 
@@ -21,8 +21,8 @@ static double central(double q)
     return q * above / below;
 }
 
-/* The natural logarithm of 0 < x < 1: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), log m = 2 atanh((m - 1) / (m + 1)) by
- * its series, whose tenth term is below 1e-16. */
+/* The natural logarithm of 0 < x < 1: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), log m = 2
+ * atanh((m - 1) / (m + 1)) by its series, whose tenth term is below 1e-16. */
 static double log_fraction(double x)
 {
     uint64_t bits;
@@ -67,8 +67,8 @@ double synth_normal_quantile(double p)
     return quantile(p - 0.5, p < 0.5 ? p : 1.0 - p);
 }
 
-/* The central formula for all, which vectorises, then the outer one for the 15% that need it. 52 bits and a half: never 0 or
- * 1, and both p - 0.5 and the distance to the nearer end are exact. */
+/* The central formula for all, which vectorises, then the outer one for the 15% that need it. 52
+ * bits and a half: never 0 or 1, and both p - 0.5 and the distance to the nearer end are exact. */
 static void normals_piece(struct prng *prng, float *out, size_t count)
 {
     double q[PIECE], x[PIECE];
@@ -92,9 +92,10 @@ void synth_normals(struct prng *prng, float *out, size_t count)
 
 /* ---- the layers ---- */
 
-/* Four inputs a pass save three of four loads and stores of the sums; the order of additions stays i rising. */
-static void product_row(float *restrict out, const float *restrict in, const float *restrict weights,
-                        size_t inputs, size_t outputs)
+/* Four inputs a pass save three of four loads and stores of the sums; the order of additions stays
+ * i rising. */
+static void product_row(float *restrict out, const float *restrict in,
+                        const float *restrict weights, size_t inputs, size_t outputs)
 {
     for (size_t i = 0; i < inputs; i += 4) {
         const float *restrict w0 = weights + i * outputs, *restrict w1 = w0 + outputs;
@@ -112,7 +113,8 @@ void synth_product(float *out, const float *in, const float *weights, size_t row
         product_row(out + r * outputs, in + r * inputs, weights, inputs, outputs);
 }
 
-/* tanh |x| = 1 - 2 / (e^2|x| + 1); e^y = 2^n * 2^f, 2^f for |f| <= 1/2 by the Taylor series of e^(f ln 2). */
+/* tanh |x| = 1 - 2 / (e^2|x| + 1); e^y = 2^n * 2^f, 2^f for |f| <= 1/2 by the Taylor series of e^(f
+ * ln 2). */
 static float tanh_magnitude(float magnitude)
 {
     float y = magnitude * 2.885390082f; /* 2 / ln 2 */
@@ -131,14 +133,14 @@ static float tanh_magnitude(float magnitude)
     return 1.0f - 2.0f / (p * power + 1.0f);
 }
 
-/* Beyond 9, tanh is 1 in float. The clamp has a loop of its own: gcc 12 would turn the two cases into a branch, and a loop with
- * a branch is not vectorised. */
+/* Beyond 10, tanh is 1 in float. The clamp has a loop of its own: gcc 12 would turn the two cases
+ * into a branch, and a loop with a branch is not vectorised. */
 static void tanh_piece(float *values, size_t count)
 {
     float magnitudes[PIECE];
     for (size_t i = 0; i < count; i++) {
         float magnitude = fabsf(values[i]);
-        magnitudes[i] = magnitude < 9.0f ? magnitude : 9.0f;
+        magnitudes[i] = magnitude < 10.0f ? magnitude : 10.0f;
     }
     for (size_t i = 0; i < count; i++)
         values[i] = copysignf(tanh_magnitude(magnitudes[i]), values[i]);

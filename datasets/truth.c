@@ -1,5 +1,5 @@
-/* Reading and writing truth sets. Sizes are checked against the header before anything is allocated; ids and distances are
- * bounded as they are read. */
+/* Reading and writing truth sets. Sizes are checked against the header before anything is
+ * allocated; ids and distances are bounded as they are read. */
 #include "truth.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include "vector_format.h"
 
 #define TRUTH_HEADER 8
-#define TRUTH_PIECE 4096 /* ids converted at a time */
+#define TRUTH_PIECE  4096 /* ids converted at a time */
 
 int truth_create(struct truth **out, uint32_t query_count, uint32_t k, struct fathom_error *err)
 {
@@ -28,7 +28,8 @@ int truth_create(struct truth **out, uint32_t query_count, uint32_t k, struct fa
     }
     if (!truth || !truth->ids || !truth->distances) {
         truth_destroy(truth);
-        return error_set(err, -ENOMEM, "no memory for a truth set of %u queries x %u", query_count, k);
+        return error_set(err, -ENOMEM, "no memory for a truth set of %u queries x %u", query_count,
+                         k);
     }
     for (size_t i = 0; i < count; i++) {
         truth->ids[i] = FATHOM_ID_NONE;
@@ -47,19 +48,21 @@ void truth_destroy(struct truth *truth)
     mem_free(truth);
 }
 
-static int check_ids(const struct truth *truth, const char *path, uint64_t rows, struct fathom_error *err)
+static int check_ids(const struct truth *truth, const char *path, uint64_t rows,
+                     struct fathom_error *err)
 {
     size_t count = (size_t)truth->query_count * truth->k;
     for (size_t i = 0; i < count; i++) {
         if (rows && truth->ids[i] >= rows && truth->ids[i] != FATHOM_ID_NONE)
-            return error_set(err, FATHOM_EINPUT,
-                             "%s: query %zu, place %zu: id %llu is not one of the %llu rows; is it the truth "
-                             "of another base?",
-                             path, i / truth->k, i % truth->k, (unsigned long long)truth->ids[i],
-                             (unsigned long long)rows);
+            return error_set(
+                err, FATHOM_EINPUT,
+                "%s: query %zu, place %zu: id %llu is not one of the %llu rows; is it the truth "
+                "of another base?",
+                path, i / truth->k, i % truth->k, (unsigned long long)truth->ids[i],
+                (unsigned long long)rows);
         if (truth->distances && isnan(truth->distances[i]))
-            return error_set(err, FATHOM_EINPUT, "%s: query %zu, place %zu: the distance is NaN", path,
-                             i / truth->k, i % truth->k);
+            return error_set(err, FATHOM_EINPUT, "%s: query %zu, place %zu: the distance is NaN",
+                             path, i / truth->k, i % truth->k);
     }
     return 0;
 }
@@ -90,11 +93,12 @@ static int read_shape(const struct env *env, int fd, const char *path, struct tr
     uint64_t values = (have - sizeof header) / 4;
     shape->ids64 = values / 3 == count;
     if ((have - sizeof header) % 4 || values != (shape->ids64 ? 3 : 2) * (unsigned __int128)count)
-        return error_set(err, FATHOM_EINPUT,
-                         "%s: %u queries x %u neighbours need 8 + %llu x 8 bytes (12 with u64 ids), the file "
-                         "has %llu: it is truncated, or not a truth set",
-                         path, shape->query_count, shape->k, (unsigned long long)count,
-                         (unsigned long long)have);
+        return error_set(
+            err, FATHOM_EINPUT,
+            "%s: %u queries x %u neighbours need 8 + %llu x 8 bytes (12 with u64 ids), the file "
+            "has %llu: it is truncated, or not a truth set",
+            path, shape->query_count, shape->k, (unsigned long long)count,
+            (unsigned long long)have);
     return 0;
 }
 
@@ -135,8 +139,8 @@ static int check_table(const struct vector_file *ids, const char *path, struct f
     struct vector_info info = vector_file_info(ids);
     if (info.rows <= UINT32_MAX)
         return 0;
-    return error_set(err, FATHOM_ELIMIT, "%s: %llu queries are more than a truth set can hold", path,
-                     (unsigned long long)info.rows);
+    return error_set(err, FATHOM_ELIMIT, "%s: %llu queries are more than a truth set can hold",
+                     path, (unsigned long long)info.rows);
 }
 
 static int read_ids(struct truth *truth, struct vector_file *file, struct fathom_error *err)
@@ -151,7 +155,8 @@ static int read_ids(struct truth *truth, struct vector_file *file, struct fathom
     return rc;
 }
 
-/* The distances beside HDF5's neighbors, when they are there in the same shape; most files have them. */
+/* The distances beside HDF5's neighbors, when they are there in the same shape; most files have
+ * them. */
 static int read_distances(struct truth *truth, const struct env *env, const char *path,
                           struct fathom_error *err)
 {
@@ -182,7 +187,8 @@ static int read_table(struct truth **out, const struct env *env, const char *pat
         return rc;
     rc = check_table(file, path, err);
     if (!rc)
-        rc = truth_create(out, (uint32_t)vector_file_info(file).rows, vector_file_info(file).dim, err);
+        rc = truth_create(out, (uint32_t)vector_file_info(file).rows, vector_file_info(file).dim,
+                          err);
     if (!rc)
         rc = read_ids(*out, file, err);
     vector_file_close(file);
@@ -216,7 +222,8 @@ int truth_read(struct truth **out, const struct env *env, const char *path, uint
 
 /* ---- writing ---- */
 
-static int write_narrow_ids(const struct truth *truth, struct output *output, struct fathom_error *err)
+static int write_narrow_ids(const struct truth *truth, struct output *output,
+                            struct fathom_error *err)
 {
     uint32_t piece[TRUTH_PIECE];
     size_t count = (size_t)truth->query_count * truth->k;
@@ -255,7 +262,8 @@ int truth_write(const struct truth *truth, const struct env *env, const char *pa
 {
     struct output output;
     if (!truth->distances)
-        return error_set(err, FATHOM_EARGUMENT, "%s: a truth set without distances cannot be written", path);
+        return error_set(err, FATHOM_EARGUMENT,
+                         "%s: a truth set without distances cannot be written", path);
     int rc = output_open(&output, env, path, err);
     if (!rc)
         rc = write_all(truth, &output, err);

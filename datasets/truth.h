@@ -1,12 +1,12 @@
 /* Truth sets: for each query the ids of its nearest rows, nearest first, and their distances.
  *
- *     .bin (any other name)  u32 query_count, u32 k, ids[query_count][k], f32 distances[query_count][k], where ids are u32 or
- *                            u64; the size of the file says which (the layout of big-ann-benchmarks)
- *     .ivecs                 ids alone
- *     .hdf5 .h5              the data sets "neighbors" and, where present, "distances" (ann-benchmarks)
+ *     .bin (any other name)  u32 query_count, u32 k, ids[query_count][k], f32
+ * distances[query_count][k], where ids are u32 or u64; the size of the file says which (the layout
+ * of big-ann-benchmarks) .ivecs                 ids alone .hdf5 .h5              the data sets
+ * "neighbors" and, where present, "distances" (ann-benchmarks)
  *
- * Rows with fewer than k results end in FATHOM_ID_NONE (all ones in the file) and distance +infinity. The same layout is
- * what fathom-cli writes as res.bin. */
+ * Rows with fewer than k results end in FATHOM_ID_NONE (all ones in the file) and distance
+ * +infinity. The same layout is what fathom-cli writes as res.bin. */
 #ifndef DATASETS_TRUTH_H
 #define DATASETS_TRUTH_H
 
@@ -28,7 +28,8 @@ struct truth {
 int truth_read(struct truth **out, const struct env *env, const char *path, uint64_t rows,
                struct fathom_error *err) FATHOM_MUST_USE;
 /* An empty one to fill: all ids FATHOM_ID_NONE, all distances +infinity. */
-int truth_create(struct truth **out, uint32_t query_count, uint32_t k, struct fathom_error *err) FATHOM_MUST_USE;
+int truth_create(struct truth **out, uint32_t query_count, uint32_t k,
+                 struct fathom_error *err) FATHOM_MUST_USE;
 void truth_destroy(struct truth *truth); /* accepts NULL */
 
 /* Writes the .bin layout, with u64 ids where truth->ids64 says so; published by one rename. */

@@ -1,12 +1,22 @@
-/* Private to datasets/: what an open vector file consists of, and the formats behind it. A format knows how to open (check
- * the structure, fill info, scalar and offsets) and how to read whole rows of raw scalars; all else is in vectors.c. */
+/* Private to datasets/: what an open vector file consists of, and the formats behind it. A format
+ * knows how to open (check the structure, fill info, scalar and offsets) and how to read whole rows
+ * of raw scalars; all else is in vectors.c. */
 #ifndef DATASETS_VECTOR_FORMAT_H
 #define DATASETS_VECTOR_FORMAT_H
 
 #include "vectors.h"
 
 /* The first four are enum fathom_dtype. Integers are never vectors. */
-enum scalar { SCALAR_F32 = 1, SCALAR_F16, SCALAR_I8, SCALAR_U8, SCALAR_I32, SCALAR_U32, SCALAR_I64, SCALAR_U64 };
+enum scalar {
+    SCALAR_F32 = 1,
+    SCALAR_F16,
+    SCALAR_I8,
+    SCALAR_U8,
+    SCALAR_I32,
+    SCALAR_U32,
+    SCALAR_I64,
+    SCALAR_U64
+};
 
 struct vector_format {
     const char *extension; /* with its dot */
@@ -28,9 +38,9 @@ struct vector_file {
     enum scalar scalar;
     size_t row_bytes;     /* of a row's scalars */
     uint64_t data_offset; /* of the first row */
-    uint8_t *scratch;     /* bytes as they are in the file, for formats whose rows are not contiguous */
-    uint8_t *cells;       /* raw scalars on their way to another type */
-    void *hdf5;           /* struct hdf5_handles */
+    uint8_t *scratch; /* bytes as they are in the file, for formats whose rows are not contiguous */
+    uint8_t *cells;   /* raw scalars on their way to another type */
+    void *hdf5;       /* struct hdf5_handles */
 };
 
 /* Of scratch and of cells each: the longest row of any format fits. */
@@ -42,7 +52,8 @@ bool scalar_is_integer(enum scalar scalar); /* an id, not the element of a vecto
 /* The entry for path's extension, or NULL. Handles FILE.hdf5::dataset. */
 const struct vector_format *vector_format_find(const char *path);
 
-/* Checks rows, dim and the kind of scalar, and stores them with row_bytes. where names the field ("header"). */
+/* Checks rows, dim and the kind of scalar, and stores them with row_bytes. where names the field
+ * ("header"). */
 int vector_file_set_shape(struct vector_file *file, uint64_t rows, uint64_t dim, enum scalar scalar,
                           struct fathom_error *err);
 /* The file must end exactly bytes after data_offset. */

@@ -1,4 +1,5 @@
-/* The writing side of the vector formats. Never overwrites in place, never publishes a file with fewer rows than it says. */
+/* The writing side of the vector formats. Never overwrites in place, never publishes a file with
+ * fewer rows than it says. */
 #include "vector_writer.h"
 
 #include <errno.h>
@@ -11,7 +12,8 @@
 #include "output.h"
 #include "vector_format.h"
 
-#define NPY_HEADER_BYTES 128 /* magic to newline: fits any shape, and keeps the array aligned to 64 */
+#define NPY_HEADER_BYTES                                                                           \
+    128 /* magic to newline: fits any shape, and keeps the array aligned to 64 */
 
 struct vector_writer {
     struct output output;
@@ -35,8 +37,9 @@ static int check_format(const char *path, enum scalar scalar, struct fathom_erro
     if (format->open == hdf5_open)
         return error_set(err, FATHOM_EARGUMENT, "%s: HDF5 is read, not written; use .npy", path);
     if (format->scalar ? format->scalar != scalar : scalar_is_integer(scalar))
-        return error_set(err, FATHOM_EARGUMENT, "%s: %s cannot hold %s; choose another extension or type",
-                         path, format->extension, scalar_name(scalar));
+        return error_set(err, FATHOM_EARGUMENT,
+                         "%s: %s cannot hold %s; choose another extension or type", path,
+                         format->extension, scalar_name(scalar));
     return 0;
 }
 
@@ -66,16 +69,17 @@ static int write_header(struct vector_writer *writer, const char *path, struct f
     if (!strcmp(writer->extension, ".npy"))
         return write_npy_header(writer, err);
     if (writer->rows > UINT32_MAX)
-        return error_set(err, FATHOM_ELIMIT, "%s: %llu rows do not fit in the u32 count of %s; use .npy",
-                         path, (unsigned long long)writer->rows, writer->extension);
+        return error_set(err, FATHOM_ELIMIT,
+                         "%s: %llu rows do not fit in the u32 count of %s; use .npy", path,
+                         (unsigned long long)writer->rows, writer->extension);
     uint8_t header[8];
     le_store32(header, (uint32_t)writer->rows);
     le_store32(header + 4, writer->dim);
     return output_append(&writer->output, header, sizeof header, err);
 }
 
-static int open_scalar(struct vector_writer **out, const struct env *env, const char *path, uint64_t rows,
-                       uint32_t dim, enum scalar scalar, struct fathom_error *err)
+static int open_scalar(struct vector_writer **out, const struct env *env, const char *path,
+                       uint64_t rows, uint32_t dim, enum scalar scalar, struct fathom_error *err)
 {
     *out = NULL;
     int rc = check_format(path, scalar, err);
@@ -110,8 +114,9 @@ static int open_scalar(struct vector_writer **out, const struct env *env, const 
     return 0;
 }
 
-int vector_writer_open(struct vector_writer **out, const struct env *env, const char *path, uint64_t rows,
-                       uint32_t dim, enum fathom_dtype dtype, struct fathom_error *err)
+int vector_writer_open(struct vector_writer **out, const struct env *env, const char *path,
+                       uint64_t rows, uint32_t dim, enum fathom_dtype dtype,
+                       struct fathom_error *err)
 {
     return open_scalar(out, env, path, rows, dim, (enum scalar)dtype, err);
 }
@@ -131,8 +136,8 @@ static int write_xvecs(struct vector_writer *writer, const uint8_t *data, size_t
         size_t count = rows - done < piece ? rows - done : piece;
         for (size_t i = 0; i < count; i++) {
             le_store32(writer->scratch + i * stride, writer->dim);
-            memcpy(writer->scratch + i * stride + sizeof(uint32_t), data + (done + i) * writer->row_bytes,
-                   writer->row_bytes);
+            memcpy(writer->scratch + i * stride + sizeof(uint32_t),
+                   data + (done + i) * writer->row_bytes, writer->row_bytes);
         }
         rc = output_append(&writer->output, writer->scratch, count * stride, err);
     }

@@ -1,6 +1,6 @@
-/* Opening and reading vector files: finds the format by the extension, bounds what is asked, converts. Knows nothing of any
- * single format (format_*.c do), never looks at what the scalars say (vectors_check.c does), never keeps more than a
- * scratch buffer in memory. */
+/* Opening and reading vector files: finds the format by the extension, bounds what is asked,
+ * converts. Knows nothing of any single format (format_*.c do), never looks at what the scalars say
+ * (vectors_check.c does), never keeps more than a scratch buffer in memory. */
 #include "vector_format.h"
 
 #include <errno.h>
@@ -74,7 +74,8 @@ static char *copy_text(const char *text, size_t length)
     return copy;
 }
 
-/* Splits path into the file and the data set; the caller's choice of data set wins over the one in path. */
+/* Splits path into the file and the data set; the caller's choice of data set wins over the one in
+ * path. */
 static int set_names(struct vector_file *file, const char *path, const char *dataset,
                      struct fathom_error *err)
 {
@@ -101,8 +102,9 @@ int vector_file_set_shape(struct vector_file *file, uint64_t rows, uint64_t dim,
                          "vectors of them",
                          file->path, scalar_name(scalar));
     if (file->integers && !scalar_is_integer(scalar))
-        return error_set(err, FATHOM_EINPUT, "%s: holds %s where ids (32- or 64-bit integers) are needed",
-                         file->path, scalar_name(scalar));
+        return error_set(err, FATHOM_EINPUT,
+                         "%s: holds %s where ids (32- or 64-bit integers) are needed", file->path,
+                         scalar_name(scalar));
     if (dim == 0 || dim > FATHOM_DIM_MAX)
         return error_set(err, FATHOM_EINPUT, "%s: dimension %llu is outside 1..%d", file->path,
                          (unsigned long long)dim, FATHOM_DIM_MAX);
@@ -110,8 +112,9 @@ int vector_file_set_shape(struct vector_file *file, uint64_t rows, uint64_t dim,
         return error_set(err, FATHOM_EINPUT, "%s: has no rows", file->path);
     uint64_t bytes;
     if (__builtin_mul_overflow(rows, dim * scalar_bytes(scalar), &bytes) || bytes > INT64_MAX)
-        return error_set(err, FATHOM_EINPUT, "%s: says %llu rows of %llu scalars, which no file can hold",
-                         file->path, (unsigned long long)rows, (unsigned long long)dim);
+        return error_set(err, FATHOM_EINPUT,
+                         "%s: says %llu rows of %llu scalars, which no file can hold", file->path,
+                         (unsigned long long)rows, (unsigned long long)dim);
     file->info.rows = rows;
     file->info.dim = (uint32_t)dim;
     file->info.dtype = file->integers ? 0 : (enum fathom_dtype)scalar;
@@ -228,9 +231,9 @@ static int check_range(const struct vector_file *file, uint64_t first_row, size_
 {
     if (first_row <= file->info.rows && rows <= file->info.rows - first_row)
         return 0;
-    return error_set(err, FATHOM_EARGUMENT, "%s: rows %llu to %llu asked of a file with %llu", file->path,
-                     (unsigned long long)first_row, (unsigned long long)(first_row + rows),
-                     (unsigned long long)file->info.rows);
+    return error_set(err, FATHOM_EARGUMENT, "%s: rows %llu to %llu asked of a file with %llu",
+                     file->path, (unsigned long long)first_row,
+                     (unsigned long long)(first_row + rows), (unsigned long long)file->info.rows);
 }
 
 int vector_file_read(struct vector_file *file, uint64_t first_row, size_t rows, void *out,
@@ -273,13 +276,20 @@ static int widen(const struct vector_file *file, uint64_t first_row, size_t rows
     for (size_t i = 0; i < rows * file->info.dim; i++) {
         uint64_t value = 0;
         switch (file->scalar) {
-        case SCALAR_I32: value = (uint64_t)(int64_t)(int32_t)le_load32(file->cells + 4 * i); break;
-        case SCALAR_U32: value = le_load32(file->cells + 4 * i); break;
-        default: value = le_load64(file->cells + 8 * i); break;
+        case SCALAR_I32:
+            value = (uint64_t)(int64_t)(int32_t)le_load32(file->cells + 4 * i);
+            break;
+        case SCALAR_U32:
+            value = le_load32(file->cells + 4 * i);
+            break;
+        default:
+            value = le_load64(file->cells + 8 * i);
+            break;
         }
         if (file->scalar == SCALAR_U64 && value > INT64_MAX)
-            return error_set(err, FATHOM_EINPUT, "%s: row %llu, column %llu is %llu, above 2^63 - 1",
-                             file->path, (unsigned long long)(first_row + i / file->info.dim),
+            return error_set(err, FATHOM_EINPUT,
+                             "%s: row %llu, column %llu is %llu, above 2^63 - 1", file->path,
+                             (unsigned long long)(first_row + i / file->info.dim),
                              (unsigned long long)(i % file->info.dim), (unsigned long long)value);
         out[i] = (int64_t)value;
     }

@@ -1,5 +1,5 @@
-/* What the scalars say: their types and names, conversion to float, NaN and infinity, rows of zeros. Pure functions over
- * memory; nothing here touches a file. */
+/* What the scalars say: their types and names, conversion to float, NaN and infinity, rows of
+ * zeros. Pure functions over memory; nothing here touches a file. */
 #include "vector_format.h"
 
 #include <string.h>
@@ -58,8 +58,12 @@ void vectors_to_f32(enum fathom_dtype dtype, const void *data, size_t count, flo
     const uint8_t *bytes = data;
     const int8_t *signed_bytes = data;
     switch (dtype) {
-    case FATHOM_F32: memcpy(out, data, count * sizeof *out); break;
-    case FATHOM_F16: kernels_get()->f16_to_f32(out, data, count); break;
+    case FATHOM_F32:
+        memcpy(out, data, count * sizeof *out);
+        break;
+    case FATHOM_F16:
+        kernels_get()->f16_to_f32(out, data, count);
+        break;
     case FATHOM_I8:
         for (size_t i = 0; i < count; i++)
             out[i] = signed_bytes[i];
@@ -71,8 +75,8 @@ void vectors_to_f32(enum fathom_dtype dtype, const void *data, size_t count, flo
     }
 }
 
-/* An exponent of all ones is what NaN and the infinities have in common. Adding 1 to it carries into the next bit up, so
- * that a whole row is checked by OR-ing, without a branch. */
+/* An exponent of all ones is what NaN and the infinities have in common. Adding 1 to it carries
+ * into the next bit up, so that a whole row is checked by OR-ing, without a branch. */
 static bool row_is_finite_f32(const uint8_t *row, uint32_t dim)
 {
     uint32_t carry = 0;
@@ -113,10 +117,11 @@ int vectors_check_finite(enum fathom_dtype dtype, const void *data, uint64_t fir
         uint32_t column = 0;
         while (row_is_finite(dtype, row + column * bytes, 1))
             column++;
-        return error_set(err, FATHOM_EINPUT,
-                         "%s: row %llu, column %u is %s (both counted from 0); remove or repair the row",
-                         path, (unsigned long long)(first_row + i), column,
-                         is_nan(dtype, row + column * bytes) ? "NaN" : "infinite");
+        return error_set(
+            err, FATHOM_EINPUT,
+            "%s: row %llu, column %u is %s (both counted from 0); remove or repair the row", path,
+            (unsigned long long)(first_row + i), column,
+            is_nan(dtype, row + column * bytes) ? "NaN" : "infinite");
     }
     return 0;
 }

@@ -1,8 +1,10 @@
-/* How far a long piece of work has come: a bar on a terminal, JSON lines for programs, nothing on a pipe. Everything goes to
- * stderr. Any thread may report; the one that finds the line free draws it, the others go on without waiting.
+/* How far a long piece of work has come: a bar on a terminal, JSON lines for programs, nothing on a
+ * pipe. Everything goes to stderr. Any thread may report; the one that finds the line free draws
+ * it, the others go on without waiting.
  *
- * A JSON line: {"event": "progress", "phase", "state": "running" or "done", "done", "total", "unit", "share" (0..1), "rate" (units a
- * second), "elapsed_seconds", "eta_seconds" (null when unknown), "peak_rss_bytes"}. */
+ * A JSON line: {"event": "progress", "phase", "state": "running" or "done", "done", "total",
+ * "unit", "share" (0..1), "rate" (units a second), "elapsed_seconds", "eta_seconds" (null when
+ * unknown), "peak_rss_bytes"}. */
 #include "tool.h"
 
 #include <stdatomic.h>
@@ -12,8 +14,8 @@
 #include "env.h"
 #include "mem.h"
 
-#define DRAW_EVERY_NS 100000000ull      /* ten times a second */
-#define QUIET_NS      1000000000ull     /* work that ends sooner shows no bar */
+#define DRAW_EVERY_NS 100000000ull  /* ten times a second */
+#define QUIET_NS      1000000000ull /* work that ends sooner shows no bar */
 #define BAR_CELLS     24
 
 struct tool_progress {
@@ -24,7 +26,8 @@ struct tool_progress {
     uint64_t total, started_ns;
     _Atomic uint64_t done;
     _Atomic uint64_t next_draw_ns;
-    atomic_flag drawing; /* held by the thread that draws; acquire pairs with the release after it */
+    atomic_flag
+        drawing; /* held by the thread that draws; acquire pairs with the release after it */
 };
 
 struct tool_progress *tool_progress_create(enum tool_progress_mode mode)
@@ -70,13 +73,13 @@ static struct snapshot take_snapshot(const struct tool_progress *progress, uint6
 static void print_json_line(const struct tool_progress *progress, uint64_t now_ns, bool ended)
 {
     struct snapshot s = take_snapshot(progress, now_ns);
-    json_t *line = json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:s, s:f, s:f, s:f, s:o, s:I}", "event", "progress", "phase",
-        progress->phase, "state", ended ? "done" : "running", "done", (json_int_t)s.done, "total",
-        (json_int_t)progress->total, "unit", progress->unit, "share", s.share, "rate", s.rate,
-        "elapsed_seconds", (double)s.elapsed_ns / 1e9, "eta_seconds",
-        s.eta_seconds < 0 ? json_null() : json_real(s.eta_seconds), "peak_rss_bytes",
-        (json_int_t)env_peak_rss_bytes());
+    json_t *line =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:f, s:f, s:f, s:o, s:I}", "event", "progress",
+                  "phase", progress->phase, "state", ended ? "done" : "running", "done",
+                  (json_int_t)s.done, "total", (json_int_t)progress->total, "unit", progress->unit,
+                  "share", s.share, "rate", s.rate, "elapsed_seconds", (double)s.elapsed_ns / 1e9,
+                  "eta_seconds", s.eta_seconds < 0 ? json_null() : json_real(s.eta_seconds),
+                  "peak_rss_bytes", (json_int_t)env_peak_rss_bytes());
     if (!line)
         return;
     json_dumpf(line, stderr, JSON_COMPACT | JSON_REAL_PRECISION(9));
@@ -106,10 +109,13 @@ static void draw_bar(struct tool_progress *progress, uint64_t now_ns)
         cells[i] = i < full ? '#' : '.';
     cells[BAR_CELLS] = 0;
     format_count(s.rate, rate);
-    if (s.eta_seconds >= 0 && s.eta_seconds < 1e9)
-        tool_format_duration_ns((uint64_t)(s.eta_seconds + 0.5) * 1000000000ull, eta);
+    if (s.eta_seconds >= 0 && s.eta_seconds < 99.5)
+        snprintf(eta, sizeof eta, "%.0f s", s.eta_seconds);
+    else if (s.eta_seconds >= 0 && s.eta_seconds < 1e9)
+        tool_format_duration_ns((uint64_t)s.eta_seconds * 1000000000ull, eta);
     fprintf(stderr, "\r\033[K%-12s [%s] %3.0f%%  %s %s/s  ETA %s  peak %s", progress->phase, cells,
-            s.share * 100, rate, progress->unit, eta, tool_format_bytes(env_peak_rss_bytes(), peak));
+            s.share * 100, rate, progress->unit, eta,
+            tool_format_bytes(env_peak_rss_bytes(), peak));
     fflush(stderr);
     progress->shown = true;
 }
@@ -165,9 +171,9 @@ void tool_progress_update(struct tool_progress *progress, uint64_t done)
     if (!progress || progress->mode == TOOL_PROGRESS_OFF || !progress->running)
         return;
     uint64_t known = atomic_load_explicit(&progress->done, memory_order_relaxed);
-    while (known < done && !atomic_compare_exchange_weak_explicit(&progress->done, &known, done,
-                                                                  memory_order_relaxed,
-                                                                  memory_order_relaxed))
+    while (known < done &&
+           !atomic_compare_exchange_weak_explicit(&progress->done, &known, done,
+                                                  memory_order_relaxed, memory_order_relaxed))
         ;
     uint64_t now_ns = env_clock_ns(env_os());
     if (now_ns < atomic_load_explicit(&progress->next_draw_ns, memory_order_relaxed))

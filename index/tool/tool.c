@@ -56,16 +56,18 @@ static const char *nearest_verb(const char *word, const struct tool_verb *verbs)
     return nearest;
 }
 
-static void print_help(FILE *out, const char *program, const char *about, const struct tool_verb *verbs)
+static void print_help(FILE *out, const char *program, const char *about,
+                       const struct tool_verb *verbs)
 {
     fprintf(out, "Usage: %s VERB [OPTION...]\n%s\n\nVerbs:\n", program, about);
     for (; verbs->name; verbs++)
         fprintf(out, "  %-10s %s\n", verbs->name, verbs->summary);
-    fprintf(out,
-            "\n`%s VERB --help` tells a verb's options; --version prints the version.\n"
-            "Exit codes: 0 ok, 1 a check failed, 2 usage, 3 I/O, 4 corrupt, 5 incompatible format,\n"
-            "75 interrupted.\n",
-            program);
+    fprintf(
+        out,
+        "\n`%s VERB --help` tells a verb's options; --version prints the version.\n"
+        "Exit codes: 0 ok, 1 a check failed, 2 usage, 3 I/O, 4 corrupt, 5 incompatible format,\n"
+        "75 interrupted.\n",
+        program);
 }
 
 int tool_main(int argc, char **argv, const char *about, const struct tool_verb *verbs)
@@ -92,7 +94,8 @@ int tool_main(int argc, char **argv, const char *about, const struct tool_verb *
     if (nearest)
         fprintf(stderr, "%s: there is no verb '%s'; did you mean '%s'?\n", program, word, nearest);
     else
-        fprintf(stderr, "%s: there is no verb '%s'; `%s --help` lists them\n", program, word, program);
+        fprintf(stderr, "%s: there is no verb '%s'; `%s --help` lists them\n", program, word,
+                program);
     return TOOL_EXIT_USAGE;
 }
 
@@ -135,20 +138,21 @@ uint64_t tool_arg_u64(struct argp_state *state, const char *option, const char *
     if (tool_parse_u64(text, min, max, &value))
         return value;
     if (max == UINT64_MAX)
-        argp_error(state, "%s%s: '%s' is not a whole number from %llu on", dashes(option), option, text,
-                   (unsigned long long)min);
+        argp_error(state, "%s%s: '%s' is not a whole number from %llu on", dashes(option), option,
+                   text, (unsigned long long)min);
     else
-        argp_error(state, "%s%s: '%s' is not a whole number from %llu to %llu", dashes(option), option,
-                   text, (unsigned long long)min, (unsigned long long)max);
+        argp_error(state, "%s%s: '%s' is not a whole number from %llu to %llu", dashes(option),
+                   option, text, (unsigned long long)min, (unsigned long long)max);
     return value;
 }
 
-double tool_arg_f64(struct argp_state *state, const char *option, const char *text, double min, double max)
+double tool_arg_f64(struct argp_state *state, const char *option, const char *text, double min,
+                    double max)
 {
     double value = min;
     if (!tool_parse_f64(text, min, max, &value))
-        argp_error(state, "%s%s: '%s' is not a number from %g to %g", dashes(option), option, text, min,
-                   max);
+        argp_error(state, "%s%s: '%s' is not a number from %g to %g", dashes(option), option, text,
+                   min, max);
     return value;
 }
 
@@ -156,8 +160,8 @@ uint64_t tool_arg_bytes(struct argp_state *state, const char *option, const char
 {
     uint64_t value = 0;
     if (!tool_parse_bytes(text, &value))
-        argp_error(state, "%s%s: '%s' is not a size; write it like 4096, 64MiB or 1.5GiB", dashes(option),
-                   option, text);
+        argp_error(state, "%s%s: '%s' is not a size; write it like 4096, 64MiB or 1.5GiB",
+                   dashes(option), option, text);
     return value;
 }
 
@@ -177,17 +181,23 @@ enum tool_progress_mode tool_arg_progress(struct argp_state *state, const char *
 int tool_exit_code(int code)
 {
     switch (code) {
-    case 0: return TOOL_EXIT_OK;
+    case 0:
+        return TOOL_EXIT_OK;
     case FATHOM_ECORRUPT:
     case FATHOM_ECHECKSUM:
-    case FATHOM_EINPUT: return TOOL_EXIT_CORRUPT;
-    case FATHOM_EVERSION: return TOOL_EXIT_INCOMPATIBLE;
-    case FATHOM_EINTERRUPTED: return TOOL_EXIT_INTERRUPTED;
+    case FATHOM_EINPUT:
+        return TOOL_EXIT_CORRUPT;
+    case FATHOM_EVERSION:
+        return TOOL_EXIT_INCOMPATIBLE;
+    case FATHOM_EINTERRUPTED:
+        return TOOL_EXIT_INTERRUPTED;
     case FATHOM_EDIM:
     case FATHOM_ELIMIT:
     case FATHOM_EARGUMENT:
-    case FATHOM_EBUDGET: return TOOL_EXIT_USAGE;
-    default: return TOOL_EXIT_IO;
+    case FATHOM_EBUDGET:
+        return TOOL_EXIT_USAGE;
+    default:
+        return TOOL_EXIT_IO;
     }
 }
 
@@ -199,11 +209,13 @@ int tool_fail(const char *program, const struct fathom_error *err)
 
 int tool_print_json(json_t *document)
 {
-    bool printed = document && !json_dumpf(document, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
+    bool printed =
+        document && !json_dumpf(document, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
     json_decref(document);
     if (printed && putchar('\n') == '\n' && !fflush(stdout))
         return TOOL_EXIT_OK;
-    fprintf(stderr, "%s: the JSON document cannot be written to stdout\n", program_invocation_short_name);
+    fprintf(stderr, "%s: the JSON document cannot be written to stdout\n",
+            program_invocation_short_name);
     return TOOL_EXIT_IO;
 }
 

@@ -1,5 +1,6 @@
-/* Numbers with units, both ways. Parsing is strict and knows no locale: digits, one optional point, an optional space and a
- * unit spelled as we print it. A sign, an exponent, "inf" or anything left over makes the text malformed. */
+/* Numbers with units, both ways. Parsing is strict and knows no locale: digits, one optional point,
+ * an optional space and a unit spelled as we print it. A sign, an exponent, "inf" or anything left
+ * over makes the text malformed. */
 #include "tool.h"
 
 #include <errno.h>
@@ -56,7 +57,8 @@ static const char *scan_fraction(const char *text, double *out)
     return at > text + 1 ? at : NULL;
 }
 
-static bool parse_scaled(const char *text, const struct unit *units, size_t unit_count, uint64_t *out)
+static bool parse_scaled(const char *text, const struct unit *units, size_t unit_count,
+                         uint64_t *out)
 {
     uint64_t whole, value;
     double fraction;
@@ -72,7 +74,8 @@ static bool parse_scaled(const char *text, const struct unit *units, size_t unit
         if (units[i].scale == 1 && fraction != 0)
             return false;
         if (__builtin_mul_overflow(whole, units[i].scale, &value) ||
-            __builtin_add_overflow(value, (uint64_t)(fraction * (double)units[i].scale + 0.5), &value))
+            __builtin_add_overflow(value, (uint64_t)(fraction * (double)units[i].scale + 0.5),
+                                   &value))
             return false;
         *out = value;
         return true;

@@ -1,0 +1,3 @@
+# index/tool
+fathom_test(tool_units_test SOURCES tool_units_test.c USES fathom_tool fathom_base)
+fathom_test(tool_main_test SOURCES tool_main_test.c USES fathom_tool fathom_env fathom_base)

@@ -2,6 +2,7 @@
 #include "row8.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "mem.h"
 
@@ -12,6 +13,18 @@ void row8_encode(const struct row8_model *model, const float *work, uint8_t *out
         float value = nearbyintf((work[d] - model->mean[d]) * inverse) + 128;
         out[d] = value <= 0 ? 0 : value >= 255 ? 255 : (uint8_t)value;
     }
+}
+
+void row8_encode_record(const struct row8_model *model, const float *work, uint8_t *out)
+{
+    uint32_t dim = model->dim;
+    float max = 0;
+    for (uint32_t d = 0; d < dim; d++)
+        max = fmaxf(max, fabsf(work[d] - model->mean[d]));
+    float scale = max / model->step / 127, inverse = max > 0 ? 127 / max : 0;
+    for (uint32_t d = 0; d < dim; d++)
+        out[d] = (uint8_t)(nearbyintf((work[d] - model->mean[d]) * inverse) + 128);
+    memcpy(out + dim, &scale, sizeof scale);
 }
 
 void row8_decode(const struct row8_model *model, const uint8_t *row, float *work)

@@ -37,7 +37,7 @@ enum section_kind {
     SECTION_LISTS,        /* stream: encoded lists, row after row */
     SECTION_IDS,          /* stream: packed ids of id_bits each, row after row */
     SECTION_ENTRIES,      /* stream: u32 row[entry_count], where graph searches start */
-    SECTION_RECORDS,      /* row store: 8-bit form, work_dim bytes a row */
+    SECTION_RECORDS,      /* row store: row8_record_bytes a row */
     SECTION_VECTORS,      /* row store: full vectors; absent when records hold them exactly */
     SECTION_END
 };

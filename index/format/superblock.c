@@ -143,7 +143,7 @@ static uint64_t expected_bytes(const struct properties *p, uint32_t kind)
     case SECTION_LIST_LENGTHS: return p->rows * p->list_length_bytes;
     case SECTION_IDS: return bits_bytes(p->rows, p->id_bits);
     case SECTION_ENTRIES: return (uint64_t)p->entry_count * 4;
-    case SECTION_RECORDS: return p->rows * p->work_dim;
+    case SECTION_RECORDS: return p->rows * row8_record_bytes(p->work_dim, p->records_exact);
     case SECTION_VECTORS: return p->rows * p->dim * fathom_dtype_bytes(p->dtype);
     default: return 0;
     }
@@ -152,7 +152,7 @@ static uint64_t expected_bytes(const struct properties *p, uint32_t kind)
 static uint32_t expected_row_bytes(const struct properties *p, uint32_t kind)
 {
     if (kind == SECTION_RECORDS)
-        return p->work_dim;
+        return row8_record_bytes(p->work_dim, p->records_exact);
     return kind == SECTION_VECTORS ? p->dim * (uint32_t)fathom_dtype_bytes(p->dtype) : 0;
 }
 

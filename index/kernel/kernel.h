@@ -12,6 +12,7 @@
 
 enum kernel_level { KERNEL_SCALAR, KERNEL_AVX2, KERNEL_AVX512, KERNEL_LEVELS };
 
+#define KERNEL_DIM_MAX 4160  /* of codes and matrices; above FATHOM_DIM_MAX + 1 */
 #define KERNEL_PLANES_MAX 6  /* bits of a dimension at the most */
 #define KERNEL_CODE_SLACK 64 /* readable bytes that must follow the last code of an array */
 
@@ -63,7 +64,9 @@ struct kernels {
 
     float (*l2sq_f32)(const float *a, const float *b, size_t dim);
     float (*dot_f32)(const float *a, const float *b, size_t dim);
-    /* out[r] = scale[r] * sum over c of matrix[r * columns + c] * x[c]. */
+    /* out[r] = scale[r] * sum over c of matrix[r * columns + c] * x[c], columns <= KERNEL_DIM_MAX. x is rounded to multiples of
+     * 2^-22 of the power of two above its largest magnitude; then the sum is exact, and the result the same at every
+     * level. An x that is not finite gives NaN in every row. */
     void (*matvec_i8)(float *out, const int8_t *matrix, const float *scale, const float *x, size_t rows,
                       size_t columns);
     void (*f16_to_f32)(float *out, const uint16_t *in, size_t count);

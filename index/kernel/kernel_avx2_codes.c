@@ -3,7 +3,7 @@
  * The 32 bits of a plane are spread to bytes (each byte picks the byte of its bit, keeps the bit, compares) and become index bytes. The
  * level table is looked up 16 entries at a time by vpshufb. A dimension of b bits uses only every (64 >> b)th entry, so that
  * the table is thinned out for each number of planes that reach a block: 16 entries serve up to three planes, 32 four, 64 five; only
- * six need all 128. Codes are read by 4-byte loads, which may run over the end of a code by 3 bytes. */
+ * six need all 128. Codes are read by 4-byte loads. */
 #include "kernel_avx2.h"
 
 #include "le.h"
@@ -85,17 +85,31 @@ static __m256i levels_of(const struct code_tables *tables, __m256i index, uint32
     return look_up(&tables->by_planes[3], index, 3);
 }
 
-/* The index bytes of dimensions d..d + 31. */
-static __m256i index_of(const struct kernel_codes *plan, const uint8_t *code, uint32_t d,
-                        uint32_t planes)
+/* Where in a code the bits of a plane for dimensions d..d + 31 are: (load32(code + at) >> shift) & mask. The load must not reach
+ * beyond the code, into a cache line that nobody asked for: it starts before, if need be. */
+struct plane_bits {
+    uint32_t at, shift, mask;
+};
+
+static void locate_planes(struct plane_bits *bits, const struct kernel_codes *plan, uint32_t d,
+                          uint32_t planes)
 {
-    __m256i index = load256(plan->sentinel + d);
+    uint32_t last = plan->code_bytes > 4 ? plan->code_bytes - 4 : 0;
     for (uint32_t p = 0; p < planes; p++) {
-        uint32_t groups = plan->groups[p] - d / 8;
-        uint32_t bits = le_load32(code + plan->plane_start[p] + d / 8);
-        if (groups < 4)
-            bits &= (1u << groups * 8) - 1;
-        index = _mm256_or_si256(index, spread_bits(bits, 64 >> p));
+        uint32_t groups = plan->groups[p] - d / 8, start = plan->plane_start[p] + d / 8;
+        bits[p].at = start < last ? start : last;
+        bits[p].shift = 8 * (start - bits[p].at);
+        bits[p].mask = groups < 4 ? (1u << groups * 8) - 1 : ~0u;
+    }
+}
+
+KERNEL_INLINE __m256i index_of(const struct plane_bits *bits, const uint8_t *code,
+                               __m256i sentinel, uint32_t planes)
+{
+    __m256i index = sentinel;
+    for (uint32_t p = 0; p < planes; p++) {
+        uint32_t word = le_load32(code + bits[p].at) >> bits[p].shift & bits[p].mask;
+        index = _mm256_or_si256(index, spread_bits(word, 64 >> p));
     }
     return index;
 }
@@ -108,10 +122,13 @@ static void codes_batch(float *out, const struct kernel_codes *plan,
     for (uint32_t d = 0; d < plan->dim; d += STEP) {
         struct weights hi_weights = split_weights(load256(query->hi + d));
         struct weights lo_weights = split_weights(load256(query->lo + d));
+        __m256i sentinel = load256(plan->sentinel + d);
+        struct plane_bits bits[KERNEL_PLANES_MAX];
         uint32_t planes = kernel_planes_at(plan, d);
+        locate_planes(bits, plan, d, planes);
         KERNEL_UNROLL
         for (int j = 0; j < BATCH; j++) {
-            __m256i index = index_of(plan, code[j], d, planes);
+            __m256i index = index_of(bits, code[j], sentinel, planes);
             struct bytes levels = split_bytes(levels_of(tables, index, planes));
             hi[j] = add_products(hi[j], levels, hi_weights);
             lo[j] = add_products(lo[j], levels, lo_weights);

@@ -6,6 +6,10 @@
  * a byte behind the row. */
 #include "kernel_avx512.h"
 
+#include <assert.h>
+
+#include "mem.h"
+
 enum { BATCH = 4 };
 
 /* blocks is a constant where the caller is a switch over the common sizes; then the query stays in registers. */
@@ -82,14 +86,28 @@ KERNEL_INLINE void score8_store(struct kernel_score8 *out, const struct score8_s
     }
 }
 
+/* The bytes of a row behind its whole blocks, as the end of the last 64 bytes of the row: a load that began with them would run
+ * into a cache line that nobody asked for, masked or not. A shorter row has only one beginning. */
+struct score8_tail {
+    size_t at;
+    __mmask64 bytes;
+};
+
+KERNEL_INLINE struct score8_tail score8_tail_of(size_t dim, size_t last)
+{
+    if (dim < KERNEL_BLOCK)
+        return (struct score8_tail){.at = 0, .bytes = first_lanes(dim)};
+    return (struct score8_tail){.at = dim - KERNEL_BLOCK, .bytes = ~0ull << (64 - (dim - last))};
+}
+
 KERNEL_INLINE void score8(struct kernel_score8 *out, const struct kernel_query8 *query,
                           const uint8_t *rows, size_t row_bytes, const uint32_t *ids,
                           bool scattered, size_t count, size_t blocks)
 {
     size_t ahead = kernel_ahead(row_bytes), last = (blocks - 1) * KERNEL_BLOCK;
-    __mmask64 tail = first_lanes(query->dim - last);
-    __m512i tail_hi = _mm512_loadu_si512(query->hi + last);
-    __m512i tail_lo = _mm512_loadu_si512(query->lo + last);
+    struct score8_tail tail = score8_tail_of(query->dim, last);
+    __m512i tail_hi = _mm512_loadu_si512(query->hi + tail.at);
+    __m512i tail_lo = _mm512_loadu_si512(query->lo + tail.at);
     if (scattered)
         kernel_prefetch(rows, row_bytes, query->dim, ids, 0, ahead, count);
     for (size_t i = 0; i < count; i += BATCH) {
@@ -107,7 +125,8 @@ KERNEL_INLINE void score8(struct kernel_score8 *out, const struct kernel_query8 
         }
         KERNEL_UNROLL
         for (int j = 0; j < BATCH; j++)
-            score8_step(&sums, j, _mm512_maskz_loadu_epi8(tail, row[j] + last), tail_hi, tail_lo);
+            score8_step(&sums, j, _mm512_maskz_loadu_epi8(tail.bytes, row[j] + tail.at), tail_hi,
+                        tail_lo);
         score8_store(out + i, &sums, query->dim, count - i);
     }
 }
@@ -181,65 +200,113 @@ static float dot_f32_avx512(const float *a, const float *b, size_t dim)
         _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
 }
 
-/* Four rows share the load of x and have a chain of additions each. */
-KERNEL_INLINE void matvec_step(__m512 *sum, const int8_t *const *row, size_t at, __m512 x,
-                               __mmask16 lanes)
+/* A vector as integers of 22 bits and a sign in three signed bytes, value = high * 2^16 + middle * 2^8 + low, so that vpdpbusd can
+ * take them. Zeros behind it up to a whole block. */
+struct digits {
+    int8_t high[KERNEL_DIM_MAX], middle[KERNEL_DIM_MAX], low[KERNEL_DIM_MAX];
+    int64_t sum; /* of the integers */
+};
+
+_Static_assert(KERNEL_DIM_MAX % KERNEL_BLOCK == 0, "digits are padded to a block");
+
+KERNEL_INLINE __m512 load_floats(const float *x, size_t at, size_t count)
 {
+    size_t left = at < count ? count - at : 0;
+    return _mm512_maskz_loadu_ps((__mmask16)first_lanes(left < 16 ? left : 16), x + at);
+}
+
+/* Adding 128 to each digit makes the digits of a sum plain bytes; flipping their top bits takes it back. */
+static bool split_digits(struct digits *digits, struct kernel_fixed *fixed, const float *x,
+                         size_t count)
+{
+    const __m512i offset = _mm512_set1_epi32(0x808080), flip = _mm512_set1_epi32(0x808080);
+    __m512i largest = _mm512_setzero_si512(), sum = _mm512_setzero_si512();
+    for (size_t c = 0; c < count; c += 16) {
+        __m512i bits = _mm512_castps_si512(load_floats(x, c, count));
+        largest = _mm512_max_epu32(largest, _mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)));
+    }
+    if (!kernel_fix(_mm512_reduce_max_epu32(largest), fixed))
+        return false;
+    for (size_t c = 0; c < size_round_up(count, KERNEL_BLOCK); c += 16) {
+        __m512 scaled = _mm512_mul_ps(load_floats(x, c, count), _mm512_set1_ps(fixed->inverse));
+        __m512i whole = _mm512_cvtps_epi32(scaled);
+        sum = _mm512_add_epi64(sum, _mm512_cvtepi32_epi64(_mm512_castsi512_si256(whole)));
+        sum = _mm512_add_epi64(sum, _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(whole, 1)));
+        __m512i bytes = _mm512_xor_si512(_mm512_add_epi32(whole, offset), flip);
+        _mm_storeu_si128((__m128i *)(void *)(digits->low + c), _mm512_cvtepi32_epi8(bytes));
+        _mm_storeu_si128((__m128i *)(void *)(digits->middle + c),
+                         _mm512_cvtepi32_epi8(_mm512_srli_epi32(bytes, 8)));
+        _mm_storeu_si128((__m128i *)(void *)(digits->high + c),
+                         _mm512_cvtepi32_epi8(_mm512_srli_epi32(bytes, 16)));
+    }
+    digits->sum = _mm512_reduce_add_epi64(sum);
+    return true;
+}
+
+struct matvec_sums {
+    __m512i high[BATCH], middle[BATCH], low[BATCH];
+};
+
+/* One block of four rows; vpdpbusd wants the matrix unsigned, so it gets 128 more, which the end takes off again. */
+KERNEL_INLINE void matvec_step(struct matvec_sums *sums, const int8_t *const *row,
+                               const struct digits *digits, size_t at, __mmask64 lanes)
+{
+    __m512i high = _mm512_loadu_si512(digits->high + at);
+    __m512i middle = _mm512_loadu_si512(digits->middle + at);
+    __m512i low = _mm512_loadu_si512(digits->low + at);
     KERNEL_UNROLL
     for (int j = 0; j < BATCH; j++) {
-        __m128i bytes = _mm_maskz_loadu_epi8(lanes, row[j] + at);
-        sum[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), x, sum[j]);
+        __m512i bytes = lanes == ~0ull ? _mm512_loadu_si512(row[j] + at)
+                                       : _mm512_maskz_loadu_epi8(lanes, row[j] + at);
+        bytes = _mm512_xor_si512(bytes, _mm512_set1_epi8(-128));
+        sums->high[j] = _mm512_dpbusd_epi32(sums->high[j], bytes, high);
+        sums->middle[j] = _mm512_dpbusd_epi32(sums->middle[j], bytes, middle);
+        sums->low[j] = _mm512_dpbusd_epi32(sums->low[j], bytes, low);
     }
 }
 
+/* scale * (float)(sum * quantum), as kernel_unfix does it. */
+KERNEL_INLINE __m128 matvec_join(const struct matvec_sums *sums, const struct digits *digits,
+                                 const struct kernel_fixed *fixed, __m128 scale)
+{
+    __m256i total = _mm256_slli_epi64(_mm256_cvtepi32_epi64(sums4(sums->high)), 8);
+    total = _mm256_add_epi64(total, _mm256_cvtepi32_epi64(sums4(sums->middle)));
+    total = _mm256_slli_epi64(total, 8);
+    total = _mm256_add_epi64(total, _mm256_cvtepi32_epi64(sums4(sums->low)));
+    total = _mm256_sub_epi64(total, _mm256_set1_epi64x(128 * digits->sum));
+    __m256d value = _mm256_mul_pd(_mm256_cvtepi64_pd(total), _mm256_set1_pd(fixed->quantum));
+    return _mm_mul_ps(scale, _mm256_cvtpd_ps(value));
+}
+
+/* Integers rather than floats: three products for 64 bytes of matrix, where floats take four expansions, four conversions and
+ * four products, and no rounding depends on the order of the additions. */
 static void matvec_i8_avx512(float *out, const int8_t *matrix, const float *scale, const float *x,
                              size_t rows, size_t columns)
 {
-    __mmask16 tail = (__mmask16)first_lanes(columns % 16);
+    struct digits digits;
+    struct kernel_fixed fixed;
+    assert(columns <= KERNEL_DIM_MAX);
+    if (!split_digits(&digits, &fixed, x, columns)) {
+        kernel_matvec_nan(out, rows);
+        return;
+    }
+    size_t whole = columns / KERNEL_BLOCK * KERNEL_BLOCK;
     for (size_t r = 0; r < rows; r += BATCH) {
         const int8_t *row[BATCH];
-        __m512 sum[BATCH];
-        KERNEL_UNROLL
-        for (size_t j = 0; j < BATCH; j++) {
+        for (size_t j = 0; j < BATCH; j++)
             row[j] = matrix + (r + j < rows ? r + j : rows - 1) * columns;
-            sum[j] = _mm512_setzero_ps();
-        }
-        size_t c = 0;
-        for (; c + 16 <= columns; c += 16) {
-            __m512 values = _mm512_loadu_ps(x + c);
-            KERNEL_UNROLL
-            for (int j = 0; j < BATCH; j++) {
-                __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)(row[j] + c));
-                sum[j] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), values,
-                                         sum[j]);
-            }
-        }
-        if (tail)
-            matvec_step(sum, row, c, _mm512_maskz_loadu_ps(tail, x + c), tail);
-        for (size_t j = 0; j < BATCH && r + j < rows; j++)
-            out[r + j] = scale[r + j] * _mm512_reduce_add_ps(sum[j]);
+        struct matvec_sums sums = {0};
+        for (size_t c = 0; c < whole; c += KERNEL_BLOCK)
+            matvec_step(&sums, row, &digits, c, ~0ull);
+        if (whole < columns)
+            matvec_step(&sums, row, &digits, whole, first_lanes(columns - whole));
+        __mmask8 lanes = (__mmask8)first_lanes(rows - r < BATCH ? rows - r : BATCH);
+        __m128 scales = _mm_maskz_loadu_ps(lanes, scale + r);
+        _mm_mask_storeu_ps(out + r, lanes, matvec_join(&sums, &digits, &fixed, scales));
     }
 }
 
-static void f16_to_f32_avx512(float *out, const uint16_t *in, size_t count)
-{
-    for (size_t i = 0; i < count; i += 16) {
-        __mmask16 lanes = (__mmask16)first_lanes(count - i < 16 ? count - i : 16);
-        __m512 values = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes, in + i));
-        _mm512_mask_storeu_ps(out + i, lanes, values);
-    }
-}
-
-static void f32_to_f16_avx512(uint16_t *out, const float *in, size_t count)
-{
-    for (size_t i = 0; i < count; i += 16) {
-        __mmask16 lanes = (__mmask16)first_lanes(count - i < 16 ? count - i : 16);
-        __m256i halves =
-            _mm512_cvtps_ph(_mm512_maskz_loadu_ps(lanes, in + i), _MM_FROUND_TO_NEAREST_INT);
-        _mm256_mask_storeu_epi16(out + i, lanes, halves);
-    }
-}
-
+/* Conversions of half floats stay with AVX2, whose registers are as wide as the memory is fast. */
 void kernels_fill_avx512(struct kernels *table)
 {
     table->name = "avx512";
@@ -252,6 +319,4 @@ void kernels_fill_avx512(struct kernels *table)
     table->l2sq_f32 = l2sq_f32_avx512;
     table->dot_f32 = dot_f32_avx512;
     table->matvec_i8 = matvec_i8_avx512;
-    table->f16_to_f32 = f16_to_f32_avx512;
-    table->f32_to_f16 = f32_to_f16_avx512;
 }

@@ -208,6 +208,14 @@ KERNEL_INLINE void long_weigh(struct long_sums *sums, int j, __m512i value, __m5
     sums->all[LONG_BATCH + j] = _mm512_dpbusd_epi32(sums->all[LONG_BATCH + j], value, lo);
 }
 
+/* Where to load the 8 bytes at `start` of a code so that they do not reach beyond its end, into a cache line that nobody asked
+ * for: somewhat before, if need be. The bytes wanted are then `start - at` further on. */
+KERNEL_INLINE uint32_t load_at(const struct kernel_codes *plan, uint32_t start)
+{
+    uint32_t last = plan->code_bytes > 8 ? plan->code_bytes - 8 : 0;
+    return start < last ? start : last;
+}
+
 /* Blocks that `planes` planes reach (a constant >= 2): plane p of all eight groups is one 8-byte load, set into lane 1 + p; one
  * byte shuffle turns lanes of planes into lanes of groups. */
 KERNEL_INLINE void long_blocks(struct long_sums *sums, const struct kernel_codes *plan,
@@ -218,18 +226,26 @@ KERNEL_INLINE void long_blocks(struct long_sums *sums, const struct kernel_codes
                                             6 * ONES, 7 * ONES);
     const __m512i by_group = _mm512_add_epi8(_mm512_set1_epi64(0x3830282018100800), lanes);
     for (uint32_t b = shape->reach[planes + 1]; b < shape->reach[planes]; b++) {
+        uint32_t at[KERNEL_PLANES_MAX];
+        uint64_t shifts = 0;
+        KERNEL_UNROLL
+        for (uint32_t p = 0; p < planes; p++) {
+            uint32_t start = plan->plane_start[p] + b * 8;
+            at[p] = load_at(plan, start);
+            shifts |= (uint64_t)(start - at[p]) << 8 * (1 + p);
+        }
+        __m512i pick = _mm512_add_epi8(by_group, _mm512_set1_epi64((int64_t)shifts));
+        __m512i sentinel = _mm512_movm_epi8(sentinel_rows(shape->rows[b]));
         __m512i hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
         __m512i lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
-        __m512i sentinel = _mm512_movm_epi8(sentinel_rows(shape->rows[b]));
         KERNEL_UNROLL
         for (int j = 0; j < LONG_BATCH; j++) {
-            const uint8_t *bits = code[j] + b * 8;
-            __m512i rows = _mm512_set1_epi64((int64_t)le_load64(bits + plan->plane_start[0]));
+            __m512i rows = _mm512_set1_epi64((int64_t)le_load64(code[j] + at[0]));
             KERNEL_UNROLL
             for (uint32_t p = 1; p < planes; p++)
                 rows = _mm512_mask_set1_epi64(rows, (__mmask8)(2u << p),
-                                              (int64_t)le_load64(bits + plan->plane_start[p]));
-            rows = _mm512_mask_permutexvar_epi8(sentinel, shape->rows[b], by_group, rows);
+                                              (int64_t)le_load64(code[j] + at[p]));
+            rows = _mm512_mask_permutexvar_epi8(sentinel, shape->rows[b], pick, rows);
             long_weigh(sums, j, level_of(&shape->levels, transpose(rows)), hi, lo);
         }
     }
@@ -242,7 +258,8 @@ KERNEL_INLINE void long_single(struct long_sums *sums, const struct kernel_codes
 {
     __m512i none = _mm512_set1_epi8((char)plan->level[64]);
     for (uint32_t b = shape->reach[2]; b < shape->reach[1]; b++) {
-        uint32_t groups = plan->groups[0] - b * 8;
+        uint32_t groups = plan->groups[0] - b * 8, start = plan->plane_start[0] + b * 8;
+        uint32_t at = load_at(plan, start), shift = 8 * (start - at);
         __mmask64 coded = first_lanes(groups < 8 ? groups * 8 : 64);
         __m512i clear = _mm512_mask_mov_epi8(none, coded, _mm512_set1_epi8((char)plan->level[32]));
         __m512i set = _mm512_mask_mov_epi8(none, coded, _mm512_set1_epi8((char)plan->level[96]));
@@ -250,7 +267,7 @@ KERNEL_INLINE void long_single(struct long_sums *sums, const struct kernel_codes
         __m512i lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
         KERNEL_UNROLL
         for (int j = 0; j < LONG_BATCH; j++) {
-            __mmask64 bits = le_load64(code[j] + plan->plane_start[0] + b * 8);
+            __mmask64 bits = le_load64(code[j] + at) >> shift;
             long_weigh(sums, j, _mm512_mask_blend_epi8(bits, clear, set), hi, lo);
         }
     }

@@ -3,6 +3,8 @@
  * never beyond their end. */
 #include "kernel_levels.h"
 
+#include <assert.h>
+#include <math.h>
 #include <string.h>
 
 #include "le.h"
@@ -117,20 +119,40 @@ static float dot_f32_scalar(const float *a, const float *b, size_t dim)
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
+void kernel_matvec_nan(float *out, size_t rows)
+{
+    for (size_t r = 0; r < rows; r++)
+        out[r] = NAN;
+}
+
+static uint32_t largest_bits(const float *x, size_t count)
+{
+    uint32_t largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = le_load32(x + i) & 0x7fffffff;
+        largest = bits > largest ? bits : largest;
+    }
+    return largest;
+}
+
 static void matvec_i8_scalar(float *out, const int8_t *matrix, const float *scale, const float *x,
                              size_t rows, size_t columns)
 {
+    int32_t integers[KERNEL_DIM_MAX];
+    struct kernel_fixed fixed;
+    assert(columns <= KERNEL_DIM_MAX);
+    if (!kernel_fix(largest_bits(x, columns), &fixed)) {
+        kernel_matvec_nan(out, rows);
+        return;
+    }
+    for (size_t c = 0; c < columns; c++)
+        integers[c] = (int32_t)lrintf(x[c] * fixed.inverse);
     for (size_t r = 0; r < rows; r++) {
         const int8_t *row = matrix + r * columns;
-        float sum[4] = {0};
-        size_t c = 0;
-        for (; c + 4 <= columns; c += 4) {
-            for (size_t k = 0; k < 4; k++)
-                sum[k] += row[c + k] * x[c + k];
-        }
-        for (; c < columns; c++)
-            sum[0] += row[c] * x[c];
-        out[r] = scale[r] * ((sum[0] + sum[1]) + (sum[2] + sum[3]));
+        int64_t sum = 0;
+        for (size_t c = 0; c < columns; c++)
+            sum += row[c] * integers[c];
+        out[r] = kernel_unfix(&fixed, sum, scale[r]);
     }
 }
 

@@ -100,14 +100,15 @@ static void scan_rows(struct navigator *n, struct query *query, struct scan *sca
 static void scan_rows8(struct navigator *n, struct query *query, struct scan *scan, uint32_t first, uint32_t count)
 {
     const struct fathom_index *index = query->index;
-    uint32_t dim = index->properties.work_dim;
-    kernels_get()->score8_rows(n->row_scores, &query->row8.weights, index->rows8 + (size_t)first * dim, dim, count);
+    size_t bytes = index->records->row_bytes;
+    const uint8_t *rows = index->rows8 + first * bytes;
+    kernels_get()->score8_rows(n->row_scores, &query->row8.weights, rows, bytes, count);
     for (uint32_t i = 0; i < count; i++) {
-        float estimate = row8_distance(&query->row8, &n->row_scores[i]);
+        float estimate = record_distance(&query->row8, index, &n->row_scores[i], rows + i * bytes);
         if (estimate >= scan->threshold)
             continue;
         scan->candidates[scan->count++] = (struct candidate){
-            .estimate = estimate, .sigma = index->row_noise * sqrtf(fmaxf(estimate, 0)), .row = first + i};
+            .estimate = estimate, .sigma = navigate_row_sigma(index, first + i, estimate), .row = first + i};
         if (scan->count == 2 * scan->keep)
             scan_shrink(scan);
     }

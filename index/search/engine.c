@@ -70,11 +70,11 @@ static enum ring_engine ring_kind(enum fathom_io io)
     return io == FATHOM_IO_URING ? RING_URING : io == FATHOM_IO_PREAD ? RING_PREAD : RING_AUTO;
 }
 
-static int engine_init(struct fathom_engine *engine, const struct fathom_engine_options *options,
+static int engine_init(struct fathom_engine *engine, const struct env *env, const struct fathom_engine_options *options,
                        struct fathom_error *err)
 {
     uint32_t pages = pool_pages(options->inflight);
-    engine->env = env_os();
+    engine->env = env;
     engine->inflight = options->inflight;
     engine->slots = mem_alloc_array(options->inflight, sizeof *engine->slots);
     engine->reads = mem_alloc_array(pages, sizeof *engine->reads);
@@ -85,8 +85,8 @@ static int engine_init(struct fathom_engine *engine, const struct fathom_engine_
     return ring_create(&engine->ring, engine->env, &ring, err);
 }
 
-int fathom_engine_create(struct fathom_engine **out, const struct fathom_engine_options *options,
-                         struct fathom_error *err)
+int engine_create_with(struct fathom_engine **out, const struct env *env, const struct fathom_engine_options *options,
+                       struct fathom_error *err)
 {
     *out = NULL;
     if (options->inflight < 1 || options->inflight > INFLIGHT_MAX)
@@ -94,13 +94,19 @@ int fathom_engine_create(struct fathom_engine **out, const struct fathom_engine_
     struct fathom_engine *engine = mem_alloc(sizeof *engine);
     if (!engine)
         return error_set(err, -ENOMEM, "no memory for an engine");
-    int status = engine_init(engine, options, err);
+    int status = engine_init(engine, env, options, err);
     if (status) {
         fathom_engine_destroy(engine);
         return status;
     }
     *out = engine;
     return 0;
+}
+
+int fathom_engine_create(struct fathom_engine **out, const struct fathom_engine_options *options,
+                         struct fathom_error *err)
+{
+    return engine_create_with(out, env_os(), options, err);
 }
 
 static void release_slot(struct fathom_engine *engine, struct query *query)

@@ -37,9 +37,9 @@ static uint64_t part_sum(const struct fathom_index *index)
     return sum;
 }
 
-static int open_and_load(struct fathom_index *index, const char *dir, struct fathom_error *err)
+static int open_and_load(struct fathom_index *index, const struct env *env, const char *dir, struct fathom_error *err)
 {
-    int status = index_file_open(&index->file, env_os(), dir, err);
+    int status = index_file_open(&index->file, env, dir, err);
     if (status)
         return status;
     index->properties = index->file.super.properties;
@@ -59,8 +59,8 @@ static int open_and_load(struct fathom_index *index, const char *dir, struct fat
     return 0;
 }
 
-int fathom_index_open(struct fathom_index **out, const char *dir, const struct fathom_open_options *options,
-                      struct fathom_error *err)
+int index_open_with(struct fathom_index **out, const struct env *env, const char *dir,
+                    const struct fathom_open_options *options, struct fathom_error *err)
 {
     *out = NULL;
     if (options->threads < 1 || options->inflight < 1)
@@ -71,13 +71,19 @@ int fathom_index_open(struct fathom_index **out, const char *dir, const struct f
     index->options = *options;
     index->file.fd = -1;
     atomic_store_explicit(&index->references, 1, memory_order_relaxed);
-    int status = open_and_load(index, dir, err);
+    int status = open_and_load(index, env, dir, err);
     if (status) {
         index_destroy(index);
         return status;
     }
     *out = index;
     return 0;
+}
+
+int fathom_index_open(struct fathom_index **out, const char *dir, const struct fathom_open_options *options,
+                      struct fathom_error *err)
+{
+    return index_open_with(out, env_os(), dir, options, err);
 }
 
 struct fathom_index *fathom_index_retain(struct fathom_index *index)

@@ -42,19 +42,26 @@ struct fathom_index {
     const uint8_t *sentinel;
     const uint8_t *codes;         /* rows x level.code_bytes, plane-major; NULL with rows8 */
     const uint32_t *factors;      /* rows */
-    const uint8_t *rows8;         /* rows x work_dim; or NULL */
+    const uint8_t *rows8;         /* rows x records->row_bytes; or NULL */
     struct list_store lists;
     const uint8_t *centroids;     /* cells x work_dim */
     const uint32_t *cell_first;   /* cells + 1 */
     const uint32_t *cell_of_block; /* the cell of each block's first row */
     const uint8_t *ids;           /* packed */
     const uint32_t *entries;
-    float row_noise;              /* error of a distance from 8-bit rows, as a factor of the distance's root; row units */
+    float row_noise;              /* error of a distance from a record of scale 1, as a factor of the distance's root */
     uint64_t part_bytes[PART_COUNT];
     void *memory[16];             /* every resident array, for close */
     unsigned memory_count;
     atomic_int_least64_t slack;   /* bytes of the budget that are still free; INT64_MAX without a budget */
 };
+
+/* fathom_index_open through any env: tests put faults behind it. */
+int index_open_with(struct fathom_index **out, const struct env *env, const char *dir,
+                    const struct fathom_open_options *options, struct fathom_error *err) FATHOM_MUST_USE;
+/* fathom_engine_create likewise (engine.c). */
+int engine_create_with(struct fathom_engine **out, const struct env *env, const struct fathom_engine_options *options,
+                       struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Takes bytes of the budget for an engine's growth, or refuses. Give back with a negative number. */
 bool index_take_budget(const struct fathom_index *index, int64_t bytes);

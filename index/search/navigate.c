@@ -127,10 +127,10 @@ void navigate_estimate(struct navigator *n, const struct query *query, const uin
 {
     const struct fathom_index *index = query->index;
     if (index->rows8) {
-        uint32_t dim = index->properties.work_dim;
-        kernels_get()->score8_gather(n->row_scores, &query->row8.weights, index->rows8, dim, rows, count);
+        size_t bytes = index->records->row_bytes;
+        kernels_get()->score8_gather(n->row_scores, &query->row8.weights, index->rows8, bytes, rows, count);
         for (uint32_t i = 0; i < count; i++)
-            estimates[i] = row8_distance(&query->row8, &n->row_scores[i]);
+            estimates[i] = record_distance(&query->row8, index, &n->row_scores[i], index->rows8 + rows[i] * bytes);
         return;
     }
     kernels_get()->codes_gather(n->scores, &index->codes_plan, &n->planes.weights, index->codes, rows, count);
@@ -142,11 +142,19 @@ void navigate_estimate(struct navigator *n, const struct query *query, const uin
     }
 }
 
+float navigate_row_sigma(const struct fathom_index *index, uint32_t row, float estimate)
+{
+    if (index->properties.records_exact)
+        return 0;
+    const uint8_t *record = index->rows8 + (size_t)row * index->records->row_bytes;
+    return index->row_noise * row8_record_scale(record, index->properties.work_dim, false) * sqrtf(fmaxf(estimate, 0));
+}
+
 float navigate_sigma(struct navigator *n, const struct query *query, uint32_t row, float estimate)
 {
     const struct fathom_index *index = query->index;
     if (index->rows8)
-        return index->row_noise * sqrtf(fmaxf(estimate, 0));
+        return navigate_row_sigma(index, row, estimate);
     struct planes_factors factors = planes_unpack_factors(&index->level, index->factors[row]);
     float base = navigate_cell_base(n, query, index_cell_of(index, row));
     return index->level.kappa * factors.scale * sqrtf(fmaxf(base, 0));

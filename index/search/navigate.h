@@ -72,7 +72,18 @@ void navigate_estimate(struct navigator *navigator, const struct query *query, c
                        float *estimates);
 /* |q - c|^2 in row units. */
 float navigate_cell_base(struct navigator *navigator, const struct query *query, uint32_t cell);
+/* A record's distance from its score. */
+static inline float record_distance(const struct row8_query *query, const struct fathom_index *index,
+                                    const struct kernel_score8 *score, const uint8_t *record)
+{
+    bool exact = index->properties.records_exact;
+    if (exact)
+        return row8_distance(query, score);
+    return row8_record_distance(query, score, row8_record_scale(record, index->properties.work_dim, exact));
+}
+
 /* The standard error of a row's estimate. */
+float navigate_row_sigma(const struct fathom_index *index, uint32_t row, float estimate); /* from resident 8-bit rows */
 float navigate_sigma(struct navigator *navigator, const struct query *query, uint32_t row, float estimate);
 
 /* Fill query->candidates (unordered) and the navigation part of its stats. */

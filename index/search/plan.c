@@ -54,7 +54,7 @@ static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
     const struct properties *p = &sizes->super->properties;
     uint64_t bytes = sizes->fixed + model_part_bytes(sizes->model, plan) + resident(bits_bytes(p->rows, p->id_bits) + 64);
     if (plan->rows8)
-        bytes += resident(p->rows * p->work_dim + 64);
+        bytes += resident(p->rows * row8_record_bytes(p->work_dim, p->records_exact) + 64);
     else
         bytes += resident(p->rows * sizes->model->planes.levels[plan->level].code_bytes + KERNEL_CODE_SLACK) +
                  resident(p->rows * PLANES_FACTOR_BYTES) + cells_part_bytes(p, true);

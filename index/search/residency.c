@@ -169,7 +169,7 @@ static int copy_rows(void *context, const uint8_t *payload, size_t bytes, struct
 
 static int load_rows8(struct fathom_index *index, struct fathom_error *err)
 {
-    uint64_t bytes = index->properties.rows * index->properties.work_dim;
+    uint64_t bytes = index->properties.rows * index->records->row_bytes;
     uint8_t *rows8 = take(index, PART_CODES, bytes + 64, err);
     if (!rows8)
         return -ENOMEM;

@@ -1,0 +1,197 @@
+"""A second reader of the index format, written from docs/FORMAT.md alone.
+
+It shares no code with libfathom, so that a mistake in the document, or a reader and writer that are wrong together, is
+found. It reads whole files into memory and is slow; it never writes. Needs numpy and xxhash.
+"""
+import json
+import struct
+
+import numpy as np
+import xxhash
+
+PAGE, HEADER = 4096, 8
+PAYLOAD = PAGE - HEADER
+KINDS = ["", "manifest", "model", "centroids", "cells", "codes", "factors", "list_lengths", "lists", "ids", "entries",
+         "records", "vectors"]
+DTYPES = {1: "<f4", 2: "<f2", 3: "i1", 4: "u1"}
+METRICS = {1: "l2", 2: "ip", 3: "cos"}
+
+
+class FormatError(Exception):
+    pass
+
+
+def checksum(page, generation, kind, number):
+    seed = xxhash.xxh3_64_intdigest(struct.pack("<QQQ", generation, kind, number))
+    return xxhash.xxh3_64_intdigest(page[HEADER:], seed=seed)
+
+
+class Index:
+    def __init__(self, path):
+        with open(path, "rb") as file:
+            self.data = file.read()
+        self._read_superblock()
+        self.sections = {}
+        for i in range(self.section_count):
+            entry = struct.unpack_from("<IIIIQQQ24s", self.data, 256 + 64 * i)
+            self.sections[KINDS[entry[0]]] = dict(zip(
+                ("kind", "row_bytes", "rows_per_page", "pages_per_row", "first_page", "pages", "bytes"), entry))
+        self._read_model()
+
+    def _read_superblock(self):
+        page = self.data[:PAGE]
+        if struct.unpack_from("<Q", page)[0] != checksum(page, 0, 0, 0):
+            raise FormatError("superblock checksum")
+        if page[8:16] != b"FathoMdx":
+            raise FormatError("magic")
+        (self.version, self.compat, self.incompat, page_bytes, self.generation, self.pages, self.rows,
+         self.zero_rows, self.max_norm) = struct.unpack_from("<IIIIQQQQd", page, 16)
+        (self.dim, self.work_dim, dtype, metric, self.cells, self.entry_count, self.degree_max,
+         self.list_length_bytes, self.id_bits, self.records_exact, self.external_ids, self.default_search_list,
+         self.section_count) = struct.unpack_from("<13I", page, 72)
+        if (self.version, self.incompat, page_bytes) != (1, 0, PAGE) or len(self.data) != self.pages * PAGE:
+            raise FormatError("version, features or size")
+        self.dtype, self.metric = np.dtype(DTYPES[dtype]), METRICS[metric]
+
+    def check_pages(self):
+        """The numbers of the pages whose checksum is wrong."""
+        bad = []
+        for section in self.sections.values():
+            for number in range(section["first_page"], section["first_page"] + section["pages"]):
+                page = self.data[number * PAGE:(number + 1) * PAGE]
+                if struct.unpack_from("<Q", page)[0] != checksum(page, self.generation, section["kind"], number):
+                    bad.append(number)
+        return bad
+
+    def stream(self, name):
+        s = self.sections[name]
+        pages = np.frombuffer(self.data, np.uint8, s["pages"] * PAGE, s["first_page"] * PAGE).reshape(-1, PAGE)
+        return pages[:, HEADER:].reshape(-1)[:s["bytes"]].tobytes()
+
+    def rows_of(self, name):
+        """A row store as bytes, one row each."""
+        s = self.sections[name]
+        pages = np.frombuffer(self.data, np.uint8, s["pages"] * PAGE, s["first_page"] * PAGE).reshape(-1, PAGE)
+        payloads = pages[:, HEADER:]
+        if s["rows_per_page"]:
+            used = payloads[:, :s["rows_per_page"] * s["row_bytes"]]
+            return used.reshape(-1, s["row_bytes"])[:self.rows]
+        return payloads.reshape(self.rows, -1)[:, :s["row_bytes"]]
+
+    def manifest(self):
+        return json.loads(self.stream("manifest"))
+
+    def _read_model(self):
+        data = self.stream("model")
+        self.code_dim, self.order_count, level_count, reserved, self.step, quantum = struct.unpack_from("<4I2f", data)
+        if reserved:
+            raise FormatError("model reserved field")
+        at = 24
+        self.decoded = (np.frombuffer(data, np.uint8, 128, at).astype(np.float32) - 128) * quantum
+        at += 128
+        self.mean = np.frombuffer(data, "<f4", self.work_dim, at)
+        at += 4 * self.work_dim
+        scale = np.frombuffer(data, "<f4", self.code_dim, at)
+        at += 4 * self.code_dim
+        self.sigma = np.frombuffer(data, "<f4", self.code_dim, at)
+        at += 4 * self.code_dim
+        self.levels = []
+        for _ in range(level_count):
+            fields = struct.unpack_from("<I6IfIff20s", data, at)
+            self.levels.append(dict(code_bytes=fields[0], groups=fields[1:7], kappa=fields[7], scale_base=fields[8],
+                                    offset_min=fields[9], offset_step=fields[10]))
+            at += 64
+        self.order = np.frombuffer(data, "<u2", self.order_count, at)
+        at += (2 * self.order_count + 3) // 4 * 4
+        rotation = np.frombuffer(data, np.int8, self.code_dim * self.work_dim, at)
+        self.rotation = rotation.reshape(self.code_dim, self.work_dim) * scale[:, None]
+        if at + self.code_dim * self.work_dim != len(data):
+            raise FormatError("model size")
+
+    def ids(self):
+        bits = np.unpackbits(np.frombuffer(self.stream("ids"), np.uint8), bitorder="little")
+        bits = bits[:self.rows * self.id_bits].reshape(self.rows, self.id_bits).astype(np.uint64)
+        return (bits << np.arange(self.id_bits, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
+
+    def cell_first(self):
+        return np.frombuffer(self.stream("cells"), "<u4")
+
+    def entries(self):
+        return np.frombuffer(self.stream("entries"), "<u4")
+
+    def centroids(self):
+        return np.frombuffer(self.stream("centroids"), np.uint8).reshape(self.cells, self.work_dim)
+
+    def lists(self):
+        """The neighbours of each row."""
+        width = "<u2" if self.list_length_bytes == 2 else np.uint8
+        lengths = np.frombuffer(self.stream("list_lengths"), width)
+        data, at, out = self.stream("lists"), 0, []
+        for row, length in enumerate(lengths):
+            out.append(self._list(row, data[at:at + length]))
+            at += int(length)
+        if at != len(data):
+            raise FormatError("list lengths do not add up")
+        return out
+
+    def _list(self, row, data):
+        count = data[0]
+        quads = (count + 3) // 4
+        at, values = 1 + quads, []
+        for i in range(4 * quads):
+            length = (data[1 + i // 4] >> (2 * (i % 4)) & 3) + 1
+            values.append(int.from_bytes(data[at:at + length], "little"))
+            at += length
+        if at != len(data) or any(values[count:]):
+            raise FormatError(f"list of row {row}")
+        neighbours = []
+        for i, value in enumerate(values[:count]):
+            if i == 0:
+                difference = (value >> 1) ^ -(value & 1)
+                neighbours.append((row + difference) & 0xffffffff)
+            else:
+                neighbours.append(neighbours[-1] + value + 1)
+        return neighbours
+
+    def vectors(self):
+        """The vectors as the user gave them, in internal order."""
+        if not self.records_exact:
+            return np.ascontiguousarray(self.rows_of("vectors")).view(self.dtype)
+        values = self.rows_of("records").astype(np.int16)
+        return (values - 128 + self.mean.astype(np.int16)).astype(self.dtype)
+
+    def records(self):
+        """The records as work-space vectors."""
+        rows = self.rows_of("records")
+        units = rows[:, :self.work_dim].astype(np.float32) - 128
+        if not self.records_exact:
+            units *= np.ascontiguousarray(rows[:, self.work_dim:]).view("<f4")
+        return units * self.step + self.mean
+
+    def codes(self):
+        """Codes in order of worth, from their bands."""
+        data, columns, at = np.frombuffer(self.stream("codes"), np.uint8), [], 0
+        for first in range(0, self.order_count, 16):
+            width = min(16, self.order_count - first)
+            columns.append(data[at:at + width * self.rows].reshape(self.rows, width))
+            at += width * self.rows
+        return np.concatenate(columns, axis=1)
+
+    def estimate(self, level, query_units):
+        """Estimated squared distances (row units) of all rows to a work-space query in row units."""
+        info, codes = self.levels[level], self.codes()
+        bits = np.zeros((self.rows, self.code_dim), np.uint32)
+        count = np.zeros(self.code_dim, np.uint32)
+        for i in range(info["code_bytes"]):
+            plane, group = self.order[i] >> 12, self.order[i] & 0xfff
+            lane = slice(group * 8, group * 8 + 8)
+            one = np.unpackbits(codes[:, i:i + 1], axis=1, bitorder="little").astype(np.uint32)
+            bits[:, lane] |= one << (6 - np.uint32(plane))
+            count[lane] += 1
+        decoded = self.decoded[bits | (1 << (6 - count))] * self.sigma
+        factors = np.frombuffer(self.stream("factors"), "<u4").reshape(len(self.levels), self.rows)[level]
+        scale = (np.uint32(info["scale_base"]) + ((factors >> 16) << np.uint32(10))).view(np.float32)
+        offset = info["offset_min"] + info["offset_step"] * (factors & 0xffff)
+        cell = np.repeat(np.arange(self.cells), np.diff(self.cell_first()))
+        base = ((query_units - (self.centroids().astype(np.float64) - 128)) ** 2).sum(axis=1)[cell]
+        return base + offset - 2 * scale * (decoded @ (self.rotation @ query_units))

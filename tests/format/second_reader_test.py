@@ -1,0 +1,124 @@
+"""The second reader against real indexes: everything that FORMAT.md promises, read without libfathom.
+
+Builds small indexes with fathom-build (FATHOM_BIN), reads them by second_reader.py and compares with the vectors that went in.
+Exits 77 (skipped) where numpy or xxhash are missing.
+"""
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+try:
+    import numpy as np
+    import second_reader
+except ImportError as missing:
+    print(f"skipped: {missing}")
+    sys.exit(77)
+
+BIN = os.environ["FATHOM_BIN"]
+CASES = [("l2", "<f4", 24), ("cos", "<f2", 40), ("ip", "<f4", 13), ("l2", "u1", 16), ("l2", "i1", 6), ("cos", "i1", 33),
+         ("l2", "<f4", 1500)]
+
+
+def make_vectors(rows, dim, dtype, seed):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(20, dim))
+    values = centres[rng.integers(20, size=rows)] + 0.3 * rng.normal(size=(rows, dim))
+    if dtype == "u1":
+        return np.clip(values * 30 + 128, 0, 255).astype("u1")
+    if dtype == "i1":
+        return np.clip(values * 30, -128, 127).astype("i1")
+    return values.astype(dtype)
+
+
+class SecondReader(unittest.TestCase):
+    def build(self, metric, dtype, dim, rows=700):
+        vectors = make_vectors(rows, dim, dtype, dim)
+        path = os.path.join(self.directory, f"{metric}-{dim}.npy")
+        np.save(path, vectors)
+        out = path[:-4] + ".fathom"
+        subprocess.run([f"{BIN}/fathom-build", "build", "--input", path, "--out", out, "--metric", metric], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return vectors, second_reader.Index(os.path.join(out, "index.fathom"))
+
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.directory = scratch.name
+
+    def work(self, index, vectors, query=False):
+        v = vectors.astype(np.float64)
+        if index.metric == "cos":
+            return v / np.linalg.norm(v, axis=1, keepdims=True)
+        if index.metric == "ip":
+            norms = (v ** 2).sum(axis=1)
+            last = np.zeros(len(v)) if query else np.sqrt(np.maximum(index.max_norm ** 2 - norms, 0))
+            return np.concatenate([v, last[:, None]], axis=1)
+        return v
+
+    def test_vectors_and_ids_come_back_bit_for_bit(self):
+        for metric, dtype, dim in CASES:
+            with self.subTest(metric=metric, dtype=dtype, dim=dim):
+                vectors, index = self.build(metric, dtype, dim)
+                self.assertEqual(index.check_pages(), [])
+                ids = index.ids()
+                self.assertEqual(sorted(ids.tolist()), list(range(len(vectors))))
+                np.testing.assert_array_equal(index.vectors(), vectors[ids.astype(int)])
+
+    def test_the_8_bit_form_is_near(self):
+        for metric, dtype, dim in CASES:
+            with self.subTest(metric=metric, dtype=dtype, dim=dim):
+                vectors, index = self.build(metric, dtype, dim)
+                work = self.work(index, vectors[index.ids().astype(int)])
+                error = np.abs(index.records() - work)
+                self.assertLessEqual(np.quantile(error, 0.999), 0.502 * index.step + 1e-6)
+
+    def test_lists_cells_and_entries_refer_to_rows(self):
+        vectors, index = self.build("l2", "<f4", 24)
+        lists, seen, stack = index.lists(), set(), []
+        for row, neighbours in enumerate(lists):
+            self.assertEqual(neighbours, sorted(set(neighbours)))
+            self.assertNotIn(row, neighbours)
+            self.assertLessEqual(len(neighbours), index.degree_max)
+        stack = [int(e) for e in index.entries()]
+        seen.update(stack)
+        while stack:
+            for neighbour in lists[stack.pop()]:
+                if neighbour not in seen:
+                    seen.add(neighbour)
+                    stack.append(neighbour)
+        self.assertEqual(len(seen), len(vectors))
+        first = index.cell_first()
+        self.assertEqual((first[0], first[-1]), (0, len(vectors)))
+        self.assertTrue((np.diff(first.astype(np.int64)) >= 0).all())
+
+    def test_estimates_follow_the_document(self):
+        for metric, dtype, dim in CASES[:5]:
+            with self.subTest(metric=metric, dtype=dtype, dim=dim):
+                vectors, index = self.build(metric, dtype, dim)
+                query = self.work(index, make_vectors(1, dim, dtype, 1234), query=True)[0]
+                units = (query - index.mean) / index.step
+                rows = (index.records() - index.mean) / index.step
+                truth = ((rows - units) ** 2).sum(axis=1)
+                errors = [np.abs(index.estimate(l, units) - truth).mean() / truth.mean()
+                          for l in range(len(index.levels))]
+                self.assertLess(errors[-1], 0.05)
+                self.assertLess(errors[-1], errors[0] + 1e-9)
+
+    def test_a_flipped_bit_is_found(self):
+        _, index = self.build("l2", "u1", 16)
+        data = bytearray(index.data)
+        data[5 * 4096 + 77] ^= 4
+        index.data = bytes(data)
+        self.assertEqual(index.check_pages(), [5])
+
+    def test_the_manifest_tells_where_the_index_comes_from(self):
+        _, index = self.build("l2", "u1", 16)
+        manifest = index.manifest()
+        for key in ("input", "options", "seed", "version", "cpu_level"):
+            self.assertIn(key, manifest)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)

@@ -22,6 +22,7 @@
 #define BUILD_LIST_MIN 8
 #define BUILD_LIST_MAX 1024
 #define BUILD_THREADS_MAX 256
+#define BUILD_DEFAULT_SEARCH_LIST 64
 
 /* How a build talks to its caller while it runs. Members may be NULL; called from any of its threads. */
 struct build_watch {
@@ -38,7 +39,7 @@ struct build_options {
     uint32_t degree;     /* R; 0: chosen by the data */
     uint32_t build_list; /* L; 0: chosen by the data */
     double alpha;
-    uint32_t code_bits; /* 1..6 bits a dimension that are stored, on average */
+    uint32_t code_bits; /* 1..8 bits a dimension that codes store at the most, on average; more than 6 are 6 */
     bool skip_zero_rows;
     uint64_t memory_budget_bytes; /* 0: none */
     unsigned threads;
@@ -63,7 +64,9 @@ enum build_stage {
 const char *build_stage_name(enum build_stage stage);
 
 struct build_report {
-    uint64_t rows, zero_rows;
+    uint64_t rows;
+    uint64_t zero_row_count; /* rows that were left out */
+    uint64_t *zero_rows;     /* their numbers */
     uint32_t dim, cells, degree, build_list;
     uint64_t index_bytes, raw_bytes, list_bytes;
     uint64_t generation;
@@ -72,9 +75,10 @@ struct build_report {
 };
 
 /* Builds options->input into options->out. Nothing of an index that was there before changes until the new one is verified
- * and published. report may be NULL. */
+ * and published. On failure report is empty. */
 int build_run(const struct build_options *options, struct build_report *report,
               struct fathom_error *err) FATHOM_MUST_USE;
+void build_report_fini(struct build_report *report);
 
 /* What a build would take, from the shape of its input alone. */
 struct build_estimate {

@@ -1,5 +1,7 @@
 /* From the nearest candidate on: one is kept unless a kept one is nearer to it, by the factor alpha, than the row is. What
- * stays points in different directions, and far edges survive. */
+ * stays points in different directions, and far edges survive. The first pass has an alpha of 1, the second fills what
+ * room is left with the given one: a single pass spends the places on the nearest (on SIFT the second pass at R=32
+ * is worth as much recall as 15% more distances). */
 #include "prune.h"
 
 #include <errno.h>
@@ -28,9 +30,10 @@ void prune_fini(struct prune *prune)
 }
 
 /* Whether one of the kept rows occludes the candidate, which lies at distance from the row that is pruned. */
-static bool occluded(struct prune *prune, uint32_t candidate, uint32_t distance, const uint32_t *kept,
+static bool occluded(struct prune *prune, uint64_t key, uint32_t alpha_q10, const uint32_t *kept,
                      uint32_t kept_count)
 {
+    uint32_t candidate = (uint32_t)key, distance = key >> 32;
     const struct rows8 *rows = prune->rows;
     const struct row8_terms *terms = &rows->terms[candidate];
     rows8_centre(rows8_at(rows, candidate), rows->stride, prune->query);
@@ -39,18 +42,24 @@ static bool occluded(struct prune *prune, uint32_t candidate, uint32_t distance,
         kernels_get()->dot_u8s8_gather(prune->dots, prune->query, rows->bytes, rows->stride, kept + i, count);
         for (uint32_t j = 0; j < count; j++) {
             uint64_t between = rows8_distance_from_dot(&rows->terms[kept[i + j]], terms->bias, prune->dots[j]);
-            if (between * prune->alpha_q10 <= (uint64_t)distance << 10)
+            if (between * alpha_q10 <= (uint64_t)distance << 10)
                 return true;
         }
     }
     return false;
 }
 
-uint32_t prune_run(struct prune *prune, const uint64_t *keys, uint32_t count, uint32_t limit, uint32_t *out)
+uint32_t prune_run(struct prune *prune, uint64_t *keys, uint32_t count, uint32_t limit, uint32_t *out)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < count && kept < limit; i++)
-        if (!occluded(prune, (uint32_t)keys[i], keys[i] >> 32, out, kept))
+    uint32_t kept = 0, passed_over = 0;
+    for (uint32_t i = 0; i < count && kept < limit; i++) {
+        if (occluded(prune, keys[i], 1024, out, kept))
+            keys[passed_over++] = keys[i];
+        else
+            out[kept++] = (uint32_t)keys[i];
+    }
+    for (uint32_t i = 0; i < passed_over && kept < limit && prune->alpha_q10 > 1024; i++)
+        if (!occluded(prune, keys[i], prune->alpha_q10, out, kept))
             out[kept++] = (uint32_t)keys[i];
     return kept;
 }

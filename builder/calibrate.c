@@ -1,0 +1,197 @@
+/* What a level must know of its own estimates: the range of the factors that it stores, and how far estimates stray. */
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+
+#include "train.h"
+
+#define RANGE_ROWS   65536
+#define RANGE_BLOCK  512
+#define QUERY_ROWS   2000
+#define QUERY_BLOCK  32
+#define QUERY_PAIRS  24 /* rows near a query that its estimates are compared with */
+#define SCALE_MARGIN 2.0f /* beyond the largest of the sample; there are 8 octaves below */
+#define OFFSET_SPARE 0.5f /* of the sample's range, on either side */
+
+struct range {
+    float scale_max, offset_min, offset_max;
+};
+
+struct calibration {
+    struct trained *trained;
+    const struct rows8 *rows;
+    const struct cells *cells;
+    const struct graph *graph;
+    uint32_t sample;
+    struct range *ranges; /* blocks x levels */
+    struct error_sum {
+        double squares;
+        uint64_t count;
+    } *errors; /* blocks x levels */
+};
+
+static uint32_t sample_row(const struct calibration *c, uint32_t i)
+{
+    return (uint32_t)((uint64_t)i * c->rows->count / c->sample);
+}
+
+/* ---- ranges of the factors ---- */
+
+static int range_block(void *context, uint64_t block, unsigned worker)
+{
+    (void)worker;
+    struct calibration *c = context;
+    const struct planes_model *planes = &c->trained->planes;
+    struct range *ranges = c->ranges + block * planes->level_count;
+    for (uint32_t l = 0; l < planes->level_count; l++)
+        ranges[l] = (struct range){.offset_min = FLT_MAX, .offset_max = -FLT_MAX};
+    struct residual residual = {0};
+    int status = residual_init(&residual, c->rows->dim, planes->code_dim);
+    uint32_t begin = (uint32_t)block * RANGE_BLOCK, last_cell = UINT32_MAX;
+    for (uint32_t i = begin; i < begin + RANGE_BLOCK && i < c->sample && status == 0; i++) {
+        uint32_t row = sample_row(c, i), cell = cell_of_row(c->cells, row);
+        const uint8_t *centroid = rows8_at(&c->cells->centroids, cell);
+        if (cell != last_cell)
+            residual_set_cell(&residual, planes, centroid, c->rows->dim);
+        last_cell = cell;
+        residual_set_row(&residual, c->trained, rows8_at(c->rows, row), centroid, c->rows->dim);
+        for (uint32_t l = 0; l < planes->level_count; l++) {
+            struct planes_factors f = planes_row_factors(planes, &planes->levels[l], residual.bits6, residual.y,
+                                                         residual.norm_sq, residual.rotated_centroid);
+            ranges[l].scale_max = fmaxf(ranges[l].scale_max, f.scale);
+            ranges[l].offset_min = fminf(ranges[l].offset_min, f.offset);
+            ranges[l].offset_max = fmaxf(ranges[l].offset_max, f.offset);
+        }
+    }
+    residual_fini(&residual);
+    return status;
+}
+
+int train_ranges(struct trained *out, const struct crew *crew, const struct rows8 *rows, const struct cells *cells)
+{
+    struct calibration c = {.trained = out, .rows = rows, .cells = cells};
+    uint32_t levels = out->planes.level_count;
+    c.sample = rows->count < RANGE_ROWS ? rows->count : RANGE_ROWS;
+    uint32_t blocks = (uint32_t)crew_blocks(c.sample, RANGE_BLOCK);
+    c.ranges = mem_alloc_array((size_t)blocks * levels, sizeof *c.ranges);
+    int status = c.ranges ? crew_run(crew, blocks, range_block, &c) : -ENOMEM;
+    for (uint32_t l = 0; l < levels && status == 0; l++) {
+        struct range all = c.ranges[l];
+        for (uint32_t b = 1; b < blocks; b++) {
+            const struct range *part = &c.ranges[(size_t)b * levels + l];
+            all.scale_max = fmaxf(all.scale_max, part->scale_max);
+            all.offset_min = fminf(all.offset_min, part->offset_min);
+            all.offset_max = fmaxf(all.offset_max, part->offset_max);
+        }
+        float spare = OFFSET_SPARE * (all.offset_max - all.offset_min);
+        planes_set_ranges(&out->levels[l], SCALE_MARGIN * all.scale_max, all.offset_min - spare,
+                          all.offset_max + spare);
+    }
+    mem_free(c.ranges);
+    return status;
+}
+
+/* ---- errors of the estimates ---- */
+
+/* Some rows near a row: its neighbours and theirs, at an even stride, without itself. */
+static uint32_t near_rows(const struct graph *graph, uint32_t row, uint32_t *out)
+{
+    const uint32_t *list = graph_list(graph, row);
+    uint32_t count = 0;
+    for (uint32_t i = 1; i <= list[0] && count < QUERY_PAIRS; i++) {
+        out[count++] = list[i];
+        const uint32_t *second = graph_list(graph, list[i]);
+        uint32_t pick = second[0] ? second[1 + (row + i) % second[0]] : row;
+        if (pick != row && count < QUERY_PAIRS)
+            out[count++] = pick;
+    }
+    return count;
+}
+
+/* <P q, yhat> as a search computes it, but for the rounding of the query. */
+static double decoded_product(const struct planes_model *planes, const struct planes_level *level,
+                              const float *rotated_query, const uint8_t *bits6)
+{
+    double product = 0;
+    for (uint32_t g = 0; g < level->groups[0]; g++) {
+        unsigned bits = 1;
+        while (bits < PLANES_MAX && g < level->groups[bits])
+            bits++;
+        for (uint32_t d = g * PLANES_GROUP; d < (g + 1) * PLANES_GROUP; d++) {
+            unsigned index = (bits6[d] >> (6 - bits)) << (7 - bits) | 1u << (6 - bits);
+            double decoded = (planes->level_bytes[index] - 128) * (double)planes->level_quantum * planes->sigma[d];
+            product += rotated_query[d] * decoded;
+        }
+    }
+    return product;
+}
+
+/* Adds the standardised error of one estimate at each level. query holds the rotated query in rotated_centroid. */
+static void add_errors(const struct calibration *c, const struct residual *query, const uint8_t *query_row,
+                       struct residual *near, uint32_t row, struct error_sum *errors)
+{
+    const struct planes_model *planes = &c->trained->planes;
+    const uint8_t *centroid = rows8_at(&c->cells->centroids, cell_of_row(c->cells, row));
+    double base = rows8_distance(query_row, centroid, c->rows->dim);
+    double truth = rows8_distance(query_row, rows8_at(c->rows, row), c->rows->dim);
+    residual_set_cell(near, planes, centroid, c->rows->dim);
+    residual_set_row(near, c->trained, rows8_at(c->rows, row), centroid, c->rows->dim);
+    for (uint32_t l = 0; l < planes->level_count; l++) {
+        const struct planes_level *level = &planes->levels[l];
+        struct planes_factors f = planes_row_factors(planes, level, near->bits6, near->y, near->norm_sq,
+                                                     near->rotated_centroid);
+        f = planes_unpack_factors(level, planes_pack_factors(level, f));
+        double width = f.scale * sqrt(base);
+        if (!(width > 0))
+            continue;
+        double product = decoded_product(planes, level, query->rotated_centroid, near->bits6);
+        double error = (base + f.offset - 2 * f.scale * product - truth) / width;
+        errors[l].squares += error * error;
+        errors[l].count++;
+    }
+}
+
+static int kappa_block(void *context, uint64_t block, unsigned worker)
+{
+    (void)worker;
+    struct calibration *c = context;
+    const struct planes_model *planes = &c->trained->planes;
+    struct error_sum *errors = c->errors + block * planes->level_count;
+    struct residual query = {0}, near = {0};
+    int status = residual_init(&query, c->rows->dim, planes->code_dim);
+    if (status == 0)
+        status = residual_init(&near, c->rows->dim, planes->code_dim);
+    uint32_t begin = (uint32_t)block * QUERY_BLOCK, ids[QUERY_PAIRS];
+    for (uint32_t i = begin; i < begin + QUERY_BLOCK && i < c->sample && status == 0; i++) {
+        uint32_t row = sample_row(c, i), count = near_rows(c->graph, row, ids);
+        const uint8_t *query_row = rows8_at(c->rows, row);
+        residual_set_cell(&query, planes, query_row, c->rows->dim);
+        for (uint32_t j = 0; j < count; j++)
+            add_errors(c, &query, query_row, &near, ids[j], errors);
+    }
+    residual_fini(&query);
+    residual_fini(&near);
+    return status;
+}
+
+int train_kappa(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+                const struct cells *cells, const struct graph *graph)
+{
+    struct calibration c = {.trained = out, .rows = rows, .cells = cells, .graph = graph};
+    uint32_t levels = out->planes.level_count;
+    c.sample = rows->count < QUERY_ROWS ? rows->count : QUERY_ROWS;
+    uint32_t blocks = (uint32_t)crew_blocks(c.sample, QUERY_BLOCK);
+    c.errors = mem_alloc_array((size_t)blocks * levels, sizeof *c.errors);
+    int status = c.errors ? crew_run(crew, blocks, kappa_block, &c) : -ENOMEM;
+    for (uint32_t l = 0; l < levels && status == 0; l++) {
+        double squares = 0;
+        uint64_t count = 0;
+        for (uint32_t b = 0; b < blocks; b++) {
+            squares += c.errors[(size_t)b * levels + l].squares;
+            count += c.errors[(size_t)b * levels + l].count;
+        }
+        out->levels[l].kappa = count ? (float)sqrt(squares / (double)count) : 0;
+    }
+    mem_free(c.errors);
+    return status;
+}

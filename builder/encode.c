@@ -1,0 +1,188 @@
+/* Encoding, in blocks of rows. Each block writes places of its own. */
+#include "encode.h"
+
+#include <errno.h>
+
+#include "error.h"
+#include "format.h"
+#include "le.h"
+#include "lists.h"
+
+#define CODE_BLOCK 512
+#define LIST_BLOCK 1024
+
+/* ---- codes ---- */
+
+struct code_pass {
+    const struct crew *crew;
+    const struct trained *trained;
+    const struct rows8 *rows;
+    const struct cells *cells;
+    struct encoded_codes *out;
+};
+
+/* One code to its places in the bands: band b of all rows follows band b - 1 of all rows. */
+static void scatter_code(const struct code_pass *pass, uint32_t row, const uint8_t *code)
+{
+    uint32_t bytes = pass->trained->planes.order_count;
+    for (uint32_t first = 0; first < bytes; first += FORMAT_BAND_BYTES) {
+        uint32_t width = bytes - first < FORMAT_BAND_BYTES ? bytes - first : FORMAT_BAND_BYTES;
+        uint64_t band = (uint64_t)first * pass->rows->count;
+        memcpy(pass->out->codes + band + (uint64_t)row * width, code + first, width);
+    }
+}
+
+static void encode_row(const struct code_pass *pass, struct residual *residual, uint32_t row, uint32_t cell,
+                       uint8_t *code)
+{
+    const struct planes_model *planes = &pass->trained->planes;
+    residual_set_row(residual, pass->trained, rows8_at(pass->rows, row),
+                     rows8_at(&pass->cells->centroids, cell), pass->rows->dim);
+    planes_pack_code(planes, residual->bits6, code);
+    scatter_code(pass, row, code);
+    for (uint32_t l = 0; l < planes->level_count; l++) {
+        struct planes_factors factors =
+            planes_row_factors(planes, &planes->levels[l], residual->bits6, residual->y, residual->norm_sq,
+                               residual->rotated_centroid);
+        pass->out->factors[(uint64_t)l * pass->rows->count + row] =
+            planes_pack_factors(&planes->levels[l], factors);
+    }
+}
+
+static int code_block(void *context, uint64_t block, unsigned worker)
+{
+    (void)worker;
+    struct code_pass *pass = context;
+    const struct planes_model *planes = &pass->trained->planes;
+    struct residual residual = {0};
+    uint8_t *code = mem_alloc(planes->order_count);
+    int status = code ? residual_init(&residual, pass->rows->dim, planes->code_dim) : -ENOMEM;
+    uint64_t begin = block * CODE_BLOCK, end = begin + CODE_BLOCK;
+    if (end > pass->rows->count)
+        end = pass->rows->count;
+    uint32_t cell = cell_of_row(pass->cells, (uint32_t)begin);
+    for (uint64_t row = begin; row < end && status == 0; row++) {
+        bool next = row == begin;
+        for (; pass->cells->first[cell + 1] <= row; cell++)
+            next = true;
+        if (next)
+            residual_set_cell(&residual, planes, rows8_at(&pass->cells->centroids, cell), pass->rows->dim);
+        encode_row(pass, &residual, (uint32_t)row, cell, code);
+    }
+    residual_fini(&residual);
+    mem_free(code);
+    crew_advance(pass->crew, end);
+    return status;
+}
+
+int encode_codes(struct encoded_codes *out, const struct crew *crew, const struct trained *trained,
+                 const struct rows8 *rows, const struct cells *cells, struct fathom_error *err)
+{
+    const struct planes_model *planes = &trained->planes;
+    struct code_pass pass = {.crew = crew, .trained = trained, .rows = rows, .cells = cells, .out = out};
+    *out = (struct encoded_codes){.bytes = (uint64_t)rows->count * planes->order_count};
+    out->codes = mem_alloc(out->bytes);
+    out->factors = mem_alloc_array((size_t)rows->count * planes->level_count, sizeof *out->factors);
+    int status = out->codes && out->factors ? 0 : -ENOMEM;
+    if (status == 0)
+        status = crew_run(crew, crew_blocks(rows->count, CODE_BLOCK), code_block, &pass);
+    if (status == 0)
+        return 0;
+    encoded_codes_fini(out);
+    return error_set(err, status, "encode: %s", fathom_strerror(status));
+}
+
+void encoded_codes_fini(struct encoded_codes *codes)
+{
+    mem_free(codes->codes);
+    mem_free(codes->factors);
+    *codes = (struct encoded_codes){0};
+}
+
+/* ---- lists ---- */
+
+struct list_pass {
+    const struct graph *graph;
+    struct encoded_lists *out;
+    uint16_t *lengths;
+    uint64_t *offsets; /* of each block; NULL: only measure */
+};
+
+static int list_block(void *context, uint64_t block, unsigned worker)
+{
+    (void)worker;
+    struct list_pass *pass = context;
+    const struct graph *graph = pass->graph;
+    uint32_t neighbours[LISTS_DEGREE_MAX];
+    uint8_t list[1 + (LISTS_DEGREE_MAX + 3) / 4 + 4 * LISTS_DEGREE_MAX];
+    uint64_t begin = block * LIST_BLOCK, at = pass->offsets ? pass->offsets[block] : 0;
+    for (uint64_t row = begin; row < begin + LIST_BLOCK && row < graph->rows; row++) {
+        const uint32_t *from = graph_list(graph, (uint32_t)row);
+        memcpy(neighbours, from + 1, from[0] * sizeof *from);
+        size_t bytes = list_encode((uint32_t)row, neighbours, from[0], list);
+        if (pass->offsets)
+            memcpy(pass->out->lists + at, list, bytes);
+        at += bytes;
+        pass->lengths[row] = (uint16_t)bytes;
+    }
+    return 0;
+}
+
+/* Where each block's lists begin, how many bytes there are in all, and whether a length fits one byte. */
+static void place_blocks(struct list_pass *pass, uint64_t *offsets)
+{
+    struct encoded_lists *out = pass->out;
+    uint16_t longest = 0;
+    for (uint32_t row = 0; row < pass->graph->rows; row++) {
+        if (row % LIST_BLOCK == 0)
+            offsets[row / LIST_BLOCK] = out->bytes;
+        out->bytes += pass->lengths[row];
+        longest = pass->lengths[row] > longest ? pass->lengths[row] : longest;
+    }
+    out->length_bytes = longest <= UINT8_MAX ? 1 : 2;
+}
+
+static int store_lengths(struct list_pass *pass)
+{
+    struct encoded_lists *out = pass->out;
+    out->lengths = mem_alloc_array(pass->graph->rows, out->length_bytes);
+    for (uint32_t row = 0; row < pass->graph->rows && out->lengths; row++) {
+        if (out->length_bytes == 1)
+            out->lengths[row] = (uint8_t)pass->lengths[row];
+        else
+            le_store16(out->lengths + 2 * (size_t)row, pass->lengths[row]);
+    }
+    return out->lengths ? 0 : -ENOMEM;
+}
+
+int encode_lists(struct encoded_lists *out, const struct crew *crew, const struct graph *graph,
+                 struct fathom_error *err)
+{
+    *out = (struct encoded_lists){0};
+    struct list_pass pass = {.graph = graph, .out = out};
+    uint64_t blocks = crew_blocks(graph->rows, LIST_BLOCK);
+    uint64_t *offsets = mem_alloc_array(blocks, sizeof *offsets);
+    pass.lengths = mem_alloc_array(graph->rows, sizeof *pass.lengths);
+    int status = offsets && pass.lengths ? crew_run(crew, blocks, list_block, &pass) : -ENOMEM;
+    if (status == 0) {
+        place_blocks(&pass, offsets);
+        pass.offsets = offsets;
+        out->lists = mem_alloc(out->bytes);
+        status = out->lists ? crew_run(crew, blocks, list_block, &pass) : -ENOMEM;
+    }
+    if (status == 0)
+        status = store_lengths(&pass);
+    mem_free(offsets);
+    mem_free(pass.lengths);
+    if (status == 0)
+        return 0;
+    encoded_lists_fini(out);
+    return error_set(err, status, "lists: %s", fathom_strerror(status));
+}
+
+void encoded_lists_fini(struct encoded_lists *lists)
+{
+    mem_free(lists->lists);
+    mem_free(lists->lengths);
+    *lists = (struct encoded_lists){0};
+}

@@ -1,0 +1,28 @@
+/* Every row's code, factors and list, as the sections hold them. */
+#ifndef BUILDER_ENCODE_H
+#define BUILDER_ENCODE_H
+
+#include "train.h"
+
+struct encoded_codes {
+    uint64_t bytes;    /* of all codes */
+    uint8_t *codes;    /* in bands (format.h) */
+    uint32_t *factors; /* levels x rows */
+};
+
+int encode_codes(struct encoded_codes *out, const struct crew *crew, const struct trained *trained,
+                 const struct rows8 *rows, const struct cells *cells, struct fathom_error *err) FATHOM_MUST_USE;
+void encoded_codes_fini(struct encoded_codes *codes);
+
+struct encoded_lists {
+    uint64_t bytes;
+    uint8_t *lists;
+    uint32_t length_bytes; /* 1 or 2 */
+    uint8_t *lengths;      /* rows x length_bytes */
+};
+
+int encode_lists(struct encoded_lists *out, const struct crew *crew, const struct graph *graph,
+                 struct fathom_error *err) FATHOM_MUST_USE;
+void encoded_lists_fini(struct encoded_lists *lists);
+
+#endif

@@ -1,0 +1,73 @@
+/* Peak memory is the largest of what the stages hold at the same time. Times come from a machine of two cores with AVX-512, for
+ * a feeling of size and no more. */
+#include "predict.h"
+
+#include "cells.h"
+#include "error.h"
+#include "input.h"
+#include "metric.h"
+#include "planes.h"
+
+#define BASE_BYTES      (40u << 20) /* the program, BLAS, buffers */
+#define THREAD_BYTES    (8u << 20)
+#define LIST_BYTES_EDGE 2 /* of an encoded neighbour, about */
+
+struct shape {
+    uint64_t rows, dim, stride, code_dim, order_count, levels, degree;
+};
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static uint64_t peak_bytes(const struct build_options *options, const struct shape *s, bool exact)
+{
+    uint64_t rows8 = s->rows * (s->stride + sizeof(struct row8_terms));
+    uint64_t cells = s->rows * 4 + s->rows / CELLS_ROWS * (s->stride + 16);
+    uint64_t ids = options->ids ? 8 * s->rows : 0;
+    uint64_t threads = (uint64_t)options->threads * (THREAD_BYTES + 4096 * s->dim);
+    uint64_t lists = s->rows * (s->degree * LIST_BYTES_EDGE + 4);
+    uint64_t slack = size_round_up(s->degree * 13 / 10 + 1, 16);
+    uint64_t adjacency = s->rows * 4 * slack;
+    uint64_t reading = (64u << 20) + (8u << 20);
+    uint64_t clustering = s->rows * 20 + cells;
+    uint64_t graphing = adjacency + cells + s->rows * 12 + s->rows / 50 * s->degree * 12;
+    uint64_t training = adjacency + cells + 10 * 4 * s->dim * s->dim + (8u << 20);
+    uint64_t listing = adjacency + cells + lists;
+    uint64_t encoding = cells + lists + s->rows * (s->order_count + 4 * s->levels);
+    uint64_t writing = encoding + s->rows * 4 + (exact ? 0 : 48u << 20);
+    uint64_t most = larger(larger(reading, clustering), larger(graphing, training));
+    most = larger(most, larger(listing, writing));
+    return BASE_BYTES + threads + rows8 + ids + most;
+}
+
+static uint64_t disk_bytes(const struct shape *s, uint64_t raw_bytes, bool exact)
+{
+    uint64_t bytes = s->rows * (s->order_count + 4 * s->levels + s->degree * LIST_BYTES_EDGE + 1 + 4 + s->dim) +
+                     s->rows / CELLS_ROWS * (s->dim + 4) + s->code_dim * s->dim + (exact ? 0 : raw_bytes);
+    return bytes + bytes / 50 + (64u << 10);
+}
+
+static double seconds(const struct build_options *options, const struct shape *s)
+{
+    double rows = (double)s->rows, dim = (double)s->dim;
+    double graph = 1.5e-6 * options->build_list * (0.4 + dim / 210) * (0.5 + s->degree / 64.0);
+    double cells = 1.5e-5 * (0.3 + dim / 180), codes = 1e-7 * dim + 1e-9 * dim * dim;
+    return 0.2 + rows * (graph + cells + codes) / options->threads + 3e-9 * rows * dim * 8;
+}
+
+void predict_shape(const struct build_options *options, struct build_estimate *estimate)
+{
+    bool exact = options->metric == FATHOM_METRIC_L2 &&
+                 (estimate->dtype == FATHOM_U8 || estimate->dtype == FATHOM_I8);
+    struct shape s = {.rows = estimate->rows, .dim = metric_work_dim(options->metric, estimate->dim),
+                      .levels = PLANES_LEVELS_MAX, .degree = options->degree};
+    s.stride = size_round_up(s.dim, MEM_ALIGN);
+    s.code_dim = size_round_up(s.dim, PLANES_GROUP);
+    s.order_count = s.code_dim * options->code_bits / PLANES_GROUP;
+    uint64_t raw_bytes = estimate->rows * estimate->dim * fathom_dtype_bytes(estimate->dtype);
+    estimate->peak_bytes = peak_bytes(options, &s, exact);
+    estimate->disk_bytes = disk_bytes(&s, raw_bytes, exact);
+    estimate->seconds = seconds(options, &s);
+}

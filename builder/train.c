@@ -1,0 +1,134 @@
+/* Training, top-down: axes, then bits, then what the levels need to know of their own errors. */
+#include "train.h"
+
+#include <errno.h>
+
+#include "error.h"
+
+/* Code sizes that are offered as levels, in bytes for 128 dimensions: fine where budgets decide, coarse above. Other
+ * dimensions take them in proportion. */
+static const uint32_t level_grid[PLANES_LEVELS_MAX] = {12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 56, 64, 72, 80, 88, 96};
+
+/* The sizes for this dimension, rising and unique, the last one a full code. */
+static uint32_t choose_levels(uint32_t code_dim, uint32_t order_count, uint32_t *code_bytes)
+{
+    uint32_t count = 0;
+    for (unsigned i = 0; i < PLANES_LEVELS_MAX; i++) {
+        uint32_t bytes = (uint32_t)((uint64_t)level_grid[i] * code_dim / 128);
+        bytes = bytes < 1 ? 1 : bytes;
+        if (bytes < order_count && (count == 0 || bytes > code_bytes[count - 1]))
+            code_bytes[count++] = bytes;
+    }
+    if (count == PLANES_LEVELS_MAX)
+        count--;
+    code_bytes[count++] = order_count;
+    return count;
+}
+
+static int allot(struct trained *out, uint32_t code_bits)
+{
+    struct planes_model *planes = &out->planes;
+    uint32_t code_bytes[PLANES_LEVELS_MAX];
+    planes->order_count = code_bits * planes->code_dim / PLANES_GROUP;
+    planes->level_count = choose_levels(planes->code_dim, planes->order_count, code_bytes);
+    out->order = mem_alloc_array(planes->order_count, sizeof *out->order);
+    out->levels = mem_alloc_array(planes->level_count, sizeof *out->levels);
+    if (!out->order || !out->levels)
+        return -ENOMEM;
+    planes_allot(planes->code_dim, out->weight, planes->order_count, out->order, planes->level_count, code_bytes,
+                 out->levels);
+    planes->order = out->order;
+    planes->levels = out->levels;
+    return 0;
+}
+
+int train_build(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+                const struct cells *cells, const struct graph *graph, uint32_t code_bits,
+                struct fathom_error *err)
+{
+    *out = (struct trained){.planes.dim = rows->dim};
+    out->planes.code_dim = size_round_up(rows->dim, PLANES_GROUP);
+    planes_level_table(out->level_bytes, &out->planes.level_quantum);
+    planes_thresholds(out->thresholds);
+    out->planes.level_bytes = out->level_bytes;
+    int status = train_rotation(out, crew, rows, cells);
+    if (status == 0)
+        status = allot(out, code_bits);
+    if (status == 0)
+        status = train_ranges(out, crew, rows, cells);
+    if (status == 0)
+        status = train_kappa(out, crew, rows, cells, graph);
+    if (status == 0)
+        return 0;
+    train_fini(out);
+    return error_set(err, status, "train: %s", fathom_strerror(status));
+}
+
+void train_fini(struct trained *trained)
+{
+    mem_free(trained->rotation);
+    mem_free(trained->rotation_scale);
+    mem_free(trained->sigma);
+    mem_free(trained->weight);
+    mem_free(trained->order);
+    mem_free(trained->levels);
+    *trained = (struct trained){0};
+}
+
+/* ---- residuals ---- */
+
+int residual_init(struct residual *residual, uint32_t dim, uint32_t code_dim)
+{
+    residual->units = mem_alloc_array(dim, sizeof(float));
+    residual->y = mem_alloc_array(code_dim, sizeof(float));
+    residual->rotated_centroid = mem_alloc_array(code_dim, sizeof(float));
+    residual->bits6 = mem_alloc(code_dim);
+    if (residual->units && residual->y && residual->rotated_centroid && residual->bits6)
+        return 0;
+    residual_fini(residual);
+    return -ENOMEM;
+}
+
+void residual_fini(struct residual *residual)
+{
+    mem_free(residual->units);
+    mem_free(residual->y);
+    mem_free(residual->rotated_centroid);
+    mem_free(residual->bits6);
+    *residual = (struct residual){0};
+}
+
+void residual_set_cell(struct residual *residual, const struct planes_model *planes, const uint8_t *centroid,
+                       uint32_t dim)
+{
+    for (uint32_t d = 0; d < dim; d++)
+        residual->units[d] = (float)((int32_t)centroid[d] - 128);
+    planes_rotate(planes, residual->units, residual->rotated_centroid);
+}
+
+void residual_set_row(struct residual *residual, const struct trained *trained, const uint8_t *row,
+                      const uint8_t *centroid, uint32_t dim)
+{
+    int64_t norm_sq = 0;
+    for (uint32_t d = 0; d < dim; d++) {
+        int32_t difference = (int32_t)row[d] - centroid[d];
+        residual->units[d] = (float)difference;
+        norm_sq += difference * difference;
+    }
+    residual->norm_sq = (double)norm_sq;
+    planes_rotate(&trained->planes, residual->units, residual->y);
+    planes_quantise(&trained->planes, trained->thresholds, residual->y, residual->bits6);
+}
+
+uint32_t cell_of_row(const struct cells *cells, uint32_t row)
+{
+    uint32_t low = 0, high = cells->count;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (cells->first[middle] <= row)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}

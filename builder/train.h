@@ -1,0 +1,60 @@
+/* The model of the navigation codes, learnt from a sample of residuals: rotation, allotment of bits, levels, ranges of
+ * the factors, and how wrong estimates are. */
+#ifndef BUILDER_TRAIN_H
+#define BUILDER_TRAIN_H
+
+#include "cells.h"
+#include "crew.h"
+#include "graph.h"
+#include "planes.h"
+#include "rows8.h"
+
+struct trained {
+    struct planes_model planes; /* its arrays are owned here */
+    int8_t *rotation;
+    float *rotation_scale, *sigma;
+    double *weight; /* of each rotated dimension, falling */
+    uint16_t *order;
+    struct planes_level *levels;
+    uint8_t level_bytes[128];
+    float thresholds[64];
+};
+
+/* rows, cells and graph are in their final order; code_bits is 1..PLANES_MAX. */
+int train_build(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+                const struct cells *cells, const struct graph *graph, uint32_t code_bits,
+                struct fathom_error *err) FATHOM_MUST_USE;
+void train_fini(struct trained *trained);
+
+/* ---- parts, each in its own file ---- */
+
+/* One row against its cell, as encoding and training need it; arrays of code_dim. */
+struct residual {
+    float *units;   /* row - centroid; rows8.dim */
+    float *y;       /* rotated residual */
+    float *rotated_centroid;
+    uint8_t *bits6;
+    double norm_sq; /* of the residual */
+};
+
+int residual_init(struct residual *residual, uint32_t dim, uint32_t code_dim) FATHOM_MUST_USE;
+void residual_fini(struct residual *residual);
+void residual_set_cell(struct residual *residual, const struct planes_model *planes, const uint8_t *centroid,
+                       uint32_t dim);
+/* Fills all but the centroid. */
+void residual_set_row(struct residual *residual, const struct trained *trained, const uint8_t *row,
+                      const uint8_t *centroid, uint32_t dim);
+
+/* The cell that holds a row. */
+uint32_t cell_of_row(const struct cells *cells, uint32_t row);
+
+/* rotation.c: principal axes of the residuals, sigma, weight. */
+int train_rotation(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+                   const struct cells *cells) FATHOM_MUST_USE;
+/* calibrate.c: ranges of the factors, kappa of each level. */
+int train_ranges(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+                 const struct cells *cells) FATHOM_MUST_USE;
+int train_kappa(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+                const struct cells *cells, const struct graph *graph) FATHOM_MUST_USE;
+
+#endif

@@ -1,0 +1,31 @@
+/* Everything that was built, to the sections of a new generation. */
+#ifndef BUILDER_WRITE_H
+#define BUILDER_WRITE_H
+
+#include "encode.h"
+#include "format.h"
+#include "input.h"
+
+struct product {
+    const struct build_options *options;
+    const struct crew *crew;
+    struct input *input;
+    const struct cells *cells; /* rows: the row of the build by new row */
+    const struct graph *graph; /* entries; its lists are in lists */
+    const struct trained *trained;
+    const struct encoded_codes *codes;
+    const struct encoded_lists *lists;
+    const uint64_t *ids; /* by row of the file; NULL: row numbers */
+    uint32_t build_list;
+    const char *degree_reason;
+    double mean_degree;
+};
+
+/* Writes, verifies and publishes DIR/index.fathom; *generation receives its name. */
+int write_index(const struct product *product, uint64_t *generation, struct fathom_error *err) FATHOM_MUST_USE;
+
+/* manifest.c: provenance as JSON text (free with free), and the generation: a hash of all that the bytes depend on. */
+int manifest_make(const struct product *product, char **text, uint64_t *generation,
+                  struct fathom_error *err) FATHOM_MUST_USE;
+
+#endif

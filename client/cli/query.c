@@ -14,6 +14,7 @@ enum {
     OPTION_RECALL,
     OPTION_EXACT,
     OPTION_DTYPE,
+    OPTION_ROUND,
     OPTION_OUT,
     OPTION_IDS64,
     OPTION_DEADLINE,
@@ -24,42 +25,21 @@ enum {
     INFLIGHT_MAX = 256,
 };
 
-#define SEARCH_OPTIONS                                                                             \
-    {"index", 'i', "NAME", 0, "The index, by the name that the server gives it", 0},               \
-        {"vectors",                                                                                \
-         OPTION_VECTORS,                                                                           \
-         "FILE",                                                                                   \
-         0,                                                                                        \
-         "The queries: .fvecs .bvecs .fbin .f16bin .i8bin .u8bin .npy, or FILE.hdf5::test",        \
-         0},                                                                                       \
-        {"k", 'k', "K", 0, "Results a query (default: 10)", 0},                                    \
-        {"search-list", OPTION_LIST, "L", 0, "Longer is more exact and slower", 0},                \
-        {"target-recall", OPTION_RECALL, "R", 0, "Let the index choose L for this recall", 0},     \
-        {"exact-distances", OPTION_EXACT, NULL, 0, "Read the vector of every result", 0},          \
-        {"dtype",                                                                                  \
-         OPTION_DTYPE,                                                                             \
-         "f32|f16|u8|i8",                                                                          \
-         0,                                                                                        \
-         "Cast the queries, with checks (default: as they are in FILE)",                           \
-         0},                                                                                       \
-    {                                                                                              \
-        "deadline", OPTION_DEADLINE, "TIME", 0, "The server gives up after this", 0                \
-    }
+/* ---- options ---- */
 
-static const struct argp_option query_options[] = {
-    SEARCH_OPTIONS,
-    {"out", OPTION_OUT, "FILE", 0, "Write ids and distances in the layout of a truth set", 0},
-    {"ids64", OPTION_IDS64, NULL, 0, "Ids in FILE are u64, not u32", 0},
-    {"batch", OPTION_BATCH, "N", 0, "Queries a request (default: by size, at most 64)", 0},
-    {"inflight", OPTION_INFLIGHT, "N", 0, "Requests in flight (default: 4)", 0},
-    {"progress", OPTION_PROGRESS, "auto|json|off", 0,
-     "A bar on a terminal (auto), JSON lines on stderr, or nothing", 10},
-    {0},
-};
-
-static const struct argp_option explain_options[] = {
-    SEARCH_OPTIONS,
-    {"row", OPTION_ROW, "N", 0, "Which vector of FILE, from 0 (default: 0)", 0},
+/* What query and explain have in common. */
+static const struct argp_option search_options[] = {
+    {"index", 'i', "NAME", 0, "The index, by the name that the server gives it", 1},
+    {"vectors", OPTION_VECTORS, "FILE", 0,
+     "The queries: .fvecs .bvecs .fbin .f16bin .i8bin .u8bin .npy, or FILE.hdf5::test", 1},
+    {"k", 'k', "K", 0, "Results a query (default: 10)", 1},
+    {"search-list", OPTION_LIST, "L", 0, "Longer is more exact and slower", 1},
+    {"target-recall", OPTION_RECALL, "R", 0, "Let the index choose L for this recall", 1},
+    {"exact-distances", OPTION_EXACT, NULL, 0, "Read the vector of every result", 1},
+    {"dtype", OPTION_DTYPE, "f32|f16|u8|i8", 0,
+     "Cast the queries, with checks (default: as they are in FILE)", 1},
+    {"round", OPTION_ROUND, NULL, 0, "Round and clamp where --dtype would refuse", 1},
+    {"deadline", OPTION_DEADLINE, "TIME", 0, "The server gives up after this", 1},
     {0},
 };
 
@@ -72,48 +52,10 @@ static uint32_t parse_deadline(struct argp_state *state, const char *text)
     return (uint32_t)(ns / 1000000);
 }
 
-/* The options of query alone. */
-static error_t parse_query(struct query_request *request, int key, char *arg,
-                           struct argp_state *state)
-{
-    switch (key) {
-    case OPTION_OUT:
-        request->out = arg;
-        break;
-    case OPTION_IDS64:
-        request->ids64 = true;
-        break;
-    case OPTION_BATCH:
-        request->batch = (uint32_t)tool_arg_u64(state, "batch", arg, 1, PROTOCOL_BATCH_MAX);
-        break;
-    case OPTION_INFLIGHT:
-        request->inflight = (uint32_t)tool_arg_u64(state, "inflight", arg, 1, INFLIGHT_MAX);
-        break;
-    case OPTION_ROW:
-        request->row = tool_arg_u64(state, "row", arg, 0, UINT64_MAX);
-        break;
-    case OPTION_PROGRESS:
-        request->progress = tool_arg_progress(state, arg);
-        break;
-    case ARGP_KEY_END:
-        if (!request->index || !request->vectors)
-            argp_error(state, "%s is missing", request->index ? "--vectors" : "--index");
-        if (request->ids64 && !request->out)
-            argp_error(state, "--ids64 says how --out is written, which is missing");
-        break;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-    return 0;
-}
-
-static error_t parse(int key, char *arg, struct argp_state *state)
+static error_t parse_search(int key, char *arg, struct argp_state *state)
 {
     struct query_request *request = state->input;
     switch (key) {
-    case ARGP_KEY_INIT:
-        state->child_inputs[0] = &request->common;
-        break;
     case 'i':
         request->index = arg;
         break;
@@ -137,20 +79,81 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!vectors_dtype_parse(arg, &request->dtype))
             argp_error(state, "--dtype: '%s' is none of f32, f16, u8 and i8", arg);
         break;
+    case OPTION_ROUND:
+        request->round = true;
+        break;
     case OPTION_DEADLINE:
         request->deadline_ms = parse_deadline(state, arg);
         break;
+    case ARGP_KEY_END:
+        if (!request->index || !request->vectors)
+            argp_error(state, "%s is missing", request->index ? "--vectors" : "--index");
+        if (request->round && !request->dtype)
+            argp_error(state, "--round says how to cast; --dtype, which says to what, is missing");
+        break;
     default:
-        return parse_query(request, key, arg, state);
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
 
-static const struct argp_child children[] = {{&cli_common_argp, 0, NULL, 0}, {0}};
+static const struct argp search_argp = {.options = search_options, .parser = parse_search};
+
+static const struct argp_child children[] = {
+    {&search_argp, 0, NULL, 0}, {&cli_common_argp, 0, NULL, 0}, {0}};
+
+static void init_children(struct argp_state *state)
+{
+    struct query_request *request = state->input;
+    state->child_inputs[0] = request;
+    state->child_inputs[1] = &request->common;
+}
+
+static const struct argp_option query_options[] = {
+    {"out", OPTION_OUT, "FILE", 0, "Write ids and distances in the layout of a truth set", 2},
+    {"ids64", OPTION_IDS64, NULL, 0, "Ids in FILE are u64, not u32", 2},
+    {"batch", OPTION_BATCH, "N", 0, "Queries a request (default: by size, at most 64)", 2},
+    {"inflight", OPTION_INFLIGHT, "N", 0, "Requests in flight (default: 4)", 2},
+    {"progress", OPTION_PROGRESS, "auto|json|off", 0,
+     "A bar on a terminal (auto), JSON lines on stderr, or nothing", 10},
+    {0},
+};
+
+static error_t parse_query(int key, char *arg, struct argp_state *state)
+{
+    struct query_request *request = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        init_children(state);
+        break;
+    case OPTION_OUT:
+        request->out = arg;
+        break;
+    case OPTION_IDS64:
+        request->ids64 = true;
+        break;
+    case OPTION_BATCH:
+        request->batch = (uint32_t)tool_arg_u64(state, "batch", arg, 1, PROTOCOL_BATCH_MAX);
+        break;
+    case OPTION_INFLIGHT:
+        request->inflight = (uint32_t)tool_arg_u64(state, "inflight", arg, 1, INFLIGHT_MAX);
+        break;
+    case OPTION_PROGRESS:
+        request->progress = tool_arg_progress(state, arg);
+        break;
+    case ARGP_KEY_END:
+        if (request->ids64 && !request->out)
+            argp_error(state, "--ids64 says how to write --out, which is missing");
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
 
 static const struct argp query_argp = {
     .options = query_options,
-    .parser = parse,
+    .parser = parse_query,
     .doc = "Search an index for the nearest of each vector of a file.\v"
            "Distances: smaller is nearer; squared Euclidean for l2, 1 - cosine for cos, minus the "
            "inner product for ip.\n\n"
@@ -159,9 +162,26 @@ static const struct argp query_argp = {
            "  fathom-cli query --index words --vectors words.hdf5::test --out res.bin\n",
     .children = children};
 
+static const struct argp_option explain_options[] = {
+    {"row", OPTION_ROW, "N", 0, "Which vector of FILE, from 0 (default: 0)", 2},
+    {0},
+};
+
+static error_t parse_explain(int key, char *arg, struct argp_state *state)
+{
+    struct query_request *request = state->input;
+    if (key == ARGP_KEY_INIT)
+        init_children(state);
+    else if (key == OPTION_ROW)
+        request->row = tool_arg_u64(state, "row", arg, 0, UINT64_MAX);
+    else
+        return ARGP_ERR_UNKNOWN;
+    return 0;
+}
+
 static const struct argp explain_argp = {
     .options = explain_options,
-    .parser = parse,
+    .parser = parse_explain,
     .doc = "Search for one vector and tell what that took: hops, reads, times, why it stopped.",
     .children = children};
 
@@ -270,10 +290,9 @@ static void print_summary(const struct query_request *request, const struct quer
 {
     char took[32];
     uint32_t queries = answer->results->query_count;
-    fprintf(stderr, "%s: %u quer%s in %s (%.0f a second), generation %016" PRIx64 "%s\n",
-            request->verb, queries, queries == 1 ? "y" : "ies",
-            tool_format_duration_ns(answer->took_ns, took),
-            answer->took_ns ? queries * 1e9 / (double)answer->took_ns : 0.0, answer->generation,
+    fprintf(stderr, "%s: %u quer%s in %s, generation %016" PRIx64 "%s\n", request->verb, queries,
+            queries == 1 ? "y" : "ies", tool_format_duration_ns(answer->took_ns, took),
+            answer->generation,
             answer->complete ? "" : ", INCOMPLETE: some results may be missing");
     if (answer->mixed_generations)
         fprintf(stderr,

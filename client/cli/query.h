@@ -13,6 +13,7 @@ struct query_request {
     enum fathom_dtype dtype; /* 0: the file's */
     uint32_t k, search_list, deadline_ms;
     float target_recall;
+    bool round; /* where the cast would be refused */
     bool exact_distances, ids64, explain;
     uint64_t row;             /* explain's */
     uint32_t batch, inflight; /* rows a request, requests in flight; batch 0: chosen by size */

@@ -96,8 +96,10 @@ static int open_file(struct run *run, struct fathom_error *err)
 /* Reads a batch's rows, in the dtype that is sent. */
 static int read_batch(struct run *run, struct batch *batch, struct fathom_error *err)
 {
-    struct cast cast = {
-        .type = run->dtype, .dim = run->answer->info.dim, .path = run->request->vectors};
+    struct cast cast = {.type = run->dtype,
+                        .round = run->request->round,
+                        .dim = run->answer->info.dim,
+                        .path = run->request->vectors};
     uint64_t first = run->first_row + batch->first_row;
     if (run->dtype == run->answer->info.dtype)
         return vector_file_read(run->file, first, batch->rows, batch->vectors, err);

@@ -7,9 +7,10 @@
  * plane, so it costs nothing. Then two halves of the level table are looked up at once by vpermi2b, and two vpdpbusd weigh the
  * 64 levels. Rejected: a mask register per plane with a masked add of its bit, which costs a mask load and an add for every plane.
  *
- * Short codes (up to 128 bytes and 256 dimensions with bits) are loaded whole into a register or two and every block takes its bytes from
- * there. Longer ones are loaded plane by plane for each block of 64 dimensions. The dimensions behind the last bit have the
- * same level in every code; their score is added up once a call. */
+ * Codes of up to 128 bytes are loaded whole into a register or two, and every block of 64 dimensions takes its bytes from there: in
+ * straight code with everything in registers when there are at most four blocks (short codes), in a loop over blocks
+ * otherwise (held codes). Longer codes are loaded plane by plane for each block. The dimensions behind the last bit have
+ * the same level in every code; their score is added up once a call. */
 #include "kernel_avx512.h"
 
 #include <assert.h>
@@ -19,9 +20,10 @@
 enum {
     SHORT_BATCH = 8,
     SHORT_BLOCKS = 4,
-    SHORT_BYTES = 128,
     SHORT_DIM = 512, /* see short_codes */
-    LONG_BATCH = 4,
+    HELD_BYTES = 128,
+    HELD_BLOCKS = HELD_BYTES / 8, /* a byte of plane 0 for each 8 dimensions at least */
+    BATCH = 4,                    /* of held and long codes */
 };
 
 #define ONES 0x0101010101010101u /* a byte in each */
@@ -77,9 +79,10 @@ KERNEL_INLINE struct rest score_rest(const struct kernel_codes *plan,
     return (struct rest){.hi = _mm512_reduce_add_epi32(hi), .lo = _mm512_reduce_add_epi32(lo)};
 }
 
-/* Where the rows of a block are in the register (or two) that holds a short code. */
-struct short_block {
-    __m512i pick, sentinel, hi, lo;
+/* Where the rows of a block are in the register (or two) that holds a code: `pick` has the place of a row that the code has, and
+ * elsewhere the row itself, sentinel or zeros. */
+struct block {
+    __m512i pick, hi, lo;
     __mmask64 rows;
 };
 
@@ -97,50 +100,71 @@ KERNEL_INLINE __m512i by_plane(const uint32_t *numbers)
     return _mm512_broadcastq_epi64(_mm_slli_epi64(bytes, 8));
 }
 
-KERNEL_INLINE void short_prepare(struct short_block *blocks, const struct kernel_codes *plan,
-                                 const struct kernel_query8 *query, uint32_t count, size_t half)
+/* The number of a lane, in each of its bytes. */
+KERNEL_INLINE __m512i lane_numbers(void)
 {
-    const __m512i eight = _mm512_set1_epi8(8);
-    __m512i lane = _mm512_setr_epi64(0, ONES, 2 * ONES, 3 * ONES, 4 * ONES, 5 * ONES, 6 * ONES,
-                                     7 * ONES); /* the group of a lane, in each of its bytes */
-    __m512i groups = by_plane(plan->groups);
-    __m512i place = _mm512_add_epi8(by_plane(plan->plane_start), lane);
-    __m512i shift = _mm512_set1_epi8((char)(half - second_half(plan, half)));
-    KERNEL_UNROLL
-    for (uint32_t b = 0; b < count; b++) {
-        struct short_block *block = &blocks[b];
-        __mmask64 second = _mm512_cmpge_epu8_mask(place, _mm512_set1_epi8((char)half));
-        block->pick = _mm512_mask_add_epi8(place, second, place, shift);
-        block->rows = _mm512_cmplt_epu8_mask(lane, groups);
-        block->sentinel = _mm512_movm_epi8(sentinel_rows(block->rows));
-        block->hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
-        block->lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
-        place = _mm512_add_epi8(place, eight);
-        lane = _mm512_add_epi8(lane, eight);
-    }
+    return _mm512_setr_epi64(0, ONES, 2 * ONES, 3 * ONES, 4 * ONES, 5 * ONES, 6 * ONES, 7 * ONES);
 }
 
-/* The levels of one block of the code at `code`. half is a constant: 16, 32 or 64. */
-KERNEL_INLINE __m512i short_levels(const struct short_block *block, const struct levels *levels,
-                                   const uint8_t *code, size_t second, size_t half)
+/* What all blocks of a plan have in common. */
+struct layout {
+    __m512i starts, groups, shift, half;
+};
+
+KERNEL_INLINE struct layout layout_of(const struct kernel_codes *plan, size_t half)
+{
+    return (struct layout){
+        .starts = by_plane(plan->plane_start),
+        .groups = by_plane(plan->groups),
+        .shift = _mm512_set1_epi8((char)(half - second_half(plan, half))),
+        .half = _mm512_set1_epi8((char)half),
+    };
+}
+
+KERNEL_INLINE void prepare_block(struct block *block, const struct layout *layout,
+                                 const struct kernel_query8 *query, uint32_t b)
+{
+    __m512i group = _mm512_add_epi8(lane_numbers(), _mm512_set1_epi8((char)(8 * b)));
+    __m512i place = _mm512_add_epi8(layout->starts, group);
+    __mmask64 second = _mm512_cmpge_epu8_mask(place, layout->half);
+    place = _mm512_mask_add_epi8(place, second, place, layout->shift);
+    block->rows = _mm512_cmplt_epu8_mask(group, layout->groups);
+    __m512i sentinel = _mm512_movm_epi8(sentinel_rows(block->rows));
+    block->pick = _mm512_mask_mov_epi8(sentinel, block->rows, place);
+    block->hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
+    block->lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
+}
+
+/* A code in registers; high is used when half is 64. half is always a constant: 16, 32 or 64. */
+struct held {
+    __m512i low, high;
+};
+
+KERNEL_INLINE struct held hold_code(const uint8_t *code, size_t second, size_t half)
+{
+    const void *last = code + second;
+    if (half == 64)
+        return (struct held){_mm512_loadu_si512(code), _mm512_loadu_si512(last)};
+    __m512i whole;
+    if (half == 32)
+        whole = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const void *)code)),
+                                   _mm256_loadu_si256(last), 1);
+    else
+        whole = _mm512_castsi256_si512(
+            _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)code)),
+                                    _mm_loadu_si128(last), 1));
+    return (struct held){whole, whole};
+}
+
+/* The 64 levels of a block of a code. */
+KERNEL_INLINE __m512i held_levels(const struct block *block, const struct levels *levels,
+                                  struct held code, size_t half)
 {
     __m512i rows;
-    if (half == 64) {
-        __m512i from = _mm512_mask_mov_epi8(block->sentinel, block->rows, block->pick);
-        rows = _mm512_mask2_permutex2var_epi8(_mm512_loadu_si512(code), from, block->rows,
-                                              _mm512_loadu_si512(code + second));
-    } else {
-        __m512i whole;
-        if (half == 32)
-            whole = _mm512_inserti64x4(
-                _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(const void *)code)),
-                _mm256_loadu_si256((const __m256i *)(const void *)(code + second)), 1);
-        else
-            whole = _mm512_castsi256_si512(_mm256_inserti128_si256(
-                _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)code)),
-                _mm_loadu_si128((const __m128i *)(const void *)(code + second)), 1));
-        rows = _mm512_mask_permutexvar_epi8(block->sentinel, block->rows, block->pick, whole);
-    }
+    if (half == 64)
+        rows = _mm512_mask2_permutex2var_epi8(code.low, block->pick, block->rows, code.high);
+    else
+        rows = _mm512_mask_permutexvar_epi8(block->pick, block->rows, block->pick, code.low);
     return level_of(levels, transpose(rows));
 }
 
@@ -152,8 +176,11 @@ KERNEL_INLINE void short_codes(float *out, const struct kernel_codes *plan,
                                const uint32_t *ids, bool scattered, size_t count, uint32_t blocks,
                                size_t half)
 {
-    struct short_block block[SHORT_BLOCKS];
-    short_prepare(block, plan, query, blocks, half);
+    struct block block[SHORT_BLOCKS];
+    struct layout layout = layout_of(plan, half);
+    KERNEL_UNROLL
+    for (uint32_t b = 0; b < blocks; b++)
+        prepare_block(&block[b], &layout, query, b);
     struct rest rest = score_rest(plan, query, blocks);
     __m256i rest_sum = _mm256_set1_epi32(rest.hi * 128 + rest.lo);
     struct levels levels = {_mm512_loadu_si512(plan->level), _mm512_loadu_si512(plan->level + 64)};
@@ -171,11 +198,12 @@ KERNEL_INLINE void short_codes(float *out, const struct kernel_codes *plan,
         __m512i sum[SHORT_BATCH];
         KERNEL_UNROLL
         for (int j = 0; j < SHORT_BATCH; j++) {
+            struct held held = hold_code(code[j], second, half);
             __m512i value[SHORT_BLOCKS];
             sum[j] = _mm512_setzero_si512();
             KERNEL_UNROLL
             for (uint32_t b = 0; b < blocks; b++) {
-                value[b] = short_levels(&block[b], &levels, code[j], second, half);
+                value[b] = held_levels(&block[b], &levels, held, half);
                 sum[j] = _mm512_dpbusd_epi32(sum[j], value[b], block[b].hi);
             }
             sum[j] = _mm512_slli_epi32(sum[j], 7);
@@ -191,22 +219,74 @@ KERNEL_INLINE void short_codes(float *out, const struct kernel_codes *plan,
     }
 }
 
+/* The sums of a batch of held or long codes: hi of each, then lo. */
+struct sums {
+    __m512i all[2 * BATCH];
+};
+
+KERNEL_INLINE void weigh(struct sums *sums, int j, __m512i value, __m512i hi, __m512i lo)
+{
+    sums->all[j] = _mm512_dpbusd_epi32(sums->all[j], value, hi);
+    sums->all[BATCH + j] = _mm512_dpbusd_epi32(sums->all[BATCH + j], value, lo);
+}
+
+/* Stores the scores of the first `count` codes of a batch; kernel_join's arithmetic. */
+KERNEL_INLINE void store_scores(float *out, const struct sums *sums, struct rest rest, size_t count)
+{
+    __m256i both = sums4x2(sums->all, sums->all + BATCH);
+    __m128i hi = _mm_add_epi32(_mm256_castsi256_si128(both), _mm_set1_epi32(rest.hi));
+    __m128i lo = _mm_add_epi32(_mm256_extracti128_si256(both, 1), _mm_set1_epi32(rest.lo));
+    __m128 scores = _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(hi), _mm_set1_ps(128.0f)),
+                               _mm_cvtepi32_ps(lo));
+    if (count >= BATCH)
+        _mm_storeu_ps(out, scores);
+    else
+        _mm_mask_storeu_ps(out, (__mmask8)first_lanes(count), scores);
+}
+
+KERNEL_INLINE void held_codes(float *out, const struct kernel_codes *plan,
+                              const struct kernel_query8 *query, const uint8_t *codes,
+                              const uint32_t *ids, bool scattered, size_t count, size_t half)
+{
+    struct block block[HELD_BLOCKS];
+    struct layout layout = layout_of(plan, half);
+    uint32_t blocks = (plan->groups[0] + 7) / 8;
+    for (uint32_t b = 0; b < blocks; b++)
+        prepare_block(&block[b], &layout, query, b);
+    struct rest rest = score_rest(plan, query, blocks);
+    struct levels levels = {_mm512_loadu_si512(plan->level), _mm512_loadu_si512(plan->level + 64)};
+    size_t code_bytes = plan->code_bytes, second = second_half(plan, half);
+    size_t ahead = kernel_ahead(code_bytes);
+
+    if (scattered)
+        kernel_prefetch(codes, code_bytes, code_bytes, ids, 0, ahead, count);
+    for (size_t i = 0; i < count; i += BATCH) {
+        if (scattered)
+            kernel_prefetch(codes, code_bytes, code_bytes, ids, i + ahead, i + ahead + BATCH,
+                            count);
+        const uint8_t *code[BATCH];
+        kernel_batch(code, BATCH, codes, code_bytes, ids, scattered, i, count);
+        struct held held[BATCH];
+        KERNEL_UNROLL
+        for (int j = 0; j < BATCH; j++)
+            held[j] = hold_code(code[j], second, half);
+        struct sums sums = {0};
+        for (uint32_t b = 0; b < blocks; b++) {
+            KERNEL_UNROLL
+            for (int j = 0; j < BATCH; j++)
+                weigh(&sums, j, held_levels(&block[b], &levels, held[j], half), block[b].hi,
+                      block[b].lo);
+        }
+        store_scores(out + i, &sums, rest, count - i);
+    }
+}
+
 /* What the blocks of a long code look like, and how many blocks at least p planes reach. */
 struct long_plan {
     uint64_t rows[KERNEL_BLOCKS_MAX];
     uint32_t reach[KERNEL_PLANES_MAX + 2];
     struct levels levels;
 };
-
-struct long_sums {
-    __m512i all[2 * LONG_BATCH]; /* hi of each code, then lo */
-};
-
-KERNEL_INLINE void long_weigh(struct long_sums *sums, int j, __m512i value, __m512i hi, __m512i lo)
-{
-    sums->all[j] = _mm512_dpbusd_epi32(sums->all[j], value, hi);
-    sums->all[LONG_BATCH + j] = _mm512_dpbusd_epi32(sums->all[LONG_BATCH + j], value, lo);
-}
 
 /* Where to load the 8 bytes at `start` of a code so that they do not reach beyond its end, into a cache line that nobody asked
  * for: somewhat before, if need be. The bytes wanted are then `start - at` further on. */
@@ -218,13 +298,12 @@ KERNEL_INLINE uint32_t load_at(const struct kernel_codes *plan, uint32_t start)
 
 /* Blocks that `planes` planes reach (a constant >= 2): plane p of all eight groups is one 8-byte load, set into lane 1 + p; one
  * byte shuffle turns lanes of planes into lanes of groups. */
-KERNEL_INLINE void long_blocks(struct long_sums *sums, const struct kernel_codes *plan,
+KERNEL_INLINE void long_blocks(struct sums *sums, const struct kernel_codes *plan,
                                const struct kernel_query8 *query, const struct long_plan *shape,
                                const uint8_t *const *code, uint32_t planes)
 {
-    const __m512i lanes = _mm512_setr_epi64(0, ONES, 2 * ONES, 3 * ONES, 4 * ONES, 5 * ONES,
-                                            6 * ONES, 7 * ONES);
-    const __m512i by_group = _mm512_add_epi8(_mm512_set1_epi64(0x3830282018100800), lanes);
+    const __m512i by_group =
+        _mm512_add_epi8(_mm512_set1_epi64(0x3830282018100800), lane_numbers());
     for (uint32_t b = shape->reach[planes + 1]; b < shape->reach[planes]; b++) {
         uint32_t at[KERNEL_PLANES_MAX];
         uint64_t shifts = 0;
@@ -239,20 +318,20 @@ KERNEL_INLINE void long_blocks(struct long_sums *sums, const struct kernel_codes
         __m512i hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
         __m512i lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
         KERNEL_UNROLL
-        for (int j = 0; j < LONG_BATCH; j++) {
+        for (int j = 0; j < BATCH; j++) {
             __m512i rows = _mm512_set1_epi64((int64_t)le_load64(code[j] + at[0]));
             KERNEL_UNROLL
             for (uint32_t p = 1; p < planes; p++)
                 rows = _mm512_mask_set1_epi64(rows, (__mmask8)(2u << p),
                                               (int64_t)le_load64(code[j] + at[p]));
             rows = _mm512_mask_permutexvar_epi8(sentinel, shape->rows[b], pick, rows);
-            long_weigh(sums, j, level_of(&shape->levels, transpose(rows)), hi, lo);
+            weigh(sums, j, level_of(&shape->levels, transpose(rows)), hi, lo);
         }
     }
 }
 
 /* Blocks with one plane have but two levels to choose from, by a mask: index 96 or 32, and 64 where the plane has ended. */
-KERNEL_INLINE void long_single(struct long_sums *sums, const struct kernel_codes *plan,
+KERNEL_INLINE void long_single(struct sums *sums, const struct kernel_codes *plan,
                                const struct kernel_query8 *query, const struct long_plan *shape,
                                const uint8_t *const *code)
 {
@@ -266,9 +345,9 @@ KERNEL_INLINE void long_single(struct long_sums *sums, const struct kernel_codes
         __m512i hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
         __m512i lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
         KERNEL_UNROLL
-        for (int j = 0; j < LONG_BATCH; j++) {
+        for (int j = 0; j < BATCH; j++) {
             __mmask64 bits = le_load64(code[j] + at) >> shift;
-            long_weigh(sums, j, _mm512_mask_blend_epi8(bits, clear, set), hi, lo);
+            weigh(sums, j, _mm512_mask_blend_epi8(bits, clear, set), hi, lo);
         }
     }
 }
@@ -296,29 +375,20 @@ KERNEL_INLINE void long_codes(float *out, const struct kernel_codes *plan,
     size_t code_bytes = plan->code_bytes, ahead = kernel_ahead(code_bytes);
     if (scattered)
         kernel_prefetch(codes, code_bytes, code_bytes, ids, 0, ahead, count);
-    for (size_t i = 0; i < count; i += LONG_BATCH) {
+    for (size_t i = 0; i < count; i += BATCH) {
         if (scattered)
-            kernel_prefetch(codes, code_bytes, code_bytes, ids, i + ahead, i + ahead + LONG_BATCH,
+            kernel_prefetch(codes, code_bytes, code_bytes, ids, i + ahead, i + ahead + BATCH,
                             count);
-        const uint8_t *code[LONG_BATCH];
-        kernel_batch(code, LONG_BATCH, codes, code_bytes, ids, scattered, i, count);
-        struct long_sums sums = {0};
+        const uint8_t *code[BATCH];
+        kernel_batch(code, BATCH, codes, code_bytes, ids, scattered, i, count);
+        struct sums sums = {0};
         long_blocks(&sums, plan, query, &shape, code, 6);
         long_blocks(&sums, plan, query, &shape, code, 5);
         long_blocks(&sums, plan, query, &shape, code, 4);
         long_blocks(&sums, plan, query, &shape, code, 3);
         long_blocks(&sums, plan, query, &shape, code, 2);
         long_single(&sums, plan, query, &shape, code);
-
-        __m256i joined = sums4x2(sums.all, sums.all + LONG_BATCH);
-        __m128i hi = _mm_add_epi32(_mm256_castsi256_si128(joined), _mm_set1_epi32(rest.hi));
-        __m128i lo = _mm_add_epi32(_mm256_extracti128_si256(joined, 1), _mm_set1_epi32(rest.lo));
-        __m128 scores = _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(hi), _mm_set1_ps(128.0f)),
-                                   _mm_cvtepi32_ps(lo));
-        if (count - i >= LONG_BATCH)
-            _mm_storeu_ps(out + i, scores);
-        else
-            _mm_mask_storeu_ps(out + i, (__mmask8)first_lanes(count - i), scores);
+        store_scores(out + i, &sums, rest, count - i);
     }
 }
 
@@ -340,18 +410,20 @@ KERNEL_INLINE void codes_any(float *out, const struct kernel_codes *plan,
                              const uint32_t *ids, bool scattered, size_t count)
 {
     uint32_t blocks = (plan->groups[0] + 7) / 8;
-    if (plan->dim > SHORT_DIM || plan->code_bytes > SHORT_BYTES)
-        blocks = 0;
-    if (blocks == 1)
+    if (blocks == 0 || plan->code_bytes > HELD_BYTES)
+        long_codes(out, plan, query, codes, ids, scattered, count);
+    else if ((blocks > SHORT_BLOCKS || plan->dim > SHORT_DIM) && plan->code_bytes > 64)
+        held_codes(out, plan, query, codes, ids, scattered, count, 64);
+    else if (blocks > SHORT_BLOCKS || plan->dim > SHORT_DIM)
+        held_codes(out, plan, query, codes, ids, scattered, count, 32);
+    else if (blocks == 1)
         short_sized(out, plan, query, codes, ids, scattered, count, 1);
     else if (blocks == 2)
         short_sized(out, plan, query, codes, ids, scattered, count, 2);
     else if (blocks == 3)
         short_sized(out, plan, query, codes, ids, scattered, count, 3);
-    else if (blocks == 4)
-        short_sized(out, plan, query, codes, ids, scattered, count, 4);
     else
-        long_codes(out, plan, query, codes, ids, scattered, count);
+        short_sized(out, plan, query, codes, ids, scattered, count, 4);
 }
 
 void codes_rows_avx512(float *out, const struct kernel_codes *plan,

@@ -74,8 +74,9 @@ class Server:
         """The address it listens on, from the line that says so."""
         limit = time.monotonic() + self.READY_SECONDS
         while time.monotonic() < limit:
-            found = re.search(r"listening on (127\.0\.0\.1:\d+)", self.log())
-            if found:
+            log = self.log()
+            found = re.search(r"(?<!http )listening on (127\.0\.0\.1:\d+)", log)
+            if found and "ready: " in log:
                 return found.group(1)
             if self.process.poll() is not None:
                 raise ProgramFailed(f"{' '.join(self.command)}\nended at once; its log:\n{self.log()}")

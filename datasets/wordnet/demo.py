@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fathom import Client
+from fathom_client import Client
 from page import Page, format_bytes
 from programs import ProgramFailed, Programs, die_on_terminate
 

@@ -16,5 +16,7 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fathomConfig.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/fathomConfigVersion.cmake
         DESTINATION ${fathom_package_dir})
 
+# The .pc file finds its prefix by its own place, so that the tree can be moved and installed under any --prefix.
+file(RELATIVE_PATH fathom_prefix_from_pc /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(cmake/fathom.pc.in fathom.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/fathom.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

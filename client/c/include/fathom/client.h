@@ -142,7 +142,8 @@ struct fathom_client_stats {
     char navigator[16];   /* "graph", "cells" */
 };
 
-/* One batch: n queries in one request. */
+/* One batch: n queries in one request. (In C++ its name needs the word struct: the call has it
+ * too.) */
 struct fathom_client_search {
     const char *index;              /* the name that the server gives it */
     const void *vectors;            /* [n][dim] scalars; read before submit returns */

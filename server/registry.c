@@ -1,0 +1,372 @@
+/* The registry: one lock over names, current editions and the jobs of its thread. The query path takes no lock: it uses a
+ * view, and counts users of an edition with atomics. */
+#include "registry.h"
+
+#include "env.h"
+#include "error.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#define RELOADS_WAITING_MAX 64
+
+struct entry {
+    const char *name, *dir;
+    struct edition *current;
+    uint64_t budget_bytes;
+    struct reload_counts counts;
+};
+
+struct job {
+    struct job *next;
+    unsigned slot;
+    reload_done_fn *done;
+    void *context;
+};
+
+struct registry {
+    struct log *log;
+    struct fathom_open_options open;
+    struct entry *entries;
+    unsigned count;
+    atomic_uint version; /* of the currents; release by a swap, acquire by registry_view_refresh */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct job *jobs, **jobs_end; /* below: under the lock */
+    unsigned job_count;
+    struct edition *to_close;
+    bool stopping;
+};
+
+/* ---- editions ---- */
+
+struct edition *edition_retain(struct edition *edition)
+{
+    atomic_fetch_add_explicit(&edition->users, 1, memory_order_relaxed);
+    return edition;
+}
+
+void edition_release(struct edition *edition)
+{
+    /* acq_rel: the last user must see everything that the others did with the index. */
+    if (!edition ||
+        atomic_fetch_sub_explicit(&edition->users, 1, memory_order_acq_rel) != 1)
+        return;
+    struct registry *registry = edition->registry;
+    pthread_mutex_lock(&registry->lock);
+    edition->next = registry->to_close;
+    registry->to_close = edition;
+    pthread_cond_signal(&registry->wake);
+    pthread_mutex_unlock(&registry->lock);
+}
+
+static void edition_destroy(struct edition *edition)
+{
+    if (!edition)
+        return;
+    fathom_index_close(edition->index);
+    mem_free(edition);
+}
+
+static int edition_open(struct edition **out, struct registry *registry, unsigned slot,
+                        uint64_t budget_bytes, struct fathom_error *err)
+{
+    *out = NULL;
+    struct edition *edition = mem_alloc(sizeof *edition);
+    if (!edition)
+        return error_set(err, -ENOMEM, "no memory to open %s", registry->entries[slot].dir);
+    edition->registry = registry;
+    edition->slot = slot;
+    edition->name = registry->entries[slot].name;
+    atomic_init(&edition->users, 1);
+    struct fathom_open_options options = registry->open;
+    options.dram_budget_bytes = budget_bytes;
+    int rc = fathom_index_open(&edition->index, registry->entries[slot].dir, &options, err);
+    if (rc < 0) {
+        mem_free(edition);
+        return rc;
+    }
+    fathom_index_get_info(edition->index, &edition->info);
+    fathom_index_get_ledger(edition->index, &edition->ledger);
+    *out = edition;
+    return 0;
+}
+
+/* ---- opening ---- */
+
+/* Splits the budget over the indexes by their raw sizes, which are only known from an opened index: each is opened
+ * once with all of the budget to ask, and closed again. One index needs no asking. */
+static int split_budget(struct registry *registry, uint64_t budget_bytes, struct fathom_error *err)
+{
+    uint64_t total = 0;
+    if (budget_bytes == 0 || registry->count == 1) {
+        for (unsigned i = 0; i < registry->count; i++)
+            registry->entries[i].budget_bytes = budget_bytes;
+        return 0;
+    }
+    for (unsigned i = 0; i < registry->count; i++) {
+        struct edition *edition;
+        int rc = edition_open(&edition, registry, i, budget_bytes, err);
+        if (rc < 0)
+            return rc;
+        registry->entries[i].budget_bytes = edition->info.raw_bytes;
+        total += edition->info.raw_bytes;
+        edition_destroy(edition);
+    }
+    for (unsigned i = 0; i < registry->count; i++) {
+        double share = (double)registry->entries[i].budget_bytes / (double)(total ? total : 1);
+        registry->entries[i].budget_bytes = (uint64_t)(share * (double)budget_bytes);
+    }
+    return 0;
+}
+
+static void log_opened(struct registry *registry, const struct edition *edition)
+{
+    log_line(registry->log, LOG_LEVEL_INFO,
+             "index %s: generation %016llx, %llu x %u %s, %s, %s navigator, %llu bytes in memory "
+             "(%llu for queries), %s",
+             edition->name, (unsigned long long)edition->info.generation,
+             (unsigned long long)edition->info.rows, edition->info.dim,
+             fathom_dtype_name(edition->info.dtype), fathom_metric_name(edition->info.metric),
+             fathom_navigator_name(edition->info.navigator),
+             (unsigned long long)edition->ledger.total_bytes,
+             (unsigned long long)edition->ledger.scratch_bytes,
+             edition->info.direct_io ? "direct reads" : "buffered reads");
+}
+
+int registry_open(struct registry **out, const struct registry_options *options, struct log *log,
+                  struct fathom_error *err)
+{
+    *out = NULL;
+    struct registry *registry = mem_alloc(sizeof *registry);
+    if (!registry)
+        return error_set(err, -ENOMEM, "no memory for the registry");
+    registry->log = log;
+    registry->open = fathom_open_options_default();
+    registry->open.threads = options->threads;
+    registry->open.inflight = options->inflight;
+    registry->jobs_end = &registry->jobs;
+    pthread_mutex_init(&registry->lock, NULL);
+    pthread_cond_init(&registry->wake, NULL);
+    int rc = error_set(err, -ENOMEM, "no memory for the registry");
+    registry->entries = mem_alloc_array(options->index_count, sizeof *registry->entries);
+    if (!registry->entries)
+        goto fail;
+    registry->count = options->index_count;
+    for (unsigned i = 0; i < registry->count; i++) {
+        registry->entries[i].name = options->indexes[i].name;
+        registry->entries[i].dir = options->indexes[i].dir;
+    }
+    rc = split_budget(registry, options->dram_budget_bytes, err);
+    for (unsigned i = 0; rc == 0 && i < registry->count; i++) {
+        struct entry *entry = &registry->entries[i];
+        rc = edition_open(&entry->current, registry, i, entry->budget_bytes, err);
+        if (rc == 0)
+            log_opened(registry, entry->current);
+    }
+    if (rc < 0)
+        goto fail;
+    *out = registry;
+    return 0;
+fail:
+    registry_close(registry);
+    return rc;
+}
+
+static void close_list(struct edition *list)
+{
+    while (list) {
+        struct edition *next = list->next;
+        edition_destroy(list);
+        list = next;
+    }
+}
+
+void registry_close(struct registry *registry)
+{
+    if (!registry)
+        return;
+    for (unsigned i = 0; i < registry->count; i++)
+        edition_release(registry->entries[i].current);
+    close_list(registry->to_close);
+    while (registry->jobs) {
+        struct job *job = registry->jobs;
+        registry->jobs = job->next;
+        mem_free(job);
+    }
+    pthread_cond_destroy(&registry->wake);
+    pthread_mutex_destroy(&registry->lock);
+    mem_free(registry->entries);
+    mem_free(registry);
+}
+
+unsigned registry_count(const struct registry *registry)
+{
+    return registry->count;
+}
+
+int registry_find(const struct registry *registry, const char *name, size_t name_bytes)
+{
+    for (unsigned i = 0; i < registry->count; i++) {
+        const char *known = registry->entries[i].name;
+        if (strlen(known) == name_bytes && memcmp(known, name, name_bytes) == 0)
+            return (int)i;
+    }
+    return -1;
+}
+
+const char *registry_name(const struct registry *registry, unsigned slot)
+{
+    return registry->entries[slot].name;
+}
+
+/* ---- views ---- */
+
+int registry_view_init(struct registry_view *view, struct registry *registry)
+{
+    memset(view, 0, sizeof *view);
+    view->registry = registry;
+    view->editions = mem_alloc_array(registry->count, sizeof *view->editions);
+    if (!view->editions)
+        return -ENOMEM;
+    view->version = atomic_load_explicit(&registry->version, memory_order_relaxed) - 1;
+    registry_view_refresh(view);
+    return 0;
+}
+
+void registry_view_fini(struct registry_view *view)
+{
+    for (unsigned i = 0; view->editions && i < view->registry->count; i++)
+        edition_release(view->editions[i]);
+    mem_free(view->editions);
+    view->editions = NULL;
+}
+
+void registry_view_refresh(struct registry_view *view)
+{
+    struct registry *registry = view->registry;
+    unsigned version = atomic_load_explicit(&registry->version, memory_order_acquire);
+    if (version == view->version)
+        return;
+    for (unsigned i = 0; i < registry->count; i++) {
+        pthread_mutex_lock(&registry->lock);
+        struct edition *current = edition_retain(registry->entries[i].current);
+        pthread_mutex_unlock(&registry->lock);
+        edition_release(view->editions[i]);
+        view->editions[i] = current;
+    }
+    view->version = version;
+}
+
+/* ---- the registry's thread ---- */
+
+int registry_reload(struct registry *registry, unsigned slot, reload_done_fn *done, void *context)
+{
+    struct job *job = mem_alloc(sizeof *job);
+    if (!job)
+        return -ENOMEM;
+    *job = (struct job){.slot = slot, .done = done, .context = context};
+    int rc = -EBUSY;
+    pthread_mutex_lock(&registry->lock);
+    if (registry->job_count < RELOADS_WAITING_MAX && !registry->stopping) {
+        *registry->jobs_end = job;
+        registry->jobs_end = &job->next;
+        registry->job_count++;
+        pthread_cond_signal(&registry->wake);
+        rc = 0;
+    }
+    pthread_mutex_unlock(&registry->lock);
+    if (rc < 0)
+        mem_free(job);
+    return rc;
+}
+
+/* Opens the new edition beside the old one, which goes on answering, and makes it current. */
+static void reload(struct registry *registry, unsigned slot, struct reload_result *result)
+{
+    struct entry *entry = &registry->entries[slot];
+    struct edition *edition;
+    uint64_t started_ns = env_clock_ns(env_os());
+    memset(result, 0, sizeof *result);
+    result->previous_generation = entry->current->info.generation;
+    result->generation = result->previous_generation;
+    int rc = edition_open(&edition, registry, slot, entry->budget_bytes, &result->err);
+    result->milliseconds = (env_clock_ns(env_os()) - started_ns) / 1000000;
+    if (rc < 0) {
+        result->err.code = rc;
+        log_line(registry->log, LOG_LEVEL_ERROR,
+                 "reload of %s failed, generation %016llx stays: %s", entry->name,
+                 (unsigned long long)result->generation, result->err.msg);
+        pthread_mutex_lock(&registry->lock);
+        entry->counts.failed++;
+        pthread_mutex_unlock(&registry->lock);
+        return;
+    }
+    result->generation = edition->info.generation;
+    log_opened(registry, edition);
+    pthread_mutex_lock(&registry->lock);
+    struct edition *old = entry->current;
+    entry->current = edition;
+    entry->counts.ok++;
+    atomic_fetch_add_explicit(&registry->version, 1, memory_order_release);
+    pthread_mutex_unlock(&registry->lock);
+    edition_release(old);
+}
+
+static void run_job(struct registry *registry, struct job *job)
+{
+    struct reload_result result;
+    reload(registry, job->slot, &result);
+    if (job->done)
+        job->done(job->context, &result);
+    mem_free(job);
+}
+
+static struct job *take_job_locked(struct registry *registry)
+{
+    struct job *job = registry->jobs;
+    if (job) {
+        registry->jobs = job->next;
+        if (!registry->jobs)
+            registry->jobs_end = &registry->jobs;
+        registry->job_count--;
+    }
+    return job;
+}
+
+void registry_run(struct registry *registry)
+{
+    pthread_mutex_lock(&registry->lock);
+    while (!registry->stopping) {
+        struct edition *unused = registry->to_close;
+        registry->to_close = NULL;
+        struct job *job = unused ? NULL : take_job_locked(registry);
+        if (!unused && !job) {
+            pthread_cond_wait(&registry->wake, &registry->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&registry->lock);
+        close_list(unused);
+        if (job)
+            run_job(registry, job);
+        pthread_mutex_lock(&registry->lock);
+    }
+    pthread_mutex_unlock(&registry->lock);
+}
+
+void registry_stop(struct registry *registry)
+{
+    pthread_mutex_lock(&registry->lock);
+    registry->stopping = true;
+    pthread_cond_signal(&registry->wake);
+    pthread_mutex_unlock(&registry->lock);
+}
+
+void registry_reload_counts(struct registry *registry, unsigned slot, struct reload_counts *out)
+{
+    pthread_mutex_lock(&registry->lock);
+    *out = registry->entries[slot].counts;
+    pthread_mutex_unlock(&registry->lock);
+}

@@ -1,0 +1,91 @@
+/* The indexes that are served: a fixed list of names, each with its current edition (an opened generation). Editions are
+ * immutable and counted: the registry holds the current one, each worker's view holds what it saw last, and each search
+ * holds the one it started on, so that every reply comes from one generation.
+ *
+ * Opening and closing take time and happen on a thread of their own (registry_run): a reload opens the new edition beside
+ * the old one, swaps, and the old one is closed by that thread when its last user lets go of it. */
+#ifndef SERVER_REGISTRY_H
+#define SERVER_REGISTRY_H
+
+#include "log.h"
+
+#include "fathom/fathom.h"
+
+#include <stdatomic.h>
+
+struct registry;
+
+/* An opened generation of one index. */
+struct edition {
+    struct fathom_index *index;
+    struct fathom_index_info info;
+    struct fathom_ledger ledger;
+    unsigned slot; /* of its name in the registry */
+    const char *name;
+    /* private */
+    struct registry *registry;
+    atomic_uint users;
+    struct edition *next; /* in the list of those to close */
+};
+
+struct edition *edition_retain(struct edition *edition);
+void edition_release(struct edition *edition); /* never closes on the caller's thread; accepts NULL */
+
+struct registry_index {
+    const char *name, *dir;
+};
+
+struct registry_options {
+    const struct registry_index *indexes;
+    unsigned index_count;
+    uint64_t dram_budget_bytes; /* of all indexes together; split by raw size; 0: none */
+    unsigned threads, inflight; /* engines that will search, queries in flight in each */
+};
+
+/* Opens every index. The options' strings must outlive the registry. */
+int registry_open(struct registry **out, const struct registry_options *options, struct log *log,
+                  struct fathom_error *err) FATHOM_MUST_USE;
+/* Closes what is left; every view and search must have let go. Accepts NULL. */
+void registry_close(struct registry *registry);
+
+unsigned registry_count(const struct registry *registry);
+/* The slot of a name (not terminated), or -1. */
+int registry_find(const struct registry *registry, const char *name, size_t name_bytes);
+const char *registry_name(const struct registry *registry, unsigned slot);
+
+/* What one thread sees: per slot the edition current at its last refresh. */
+struct registry_view {
+    struct registry *registry;
+    struct edition **editions;
+    unsigned version;
+};
+
+int registry_view_init(struct registry_view *view, struct registry *registry) FATHOM_MUST_USE;
+void registry_view_fini(struct registry_view *view);
+/* Takes over what was swapped since; one atomic load when nothing was. */
+void registry_view_refresh(struct registry_view *view);
+
+/* ---- reloading ---- */
+
+struct reload_result {
+    struct fathom_error err; /* code 0: done */
+    uint64_t generation, previous_generation;
+    uint64_t milliseconds;
+};
+
+/* Called on the registry's thread when the reload is over, either way. */
+typedef void reload_done_fn(void *context, const struct reload_result *result);
+
+/* Queues a reload; done may be NULL. 0 or -ENOMEM, or -EBUSY when too many wait already. */
+int registry_reload(struct registry *registry, unsigned slot, reload_done_fn *done, void *context)
+    FATHOM_MUST_USE;
+/* The registry's thread: reloads and closes until registry_stop. */
+void registry_run(struct registry *registry);
+void registry_stop(struct registry *registry);
+
+struct reload_counts {
+    uint64_t ok, failed;
+};
+void registry_reload_counts(struct registry *registry, unsigned slot, struct reload_counts *out);
+
+#endif

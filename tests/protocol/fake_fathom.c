@@ -1,0 +1,305 @@
+/* A libfathom that answers from arithmetic, so that the server can be held to account for what a disk rarely does on
+ * request: queries that take a second, fail, or never come back in time.
+ *
+ * An index is a directory with a file "fake": lines of `key value`, read at open:
+ *     rows 1000   dim 4   generation 7    what the index claims; row i is (i, i, ..., i), squared Euclidean
+ *     delay_us 0                          how long each query takes
+ *     status 0                            what each query ends with (a code of fathom/error.h, or -errno)
+ *     open 0                              what opening ends with
+ * A query is a point on the diagonal: its first value decides. */
+#include "fathom/fathom.h"
+
+#include "error.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SLOTS_MAX 256
+
+struct fathom_index {
+    atomic_int references;
+    long long rows, dim, generation, delay_us, status, open;
+};
+
+struct fake_slot {
+    bool taken, cancelled;
+    const struct fathom_index *index;
+    void *user;
+    uint64_t due_ns, deadline_ns, started_ns;
+    uint32_t k;
+    float at;
+    uint64_t ids[FATHOM_K_MAX];
+    float distances[FATHOM_K_MAX];
+};
+
+struct fathom_engine {
+    int fd; /* a timer that is always set to the next slot that is due */
+    unsigned inflight;
+    struct fake_slot *slots;
+};
+
+static uint64_t clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+const char *fathom_cpu_level(void)
+{
+    return "scalar";
+}
+
+/* ---- indexes ---- */
+
+struct fathom_open_options fathom_open_options_default(void)
+{
+    return (struct fathom_open_options){.threads = 1, .inflight = 1};
+}
+
+static void read_fake(struct fathom_index *index, FILE *file)
+{
+    const struct {
+        const char *key;
+        long long *value;
+    } keys[] = {{"rows", &index->rows},         {"dim", &index->dim},
+                {"generation", &index->generation}, {"delay_us", &index->delay_us},
+                {"status", &index->status},     {"open", &index->open}};
+    char key[32];
+    long long value;
+    while (fscanf(file, "%31s %lld", key, &value) == 2) {
+        for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+            if (strcmp(key, keys[i].key) == 0)
+                *keys[i].value = value;
+        }
+    }
+}
+
+int fathom_index_open(struct fathom_index **out, const char *dir,
+                      const struct fathom_open_options *options, struct fathom_error *err)
+{
+    char path[4096];
+    (void)options;
+    *out = NULL;
+    snprintf(path, sizeof path, "%s/fake", dir);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return error_set(err, -errno, "%s: %s", path, strerror(errno));
+    struct fathom_index *index = mem_alloc(sizeof *index);
+    if (index)
+        read_fake(index, file);
+    fclose(file);
+    if (!index)
+        return error_set(err, -ENOMEM, "no memory");
+    if (index->open < 0) {
+        int rc = (int)index->open;
+        mem_free(index);
+        return error_set(err, rc, "%s: %s at offset 4096", path, fathom_strerror(rc));
+    }
+    atomic_init(&index->references, 1);
+    *out = index;
+    return 0;
+}
+
+struct fathom_index *fathom_index_retain(struct fathom_index *index)
+{
+    atomic_fetch_add(&index->references, 1);
+    return index;
+}
+
+void fathom_index_close(struct fathom_index *index)
+{
+    if (index && atomic_fetch_sub(&index->references, 1) == 1)
+        mem_free(index);
+}
+
+void fathom_index_get_info(const struct fathom_index *index, struct fathom_index_info *out)
+{
+    *out = (struct fathom_index_info){.rows = (uint64_t)index->rows,
+                                      .generation = (uint64_t)index->generation,
+                                      .dim = (uint32_t)index->dim,
+                                      .dtype = FATHOM_F32,
+                                      .metric = FATHOM_METRIC_L2,
+                                      .navigator = FATHOM_NAVIGATOR_GRAPH,
+                                      .raw_bytes = (uint64_t)(index->rows * index->dim * 4),
+                                      .format_version = 1};
+}
+
+void fathom_index_get_ledger(const struct fathom_index *index, struct fathom_ledger *out)
+{
+    uint64_t bytes = (uint64_t)index->rows * 8;
+    *out = (struct fathom_ledger){.parts = {{"codes", bytes}},
+                                  .part_count = 1,
+                                  .index_bytes = bytes,
+                                  .scratch_bytes = 4096,
+                                  .total_bytes = bytes + 4096};
+}
+
+/* ---- the engine ---- */
+
+struct fathom_engine_options fathom_engine_options_default(void)
+{
+    return (struct fathom_engine_options){.io = FATHOM_IO_AUTO, .inflight = 16};
+}
+
+struct fathom_query fathom_query_default(void)
+{
+    return (struct fathom_query){.dtype = FATHOM_F32, .k = 10};
+}
+
+int fathom_engine_create(struct fathom_engine **out, const struct fathom_engine_options *options,
+                         struct fathom_error *err)
+{
+    struct fathom_engine *engine = mem_alloc(sizeof *engine);
+    *out = engine;
+    if (!engine || !(engine->slots = mem_alloc_array(options->inflight, sizeof *engine->slots)))
+        return error_set(err, -ENOMEM, "no memory for an engine");
+    engine->inflight = options->inflight;
+    engine->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    return 0;
+}
+
+void fathom_engine_destroy(struct fathom_engine *engine)
+{
+    if (!engine)
+        return;
+    close(engine->fd);
+    mem_free(engine->slots);
+    mem_free(engine);
+}
+
+static void set_timer(struct fathom_engine *engine)
+{
+    uint64_t due_ns = 0;
+    for (unsigned i = 0; i < engine->inflight; i++) {
+        const struct fake_slot *slot = &engine->slots[i];
+        if (slot->taken && (due_ns == 0 || slot->due_ns < due_ns))
+            due_ns = slot->due_ns;
+    }
+    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(due_ns / 1000000000),
+                                           .tv_nsec = (long)(due_ns % 1000000000)}};
+    timerfd_settime(engine->fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index *index,
+                         const struct fathom_query *query, struct fathom_error *err)
+{
+    if (query->dim != (uint32_t)index->dim)
+        return error_set(err, FATHOM_EDIM, "dimension %u, not %lld", query->dim, index->dim);
+    for (unsigned i = 0; i < engine->inflight; i++) {
+        struct fake_slot *slot = &engine->slots[i];
+        if (slot->taken)
+            continue;
+        slot->taken = true;
+        slot->cancelled = false;
+        slot->index = index;
+        slot->user = query->user;
+        slot->started_ns = clock_ns();
+        slot->due_ns = slot->started_ns + (uint64_t)index->delay_us * 1000 + 1;
+        slot->deadline_ns = query->deadline_ns;
+        slot->k = query->k;
+        if (query->dtype == FATHOM_F32)
+            memcpy(&slot->at, query->vector, sizeof slot->at);
+        else
+            slot->at = *(const uint8_t *)query->vector;
+        set_timer(engine);
+        return 0;
+    }
+    return error_set(err, FATHOM_EBUSY, "every slot is taken");
+}
+
+/* The k rows nearest to a point on the diagonal: outwards from it, on whichever side is nearer. */
+static uint32_t answer(struct fake_slot *slot)
+{
+    long long rows = slot->index->rows, low, high;
+    float at = fminf(fmaxf(slot->at, 0), (float)(rows - 1));
+    low = (long long)floorf(at);
+    high = low + 1;
+    uint32_t count = 0;
+    while (count < slot->k && (low >= 0 || high < rows)) {
+        bool take_low = high >= rows || (low >= 0 && slot->at - (float)low <= (float)high - slot->at);
+        long long row = take_low ? low-- : high++;
+        float step = slot->at - (float)row;
+        slot->ids[count] = (uint64_t)row;
+        slot->distances[count++] = step * step * (float)slot->index->dim;
+    }
+    return count;
+}
+
+static void finish(struct fake_slot *slot, struct fathom_result *out)
+{
+    int status = slot->cancelled ? FATHOM_ECANCELLED : (int)slot->index->status;
+    uint32_t count = status < 0 ? 0 : answer(slot);
+    slot->taken = false;
+    *out = (struct fathom_result){.user = slot->user,
+                                  .status = status,
+                                  .detail = status < 0 ? "fake: section vectors, page 5" : NULL,
+                                  .count = count,
+                                  .ids = slot->ids,
+                                  .distances = slot->distances,
+                                  .stats = {.navigator = FATHOM_NAVIGATOR_GRAPH,
+                                            .hops = 3,
+                                            .rounds = 1,
+                                            .reads = 2,
+                                            .bytes = 8192,
+                                            .total_ns = clock_ns() - slot->started_ns,
+                                            .stop_reason = "converged"}};
+}
+
+/* Unlike the real engine this one never looks at deadlines: a device that stalls answers late, and the server must
+ * not wait for it. */
+int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out, unsigned max,
+                       bool wait)
+{
+    unsigned count = 0;
+    uint64_t now_ns = clock_ns(), expirations;
+    (void)wait;
+    ssize_t got = read(engine->fd, &expirations, sizeof expirations);
+    (void)got;
+    for (unsigned i = 0; i < engine->inflight && count < max; i++) {
+        if (engine->slots[i].taken && engine->slots[i].due_ns <= now_ns)
+            finish(&engine->slots[i], &out[count++]);
+    }
+    set_timer(engine);
+    return (int)count;
+}
+
+void fathom_engine_cancel(struct fathom_engine *engine, void *user)
+{
+    for (unsigned i = 0; i < engine->inflight; i++) {
+        if (engine->slots[i].taken && engine->slots[i].user == user)
+            engine->slots[i].cancelled = true;
+    }
+}
+
+unsigned fathom_engine_running(const struct fathom_engine *engine)
+{
+    unsigned running = 0;
+    for (unsigned i = 0; i < engine->inflight; i++)
+        running += engine->slots[i].taken;
+    return running;
+}
+
+int fathom_engine_event_fd(const struct fathom_engine *engine)
+{
+    return engine->fd;
+}
+
+enum fathom_io fathom_engine_io(const struct fathom_engine *engine)
+{
+    (void)engine;
+    return FATHOM_IO_PREAD;
+}
+
+const char *fathom_engine_io_note(const struct fathom_engine *engine)
+{
+    (void)engine;
+    return NULL;
+}

@@ -57,19 +57,21 @@ KERNEL_INLINE __m256i choose(__m256i a, __m256i b, __m256i index, int bit)
     return _mm256_blendv_epi8(a, b, _mm256_slli_epi16(index, 7 - bit));
 }
 
-/* table[index] for the first 16 << steps entries. steps is a constant. */
-KERNEL_INLINE __m256i look_up(const struct thin_table *table, __m256i index, int steps)
+/* table[index] of a table of `parts`, a constant: 1, 2, 4 or 8. Each further bit of the index halves what is left. */
+KERNEL_INLINE __m256i look_up(const struct thin_table *table, __m256i index, int parts)
 {
     __m256i low = _mm256_and_si256(index, _mm256_set1_epi8(15)), value[TABLE_PARTS];
     KERNEL_UNROLL
-    for (int i = 0; i < 1 << steps; i++)
+    for (int i = 0; i < parts; i++)
         value[i] = _mm256_shuffle_epi8(table->part[i], low);
     KERNEL_UNROLL
-    for (int step = 0; step < steps; step++) {
-        KERNEL_UNROLL
-        for (int i = 0; i < 1 << (steps - step - 1); i++)
-            value[i] = choose(value[2 * i], value[2 * i + 1], index, 4 + step);
-    }
+    for (int i = 0; i < parts / 2; i++)
+        value[i] = choose(value[2 * i], value[2 * i + 1], index, 4);
+    KERNEL_UNROLL
+    for (int i = 0; i < parts / 4; i++)
+        value[i] = choose(value[2 * i], value[2 * i + 1], index, 5);
+    for (int i = 0; i < parts / 8; i++)
+        value[i] = choose(value[2 * i], value[2 * i + 1], index, 6);
     return value[0];
 }
 
@@ -77,12 +79,12 @@ KERNEL_INLINE __m256i look_up(const struct thin_table *table, __m256i index, int
 static __m256i levels_of(const struct code_tables *tables, __m256i index, uint32_t planes)
 {
     if (planes <= 3)
-        return look_up(&tables->by_planes[0], _mm256_srli_epi16(index, 3), 0);
+        return look_up(&tables->by_planes[0], _mm256_srli_epi16(index, 3), 1);
     if (planes == 4)
-        return look_up(&tables->by_planes[1], _mm256_srli_epi16(index, 2), 1);
+        return look_up(&tables->by_planes[1], _mm256_srli_epi16(index, 2), 2);
     if (planes == 5)
-        return look_up(&tables->by_planes[2], _mm256_srli_epi16(index, 1), 2);
-    return look_up(&tables->by_planes[3], index, 3);
+        return look_up(&tables->by_planes[2], _mm256_srli_epi16(index, 1), 4);
+    return look_up(&tables->by_planes[3], index, 8);
 }
 
 /* Where in a code the bits of a plane for dimensions d..d + 31 are: (load32(code + at) >> shift) & mask. The load must not reach

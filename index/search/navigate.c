@@ -9,8 +9,6 @@
 #include "metric.h"
 #include "query.h"
 
-#define CELL_BUCKETS 2048
-
 /* ---- memory: one block, laid out once per capacity ---- */
 
 /* Hands out aligned pieces of a block; with base NULL it only measures. */
@@ -51,13 +49,16 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->pool = piece(layout, (uint64_t)c.search_list + 1, sizeof *n->pool);
     n->visited = piece(layout, navigator_visited_slots(c.search_list, c.degree), sizeof *n->visited);
     n->ids = piece(layout, SCORE_BATCH, sizeof *n->ids);
+    n->cells = piece(layout, SCORE_BATCH, sizeof *n->cells);
+    n->missing = piece(layout, SCORE_BATCH, sizeof *n->missing);
     n->scores = piece(layout, SCORE_BATCH, sizeof *n->scores);
-    n->estimates = piece(layout, SCORE_BATCH, sizeof *n->estimates);
+    n->estimates = piece(layout, SCORE_BATCH + 4, sizeof *n->estimates); /* read four at a time */
     n->row_scores = piece(layout, SCORE_BATCH, sizeof *n->row_scores);
     n->base_cache = piece(layout, BASE_CACHE, sizeof *n->base_cache);
-    n->cell_distance = piece(layout, c.cells, sizeof *n->cell_distance);
+    n->cell_distance = piece(layout, (uint64_t)c.cells + 4, sizeof *n->cell_distance); /* read four at a time */
     n->cell_order = piece(layout, c.cells, sizeof *n->cell_order);
-    n->bucket = piece(layout, CELL_BUCKETS + 1, sizeof *n->bucket);
+    n->cell_spare = piece(layout, c.cells, sizeof *n->cell_spare);
+    n->bucket = piece(layout, NAVIGATOR_BUCKETS + 1, sizeof *n->bucket);
     n->page_mask = power_of_two_above(2 * (uint64_t)c.candidates) - 1;
     n->page_slots = piece(layout, n->page_mask + 1, sizeof *n->page_slots);
 }
@@ -108,17 +109,30 @@ void navigator_prepare(struct navigator *n, struct query *query)
 
 /* ---- estimates ---- */
 
-float navigate_cell_base(struct navigator *n, const struct query *query, uint32_t cell)
+/* Scores the centroids that the cache lacks, for all rows of a batch in one call: cells[i] is the cell of rows[i]. */
+static void fill_bases(struct navigator *n, const struct query *query, const uint32_t *cells, uint32_t count)
+{
+    const struct fathom_index *index = query->index;
+    uint32_t missing = 0, *wanted = n->missing;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t slot = cells[i] % BASE_CACHE;
+        if (n->base_cache[slot].cell == cells[i])
+            continue;
+        n->base_cache[slot].cell = cells[i];
+        wanted[missing++] = cells[i];
+    }
+    kernels_get()->score8_gather(n->row_scores, &query->row8.weights, index->centroids, index->properties.work_dim,
+                                 wanted, missing);
+    for (uint32_t i = 0; i < missing; i++) /* a later cell may have taken the slot: it stays the slot's owner */
+        if (n->base_cache[wanted[i] % BASE_CACHE].cell == wanted[i])
+            n->base_cache[wanted[i] % BASE_CACHE].base = row8_distance(&query->row8, &n->row_scores[i]);
+}
+
+static float cell_base(struct navigator *n, const struct query *query, uint32_t cell)
 {
     uint32_t slot = cell % BASE_CACHE;
-    if (n->base_cache[slot].cell != cell) {
-        const struct fathom_index *index = query->index;
-        uint32_t dim = index->properties.work_dim;
-        struct kernel_score8 score;
-        kernels_get()->score8_rows(&score, &query->row8.weights, index->centroids + (size_t)cell * dim, dim, 1);
-        n->base_cache[slot].cell = cell;
-        n->base_cache[slot].base = row8_distance(&query->row8, &score);
-    }
+    if (n->base_cache[slot].cell != cell)
+        fill_bases(n, query, &cell, 1);
     return n->base_cache[slot].base;
 }
 
@@ -133,10 +147,13 @@ void navigate_estimate(struct navigator *n, const struct query *query, const uin
             estimates[i] = record_distance(&query->row8, index, &n->row_scores[i], index->rows8 + rows[i] * bytes);
         return;
     }
+    for (uint32_t i = 0; i < count; i++)
+        n->cells[i] = index_cell_of(index, rows[i]);
+    fill_bases(n, query, n->cells, count);
     kernels_get()->codes_gather(n->scores, &index->codes_plan, &n->planes.weights, index->codes, rows, count);
     for (uint32_t i = 0; i < count; i++) {
         struct planes_factors factors = planes_unpack_factors(&index->level, index->factors[rows[i]]);
-        float base = navigate_cell_base(n, query, index_cell_of(index, rows[i]));
+        float base = cell_base(n, query, n->cells[i]);
         float product = n->planes.factor * n->scores[i] + n->planes.bias;
         estimates[i] = base + factors.offset - 2 * factors.scale * product;
     }
@@ -156,6 +173,6 @@ float navigate_sigma(struct navigator *n, const struct query *query, uint32_t ro
     if (index->rows8)
         return navigate_row_sigma(index, row, estimate);
     struct planes_factors factors = planes_unpack_factors(&index->level, index->factors[row]);
-    float base = navigate_cell_base(n, query, index_cell_of(index, row));
+    float base = cell_base(n, query, index_cell_of(index, row));
     return index->level.kappa * factors.scale * sqrtf(fmaxf(base, 0));
 }

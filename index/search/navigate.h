@@ -19,6 +19,7 @@ struct pool_entry {
 
 #define BASE_CACHE 1024 /* cells whose |q - c|^2 is remembered while the graph is walked */
 #define SCORE_BATCH 512
+#define NAVIGATOR_BUCKETS 512 /* of the sort of cells by distance */
 
 struct navigator {
     /* the query, prepared */
@@ -29,7 +30,8 @@ struct navigator {
     struct pool_entry *pool;
     uint32_t *visited; /* open addressing, row + 1; 0 is empty */
     uint32_t visited_mask, visited_count;
-    uint32_t *ids;     /* a batch */
+    uint32_t *ids;     /* a batch of rows, their cells, and those of which the base is not known yet */
+    uint32_t *cells, *missing;
     float *scores, *estimates;
     struct kernel_score8 *row_scores;
     struct {
@@ -38,7 +40,7 @@ struct navigator {
     } *base_cache;
     /* the cells */
     float *cell_distance;
-    uint32_t *cell_order, *bucket;
+    uint32_t *cell_order, *cell_spare, *bucket;
     /* refine: pages by hash */
     struct page_slot {
         uint64_t page;
@@ -70,8 +72,6 @@ void navigator_prepare(struct navigator *navigator, struct query *query);
 /* Estimates for count (<= SCORE_BATCH) rows into estimates. */
 void navigate_estimate(struct navigator *navigator, const struct query *query, const uint32_t *rows, uint32_t count,
                        float *estimates);
-/* |q - c|^2 in row units. */
-float navigate_cell_base(struct navigator *navigator, const struct query *query, uint32_t cell);
 /* A record's distance from its score. */
 static inline float record_distance(const struct row8_query *query, const struct fathom_index *index,
                                     const struct kernel_score8 *score, const uint8_t *record)

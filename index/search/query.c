@@ -11,7 +11,7 @@
 #include "mem.h"
 #include "metric.h"
 
-#define CELLS_CANDIDATES 256 /* estimates that the cell navigator keeps, at least */
+#define CELLS_CANDIDATES 64 /* estimates that the cell navigator keeps, at least */
 #define EXACT_MARGIN 8       /* hits beyond k that are re-ranked by exact distances, at least */
 
 /* ---- memory ---- */
@@ -142,7 +142,7 @@ uint32_t query_candidates(const struct fathom_index *index, uint32_t search_list
 {
     if (index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)
         return search_list;
-    uint32_t keep = 2 * k > CELLS_CANDIDATES ? 2 * k : CELLS_CANDIDATES;
+    uint32_t keep = 4 * k > CELLS_CANDIDATES ? 4 * k : CELLS_CANDIDATES;
     return 2 * keep; /* room to append before the worse half is dropped */
 }
 

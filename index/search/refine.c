@@ -33,9 +33,9 @@ static float boundary(struct query *query)
     select_best(c, count, k);
     float inside = -INFINITY, outside = INFINITY;
     for (uint32_t i = 0; i < k; i++)
-        inside = fmaxf(inside, c[i].estimate);
+        inside = c[i].estimate > inside ? c[i].estimate : inside;
     for (uint32_t i = k; i < count; i++)
-        outside = fminf(outside, c[i].estimate);
+        outside = c[i].estimate < outside ? c[i].estimate : outside;
     return 0.5f * (inside + outside);
 }
 

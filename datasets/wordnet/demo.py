@@ -82,7 +82,9 @@ class Demo:
         answers = client.search(INDEX, vectors, k=ANSWERS, exact_distances=True)
         took = time.monotonic() - begin
         self.page.head(f"{len(questions)} questions, asked in one request over TCP, answered in "
-                       f"{took * 1e3:.1f} ms (1 - cosine, word, meaning)")
+                       f"{took * 1e3:.1f} ms")
+        self.page.line(self.page.faint("  each with its nearest definitions: 1 - cosine, the words, "
+                                       "part of speech, definition"))
         for question, ids, distances in zip(questions, answers.ids, answers.distances):
             self.page.line()
             self.page.line("  " + self.page.bold(question + "?"))
@@ -93,7 +95,7 @@ class Demo:
         words, part, _, definition = sense
         word_width = 30
         indent = 4 + 5 + 2 + word_width + 2 + 5
-        word_lines = textwrap.wrap(words, word_width)
+        word_lines = textwrap.wrap(words, word_width, break_on_hyphens=False)
         if len(word_lines) > 2:
             word_lines = word_lines[:1] + [textwrap.shorten(" ".join(word_lines[1:]), word_width)]
         text_lines = self.page.wrap(definition, indent)
@@ -141,10 +143,12 @@ class Demo:
     def show_memory(self, search, run):
         dram, as_f32 = run["dram_bytes"], search["rows"] * search["dim"] * 4
         parts = [(name, count) for name, count in dram.items() if name not in ("total", "index")]
-        parts = [(name, count) for name, count in sorted(parts, key=lambda part: -part[1]) if count]
+        large = sorted((part for part in parts if part[1] >= dram["total"] / 100),
+                       key=lambda part: -part[1])
+        others = dram["total"] - sum(count for _, count in large)
         self.page.head("Memory and disk")
         rows = [(f"DRAM (budget {self.budget})", dram["total"])]
-        rows += [(f"  {name}", count) for name, count in parts]
+        rows += [(f"  {name}", count) for name, count in (*large, ("others", others))]
         rows += [("index on disk", run["index_bytes"]), (f"raw vectors as {search['dtype']}", run["raw_bytes"]),
                  ("raw vectors as f32", as_f32)]
         self.page.table(

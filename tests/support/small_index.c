@@ -1,0 +1,224 @@
+/* Small indexes by the real builder; see small_index.h. */
+#include "small_index.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "builder.h"
+#include "fathom_test.h"
+#include "prng.h"
+
+#define CLUSTER_ROWS 50 /* on average */
+
+/* ---- vectors ---- */
+
+/* Near enough to a Gaussian of deviation 1. */
+static float bell(struct prng *prng)
+{
+    double sum = -6;
+    for (int i = 0; i < 12; i++)
+        sum += prng_unit(prng);
+    return (float)sum;
+}
+
+/* To a value that dtype holds exactly, so that floats and file say the same. */
+static float representable(float value, enum fathom_dtype dtype)
+{
+    uint32_t bits;
+    switch (dtype) {
+    case FATHOM_U8:
+        return fminf(fmaxf(rintf(128 + 40 * value), 0), 255);
+    case FATHOM_I8:
+        return fminf(fmaxf(rintf(40 * value), -128), 127);
+    case FATHOM_F16:
+        if (fabsf(value) < 0.001f)
+            return 0;
+        memcpy(&bits, &value, sizeof bits);
+        bits &= ~0x1fffu; /* the bits of the fraction that f16 lacks */
+        memcpy(&value, &bits, sizeof value);
+        return value;
+    default:
+        return value;
+    }
+}
+
+/* value has come through representable() and is in f16's normal range, or zero. */
+static uint16_t half_of(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return value == 0 ? 0
+                      : (uint16_t)((bits >> 16 & 0x8000) | ((bits >> 13 & 0x3ffff) - (112u << 10)));
+}
+
+static void store_scalar(enum fathom_dtype dtype, float value, uint8_t *out)
+{
+    uint16_t half;
+    switch (dtype) {
+    case FATHOM_U8:
+        *out = (uint8_t)value;
+        break;
+    case FATHOM_I8:
+        *out = (uint8_t)(int8_t)value;
+        break;
+    case FATHOM_F16:
+        half = half_of(value);
+        memcpy(out, &half, sizeof half);
+        break;
+    default:
+        memcpy(out, &value, sizeof value);
+    }
+}
+
+/* Row i, the same whatever the number of rows; queries are rows of another stream round the same
+ * centres. */
+static void make_vector(const struct small_options *o, uint32_t clusters, uint64_t stream,
+                        uint64_t i, float *out)
+{
+    struct prng centre, point;
+    prng_init(&point, o->seed, stream + (i << 8));
+    prng_init(&centre, o->seed, 1 + ((uint64_t)prng_below(&point, clusters) << 8));
+    for (uint32_t d = 0; d < o->dim; d++) {
+        float value = bell(&centre);
+        out[d] = representable(value + o->spread * bell(&point), o->dtype);
+    }
+    if (out[0] == 0)
+        out[0] = 1; /* no zero vectors: cosine is undefined there */
+}
+
+static float *make_vectors(const struct small_options *o, uint64_t stream, uint32_t count)
+{
+    float *vectors = calloc((size_t)count * o->dim, sizeof *vectors);
+    assert_non_null(vectors);
+    for (uint32_t i = 0; i < count; i++)
+        make_vector(o, o->rows / CLUSTER_ROWS + 1, stream, i, vectors + (size_t)i * o->dim);
+    return vectors;
+}
+
+static uint8_t *to_dtype(const float *values, size_t count, enum fathom_dtype dtype, size_t header)
+{
+    size_t scalar = fathom_dtype_bytes(dtype);
+    uint8_t *raw = calloc(1, header + count * scalar);
+    assert_non_null(raw);
+    for (size_t i = 0; i < count; i++)
+        store_scalar(dtype, values[i], raw + header + i * scalar);
+    return raw;
+}
+
+/* ---- building ---- */
+
+static void write_input(const struct small_index *small, char path[FOLDER_PATH_MAX])
+{
+    static const char *const names[] = {[FATHOM_F32] = "base.fbin",
+                                        [FATHOM_F16] = "base.f16bin",
+                                        [FATHOM_I8] = "base.i8bin",
+                                        [FATHOM_U8] = "base.u8bin"};
+    const struct small_options *o = &small->options;
+    size_t count = (size_t)o->rows * o->dim, header = 8;
+    uint8_t *raw = to_dtype(small->rows, count, o->dtype, header);
+    memcpy(raw, &o->rows, 4);
+    memcpy(raw + 4, &o->dim, 4);
+    folder_name(small->folder, names[o->dtype], path);
+    file_store(path, raw, header + count * fathom_dtype_bytes(o->dtype));
+    free(raw);
+}
+
+static void build(const struct small_index *small)
+{
+    char path[FOLDER_PATH_MAX];
+    struct fathom_error err = {0};
+    struct build_report report;
+    struct build_options options = build_options_default();
+    write_input(small, path);
+    options.input = path;
+    options.out = small->dir;
+    options.metric = small->options.metric;
+    options.threads = 2;
+    options.seed = small->options.seed;
+    if (build_run(&options, &report, &err) != 0)
+        fail_msg("the build of a small index failed: %s", err.msg);
+    build_report_fini(&report);
+}
+
+void small_index_make(struct small_index *small, const struct small_options *options)
+{
+    *small = (struct small_index){.options = *options};
+    struct small_options *o = &small->options;
+    o->queries = o->queries ? o->queries : 20;
+    o->spread = o->spread > 0 ? o->spread : 0.5f;
+    folder_make(small->folder);
+    folder_name(small->folder, "index", small->dir);
+    small->rows = make_vectors(o, 2, o->rows);
+    small->queries = make_vectors(o, 3, o->queries);
+    small->raw_queries = to_dtype(small->queries, (size_t)o->queries * o->dim, o->dtype, 0);
+    build(small);
+}
+
+void small_index_remove(struct small_index *small)
+{
+    folder_remove(small->folder);
+    free(small->rows);
+    free(small->queries);
+    free(small->raw_queries);
+    *small = (struct small_index){0};
+}
+
+/* ---- truth ---- */
+
+const void *small_query(const struct small_index *small, uint32_t query)
+{
+    size_t bytes = small->options.dim * fathom_dtype_bytes(small->options.dtype);
+    return (const uint8_t *)small->raw_queries + query * bytes;
+}
+
+double small_distance(const struct small_index *small, uint32_t query, uint64_t row)
+{
+    uint32_t dim = small->options.dim;
+    const float *q = small->queries + (size_t)query * dim, *x = small->rows + row * dim;
+    double l2 = 0, dot = 0, qq = 0, xx = 0;
+    for (uint32_t d = 0; d < dim; d++) {
+        double difference = (double)q[d] - x[d];
+        l2 += difference * difference;
+        dot += (double)q[d] * x[d];
+        qq += (double)q[d] * q[d];
+        xx += (double)x[d] * x[d];
+    }
+    if (small->options.metric == FATHOM_METRIC_L2)
+        return l2;
+    return small->options.metric == FATHOM_METRIC_IP ? -dot : 1 - dot / sqrt(qq * xx);
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+void small_nearest(const struct small_index *small, uint32_t query, uint32_t k, double *distances)
+{
+    uint32_t rows = small->options.rows;
+    double *all = calloc(rows, sizeof *all);
+    assert_non_null(all);
+    assert_in_range(k, 1, rows);
+    for (uint32_t row = 0; row < rows; row++)
+        all[row] = small_distance(small, query, row);
+    qsort(all, rows, sizeof *all, compare_doubles);
+    memcpy(distances, all, k * sizeof *all);
+    free(all);
+}
+
+uint32_t small_right(const struct small_index *small, uint32_t query, const uint64_t *ids,
+                     uint32_t count)
+{
+    double *distances = calloc(count, sizeof *distances);
+    uint32_t right = 0;
+    assert_non_null(distances);
+    small_nearest(small, query, count, distances);
+    double last = distances[count - 1] + 1e-6 * fabs(distances[count - 1]);
+    for (uint32_t i = 0; i < count; i++)
+        right += ids[i] < small->options.rows && small_distance(small, query, ids[i]) <= last;
+    free(distances);
+    return right;
+}

@@ -1,0 +1,41 @@
+/* A small index made by the real builder from clustered random vectors, in a folder of its own, and
+ * the vectors that went into it: so that answers can be compared with what a naive computation
+ * says. */
+#ifndef SUPPORT_SMALL_INDEX_H
+#define SUPPORT_SMALL_INDEX_H
+
+#include "fathom/fathom.h"
+#include "folder.h"
+
+struct small_options {
+    uint32_t rows, dim;
+    enum fathom_metric metric;
+    enum fathom_dtype dtype;
+    uint32_t queries; /* 0: 20 */
+    float spread; /* of the rows of a cluster round their centre, centres being about 1 apart; 0:
+                     0.5 */
+    uint64_t seed;
+};
+
+struct small_index {
+    char folder[FOLDER_PATH_MAX], dir[FOLDER_PATH_MAX]; /* dir: the index */
+    struct small_options options;
+    float *rows, *queries; /* exactly the values of the file; dim each */
+    void *raw_queries;     /* the queries as dtype */
+};
+
+/* Fails the test when the build does. Ids are row numbers. */
+void small_index_make(struct small_index *small, const struct small_options *options);
+void small_index_remove(struct small_index *small);
+
+/* A query as dtype, ready for fathom_query.vector. */
+const void *small_query(const struct small_index *small, uint32_t query);
+/* The distance as users see it, in double precision. */
+double small_distance(const struct small_index *small, uint32_t query, uint64_t row);
+/* The k smallest distances, rising. */
+void small_nearest(const struct small_index *small, uint32_t query, uint32_t k, double *distances);
+/* How many of count ids are as near as the count-th nearest row: a tie is as good as any. */
+uint32_t small_right(const struct small_index *small, uint32_t query, const uint64_t *ids,
+                     uint32_t count);
+
+#endif

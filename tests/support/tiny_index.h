@@ -1,0 +1,49 @@
+/* An index written section by section by the test itself, without the builder: of any shape, with
+ * random content that is valid but means nothing. Its parts may be changed before it is written, or
+ * in the file afterwards with checksums put right, to make the hostile indexes that no builder
+ * would write. */
+#ifndef SUPPORT_TINY_INDEX_H
+#define SUPPORT_TINY_INDEX_H
+
+#include "format.h"
+
+struct tiny_options {
+    uint32_t rows, dim;
+    enum fathom_dtype dtype;
+    enum fathom_metric metric;
+    size_t manifest_bytes; /* 0: a short one */
+    uint32_t code_dim;     /* a multiple of 8; 0: 8 */
+    uint32_t degree;       /* of the ring that is the graph; 0: 2 */
+    uint64_t seed;         /* of the content, and the generation; 0: 1 */
+};
+
+/* A section as it will be written. */
+struct tiny_section {
+    uint8_t *data;
+    size_t bytes;
+    uint32_t row_bytes;
+};
+
+struct tiny_index {
+    struct properties properties;
+    struct tiny_section sections[SECTION_END]; /* by kind; data NULL: not there */
+};
+
+void tiny_make(struct tiny_index *tiny, const struct tiny_options *options);
+void tiny_free(struct tiny_index *tiny);
+/* Writes it through index_writer. piece_rows: rows, or bytes of a stream, handed over at once; 0:
+ * all. */
+int tiny_write(const struct tiny_index *tiny, const struct env *env, const char *dir,
+               size_t piece_rows, struct fathom_error *err) FATHOM_MUST_USE;
+/* The same without verification, for content that the writer would refuse. The directory must be
+ * there. */
+void tiny_write_raw(const struct tiny_index *tiny, const char *dir);
+/* The file as tiny_write_raw would write it; free() it. */
+uint8_t *tiny_image(const struct tiny_index *tiny, size_t *bytes);
+
+/* Seals a page of a file's image again after a change. */
+void image_seal(uint8_t *image, uint64_t page);
+/* Where a byte of a section's content is in the image. */
+uint8_t *image_at(uint8_t *image, size_t bytes, enum section_kind kind, uint64_t offset);
+
+#endif

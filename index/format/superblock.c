@@ -122,16 +122,28 @@ static bool all_zero(const void *bytes, size_t count)
     return seen == 0;
 }
 
+/* What is reserved in the section table: the end of each entry, and the entries behind the last. */
+static bool table_reserved_zero(const struct superblock_disk *disk)
+{
+    for (uint32_t i = 0; i < FORMAT_SECTIONS_MAX; i++) {
+        const struct section_disk *s = &disk->sections[i];
+        bool used = i < disk->section_count;
+        if (!all_zero(used ? (const void *)s->reserved : s, used ? sizeof s->reserved : sizeof *s))
+            return false;
+    }
+    return true;
+}
+
 static bool properties_valid(const struct properties *p)
 {
-    return p->rows >= 1 && p->rows < UINT32_MAX && p->dim >= 1 && p->dim <= FATHOM_DIM_MAX &&
+    return p->generation && p->rows >= 1 && p->rows < UINT32_MAX && p->dim >= 1 && p->dim <= FATHOM_DIM_MAX &&
            p->dtype >= FATHOM_F32 && p->dtype <= FATHOM_U8 && p->metric >= FATHOM_METRIC_L2 &&
            p->metric <= FATHOM_METRIC_COS && p->work_dim == (p->metric == FATHOM_METRIC_IP ? p->dim + 1 : p->dim) &&
            p->cells >= 1 && p->cells <= p->rows && p->entry_count >= 1 && p->entry_count <= p->rows &&
            p->degree_max <= LISTS_DEGREE_MAX && (p->list_length_bytes == 1 || p->list_length_bytes == 2) &&
            p->id_bits >= 1 && p->id_bits <= 64 && p->records_exact <= 1 && p->external_ids <= 1 &&
            p->default_search_list >= 1 && p->default_search_list <= FATHOM_SEARCH_LIST_MAX &&
-           isfinite(p->max_norm) && p->max_norm >= 0;
+           isfinite(p->max_norm) && p->max_norm >= 0 && (p->max_norm == 0 || p->metric == FATHOM_METRIC_IP);
 }
 
 /* Bytes that a section must have, where the properties alone tell; 0: any (checked where it is decoded). */
@@ -180,8 +192,8 @@ static int check_section(const struct superblock *super, uint32_t i, uint64_t ne
     else if (s->bytes / PAGE_PAYLOAD > super->file_pages || s->row_bytes != expected_row_bytes(p, s->kind) ||
              s->page_count != pages_of(p->rows, s->bytes, s->row_bytes))
         wrong = "page count does not follow from its size";
-    else if (s->row_bytes && (s->rows_per_page != PAGE_PAYLOAD / s->row_bytes ||
-                              s->pages_per_row != (s->row_bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD))
+    else if (s->rows_per_page != (s->row_bytes ? PAGE_PAYLOAD / s->row_bytes : 0) ||
+             s->pages_per_row != (s->row_bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD)
         wrong = "row layout does not follow from the row size";
     if (!wrong)
         return 0;
@@ -239,7 +251,8 @@ int superblock_decode(struct superblock *out, const uint8_t page[PAGE_BYTES], ui
     if (status)
         return status;
     if (disk.page_bytes != PAGE_BYTES || disk.section_count > FORMAT_SECTIONS_MAX || disk.reserved0 ||
-        !all_zero(disk.reserved1, sizeof disk.reserved1) || !all_zero(disk.reserved2, sizeof disk.reserved2))
+        !all_zero(disk.reserved1, sizeof disk.reserved1) || !all_zero(disk.reserved2, sizeof disk.reserved2) ||
+        !table_reserved_zero(&disk))
         return corrupt(path, "reserved fields are not zero, or the page size or section count is wrong", err);
     memset(out, 0, sizeof *out);
     copy_fields(out, &disk);

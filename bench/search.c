@@ -106,13 +106,18 @@ static void print_head(const struct session *session)
     printf("%s navigator, %u bits of code a row; %s, CPU level %s, reads %s the page cache\n",
            fathom_navigator_name(info->navigator), info->code_bits, session->device,
            fathom_cpu_level(), info->direct_io ? "bypass" : "GO THROUGH");
-    printf("DRAM: %s in all, %.1f bytes a row and %s scratch:",
-           tool_format_bytes(ledger->total_bytes, a),
+    printf("DRAM: %s, %.1f bytes a row and %s scratch", tool_format_bytes(ledger->total_bytes, a),
            (double)ledger->index_bytes / (double)info->rows,
            tool_format_bytes(ledger->scratch_bytes, b));
-    for (unsigned i = 0; i < ledger->part_count; i++)
-        printf(" %s %s%s", ledger->parts[i].name, tool_format_bytes(ledger->parts[i].bytes, a),
-               i + 1 < ledger->part_count ? "," : "\n");
+    const char *before = " (";
+    for (unsigned i = 0; i < ledger->part_count; i++) {
+        if (!ledger->parts[i].bytes)
+            continue;
+        printf("%s%s %s", before, ledger->parts[i].name,
+               tool_format_bytes(ledger->parts[i].bytes, a));
+        before = ", ";
+    }
+    printf(")\n");
     printf("%u threads, %u queries in flight each\n\n", session->options.open.threads,
            session->options.open.inflight);
     printf("%5s %9s %9s %9s %9s %9s %9s %8s %8s %8s\n", "L", "recall", "QPS", "mean us", "p50 us",

@@ -119,15 +119,20 @@ static bool level_valid(const struct planes_model *p, uint32_t l)
            level->scale_base <= SCALE_BASE_MAX;
 }
 
-static void decode_levels(struct planes_level *levels, const uint8_t *bytes, uint32_t count)
+/* False when a reserved byte is not zero. */
+static bool decode_levels(struct planes_level *levels, const uint8_t *bytes, uint32_t count)
 {
+    uint8_t reserved = 0;
     for (uint32_t l = 0; l < count; l++) {
         struct level_disk disk;
         memcpy(&disk, bytes + l * sizeof disk, sizeof disk);
         levels[l] = (struct planes_level){.code_bytes = disk.code_bytes, .kappa = disk.kappa,
                                           .scale_base = disk.scale_base, .offset_min = disk.offset_min, .offset_step = disk.offset_step};
         memcpy(levels[l].groups, disk.groups, sizeof disk.groups);
+        for (size_t i = 0; i < sizeof disk.reserved; i++)
+            reserved |= disk.reserved[i];
     }
+    return reserved == 0;
 }
 
 int model_decode(struct model *out, const uint8_t *bytes, size_t count, const struct properties *properties,
@@ -155,7 +160,8 @@ int model_decode(struct model *out, const uint8_t *bytes, size_t count, const st
     memcpy(memory, bytes, count);
     out->memory = memory;
     out->bytes = total;
-    decode_levels((struct planes_level *)(memory + levels_at), memory + at.levels, header.level_count);
+    bool reserved_zero =
+        decode_levels((struct planes_level *)(memory + levels_at), memory + at.levels, header.level_count);
     out->row8 = (struct row8_model){.dim = dim, .step = header.step, .mean = (const float *)(memory + at.mean)};
     out->planes = (struct planes_model){
         .dim = dim, .code_dim = code_dim, .order_count = header.order_count, .level_count = header.level_count,
@@ -163,7 +169,7 @@ int model_decode(struct model *out, const uint8_t *bytes, size_t count, const st
         .rotation_scale = (const float *)(memory + at.rotation_scale), .sigma = (const float *)(memory + at.sigma),
         .order = (const uint16_t *)(memory + at.order), .levels = (const struct planes_level *)(memory + levels_at),
         .level_bytes = memory + offsetof(struct model_header, level_bytes), .level_quantum = header.level_quantum};
-    bool valid = isfinite(header.step) && header.step > 0 && isfinite(header.level_quantum) &&
+    bool valid = reserved_zero && isfinite(header.step) && header.step > 0 && isfinite(header.level_quantum) &&
                  all_finite(out->row8.mean, dim) && all_finite(out->planes.rotation_scale, code_dim) &&
                  all_finite(out->planes.sigma, code_dim) && order_valid(&out->planes);
     for (uint32_t l = 0; valid && l < header.level_count; l++)

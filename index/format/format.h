@@ -39,10 +39,13 @@ enum section_kind {
     SECTION_ENTRIES,      /* stream: u32 row[entry_count], where graph searches start */
     SECTION_RECORDS,      /* row store: row8_record_bytes a row */
     SECTION_VECTORS,      /* row store: full vectors; absent when records hold them exactly */
+    SECTION_POINTS,       /* stream: operating points (search/points.h), 32 bytes each; may be missing */
     SECTION_END
 };
 
 #define FORMAT_BAND_BYTES 16
+#define FORMAT_POINT_BYTES 32 /* of an operating point */
+#define FORMAT_POINTS_MAX 1024
 
 struct section {
     uint32_t kind;
@@ -118,6 +121,9 @@ int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint
 int index_writer_append(struct index_writer *writer, const void *data, size_t bytes,
                         struct fathom_error *err) FATHOM_MUST_USE;
 int index_writer_end(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
+/* Makes what was written so far a file that can be opened (index_writer_path), so that it can be measured; writing goes on. */
+int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
+const char *index_writer_path(const struct index_writer *writer);
 /* Writes the superblock, reads everything back and verifies it, then publishes by rename. Frees the writer in any case. */
 int index_writer_publish(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
 /* Drops what was written. Accepts NULL. */

@@ -50,6 +50,7 @@ static const char *const section_names[SECTION_END] = {
     [SECTION_LIST_LENGTHS] = "list_lengths", [SECTION_LISTS] = "lists",
     [SECTION_IDS] = "ids",             [SECTION_ENTRIES] = "entries",
     [SECTION_RECORDS] = "records",     [SECTION_VECTORS] = "vectors",
+    [SECTION_POINTS] = "points",
 };
 
 const char *section_name(enum section_kind kind)
@@ -189,6 +190,8 @@ static int check_section(const struct superblock *super, uint32_t i, uint64_t ne
         wrong = "does not follow the section before it";
     else if (expected_bytes(p, s->kind) && s->bytes != expected_bytes(p, s->kind))
         wrong = "size does not follow from rows and dimension";
+    else if (s->kind == SECTION_POINTS && (s->bytes % FORMAT_POINT_BYTES || s->bytes > FORMAT_POINTS_MAX * FORMAT_POINT_BYTES))
+        wrong = "size is not that of operating points";
     else if (s->bytes / PAGE_PAYLOAD > super->file_pages || s->row_bytes != expected_row_bytes(p, s->kind) ||
              s->page_count != pages_of(p->rows, s->bytes, s->row_bytes))
         wrong = "page count does not follow from its size";
@@ -214,6 +217,8 @@ static int check_sections(const struct superblock *super, const char *path, stru
         return corrupt(path, "sections do not fill the file", err);
     for (uint32_t kind = SECTION_MANIFEST; kind < SECTION_END; kind++) {
         bool needed = kind != SECTION_VECTORS || !super->properties.records_exact;
+        if (kind == SECTION_POINTS) /* optional */
+            continue;
         if (needed != (superblock_find(super, kind) != NULL))
             return corrupt(path, needed ? "a section is missing" : "a section that should not be there", err);
     }

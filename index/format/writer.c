@@ -186,6 +186,16 @@ static int write_superblock(struct index_writer *writer, struct fathom_error *er
     return file_write_full(writer->env, writer->fd, writer->tmp_path, writer->buffer, PAGE_BYTES, 0, err);
 }
 
+int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *err)
+{
+    return write_superblock(writer, err);
+}
+
+const char *index_writer_path(const struct index_writer *writer)
+{
+    return writer->tmp_path;
+}
+
 /* Reads the file from the device and checks every page and reference: a bad disk must not replace a good index. */
 static int verify_written(struct index_writer *writer, struct fathom_error *err)
 {

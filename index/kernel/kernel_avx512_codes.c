@@ -392,7 +392,7 @@ KERNEL_INLINE void long_codes(float *out, const struct kernel_codes *plan,
     }
 }
 
-/* One copy of the loop for each number of blocks and way to load. */
+/* One copy of the loop for each way to load, and number of blocks when they are few. */
 KERNEL_INLINE void short_sized(float *out, const struct kernel_codes *plan,
                                const struct kernel_query8 *query, const uint8_t *codes,
                                const uint32_t *ids, bool scattered, size_t count, uint32_t blocks)
@@ -405,6 +405,18 @@ KERNEL_INLINE void short_sized(float *out, const struct kernel_codes *plan,
         short_codes(out, plan, query, codes, ids, scattered, count, blocks, 64);
 }
 
+KERNEL_INLINE void held_sized(float *out, const struct kernel_codes *plan,
+                              const struct kernel_query8 *query, const uint8_t *codes,
+                              const uint32_t *ids, bool scattered, size_t count)
+{
+    if (plan->code_bytes <= 32)
+        held_codes(out, plan, query, codes, ids, scattered, count, 16);
+    else if (plan->code_bytes <= 64)
+        held_codes(out, plan, query, codes, ids, scattered, count, 32);
+    else
+        held_codes(out, plan, query, codes, ids, scattered, count, 64);
+}
+
 KERNEL_INLINE void codes_any(float *out, const struct kernel_codes *plan,
                              const struct kernel_query8 *query, const uint8_t *codes,
                              const uint32_t *ids, bool scattered, size_t count)
@@ -412,10 +424,8 @@ KERNEL_INLINE void codes_any(float *out, const struct kernel_codes *plan,
     uint32_t blocks = (plan->groups[0] + 7) / 8;
     if (blocks == 0 || plan->code_bytes > HELD_BYTES)
         long_codes(out, plan, query, codes, ids, scattered, count);
-    else if ((blocks > SHORT_BLOCKS || plan->dim > SHORT_DIM) && plan->code_bytes > 64)
-        held_codes(out, plan, query, codes, ids, scattered, count, 64);
     else if (blocks > SHORT_BLOCKS || plan->dim > SHORT_DIM)
-        held_codes(out, plan, query, codes, ids, scattered, count, 32);
+        held_sized(out, plan, query, codes, ids, scattered, count);
     else if (blocks == 1)
         short_sized(out, plan, query, codes, ids, scattered, count, 1);
     else if (blocks == 2)

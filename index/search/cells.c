@@ -94,6 +94,7 @@ static uint32_t nearest_cells(struct navigator *n, uint32_t cells, uint32_t want
 struct scan {
     struct candidate *candidates;
     uint32_t count, keep; /* room for 2 * keep */
+    uint32_t excluded;
     float threshold;
 };
 
@@ -111,6 +112,8 @@ static void scan_shrink(struct scan *scan)
 
 static void append(struct scan *scan, float estimate, float sigma, uint32_t row)
 {
+    if (row == scan->excluded)
+        return;
     scan->candidates[scan->count++] = (struct candidate){.estimate = estimate, .sigma = sigma, .row = row};
     if (scan->count == 2 * scan->keep)
         scan_shrink(scan);
@@ -160,7 +163,8 @@ void cells_navigate(struct navigator *n, struct query *query)
     query->stats.stop_reason = "limit";
     rank_cells(n, query);
     uint32_t order = nearest_cells(n, cells, wanted < cells ? (uint32_t)wanted : cells);
-    struct scan scan = {.candidates = query->candidates, .keep = query->capacity.candidates / 2, .threshold = INFINITY};
+    struct scan scan = {.candidates = query->candidates, .keep = query->capacity.candidates / 2, .threshold = INFINITY,
+                        .excluded = query->excluded};
     for (uint32_t i = 0; i < order; i++) {
         uint32_t cell = n->cell_order[i], first = index->cell_first[cell], end = index->cell_first[cell + 1];
         if (i + 1 < order)

@@ -17,6 +17,7 @@
 #define PAGES_MIN 32
 #define REAP_BATCH 64
 #define RESERVED_SEARCH_LIST 512
+#define DEFAULT_TARGET_RECALL 0.97f /* of queries that name neither a search list nor a target */
 #define RING_BYTES_PER_READ (64 + 2 * 16 + 8) /* a submission, two completions, an index: what the kernel maps */
 
 struct read_info {
@@ -190,11 +191,20 @@ struct fathom_query fathom_query_default(void)
     return (struct fathom_query){.dtype = FATHOM_F32, .k = 10};
 }
 
+/* As asked for; or what reaches the target recall, by the index's operating points; or the default. */
+static uint32_t search_list_of(const struct fathom_index *index, const struct fathom_query *request)
+{
+    if (request->search_list)
+        return request->search_list;
+    float target = request->target_recall > 0 ? request->target_recall : DEFAULT_TARGET_RECALL;
+    uint32_t list = points_search_list(index->points, index->point_count, request->k, target);
+    return list ? list : index->properties.default_search_list;
+}
+
 static int reserve(struct fathom_engine *engine, struct query *query, const struct fathom_index *index,
                    const struct fathom_query *request, struct fathom_error *err)
 {
-    uint32_t search_list = request->search_list ? request->search_list : index->properties.default_search_list;
-    search_list = larger(search_list, request->k);
+    uint32_t search_list = larger(search_list_of(index, request), request->k);
     if (search_list > index->properties.rows)
         search_list = (uint32_t)index->properties.rows;
     uint32_t candidates = query_candidates(index, search_list, request->k);
@@ -214,6 +224,12 @@ static int reserve(struct fathom_engine *engine, struct query *query, const stru
 int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index *index,
                          const struct fathom_query *request, struct fathom_error *err)
 {
+    return engine_submit_excluding(engine, index, request, ROW_NONE, err);
+}
+
+int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_index *index,
+                            const struct fathom_query *request, uint32_t row, struct fathom_error *err)
+{
     int status = query_check(index, request, err);
     if (status)
         return status;
@@ -226,6 +242,7 @@ int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index
         return status;
     query->index = fathom_index_retain((struct fathom_index *)index);
     query->user = request->user;
+    query->excluded = row;
     query->deadline_ns = request->deadline_ns;
     query->stats = (struct fathom_query_stats){0};
     query->detail[0] = '\0';

@@ -109,6 +109,8 @@ void graph_navigate(struct navigator *n, struct query *query)
     query->stats.navigator = FATHOM_NAVIGATOR_GRAPH;
     query->stats.stop_reason = "converged";
     visited_clear(n, query);
+    if (query->excluded != ROW_NONE)
+        visited_add(n, query->excluded);
     uint32_t count = start(n, query, limit, &cursor);
     while (cursor < count) {
         struct pool_entry *entry = &n->pool[cursor];

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "file_path.h"
 #include "kernel.h"
 #include "mem.h"
 
@@ -37,17 +38,15 @@ static uint64_t part_sum(const struct fathom_index *index)
     return sum;
 }
 
-static int open_and_load(struct fathom_index *index, const struct env *env, const char *dir, struct fathom_error *err)
+/* Loads what the plan wants of the opened file. */
+static int load(struct fathom_index *index, struct fathom_error *err)
 {
-    int status = index_file_open(&index->file, env, dir, err);
-    if (status)
-        return status;
     index->properties = index->file.super.properties;
     index->records = superblock_find(&index->file.super, SECTION_RECORDS);
     index->vectors = superblock_find(&index->file.super, SECTION_VECTORS);
     index->part_bytes[PART_FIXED] = size_round_up(sizeof *index, MEM_ALIGN) +
                                     size_round_up(strlen(index->file.path) + 1, MEM_ALIGN);
-    status = residency_load(index, err);
+    int status = residency_load(index, err);
     if (status)
         return status;
     /* An 8-bit value is off by a uniform error of variance 1/12 a dimension, so a squared distance d by 2 sqrt(d / 12). */
@@ -59,25 +58,42 @@ static int open_and_load(struct fathom_index *index, const struct env *env, cons
     return 0;
 }
 
-int index_open_with(struct fathom_index **out, const struct env *env, const char *dir,
-                    const struct fathom_open_options *options, struct fathom_error *err)
+/* open: index_file_open or index_file_open_path. */
+static int open_and_load(struct fathom_index **out, const struct env *env, const char *name,
+                         int (*open)(struct index_file *file, const struct env *env, const char *name,
+                                     struct fathom_error *err),
+                         const struct fathom_open_options *options, struct fathom_error *err)
 {
     *out = NULL;
     if (options->threads < 1 || options->inflight < 1)
-        return error_set(err, FATHOM_EARGUMENT, "%s: threads and queries in flight must be at least 1", dir);
+        return error_set(err, FATHOM_EARGUMENT, "%s: threads and queries in flight must be at least 1", name);
     struct fathom_index *index = mem_alloc(sizeof *index);
     if (!index)
-        return error_set(err, -ENOMEM, "%s: no memory to open the index", dir);
+        return error_set(err, -ENOMEM, "%s: no memory to open the index", name);
     index->options = *options;
     index->file.fd = -1;
     atomic_store_explicit(&index->references, 1, memory_order_relaxed);
-    int status = open_and_load(index, env, dir, err);
+    int status = open(&index->file, env, name, err);
+    if (status == 0)
+        status = load(index, err);
     if (status) {
         index_destroy(index);
         return status;
     }
     *out = index;
     return 0;
+}
+
+int index_open_with(struct fathom_index **out, const struct env *env, const char *dir,
+                    const struct fathom_open_options *options, struct fathom_error *err)
+{
+    return open_and_load(out, env, dir, index_file_open, options, err);
+}
+
+int index_open_file(struct fathom_index **out, const struct env *env, const char *path,
+                    const struct fathom_open_options *options, struct fathom_error *err)
+{
+    return open_and_load(out, env, path, index_file_open_path, options, err);
 }
 
 int fathom_index_open(struct fathom_index **out, const char *dir, const struct fathom_open_options *options,

@@ -7,6 +7,7 @@
 
 #include "format.h"
 #include "lists.h"
+#include "points.h"
 
 #define DIRECTORY_BLOCK 32 /* rows that share an offset in the list directory, and a first cell in the cell map */
 
@@ -49,6 +50,9 @@ struct fathom_index {
     const uint32_t *cell_of_block; /* the cell of each block's first row */
     const uint8_t *ids;           /* packed */
     const uint32_t *entries;
+    const struct operating_point *points; /* of this residency; NULL when there are none */
+    uint32_t point_count;
+    uint32_t level_count, level_bytes[PLANES_LEVELS_MAX]; /* the code sizes that this index offers */
     float row_noise;              /* error of a distance from a record of scale 1, as a factor of the distance's root */
     uint64_t part_bytes[PART_COUNT];
     void *memory[16];             /* every resident array, for close */
@@ -59,9 +63,17 @@ struct fathom_index {
 /* fathom_index_open through any env: tests put faults behind it. */
 int index_open_with(struct fathom_index **out, const struct env *env, const char *dir,
                     const struct fathom_open_options *options, struct fathom_error *err) FATHOM_MUST_USE;
+/* The same for a file of any name: the builder measures before it publishes. */
+int index_open_file(struct fathom_index **out, const struct env *env, const char *path,
+                    const struct fathom_open_options *options, struct fathom_error *err) FATHOM_MUST_USE;
 /* fathom_engine_create likewise (engine.c). */
 int engine_create_with(struct fathom_engine **out, const struct env *env, const struct fathom_engine_options *options,
                        struct fathom_error *err) FATHOM_MUST_USE;
+
+/* fathom_engine_submit, as if a row were not in the index: measures recall on the index's own rows. */
+#define ROW_NONE UINT32_MAX
+int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_index *index,
+                            const struct fathom_query *request, uint32_t row, struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Takes bytes of the budget for an engine's growth, or refuses. Give back with a negative number. */
 bool index_take_budget(const struct fathom_index *index, int64_t bytes);

@@ -127,7 +127,8 @@ int plan_make(struct plan *plan, const struct superblock *super, const struct mo
 {
     struct sizes sizes = {.super = super, .model = model,
                           .lists = superblock_find(super, SECTION_LISTS)->bytes,
-                          .fixed = resident(sizeof(struct fathom_index)) + resident(strlen(path) + 1)};
+                          .fixed = resident(sizeof(struct fathom_index)) + resident(strlen(path) + 1) +
+                                   resident(POINTS_RESIDENT_MAX * sizeof(struct operating_point))};
     uint64_t scratch = options->threads * engine_scratch_bytes(&super->properties, options->inflight);
     uint64_t budget = options->dram_budget_bytes;
     uint64_t limit = budget == 0 ? UINT64_MAX : budget > scratch ? budget - scratch : 0;

@@ -253,10 +253,13 @@ static void refine_page(struct query *query, uint64_t page, const uint8_t *paylo
         uint32_t batch = count - at < QUERY_PAGE_BATCH ? count - at : QUERY_PAGE_BATCH;
         kernels_get()->score8_rows(scores, &query->row8.weights, payload + (size_t)at * section->row_bytes,
                                    section->row_bytes, batch);
-        for (uint32_t i = 0; i < batch; i++)
+        for (uint32_t i = 0; i < batch; i++) {
+            if (first + at + i == query->excluded)
+                continue;
             hits_push(query, (struct hit){.key = record_distance(&query->row8, query->index, &scores[i],
                                                                  payload + (size_t)(at + i) * section->row_bytes),
                                           .row = (uint32_t)first + at + i, .exact = query->index->vectors == NULL});
+        }
     }
 }
 

@@ -31,6 +31,7 @@ struct query {
     void *user;
     uint32_t k, keep; /* results wanted; hits kept (more, when they are re-ranked by exact distances) */
     uint32_t search_list;
+    uint32_t excluded; /* a row that is searched for without being found, or ROW_NONE */
     bool exact_distances, cancelled;
     uint64_t deadline_ns;
     float refine_threshold;

@@ -281,6 +281,46 @@ static int load_cells(struct fathom_index *index, struct fathom_error *err)
 
 /* ---- */
 
+/* Keeps the points of this navigator at the largest measured code that is not larger than ours. */
+static int load_points(struct fathom_index *index, struct fathom_error *err)
+{
+    const struct section *section = find(index, SECTION_POINTS);
+    uint32_t ours = index->plan.rows8 ? index->records->row_bytes : index->level.code_bytes, best = 0, kept = 0;
+    if (!section || section->bytes == 0)
+        return 0;
+    uint32_t count = (uint32_t)(section->bytes / sizeof(struct operating_point));
+    struct operating_point *all = mem_alloc(section->bytes), *points = NULL;
+    int status = all ? index_file_read(&index->file, section, 0, all, section->bytes, err)
+                     : error_set(err, -ENOMEM, "%s: no memory for operating points", index->file.path);
+    for (uint32_t i = 0; i < count && status == 0; i++)
+        if (all[i].navigator == (uint32_t)index->plan.navigator && all[i].code_bytes <= ours && all[i].code_bytes > best)
+            best = all[i].code_bytes;
+    for (uint32_t i = 0; i < count && status == 0; i++)
+        if (all[i].navigator == (uint32_t)index->plan.navigator && all[i].code_bytes == best &&
+            kept < POINTS_RESIDENT_MAX)
+            all[kept++] = all[i];
+    if (kept && status == 0) {
+        points = take(index, PART_FIXED, kept * sizeof *points, err);
+        status = points ? 0 : -ENOMEM;
+    }
+    for (uint32_t i = 0; i < kept && status == 0; i++) {
+        points[i] = all[i];
+        if (points[i].search_list < 1 || points[i].search_list > FATHOM_SEARCH_LIST_MAX)
+            status = out_of_range(index, SECTION_POINTS, err);
+    }
+    index->points = points;
+    index->point_count = kept;
+    mem_free(all);
+    return status;
+}
+
+static void note_levels(struct fathom_index *index, const struct planes_model *full)
+{
+    index->level_count = full->level_count;
+    for (uint32_t l = 0; l < full->level_count; l++)
+        index->level_bytes[l] = full->levels[l].code_bytes;
+}
+
 static int load_model(struct fathom_index *index, struct model *full, struct fathom_error *err)
 {
     const struct section *section = find(index, SECTION_MODEL);
@@ -312,7 +352,10 @@ int residency_load(struct fathom_index *index, struct fathom_error *err)
         status = trim_model(index, &full, err);
     if (status == 0)
         status = index->plan.rows8 ? load_rows8(index, err) : load_codes(index, &full.planes, err);
+    note_levels(index, &full.planes);
     model_fini(&full);
+    if (status == 0)
+        status = load_points(index, err);
     if (status == 0)
         status = load_stream(index, SECTION_IDS, PART_IDS, 64, &ids, err);
     index->ids = ids;

@@ -12,7 +12,7 @@ import xxhash
 PAGE, HEADER = 4096, 8
 PAYLOAD = PAGE - HEADER
 KINDS = ["", "manifest", "model", "centroids", "cells", "codes", "factors", "list_lengths", "lists", "ids", "entries",
-         "records", "vectors"]
+         "records", "vectors", "points"]
 DTYPES = {1: "<f4", 2: "<f2", 3: "i1", 4: "u1"}
 METRICS = {1: "l2", 2: "ip", 3: "cos"}
 

@@ -1,0 +1,330 @@
+/* Measuring and using operating points (see points.h). Measuring opens the index once per residency that a budget could ask for,
+ * and searches it for a sample of its own rows; the truth is an exact scan over the 8-bit rows. */
+#include "points.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bits.h"
+#include "error.h"
+#include "index.h"
+#include "mem.h"
+#include "navigate.h"
+#include "query.h"
+
+#define SAMPLE_ROWS 128
+#define TRUTH 100          /* neighbours of the truth; the largest k measured */
+#define RECALL_ENOUGH 0.99f /* no larger search list is tried above it */
+#define LEVELS_TRIED 5     /* code sizes of each navigator, at most */
+#define SCAN_ROWS 256
+
+static const uint32_t search_lists[] = {10, 16, 24, 40, 64, 100, 160, 256, 400};
+static const uint32_t ks[] = {1, 10, 100};
+
+struct measure {
+    const struct env *env;
+    const char *path;
+    unsigned threads;
+    uint32_t sample, dim, truth_count;
+    uint32_t *rows;       /* the sample */
+    float *vectors;       /* sample x dim, user space */
+    uint64_t *truth;      /* sample x TRUTH ids */
+    struct operating_point *out;
+    uint32_t count;
+};
+
+/* ---- the sample and its truth ---- */
+
+static void sample_vector(const struct measure *m, const struct fathom_index *index, uint32_t i)
+{
+    const struct properties *p = &index->properties;
+    const uint8_t *record = index->rows8 + (size_t)m->rows[i] * index->records->row_bytes;
+    float scale = row8_record_scale(record, p->work_dim, p->records_exact) * index->model.row8.step;
+    for (uint32_t d = 0; d < p->dim; d++) /* under ip the last dimension of work space is left out */
+        m->vectors[(size_t)i * p->dim + d] = index->model.row8.mean[d] + scale * ((int)record[d] - 128);
+}
+
+struct nearest {
+    float distance[TRUTH];
+    uint32_t row[TRUTH], count;
+};
+
+static void nearest_insert(struct nearest *best, uint32_t limit, float distance, uint32_t row)
+{
+    uint32_t at = best->count < limit ? best->count++ : limit - 1;
+    if (at == limit - 1 && best->count == limit && best->distance[at] <= distance && best->row[at] != UINT32_MAX)
+        return;
+    for (; at > 0 && best->distance[at - 1] > distance; at--) {
+        best->distance[at] = best->distance[at - 1];
+        best->row[at] = best->row[at - 1];
+    }
+    best->distance[at] = distance;
+    best->row[at] = row;
+}
+
+/* Exact neighbours of sample i among all rows but itself. */
+static void find_truth(const struct measure *m, const struct fathom_index *index, struct navigator *navigator,
+                       struct query *query, uint32_t i)
+{
+    const struct properties *p = &index->properties;
+    size_t bytes = index->records->row_bytes;
+    struct nearest best = {.count = 0};
+    for (uint32_t t = 0; t < TRUTH; t++) {
+        best.distance[t] = INFINITY;
+        best.row[t] = UINT32_MAX;
+    }
+    best.count = m->truth_count;
+    memcpy(query->vector, m->vectors + (size_t)i * p->dim, p->dim * sizeof(float));
+    navigator_prepare(navigator, query);
+    for (uint64_t first = 0; first < p->rows; first += SCAN_ROWS) {
+        uint32_t count = p->rows - first < SCAN_ROWS ? (uint32_t)(p->rows - first) : SCAN_ROWS;
+        const uint8_t *rows = index->rows8 + first * bytes;
+        kernels_get()->score8_rows(navigator->row_scores, &query->row8.weights, rows, bytes, count);
+        for (uint32_t r = 0; r < count; r++) {
+            float distance = record_distance(&query->row8, index, &navigator->row_scores[r], rows + r * bytes);
+            if (distance < best.distance[m->truth_count - 1] && first + r != m->rows[i])
+                nearest_insert(&best, m->truth_count, distance, (uint32_t)(first + r));
+        }
+    }
+    for (uint32_t t = 0; t < m->truth_count; t++)
+        m->truth[(size_t)i * TRUTH + t] = bits_load(index->ids, p->id_bits, best.row[t]);
+}
+
+struct truth_job {
+    struct measure *measure;
+    const struct fathom_index *index;
+    atomic_int failed;
+};
+
+static void truth_worker(void *context, unsigned worker)
+{
+    struct truth_job *job = context;
+    struct measure *m = job->measure;
+    const struct properties *p = &job->index->properties;
+    struct navigator navigator = {0};
+    struct query query = {.index = job->index};
+    struct query_capacity capacity = {.dim = p->dim, .k = 1, .candidates = 1};
+    struct navigator_capacity scratch = {.work_dim = p->work_dim, .cells = 1, .degree = 1, .search_list = 1,
+                                         .candidates = 1};
+    if (navigator_reserve(&navigator, scratch) || query_reserve(&query, job->index, capacity))
+        atomic_store(&job->failed, 1);
+    for (uint32_t i = worker; i < m->sample && !atomic_load(&job->failed); i += m->threads)
+        find_truth(m, job->index, &navigator, &query, i);
+    mem_free(query.memory);
+    navigator_fini(&navigator);
+}
+
+static int open_plan(const struct measure *m, struct fathom_index **out, enum fathom_navigator navigator,
+                     uint32_t code_bytes, struct fathom_error *err)
+{
+    struct fathom_open_options options = fathom_open_options_default();
+    options.navigator = navigator;
+    options.code_bytes = code_bytes;
+    options.threads = m->threads;
+    options.inflight = 8;
+    return index_open_file(out, m->env, m->path, &options, err);
+}
+
+/* The sample, evenly spaced over the file, and its truth; also which code sizes there are. */
+static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count, struct fathom_error *err)
+{
+    struct fathom_index *index;
+    int status = open_plan(m, &index, FATHOM_NAVIGATOR_GRAPH, 0, err);
+    if (status)
+        return status;
+    const struct properties *p = &index->properties;
+    m->dim = p->dim;
+    m->sample = p->rows < SAMPLE_ROWS ? (uint32_t)p->rows : SAMPLE_ROWS;
+    m->truth_count = p->rows - 1 < TRUTH ? (uint32_t)(p->rows - 1) : TRUTH;
+    m->rows = mem_alloc_array(m->sample, sizeof *m->rows);
+    m->vectors = mem_alloc_array((size_t)m->sample * p->dim, sizeof *m->vectors);
+    m->truth = mem_alloc_array((size_t)m->sample * TRUTH, sizeof *m->truth);
+    if (!m->rows || !m->vectors || !m->truth) {
+        fathom_index_close(index);
+        return error_set(err, -ENOMEM, "%s: no memory to measure operating points", m->path);
+    }
+    for (uint32_t i = 0; i < m->sample; i++) {
+        m->rows[i] = (uint32_t)((2 * (uint64_t)i + 1) * p->rows / (2 * m->sample));
+        sample_vector(m, index, i);
+    }
+    *level_count = index->level_count;
+    memcpy(levels, index->level_bytes, *level_count * sizeof *levels);
+    struct truth_job job = {.measure = m, .index = index};
+    if (m->truth_count)
+        status = env_run_parallel(m->threads, truth_worker, &job);
+    fathom_index_close(index);
+    if (status || atomic_load(&job.failed))
+        return error_set(err, status ? status : -ENOMEM, "%s: no memory to measure operating points", m->path);
+    return 0;
+}
+
+/* ---- searching the sample ---- */
+
+struct search_job {
+    const struct measure *measure;
+    struct fathom_index *index;
+    uint32_t k, search_list;
+    float *recall, *reads; /* of each sample row */
+    atomic_int status;
+};
+
+static bool usable(const struct measure *m, uint32_t i)
+{
+    if (m->dim == 0)
+        return false;
+    for (uint32_t d = 0; d < m->dim; d++)
+        if (m->vectors[(size_t)i * m->dim + d] != 0)
+            return true;
+    return false; /* the zero vector: no query under cosine */
+}
+
+static float recall_of(const struct measure *m, uint32_t i, const struct fathom_result *result, uint32_t k)
+{
+    uint32_t found = 0;
+    for (uint32_t r = 0; r < result->count; r++)
+        for (uint32_t t = 0; t < k; t++)
+            found += result->ids[r] == m->truth[(size_t)i * TRUTH + t];
+    return (float)found / (float)k;
+}
+
+static int search_one(struct search_job *job, struct fathom_engine *engine, uint32_t i)
+{
+    const struct measure *m = job->measure;
+    struct fathom_result result;
+    struct fathom_query query = fathom_query_default();
+    query.vector = m->vectors + (size_t)i * m->dim;
+    query.k = job->k;
+    query.search_list = job->search_list;
+    int status = engine_submit_excluding(engine, job->index, &query, m->rows[i], NULL);
+    while (status == 0)
+        status = fathom_engine_poll(engine, &result, 1, true);
+    if (status < 0 || result.status)
+        return status < 0 ? status : result.status;
+    job->recall[i] = recall_of(m, i, &result, job->k);
+    job->reads[i] = (float)result.stats.reads;
+    return 0;
+}
+
+static void search_worker(void *context, unsigned worker)
+{
+    struct search_job *job = context;
+    struct fathom_engine_options options = {.io = FATHOM_IO_AUTO, .inflight = 1};
+    struct fathom_engine *engine;
+    int status = engine_create_with(&engine, job->measure->env, &options, NULL);
+    for (uint32_t i = worker; i < job->measure->sample && status == 0; i += job->measure->threads)
+        if (usable(job->measure, i))
+            status = search_one(job, engine, i);
+    if (status)
+        atomic_store(&job->status, status);
+    else
+        fathom_engine_destroy(engine);
+}
+
+/* Mean, its lower bound, and reads, from what the workers stored; in the order of rows, so that threads do not matter. */
+static void summarise(const struct measure *m, const struct search_job *job, struct operating_point *point)
+{
+    double sum = 0, squares = 0, reads = 0;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < m->sample; i++) {
+        if (!usable(m, i))
+            continue;
+        sum += job->recall[i];
+        squares += (double)job->recall[i] * job->recall[i];
+        reads += job->reads[i];
+        count++;
+    }
+    double mean = count ? sum / count : 0, variance = count > 1 ? (squares - count * mean * mean) / (count - 1) : 0;
+    point->recall = (float)mean;
+    point->recall_low = (float)(mean - 1.645 * sqrt(variance > 0 ? variance / count : 0));
+    point->reads = (float)(count ? reads / count : 0);
+}
+
+static int measure_k(struct measure *m, struct search_job *job, uint32_t code_bytes, uint32_t k,
+                     struct fathom_error *err)
+{
+    for (size_t l = 0; l < sizeof search_lists / sizeof *search_lists; l++) {
+        if (search_lists[l] < k || m->count == POINTS_MAX)
+            continue;
+        job->k = k;
+        job->search_list = search_lists[l];
+        int status = env_run_parallel(m->threads, search_worker, job);
+        if (status == 0)
+            status = atomic_load(&job->status);
+        if (status)
+            return error_set(err, status, "%s: measuring operating points: %s", m->path, fathom_strerror(status));
+        struct operating_point *point = &m->out[m->count++];
+        *point = (struct operating_point){.navigator = job->index->plan.navigator, .code_bytes = code_bytes, .k = k,
+                                          .search_list = search_lists[l]};
+        summarise(m, job, point);
+        if (point->recall_low >= RECALL_ENOUGH)
+            break;
+    }
+    return 0;
+}
+
+/* code_bytes 0: the 8-bit rows. */
+static int measure_plan(struct measure *m, enum fathom_navigator navigator, uint32_t code_bytes, struct fathom_error *err)
+{
+    struct search_job job = {.measure = m, .recall = mem_alloc_array(m->sample, sizeof(float)),
+                             .reads = mem_alloc_array(m->sample, sizeof(float))};
+    int status = job.recall && job.reads ? open_plan(m, &job.index, navigator, code_bytes, err)
+                                         : error_set(err, -ENOMEM, "%s: no memory to measure", m->path);
+    uint32_t bytes = status == 0 && job.index->plan.rows8 ? job.index->records->row_bytes : code_bytes;
+    for (size_t i = 0; i < sizeof ks / sizeof *ks && status == 0; i++)
+        if (ks[i] <= m->truth_count)
+            status = measure_k(m, &job, bytes, ks[i], err);
+    fathom_index_close(job.index);
+    mem_free(job.recall);
+    mem_free(job.reads);
+    return status;
+}
+
+static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t level_count, struct fathom_error *err)
+{
+    uint32_t tried = level_count < LEVELS_TRIED ? level_count : LEVELS_TRIED;
+    int status = 0;
+    for (int navigator = FATHOM_NAVIGATOR_GRAPH; navigator <= FATHOM_NAVIGATOR_CELLS; navigator++) {
+        for (uint32_t i = 0; i < tried && status == 0; i++)
+            status = measure_plan(m, navigator, levels[(size_t)i * level_count / tried], err);
+        if (navigator == FATHOM_NAVIGATOR_GRAPH && status == 0)
+            status = measure_plan(m, navigator, 0, err);
+    }
+    return status;
+}
+
+int points_measure(const struct env *env, const char *path, unsigned threads, struct operating_point *out,
+                   uint32_t *count, struct fathom_error *err)
+{
+    struct measure m = {.env = env, .path = path, .threads = threads, .out = out};
+    uint32_t levels[PLANES_LEVELS_MAX], level_count = 0;
+    int status = prepare(&m, levels, &level_count, err);
+    if (status == 0 && m.truth_count > 0)
+        status = measure_plans(&m, levels, level_count, err);
+    *count = m.count;
+    mem_free(m.rows);
+    mem_free(m.vectors);
+    mem_free(m.truth);
+    return status;
+}
+
+/* ---- using them ---- */
+
+uint32_t points_search_list(const struct operating_point *points, uint32_t count, uint32_t k, float target)
+{
+    uint32_t best_k = 0, list = 0;
+    for (uint32_t i = 0; i < count; i++) { /* the smallest k that covers ours, or the largest there is */
+        bool covers = points[i].k >= k, had = best_k >= k;
+        if (best_k == 0 || (covers && (!had || points[i].k < best_k)) || (!covers && !had && points[i].k > best_k))
+            best_k = points[i].k;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (points[i].k != best_k)
+            continue;
+        list = points[i].search_list;
+        if (points[i].recall_low >= target)
+            break;
+    }
+    return best_k && k > best_k ? (uint32_t)((uint64_t)list * k / best_k) : list;
+}

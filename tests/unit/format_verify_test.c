@@ -1,0 +1,304 @@
+/* fathom_verify finds what is damaged and names it: pages by their checksums, and, deep, content
+ * that no checksum can tell from right: references that lead nowhere, under checksums that are
+ * right. */
+#include "fathom_test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "folder.h"
+#include "lists.h"
+#include "tiny_index.h"
+
+#define ROWS 50
+
+struct fixture {
+    char dir[FOLDER_PATH_MAX], path[FOLDER_PATH_MAX];
+    struct tiny_index tiny;
+    uint8_t *image;
+    size_t bytes;
+};
+
+static int make_fixture(void **state)
+{
+    struct tiny_options options = {
+        .rows = ROWS, .dim = 10, .dtype = FATHOM_F32, .metric = FATHOM_METRIC_L2, .degree = 6};
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    folder_make_fast(fixture->dir);
+    folder_name(fixture->dir, FORMAT_FILE_NAME, fixture->path);
+    tiny_make(&fixture->tiny, &options);
+    fixture->image = tiny_image(&fixture->tiny, &fixture->bytes);
+    *state = fixture;
+    return 0;
+}
+
+static int free_fixture(void **state)
+{
+    struct fixture *fixture = *state;
+    folder_remove(fixture->dir);
+    tiny_free(&fixture->tiny);
+    free(fixture->image);
+    free(fixture);
+    return 0;
+}
+
+/* What damage() was told. */
+struct told {
+    unsigned count;
+    char first[512];
+};
+
+static void tell(void *context, const char *what)
+{
+    struct told *told = context;
+    if (told->count++ == 0)
+        snprintf(told->first, sizeof told->first, "%s", what);
+}
+
+static int verify(const struct fixture *fixture, bool deep, struct fathom_verify_report *report,
+                  struct told *told, struct fathom_error *err)
+{
+    *told = (struct told){0};
+    *err = (struct fathom_error){0};
+    file_store(fixture->path, fixture->image, fixture->bytes);
+    return fathom_verify(fixture->dir, deep, report, tell, told, err);
+}
+
+/* A change of content with a right checksum: the pages pass, deep finds it. */
+static void expect_found(const struct fixture *fixture, const char *part, uint64_t bad_references)
+{
+    struct fathom_verify_report report;
+    struct told told;
+    struct fathom_error err;
+    assert_int_equal(verify(fixture, false, &report, &told, &err), 0);
+    assert_int_equal(told.count, 0);
+    assert_int_equal(verify(fixture, true, &report, &told, &err), FATHOM_ECORRUPT);
+    assert_int_equal(report.bad_pages, 0);
+    assert_int_equal(report.bad_references, bad_references);
+    assert_true(told.count > 0);
+    if (!strstr(told.first, part) || !strstr(told.first, fixture->dir) || !strstr(err.msg, part))
+        fail_msg("'%s' and '%s' do not say '%s'", told.first, err.msg, part);
+}
+
+/* Changes bytes of a section and seals their page again. */
+static void change(struct fixture *fixture, enum section_kind kind, uint64_t offset,
+                   const void *data, size_t bytes)
+{
+    uint8_t *at = image_at(fixture->image, fixture->bytes, kind, offset);
+    memcpy(at, data, bytes);
+    image_seal(fixture->image, (uint64_t)(at - fixture->image) / PAGE_BYTES);
+}
+
+static void change_u32(struct fixture *fixture, enum section_kind kind, uint64_t offset,
+                       uint32_t value)
+{
+    change(fixture, kind, offset, &value, sizeof value);
+}
+
+/* Replaces the whole list of a row; its length must not change. */
+static void change_list(struct fixture *fixture, uint32_t row, uint32_t *neighbours,
+                        uint32_t degree)
+{
+    const uint8_t *lengths = fixture->tiny.sections[SECTION_LIST_LENGTHS].data;
+    uint8_t list[1024];
+    uint64_t at = 0;
+    for (uint32_t r = 0; r < row; r++)
+        at += lengths[r];
+    assert_int_equal(list_encode(row, neighbours, degree, list), lengths[row]);
+    change(fixture, SECTION_LISTS, at, list, lengths[row]);
+}
+
+/* ---- */
+
+static void a_sound_index_passes_with_all_its_pages_and_references(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_verify_report report;
+    struct told told;
+    struct fathom_error err;
+    assert_int_equal(verify(fixture, true, &report, &told, &err), 0);
+    assert_int_equal(report.pages, fixture->bytes / PAGE_BYTES);
+    assert_int_equal(report.references, ROWS * 6 + 3 + 1); /* lists, cell boundaries, entries */
+    assert_int_equal(report.bad_pages + report.bad_references + report.unreachable_rows, 0);
+    assert_int_equal(told.count, 0);
+}
+
+static void each_damaged_page_is_named(void **state)
+{
+    struct fixture *fixture = *state;
+    for (size_t page = 1; page < fixture->bytes / PAGE_BYTES; page++) {
+        struct fathom_verify_report report;
+        struct told told;
+        struct fathom_error err;
+        char where[96];
+        snprintf(where, sizeof where, "checksum mismatch in page %zu (offset %zu)", page,
+                 page * PAGE_BYTES);
+        for (int deep = 0; deep < 2; deep++) {
+            fixture->image[page * PAGE_BYTES + 8 + page] ^= 0x10;
+            assert_int_equal(verify(fixture, deep, &report, &told, &err), FATHOM_ECHECKSUM);
+            fixture->image[page * PAGE_BYTES + 8 + page] ^= 0x10;
+            assert_int_equal(report.bad_pages, 1);
+            assert_int_equal(told.count, 1);
+            assert_non_null(strstr(told.first, where));
+            assert_non_null(strstr(err.msg, where));
+            assert_non_null(strstr(err.msg, fixture->path));
+        }
+    }
+}
+
+static void all_damaged_pages_are_counted(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fathom_verify_report report;
+    struct told told;
+    struct fathom_error err;
+    size_t pages = fixture->bytes / PAGE_BYTES;
+    for (size_t page = 1; page < pages; page++)
+        fixture->image[page * PAGE_BYTES + 4095] ^= 1;
+    assert_int_equal(verify(fixture, true, &report, &told, &err), FATHOM_ECHECKSUM);
+    assert_int_equal(report.bad_pages, pages - 1);
+    assert_int_equal(told.count, pages - 1);
+}
+
+static void an_entry_point_beyond_the_rows_is_found(void **state)
+{
+    change_u32(*state, SECTION_ENTRIES, 0, ROWS);
+    /* Where nothing leads in, nothing can be reached either. */
+    struct fixture *fixture = *state;
+    struct fathom_verify_report report;
+    struct told told;
+    struct fathom_error err;
+    assert_int_equal(verify(fixture, true, &report, &told, &err), FATHOM_ECORRUPT);
+    assert_int_equal(report.bad_references, 1);
+    assert_int_equal(report.unreachable_rows, ROWS);
+    assert_non_null(strstr(told.first, "entry point"));
+}
+
+static void cells_that_do_not_rise_are_found(void **state)
+{
+    change_u32(*state, SECTION_CELLS, 4, ROWS + 1);
+    expect_found(*state, "section cells", 1);
+}
+
+static void cells_that_do_not_start_at_0_are_found(void **state)
+{
+    change_u32(*state, SECTION_CELLS, 0, 1);
+    expect_found(*state, "section cells", 1);
+}
+
+static void cells_that_do_not_end_at_the_rows_are_found(void **state)
+{
+    change_u32(*state, SECTION_CELLS, 8, ROWS - 1);
+    expect_found(*state, "section cells", 1);
+}
+
+static void a_neighbour_that_is_no_row_is_found(void **state)
+{
+    uint32_t neighbours[6] = {45, 46, 47, 48, 49, ROWS};
+    change_list(*state, 44, neighbours, 6);
+    expect_found(*state, "section lists", 1);
+}
+
+static void a_degree_above_the_largest_is_found(void **state)
+{
+    struct fixture *fixture = *state;
+    uint8_t seven = 7;
+    change(fixture, SECTION_LISTS, 0, &seven, 1);
+    expect_found(fixture, "section lists", 1);
+}
+
+static void lengths_that_do_not_add_up_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    uint8_t length = fixture->tiny.sections[SECTION_LIST_LENGTHS].data[7] + 1;
+    change(fixture, SECTION_LIST_LENGTHS, 7, &length, 1);
+    expect_found(fixture, "section list_lengths", 1);
+}
+
+static void lengths_that_shift_the_lists_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    const uint8_t *lengths = fixture->tiny.sections[SECTION_LIST_LENGTHS].data;
+    uint8_t shifted[2] = {(uint8_t)(lengths[7] + 1), (uint8_t)(lengths[8] - 1)}; /* the sum stays */
+    change(fixture, SECTION_LIST_LENGTHS, 7, shifted, 2);
+    expect_found(fixture, "section lists", 2);
+}
+
+static void a_list_of_no_bytes_is_found(void **state)
+{
+    struct fixture *fixture = *state;
+    const uint8_t *lengths = fixture->tiny.sections[SECTION_LIST_LENGTHS].data;
+    uint8_t shifted[2] = {0, (uint8_t)(lengths[7] + lengths[8])};
+    change(fixture, SECTION_LIST_LENGTHS, 7, shifted, 2);
+    expect_found(fixture, "section lists", 2);
+}
+
+static void rows_that_nothing_leads_to_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fathom_verify_report report;
+    struct told told;
+    struct fathom_error err;
+    /* Row 30 is what rows 24..29 lead to; now they do not. */
+    for (uint32_t row = 24; row < 30; row++) {
+        uint32_t neighbours[6], count = 0;
+        for (uint32_t i = 1; count < 6; i++)
+            if (row + i != 30)
+                neighbours[count++] = row + i;
+        change_list(fixture, row, neighbours, 6);
+    }
+    assert_int_equal(verify(fixture, false, &report, &told, &err), 0);
+    assert_int_equal(verify(fixture, true, &report, &told, &err), FATHOM_ECORRUPT);
+    assert_int_equal(report.unreachable_rows, 1);
+    assert_int_equal(report.bad_references, 0);
+    assert_non_null(strstr(told.first, "1 rows cannot be reached"));
+}
+
+static void a_model_out_of_range_is_found(void **state)
+{
+    change_u32(*state, SECTION_MODEL, 16, 0); /* step */
+    expect_found(*state, "model section", 1);
+}
+
+static void codes_of_another_size_than_the_model_says_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->tiny.sections[SECTION_CODES].bytes -= ROWS;
+    free(fixture->image);
+    fixture->image = tiny_image(&fixture->tiny, &fixture->bytes);
+    fixture->tiny.sections[SECTION_CODES].bytes += ROWS;
+    expect_found(fixture, "section codes", 1);
+}
+
+static void factors_of_another_size_than_the_model_says_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture->tiny.sections[SECTION_FACTORS].bytes -= 4;
+    free(fixture->image);
+    fixture->image = tiny_image(&fixture->tiny, &fixture->bytes);
+    expect_found(fixture, "factors", 1);
+}
+
+#define WITH_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_fixture, free_fixture)
+
+static const struct CMUnitTest tests[] = {
+    WITH_FOLDER(a_sound_index_passes_with_all_its_pages_and_references),
+    WITH_FOLDER(each_damaged_page_is_named),
+    WITH_FOLDER(all_damaged_pages_are_counted),
+    WITH_FOLDER(an_entry_point_beyond_the_rows_is_found),
+    WITH_FOLDER(cells_that_do_not_rise_are_found),
+    WITH_FOLDER(cells_that_do_not_start_at_0_are_found),
+    WITH_FOLDER(cells_that_do_not_end_at_the_rows_are_found),
+    WITH_FOLDER(a_neighbour_that_is_no_row_is_found),
+    WITH_FOLDER(a_degree_above_the_largest_is_found),
+    WITH_FOLDER(lengths_that_do_not_add_up_are_found),
+    WITH_FOLDER(lengths_that_shift_the_lists_are_found),
+    WITH_FOLDER(a_list_of_no_bytes_is_found),
+    WITH_FOLDER(rows_that_nothing_leads_to_are_found),
+    WITH_FOLDER(a_model_out_of_range_is_found),
+    WITH_FOLDER(codes_of_another_size_than_the_model_says_are_found),
+    WITH_FOLDER(factors_of_another_size_than_the_model_says_are_found),
+};
+
+FATHOM_TEST_MAIN(tests)

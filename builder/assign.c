@@ -51,29 +51,40 @@ void assign_add(struct assign *assign, const struct rows8 *centroids, uint32_t f
     }
 }
 
-/* Four running maxima hide the latency of one; the first of equal values wins, as in a plain loop. */
+typedef float lanes_f __attribute__((vector_size(32)));
+typedef int32_t lanes_i __attribute__((vector_size(32)));
+
+/* The place of the greatest product - half norm, the first of equals. Eight running maxima at once; the compiler makes of the
+ * vectors what the machine has. */
 static uint32_t best_candidate(const float *products, const float *half_norms, uint32_t count)
 {
-    float best[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-    uint32_t index[4] = {0};
-    uint32_t i = 0;
-    for (; i + 4 <= count; i += 4) {
-        for (uint32_t lane = 0; lane < 4; lane++) {
-            float value = products[i + lane] - half_norms[i + lane];
-            index[lane] = value > best[lane] ? i + lane : index[lane];
-            best[lane] = value > best[lane] ? value : best[lane];
+    lanes_f best = (lanes_f){0} - INFINITY;
+    lanes_i index = {0}, at = {0, 1, 2, 3, 4, 5, 6, 7};
+    uint32_t whole = count / 8 * 8;
+    for (uint32_t i = 0; i < whole; i += 8, at += 8) {
+        lanes_f product, half_norm;
+        memcpy(&product, products + i, sizeof product);
+        memcpy(&half_norm, half_norms + i, sizeof half_norm);
+        lanes_f value = product - half_norm;
+        lanes_i better = value > best;
+        index = (at & better) | (index & ~better);
+        best = (lanes_f)(((lanes_i)value & better) | ((lanes_i)best & ~better));
+    }
+    float value = best[0];
+    uint32_t found = (uint32_t)index[0];
+    for (int lane = 1; lane < 8; lane++) {
+        if (best[lane] > value || (best[lane] == value && (uint32_t)index[lane] < found)) {
+            value = best[lane];
+            found = (uint32_t)index[lane];
         }
     }
-    for (; i < count; i++) {
-        float value = products[i] - half_norms[i];
-        index[i % 4] = value > best[i % 4] ? i : index[i % 4];
-        best[i % 4] = value > best[i % 4] ? value : best[i % 4];
+    for (uint32_t i = whole; i < count; i++) {
+        if (products[i] - half_norms[i] > value) {
+            value = products[i] - half_norms[i];
+            found = i;
+        }
     }
-    uint32_t lane = 0;
-    for (uint32_t other = 1; other < 4; other++)
-        if (best[other] > best[lane] || (best[other] == best[lane] && index[other] < index[lane]))
-            lane = other;
-    return index[lane];
+    return found;
 }
 
 static void assign_block(struct assign *assign, const struct rows8 *rows, const uint32_t *ids,

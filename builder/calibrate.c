@@ -5,13 +5,13 @@
 
 #include "train.h"
 
-#define RANGE_ROWS   65536
+#define RANGE_ROWS   16384
 #define RANGE_BLOCK  512
-#define QUERY_ROWS   2000
+#define QUERY_ROWS   640
 #define QUERY_BLOCK  32
-#define QUERY_PAIRS  24 /* rows near a query that its estimates are compared with */
+#define QUERY_PAIRS  16 /* rows near a query that its estimates are compared with */
 #define SCALE_MARGIN 2.0f /* beyond the largest of the sample; there are 8 octaves below */
-#define OFFSET_SPARE 0.5f /* of the sample's range, on either side */
+#define OFFSET_SPARE 1.0f /* of the sample's range, on either side */
 
 struct range {
     float scale_max, offset_min, offset_max;
@@ -25,7 +25,7 @@ struct calibration {
     uint32_t sample;
     struct range *ranges; /* blocks x levels */
     struct error_sum {
-        double squares;
+        double sum, squares;
         uint64_t count;
     } *errors; /* blocks x levels */
 };
@@ -146,6 +146,7 @@ static void add_errors(const struct calibration *c, const struct residual *query
             continue;
         double product = decoded_product(planes, level, query->rotated_centroid, near->bits6);
         double error = (base + f.offset - 2 * f.scale * product - truth) / width;
+        errors[l].sum += error;
         errors[l].squares += error * error;
         errors[l].count++;
     }
@@ -174,6 +175,15 @@ static int kappa_block(void *context, uint64_t block, unsigned worker)
     return status;
 }
 
+/* Standard deviation. A bias that all near rows share does not change who is nearer, so it does not count. */
+static float spread(const struct error_sum *all)
+{
+    if (all->count == 0)
+        return 0;
+    double mean = all->sum / (double)all->count, variance = all->squares / (double)all->count - mean * mean;
+    return variance > 0 ? (float)sqrt(variance) : 0;
+}
+
 int train_kappa(struct trained *out, const struct crew *crew, const struct rows8 *rows,
                 const struct cells *cells, const struct graph *graph)
 {
@@ -184,13 +194,13 @@ int train_kappa(struct trained *out, const struct crew *crew, const struct rows8
     c.errors = mem_alloc_array((size_t)blocks * levels, sizeof *c.errors);
     int status = c.errors ? crew_run(crew, blocks, kappa_block, &c) : -ENOMEM;
     for (uint32_t l = 0; l < levels && status == 0; l++) {
-        double squares = 0;
-        uint64_t count = 0;
+        struct error_sum all = {0};
         for (uint32_t b = 0; b < blocks; b++) {
-            squares += c.errors[(size_t)b * levels + l].squares;
-            count += c.errors[(size_t)b * levels + l].count;
+            all.sum += c.errors[(size_t)b * levels + l].sum;
+            all.squares += c.errors[(size_t)b * levels + l].squares;
+            all.count += c.errors[(size_t)b * levels + l].count;
         }
-        out->levels[l].kappa = count ? (float)sqrt(squares / (double)count) : 0;
+        out->levels[l].kappa = spread(&all);
     }
     mem_free(c.errors);
     return status;

@@ -8,7 +8,7 @@
 #include "train.h"
 
 #define SAMPLE_ROWS  100000
-#define STATS_ROWS   32768 /* of the sample, for variances along the axes */
+#define STATS_ROWS   16384 /* of the sample, for variances along the axes */
 #define LANE_ROWS    512   /* of one product */
 #define STATS_BLOCK  512
 #define WEIGHT_POWER 1.4 /* an axis matters by its variance for the error, and again, less so, for queries */

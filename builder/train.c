@@ -48,10 +48,14 @@ int train_build(struct trained *out, const struct crew *crew, const struct rows8
 {
     *out = (struct trained){.planes.dim = rows->dim};
     out->planes.code_dim = size_round_up(rows->dim, PLANES_GROUP);
-    planes_level_table(out->level_bytes, &out->planes.level_quantum);
     planes_thresholds(out->thresholds);
+    out->level_bytes = mem_alloc(128);
     out->planes.level_bytes = out->level_bytes;
-    int status = train_rotation(out, crew, rows, cells);
+    int status = out->level_bytes ? 0 : -ENOMEM;
+    if (status == 0) {
+        planes_level_table(out->level_bytes, &out->planes.level_quantum);
+        status = train_rotation(out, crew, rows, cells);
+    }
     if (status == 0)
         status = allot(out, code_bits);
     if (status == 0)
@@ -72,6 +76,7 @@ void train_fini(struct trained *trained)
     mem_free(trained->weight);
     mem_free(trained->order);
     mem_free(trained->levels);
+    mem_free(trained->level_bytes);
     *trained = (struct trained){0};
 }
 

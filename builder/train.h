@@ -16,7 +16,7 @@ struct trained {
     double *weight; /* of each rotated dimension, falling */
     uint16_t *order;
     struct planes_level *levels;
-    uint8_t level_bytes[128];
+    uint8_t *level_bytes;
     float thresholds[64];
 };
 

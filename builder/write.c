@@ -1,5 +1,5 @@
-/* The sections in the order of their kinds. Only the full vectors are read again from the input, in the new order; all else is in
- * memory. */
+/* The sections in the order of their kinds. What is made from full vectors reads them again from the input, in the new order;
+ * all else is in memory. */
 #include "write.h"
 
 #include <errno.h>
@@ -8,10 +8,11 @@
 
 #include "bits.h"
 #include "error.h"
-#include "le.h"
+#include "metric.h"
 
 #define PIECE_BYTES  (1u << 20)
 #define VECTOR_BYTES (32u << 20) /* of vectors that are put in order at a time */
+#define RECORD_BLOCK 256
 #define RUN_ROWS     256         /* consecutive rows of the file read at once, at the most */
 
 struct write {
@@ -96,11 +97,23 @@ static int write_ids(struct write *write, struct fathom_error *err)
     return status;
 }
 
-/* ---- full vectors ---- */
+/* ---- what is made from the vectors themselves ---- */
 
 struct wanted {
     uint64_t file_row;
     uint32_t place; /* in the piece */
+};
+
+/* Vectors of the input in the new order, piece by piece. */
+struct reorder {
+    struct write *write;
+    size_t row_bytes; /* of a vector in the file */
+    uint32_t most;    /* rows of a piece */
+    struct wanted *wanted;
+    uint8_t *run, *piece;
+    uint8_t *records; /* of a piece; NULL when vectors are written */
+    float **scratch;  /* of each thread: a row of work space */
+    uint32_t count;   /* rows in the piece */
 };
 
 static int compare_wanted(const void *a, const void *b)
@@ -109,49 +122,106 @@ static int compare_wanted(const void *a, const void *b)
     return (x->file_row > y->file_row) - (x->file_row < y->file_row);
 }
 
-/* Reads the wanted rows, sorted by their place in the file, to their places in the piece; neighbours are read together. */
-static int gather_vectors(struct write *write, const struct wanted *wanted, uint32_t count, size_t row_bytes,
-                          uint8_t *run, uint8_t *piece, struct fathom_error *err)
+/* Reads the rows of the next piece, in the order of the file; rows that are neighbours there are read together. */
+static int gather(struct reorder *r, uint64_t first, struct fathom_error *err)
 {
-    struct vector_file *file = write->product->input->file;
-    for (uint32_t i = 0, rows; i < count; i += rows) {
-        for (rows = 1; i + rows < count && rows < RUN_ROWS; rows++)
-            if (wanted[i + rows].file_row != wanted[i].file_row + rows)
+    const struct product *product = r->write->product;
+    for (uint32_t i = 0; i < r->count; i++)
+        r->wanted[i] = (struct wanted){input_file_row(product->input, product->cells->rows[first + i]), i};
+    qsort(r->wanted, r->count, sizeof *r->wanted, compare_wanted);
+    for (uint32_t i = 0, rows; i < r->count; i += rows) {
+        for (rows = 1; i + rows < r->count && rows < RUN_ROWS; rows++)
+            if (r->wanted[i + rows].file_row != r->wanted[i].file_row + rows)
                 break;
-        if (i % 1024 == 0 && crew_stopped(write->product->crew))
+        if (crew_stopped(product->crew))
             return error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
-        int status = vector_file_read(file, wanted[i].file_row, rows, run, err);
+        int status = vector_file_read(product->input->file, r->wanted[i].file_row, rows, r->run, err);
         if (status != 0)
             return status;
         for (uint32_t j = 0; j < rows; j++)
-            memcpy(piece + wanted[i + j].place * row_bytes, run + j * row_bytes, row_bytes);
+            memcpy(r->piece + r->wanted[i + j].place * r->row_bytes, r->run + j * r->row_bytes, r->row_bytes);
     }
     return 0;
 }
 
-static int write_vectors(struct write *write, struct fathom_error *err)
+static int record_block(void *context, uint64_t block, unsigned worker)
+{
+    struct reorder *r = context;
+    const struct input *input = r->write->product->input;
+    float *row = r->scratch[worker];
+    uint32_t record_bytes = row8_record_bytes(input->work_dim, false);
+    for (uint64_t i = block * RECORD_BLOCK; i < (block + 1) * RECORD_BLOCK && i < r->count; i++) {
+        vectors_to_f32(input->info.dtype, r->piece + i * r->row_bytes, input->info.dim, row);
+        (void)metric_work_row(input->metric, input->info.dim, input->max_norm, row, row);
+        row8_encode_record(&input->model, row, r->records + i * record_bytes);
+    }
+    return 0;
+}
+
+static int append_piece(struct reorder *r, struct fathom_error *err)
+{
+    const struct product *product = r->write->product;
+    if (!r->records)
+        return index_writer_append(r->write->writer, r->piece, r->count * r->row_bytes, err);
+    int status = crew_run(product->crew, crew_blocks(r->count, RECORD_BLOCK), record_block, r);
+    if (status != 0)
+        return error_set(err, status, "write: %s", fathom_strerror(status));
+    size_t record_bytes = row8_record_bytes(product->input->work_dim, false);
+    return index_writer_append(r->write->writer, r->records, r->count * record_bytes, err);
+}
+
+static int reorder_init(struct reorder *r, struct write *write, bool records)
 {
     const struct product *product = write->product;
-    size_t row_bytes = product->input->info.dim * vectors_scalar_bytes(product->input->info.dtype);
-    uint64_t rows = write->properties.rows, most = VECTOR_BYTES / row_bytes;
-    most = most < rows ? most : rows;
-    struct wanted *wanted = mem_alloc_array(most, sizeof *wanted);
-    uint8_t *piece = mem_alloc_array(most, row_bytes), *run = mem_alloc_array(RUN_ROWS, row_bytes);
-    int status = wanted && piece && run ? index_writer_begin(write->writer, SECTION_VECTORS, (uint32_t)row_bytes, err)
-                                        : error_set(err, -ENOMEM, "write: no memory to put vectors in order");
-    for (uint64_t first = 0; first < rows && status == 0; first += most) {
-        uint32_t count = (uint32_t)(rows - first < most ? rows - first : most);
-        for (uint32_t i = 0; i < count; i++)
-            wanted[i] = (struct wanted){input_file_row(product->input, product->cells->rows[first + i]), i};
-        qsort(wanted, count, sizeof *wanted, compare_wanted);
-        status = gather_vectors(write, wanted, count, row_bytes, run, piece, err);
+    uint32_t work_dim = product->input->work_dim;
+    r->write = write;
+    r->row_bytes = product->input->info.dim * vectors_scalar_bytes(product->input->info.dtype);
+    uint64_t most = VECTOR_BYTES / r->row_bytes;
+    r->most = (uint32_t)(most < write->properties.rows ? most : write->properties.rows);
+    r->wanted = mem_alloc_array(r->most, sizeof *r->wanted);
+    r->piece = mem_alloc_array(r->most, r->row_bytes);
+    r->run = mem_alloc_array(RUN_ROWS, r->row_bytes);
+    r->scratch = mem_alloc_array(product->crew->threads, sizeof *r->scratch);
+    bool whole = r->wanted && r->piece && r->run && r->scratch;
+    if (records && whole)
+        whole = (r->records = mem_alloc_array(r->most, row8_record_bytes(work_dim, false))) != NULL;
+    for (unsigned w = 0; w < product->crew->threads && whole; w++)
+        whole = (r->scratch[w] = mem_alloc_array(work_dim, sizeof(float))) != NULL;
+    return whole ? 0 : -ENOMEM;
+}
+
+static void reorder_fini(struct reorder *r)
+{
+    for (unsigned w = 0; w < r->write->product->crew->threads && r->scratch; w++)
+        mem_free(r->scratch[w]);
+    mem_free(r->scratch);
+    mem_free(r->wanted);
+    mem_free(r->piece);
+    mem_free(r->run);
+    mem_free(r->records);
+}
+
+/* The vectors themselves, or the sharper 8-bit records that are made from them. */
+static int write_from_vectors(struct write *write, enum section_kind kind, struct fathom_error *err)
+{
+    const struct product *product = write->product;
+    bool records = kind == SECTION_RECORDS;
+    struct reorder r = {0};
+    int status = reorder_init(&r, write, records);
+    if (status != 0)
+        (void)error_set(err, status, "write: no memory to put vectors in order");
+    uint32_t row_bytes = records ? row8_record_bytes(product->input->work_dim, false) : (uint32_t)r.row_bytes;
+    if (status == 0)
+        status = index_writer_begin(write->writer, kind, row_bytes, err);
+    for (uint64_t first = 0; first < write->properties.rows && status == 0; first += r.count) {
+        uint64_t left = write->properties.rows - first;
+        r.count = left < r.most ? (uint32_t)left : r.most;
+        status = gather(&r, first, err);
         if (status == 0)
-            status = index_writer_append(write->writer, piece, count * row_bytes, err);
-        crew_advance(product->crew, first + count);
+            status = append_piece(&r, err);
+        crew_advance(product->crew, first + r.count);
     }
-    mem_free(wanted);
-    mem_free(piece);
-    mem_free(run);
+    reorder_fini(&r);
     return status == 0 ? index_writer_end(write->writer, err) : status;
 }
 
@@ -200,11 +270,10 @@ static int write_sections(struct write *write, const char *manifest, struct fath
         status = write_ids(write, err);
     if (status == 0)
         status = write_section(write, SECTION_ENTRIES, product->graph->entries, 4 * (uint64_t)p->entry_count, err);
-    if (status == 0)
-        status = write_rows8(write, SECTION_RECORDS, &product->input->rows, p->work_dim, err);
-    if (status == 0 && !p->records_exact)
-        status = write_vectors(write, err);
-    return status;
+    if (status != 0 || p->records_exact)
+        return status != 0 ? status : write_rows8(write, SECTION_RECORDS, &product->input->rows, p->work_dim, err);
+    status = write_from_vectors(write, SECTION_RECORDS, err);
+    return status != 0 ? status : write_from_vectors(write, SECTION_VECTORS, err);
 }
 
 int write_index(const struct product *product, uint64_t *generation, struct fathom_error *err)

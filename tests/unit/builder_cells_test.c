@@ -1,0 +1,148 @@
+/* K-means cells: every row in one cell, near its centroid, whatever the data and the threads. */
+#include "builder_support.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "assign.h"
+
+static void assert_partition(const struct cells *cells, uint32_t rows)
+{
+    uint8_t *seen = calloc(rows, 1);
+    assert_int_equal(cells->first[0], 0);
+    assert_int_equal(cells->first[cells->count], rows);
+    for (uint32_t c = 0; c < cells->count; c++) {
+        uint32_t size = cells->first[c + 1] - cells->first[c];
+        assert_in_range(size, 1, CELLS_ROWS_MAX);
+    }
+    for (uint32_t i = 0; i < rows; i++) {
+        assert_in_range(cells->rows[i], 0, rows - 1);
+        assert_int_equal(seen[cells->rows[i]]++, 0);
+    }
+    free(seen);
+}
+
+static void assigning_finds_the_nearest_of_all_candidates(void **state)
+{
+    (void)state;
+    struct rows8 rows = rows_clustered(700, 37, 9, 20, 3), centroids = rows_clustered(61, 37, 61, 0, 4);
+    struct assign assign;
+    uint32_t ids[700], nearest[700];
+    for (uint32_t i = 0; i < 700; i++)
+        ids[i] = 699 - i;
+    assert_int_equal(assign_init(&assign, 37, 61), 0);
+    assign_clear(&assign);
+    assign_add(&assign, &centroids, 0, 61);
+    assign_rows(&assign, &rows, ids, 700, nearest);
+    for (uint32_t i = 0; i < 700; i++) {
+        uint32_t best = 0;
+        for (uint32_t c = 1; c < 61; c++)
+            if (rows8_distance(rows8_at(&rows, ids[i]), rows8_at(&centroids, c), 37) <
+                rows8_distance(rows8_at(&rows, ids[i]), rows8_at(&centroids, best), 37))
+                best = c;
+        assert_int_equal(nearest[i], best);
+    }
+    assign_fini(&assign);
+    rows8_fini(&rows);
+    rows8_fini(&centroids);
+}
+
+static void cells_follow_the_clusters_of_the_data(void **state)
+{
+    (void)state;
+    const uint32_t clusters = 50;
+    struct rows8 rows = rows_clustered(6400, 24, clusters, 2, 1);
+    struct crew crew = crew_of(2);
+    struct cells cells;
+    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL), 0);
+    assert_partition(&cells, rows.count);
+    uint32_t strangers = 0;
+    for (uint32_t c = 0; c < cells.count; c++)
+        for (uint32_t i = cells.first[c]; i < cells.first[c + 1]; i++)
+            strangers += cells.rows[i] % clusters != cells.rows[cells.first[c]] % clusters;
+    assert_in_range(strangers, 0, rows.count / 20);
+    cells_fini(&cells);
+    rows8_fini(&rows);
+}
+
+static void rows_lie_in_the_cell_whose_centroid_is_nearest(void **state)
+{
+    (void)state;
+    struct rows8 rows = rows_clustered(10000, 16, 300, 12, 5);
+    struct crew crew = crew_of(2);
+    struct cells cells;
+    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL), 0);
+    uint32_t elsewhere = 0;
+    for (uint32_t c = 0; c < cells.count; c++) {
+        for (uint32_t i = cells.first[c]; i < cells.first[c + 1]; i++) {
+            const uint8_t *row = rows8_at(&rows, cells.rows[i]);
+            uint32_t own = rows8_distance(row, rows8_at(&cells.centroids, c), 16);
+            for (uint32_t other = 0; other < cells.count; other++) {
+                if (rows8_distance(row, rows8_at(&cells.centroids, other), 16) < own) {
+                    elsewhere++;
+                    break;
+                }
+            }
+        }
+    }
+    /* Far groups are not probed, so a few may miss theirs. */
+    assert_in_range(elsewhere, 0, rows.count / 100);
+    cells_fini(&cells);
+    rows8_fini(&rows);
+}
+
+static void equal_rows_are_spread_over_cells_of_bounded_size(void **state)
+{
+    (void)state;
+    struct rows8 rows = rows_equal(5000, 8);
+    struct crew crew = crew_of(2);
+    struct cells cells;
+    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL), 0);
+    assert_partition(&cells, rows.count);
+    assert_memory_equal(rows8_at(&cells.centroids, 0), rows8_at(&rows, 0), 8);
+    cells_fini(&cells);
+    rows8_fini(&rows);
+}
+
+static void one_row_is_one_cell(void **state)
+{
+    (void)state;
+    struct rows8 rows = rows_clustered(1, 3, 1, 0, 1);
+    struct crew crew = crew_of(4);
+    struct cells cells;
+    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL), 0);
+    assert_int_equal(cells.count, 1);
+    assert_partition(&cells, 1);
+    cells_fini(&cells);
+    rows8_fini(&rows);
+}
+
+static void any_number_of_threads_gives_the_same_cells(void **state)
+{
+    (void)state;
+    struct rows8 rows = rows_clustered(20000, 20, 97, 25, 8);
+    struct cells cells[3];
+    for (unsigned i = 0; i < 3; i++) {
+        struct crew crew = crew_of(1u << i);
+        assert_int_equal(cells_build(&cells[i], &crew, &rows, 7, NULL), 0);
+        assert_int_equal(cells[i].count, cells[0].count);
+        assert_memory_equal(cells[i].first, cells[0].first, (cells[0].count + 1) * sizeof(uint32_t));
+        assert_memory_equal(cells[i].rows, cells[0].rows, rows.count * sizeof(uint32_t));
+        assert_memory_equal(cells[i].centroids.bytes, cells[0].centroids.bytes,
+                            cells[0].count * cells[0].centroids.stride);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        cells_fini(&cells[i]);
+    rows8_fini(&rows);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(assigning_finds_the_nearest_of_all_candidates),
+    cmocka_unit_test(cells_follow_the_clusters_of_the_data),
+    cmocka_unit_test(rows_lie_in_the_cell_whose_centroid_is_nearest),
+    cmocka_unit_test(equal_rows_are_spread_over_cells_of_bounded_size),
+    cmocka_unit_test(one_row_is_one_cell),
+    cmocka_unit_test(any_number_of_threads_gives_the_same_cells),
+};
+
+FATHOM_TEST_MAIN(tests)

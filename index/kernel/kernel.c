@@ -1,6 +1,6 @@
-/* Which kernels this process uses: asks the CPU once, caps the answer by FATHOM_CPU_MAX, and never changes its mind, so that a
- * query is scored by one level from start to end. Holds no kernel itself.
- * NEON has no level yet: other processors are served by the scalar one. */
+/* Which kernels this process uses: asks the CPU once, caps the answer by FATHOM_CPU_MAX, and never
+ * changes its mind, so that a query is scored by one level from start to end. Holds no kernel
+ * itself. NEON has no level yet: other processors are served by the scalar one. */
 #include "kernel.h"
 
 #include <pthread.h>
@@ -28,7 +28,8 @@ static bool cpu_has_f16c(void)
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
 }
 
-/* Every feature that a level's file is compiled with must be present, or the compiler could use it behind our back. */
+/* Every feature that a level's file is compiled with must be present, or the compiler could use it
+ * behind our back. */
 static bool cpu_has_avx2(void)
 {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&

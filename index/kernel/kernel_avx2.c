@@ -1,8 +1,9 @@
 /* AVX2 (with FMA and F16C): rows of bytes and floats; codes are in kernel_avx2_codes.c.
  *
- * The 8-bit product of this level, vpmaddubsw, saturates at 16 bits, and we promise exact sums. So unsigned bytes are split into
- * even and odd ones as 16-bit numbers, the signed weights likewise, and vpmaddwd adds their products in 32 bits. Tails of rows
- * are loaded so that they end with the row, the bytes that were already used masked away. */
+ * The 8-bit product of this level, vpmaddubsw, saturates at 16 bits, and we promise exact sums. So
+ * unsigned bytes are split into even and odd ones as 16-bit numbers, the signed weights likewise,
+ * and vpmaddwd adds their products in 32 bits. Tails of rows are loaded so that they end with the
+ * row, the bytes that were already used masked away. */
 #include "kernel_avx2.h"
 
 #include <assert.h>
@@ -54,12 +55,13 @@ KERNEL_INLINE void score8_step(struct score8_sums *sums, __m256i x, struct weigh
     sums->lo = add_products(sums->lo, bytes, lo);
     struct weights centred = {_mm256_sub_epi16(bytes.even, middle),
                               _mm256_sub_epi16(bytes.odd, middle)};
-    sums->norm = _mm256_add_epi32(
-        sums->norm, _mm256_add_epi32(_mm256_madd_epi16(centred.even, centred.even),
-                                     _mm256_madd_epi16(centred.odd, centred.odd)));
+    sums->norm =
+        _mm256_add_epi32(sums->norm, _mm256_add_epi32(_mm256_madd_epi16(centred.even, centred.even),
+                                                      _mm256_madd_epi16(centred.odd, centred.odd)));
 }
 
-/* The tail of a row, 1 to 31 bytes: where it stands among the last 32 bytes of a row (or, in a row shorter than that, in a copy). */
+/* The tail of a row, 1 to 31 bytes: where it stands among the last 32 bytes of a row (or, in a row
+ * shorter than that, in a copy). */
 struct tail {
     size_t at; /* of the load in row and weights */
     size_t bytes;
@@ -68,9 +70,9 @@ struct tail {
 
 static struct tail tail_of(uint32_t dim)
 {
-    const __m256i place = _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
-                                           17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30,
-                                           31);
+    const __m256i place =
+        _mm256_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,
+                         21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
     struct tail tail = {.bytes = dim % STEP};
     if (dim > STEP)
         tail.at = dim - STEP;
@@ -171,8 +173,8 @@ static float l2sq_f32_avx2(const float *a, const float *b, size_t dim)
     for (; d + 32 <= dim; d += 32) {
         KERNEL_UNROLL
         for (int k = 0; k < 4; k++) {
-            __m256 gap = _mm256_sub_ps(_mm256_loadu_ps(a + d + 8 * k),
-                                       _mm256_loadu_ps(b + d + 8 * k));
+            __m256 gap =
+                _mm256_sub_ps(_mm256_loadu_ps(a + d + 8 * k), _mm256_loadu_ps(b + d + 8 * k));
             sum[k] = _mm256_fmadd_ps(gap, gap, sum[k]);
         }
     }
@@ -192,8 +194,8 @@ static float dot_f32_avx2(const float *a, const float *b, size_t dim)
     for (; d + 32 <= dim; d += 32) {
         KERNEL_UNROLL
         for (int k = 0; k < 4; k++)
-            sum[k] = _mm256_fmadd_ps(_mm256_loadu_ps(a + d + 8 * k),
-                                     _mm256_loadu_ps(b + d + 8 * k), sum[k]);
+            sum[k] = _mm256_fmadd_ps(_mm256_loadu_ps(a + d + 8 * k), _mm256_loadu_ps(b + d + 8 * k),
+                                     sum[k]);
     }
     for (; d < dim; d += 8) {
         __m256i lanes = float_lanes(dim - d < 8 ? dim - d : 8);
@@ -203,8 +205,8 @@ static float dot_f32_avx2(const float *a, const float *b, size_t dim)
     return sum_floats(sum);
 }
 
-/* A vector as integers of 22 bits and a sign in two numbers of 16, value = high * 2^11 + low, so that vpmaddwd can take them. Zeros
- * behind it up to a multiple of 16. */
+/* A vector as integers of 22 bits and a sign in two numbers of 16, value = high * 2^11 + low, so
+ * that vpmaddwd can take them. Zeros behind it up to a multiple of 16. */
 struct digits {
     int16_t high[KERNEL_DIM_MAX], low[KERNEL_DIM_MAX];
 };
@@ -218,8 +220,8 @@ static bool split_digits(struct digits *digits, struct kernel_fixed *fixed, cons
     __m256i largest = _mm256_setzero_si256(), magnitude = _mm256_set1_epi32(0x7fffffff);
     for (size_t c = 0; c < count; c += 8) {
         __m256 values = _mm256_maskload_ps(x + c, float_lanes(count - c < 8 ? count - c : 8));
-        largest = _mm256_max_epu32(largest,
-                                   _mm256_and_si256(_mm256_castps_si256(values), magnitude));
+        largest =
+            _mm256_max_epu32(largest, _mm256_and_si256(_mm256_castps_si256(values), magnitude));
     }
     uint32_t lanes[8], most = 0;
     _mm256_storeu_si256((__m256i *)(void *)lanes, largest);
@@ -259,8 +261,8 @@ static int64_t matvec_row(const int8_t *row, const struct digits *digits, size_t
         KERNEL_UNROLL
         for (int k = 0; k < 2; k++) {
             __m256i bytes = matvec_bytes(row + c + 16 * k, 16);
-            sum[k] = _mm256_add_epi32(
-                sum[k], _mm256_madd_epi16(bytes, load256(digits->high + c + 16 * k)));
+            sum[k] = _mm256_add_epi32(sum[k],
+                                      _mm256_madd_epi16(bytes, load256(digits->high + c + 16 * k)));
             sum[2 + k] = _mm256_add_epi32(
                 sum[2 + k], _mm256_madd_epi16(bytes, load256(digits->low + c + 16 * k)));
         }
@@ -275,8 +277,8 @@ static int64_t matvec_row(const int8_t *row, const struct digits *digits, size_t
     return ((int64_t)sums[0] + sums[1]) * 2048 + sums[2] + sums[3];
 }
 
-/* Integers rather than floats: two products of 16 bits for sixteen bytes, where floats take two conversions and a product for
- * eight, and no rounding depends on the order of the additions. */
+/* Integers rather than floats: two products of 16 bits for sixteen bytes, where floats take two
+ * conversions and a product for eight, and no rounding depends on the order of the additions. */
 static void matvec_i8_avx2(float *out, const int8_t *matrix, const float *scale, const float *x,
                            size_t rows, size_t columns)
 {
@@ -295,8 +297,8 @@ static void f16_to_f32_avx2(float *out, const uint16_t *in, size_t count)
 {
     size_t i = 0;
     for (; i + 8 <= count; i += 8)
-        _mm256_storeu_ps(
-            out + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(in + i))));
+        _mm256_storeu_ps(out + i,
+                         _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)(in + i))));
     for (; i < count; i++)
         out[i] = kernel_f16_decode(in[i]);
 }

@@ -1,5 +1,5 @@
-/* Private to the AVX2 level: exact products of unsigned and signed bytes, and sums of registers. Everything here is compiled
- * only with that level's flags. */
+/* Private to the AVX2 level: exact products of unsigned and signed bytes, and sums of registers.
+ * Everything here is compiled only with that level's flags. */
 #ifndef KERNEL_KERNEL_AVX2_H
 #define KERNEL_KERNEL_AVX2_H
 
@@ -49,8 +49,8 @@ KERNEL_INLINE __m256i add_products(__m256i sum, struct bytes x, struct weights w
 /* The sums of four registers. */
 KERNEL_INLINE __m128i sums4(const __m256i *sum)
 {
-    __m256i four = _mm256_hadd_epi32(_mm256_hadd_epi32(sum[0], sum[1]),
-                                     _mm256_hadd_epi32(sum[2], sum[3]));
+    __m256i four =
+        _mm256_hadd_epi32(_mm256_hadd_epi32(sum[0], sum[1]), _mm256_hadd_epi32(sum[2], sum[3]));
     return _mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256(four, 1));
 }
 

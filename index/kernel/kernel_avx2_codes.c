@@ -1,8 +1,9 @@
 /* AVX2: bit-plane codes, 32 dimensions at a time.
  *
- * The 32 bits of a plane are spread to bytes (each byte picks the byte of its bit, keeps the bit, compares) and become index bytes. The
- * level table is looked up 16 entries at a time by vpshufb. A dimension of b bits uses only every (64 >> b)th entry, so that
- * the table is thinned out for each number of planes that reach a block: 16 entries serve up to three planes, 32 four, 64 five; only
+ * The 32 bits of a plane are spread to bytes (each byte picks the byte of its bit, keeps the bit,
+ * compares) and become index bytes. The level table is looked up 16 entries at a time by vpshufb. A
+ * dimension of b bits uses only every (64 >> b)th entry, so that the table is thinned out for each
+ * number of planes that reach a block: 16 entries serve up to three planes, 32 four, 64 five; only
  * six need all 128. Codes are read by 4-byte loads. */
 #include "kernel_avx2.h"
 
@@ -10,7 +11,8 @@
 
 enum { BATCH = 4, TABLE_PARTS = 8 };
 
-/* level[0], level[step], level[2 * step]..: 128 / step entries in parts of 16, each in both halves of a register. */
+/* level[0], level[step], level[2 * step]..: 128 / step entries in parts of 16, each in both halves
+ * of a register. */
 struct thin_table {
     __m256i part[TABLE_PARTS];
 };
@@ -43,21 +45,23 @@ static void prepare_tables(struct code_tables *tables, const uint8_t *level)
 /* Bit i of bits becomes byte i, `worth` or 0. */
 KERNEL_INLINE __m256i spread_bits(uint32_t bits, int worth)
 {
-    const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
-                                               0x0303030303030303);
+    const __m256i byte_of =
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit_of = _mm256_set1_epi64x((int64_t)0x8040201008040201);
     __m256i copies = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), byte_of);
     __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(copies, bit_of), bit_of);
     return _mm256_and_si256(set, _mm256_set1_epi8((char)worth));
 }
 
-/* a where bit `bit` of the index is clear, b where it is set. Shifts of 16 bits do: vpblendvb looks at the top bit of each byte. */
+/* a where bit `bit` of the index is clear, b where it is set. Shifts of 16 bits do: vpblendvb looks
+ * at the top bit of each byte. */
 KERNEL_INLINE __m256i choose(__m256i a, __m256i b, __m256i index, int bit)
 {
     return _mm256_blendv_epi8(a, b, _mm256_slli_epi16(index, 7 - bit));
 }
 
-/* table[index] of a table of `parts`, a constant: 1, 2, 4 or 8. Each further bit of the index halves what is left. */
+/* table[index] of a table of `parts`, a constant: 1, 2, 4 or 8. Each further bit of the index
+ * halves what is left. */
 KERNEL_INLINE __m256i look_up(const struct thin_table *table, __m256i index, int parts)
 {
     __m256i low = _mm256_and_si256(index, _mm256_set1_epi8(15)), value[TABLE_PARTS];
@@ -87,8 +91,9 @@ static __m256i levels_of(const struct code_tables *tables, __m256i index, uint32
     return look_up(&tables->by_planes[3], index, 8);
 }
 
-/* Where in a code the bits of a plane for dimensions d..d + 31 are: (load32(code + at) >> shift) & mask. The load must not reach
- * beyond the code, into a cache line that nobody asked for: it starts before, if need be. */
+/* Where in a code the bits of a plane for dimensions d..d + 31 are: (load32(code + at) >> shift) &
+ * mask. The load must not reach beyond the code, into a cache line that nobody asked for: it starts
+ * before, if need be. */
 struct plane_bits {
     uint32_t at, shift, mask;
 };
@@ -105,8 +110,8 @@ static void locate_planes(struct plane_bits *bits, const struct kernel_codes *pl
     }
 }
 
-KERNEL_INLINE __m256i index_of(const struct plane_bits *bits, const uint8_t *code,
-                               __m256i sentinel, uint32_t planes)
+KERNEL_INLINE __m256i index_of(const struct plane_bits *bits, const uint8_t *code, __m256i sentinel,
+                               uint32_t planes)
 {
     __m256i index = sentinel;
     for (uint32_t p = 0; p < planes; p++) {

@@ -1,9 +1,10 @@
 /* AVX-512: rows of bytes and floats (codes are in kernel_avx512_codes.c).
  *
- * vpdpbusd multiplies 64 unsigned by 64 signed bytes and adds them up in fours, which is all that a row needs. What is left to win is
- * around it: rows are scored four at a time, so that the query is loaded once for them and one tree of shuffles adds up
- * all their sums, and gathers ask the memory for rows well before they reach them. Tails are masked loads, which never touch
- * a byte behind the row. */
+ * vpdpbusd multiplies 64 unsigned by 64 signed bytes and adds them up in fours, which is all that a
+ * row needs. What is left to win is around it: rows are scored four at a time, so that the query is
+ * loaded once for them and one tree of shuffles adds up all their sums, and gathers ask the memory
+ * for rows well before they reach them. Tails are masked loads, which never touch a byte behind the
+ * row. */
 #include "kernel_avx512.h"
 
 #include <assert.h>
@@ -12,7 +13,8 @@
 
 enum { BATCH = 4 };
 
-/* blocks is a constant where the caller is a switch over the common sizes; then the query stays in registers. */
+/* blocks is a constant where the caller is a switch over the common sizes; then the query stays in
+ * registers. */
 KERNEL_INLINE void dot_gather(int32_t *out, const int8_t *query, const uint8_t *rows,
                               size_t row_bytes, const uint32_t *ids, size_t count, size_t blocks)
 {
@@ -27,8 +29,8 @@ KERNEL_INLINE void dot_gather(int32_t *out, const int8_t *query, const uint8_t *
             __m512i weights = _mm512_loadu_si512(query + b * KERNEL_BLOCK);
             KERNEL_UNROLL
             for (int j = 0; j < BATCH; j++)
-                sum[j] = _mm512_dpbusd_epi32(
-                    sum[j], _mm512_loadu_si512(row[j] + b * KERNEL_BLOCK), weights);
+                sum[j] = _mm512_dpbusd_epi32(sum[j], _mm512_loadu_si512(row[j] + b * KERNEL_BLOCK),
+                                             weights);
         }
         __m128i sums = sums4(sum);
         if (count - i >= BATCH)
@@ -55,8 +57,8 @@ struct score8_sums {
 };
 
 /* The norm without leaving 8 bits: with s = x - 128 as a signed byte (x with its top bit flipped),
- * (x - 128)^2 = x * s - 128 * s = x * s - 128 * x + 16384, two more products and a constant for the whole row. Bytes that a mask turned
- * to zero add nothing. */
+ * (x - 128)^2 = x * s - 128 * s = x * s - 128 * x + 16384, two more products and a constant for the
+ * whole row. Bytes that a mask turned to zero add nothing. */
 KERNEL_INLINE void score8_step(struct score8_sums *sums, int j, __m512i x, __m512i hi, __m512i lo)
 {
     const __m512i flip = _mm512_set1_epi8(-128); /* both the top bit and the factor */
@@ -73,8 +75,8 @@ KERNEL_INLINE void score8_store(struct kernel_score8 *out, const struct score8_s
     const __m512i place = _mm512_setr_epi32(0, 1, 16, 2, 3, 17, 8, 9, 18, 10, 11, 19, 0, 0, 0, 0);
     __m512i a = fold64(fold32(sums->hi[0], sums->lo[0]), fold32(sums->hi[1], sums->lo[1]));
     __m512i b = fold64(fold32(sums->hi[2], sums->lo[2]), fold32(sums->hi[3], sums->lo[3]));
-    __m512i weighted = _mm512_add_epi32(_mm512_shuffle_i64x2(a, b, 0x88),
-                                        _mm512_shuffle_i64x2(a, b, 0xdd));
+    __m512i weighted =
+        _mm512_add_epi32(_mm512_shuffle_i64x2(a, b, 0x88), _mm512_shuffle_i64x2(a, b, 0xdd));
     weighted = _mm512_add_epi32(weighted, _mm512_shuffle_i64x2(weighted, weighted, 0xb1));
     __m128i norm = _mm_add_epi32(sums4(sums->norm), _mm_set1_epi32((int)(16384 * dim)));
     __m512i all = _mm512_permutex2var_epi32(weighted, place, _mm512_castsi128_si512(norm));
@@ -86,8 +88,9 @@ KERNEL_INLINE void score8_store(struct kernel_score8 *out, const struct score8_s
     }
 }
 
-/* The bytes of a row behind its whole blocks, as the end of the last 64 bytes of the row: a load that began with them would run
- * into a cache line that nobody asked for, masked or not. A shorter row has only one beginning. */
+/* The bytes of a row behind its whole blocks, as the end of the last 64 bytes of the row: a load
+ * that began with them would run into a cache line that nobody asked for, masked or not. A shorter
+ * row has only one beginning. */
 struct score8_tail {
     size_t at;
     __mmask64 bytes;
@@ -165,15 +168,15 @@ static float l2sq_f32_avx512(const float *a, const float *b, size_t dim)
     for (; d + 64 <= dim; d += 64) {
         KERNEL_UNROLL
         for (int k = 0; k < 4; k++) {
-            __m512 gap = _mm512_sub_ps(_mm512_loadu_ps(a + d + 16 * k),
-                                       _mm512_loadu_ps(b + d + 16 * k));
+            __m512 gap =
+                _mm512_sub_ps(_mm512_loadu_ps(a + d + 16 * k), _mm512_loadu_ps(b + d + 16 * k));
             sum[k] = _mm512_fmadd_ps(gap, gap, sum[k]);
         }
     }
     for (; d < dim; d += 16) {
         __mmask16 lanes = (__mmask16)first_lanes(dim - d < 16 ? dim - d : 16);
-        __m512 gap = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, a + d),
-                                   _mm512_maskz_loadu_ps(lanes, b + d));
+        __m512 gap =
+            _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, a + d), _mm512_maskz_loadu_ps(lanes, b + d));
         sum[0] = _mm512_fmadd_ps(gap, gap, sum[0]);
     }
     return _mm512_reduce_add_ps(
@@ -200,8 +203,8 @@ static float dot_f32_avx512(const float *a, const float *b, size_t dim)
         _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
 }
 
-/* A vector as integers of 22 bits and a sign in three signed bytes, value = high * 2^16 + middle * 2^8 + low, so that vpdpbusd can
- * take them. Zeros behind it up to a whole block. */
+/* A vector as integers of 22 bits and a sign in three signed bytes, value = high * 2^16 + middle *
+ * 2^8 + low, so that vpdpbusd can take them. Zeros behind it up to a whole block. */
 struct digits {
     int8_t high[KERNEL_DIM_MAX], middle[KERNEL_DIM_MAX], low[KERNEL_DIM_MAX];
     int64_t sum; /* of the integers */
@@ -215,7 +218,8 @@ KERNEL_INLINE __m512 load_floats(const float *x, size_t at, size_t count)
     return _mm512_maskz_loadu_ps((__mmask16)first_lanes(left < 16 ? left : 16), x + at);
 }
 
-/* Adding 128 to each digit makes the digits of a sum plain bytes; flipping their top bits takes it back. */
+/* Adding 128 to each digit makes the digits of a sum plain bytes; flipping their top bits takes it
+ * back. */
 static bool split_digits(struct digits *digits, struct kernel_fixed *fixed, const float *x,
                          size_t count)
 {
@@ -247,7 +251,8 @@ struct matvec_sums {
     __m512i high[BATCH], middle[BATCH], low[BATCH];
 };
 
-/* One block of four rows; vpdpbusd wants the matrix unsigned, so it gets 128 more, which the end takes off again. */
+/* One block of four rows; vpdpbusd wants the matrix unsigned, so it gets 128 more, which the end
+ * takes off again. */
 KERNEL_INLINE void matvec_step(struct matvec_sums *sums, const int8_t *const *row,
                                const struct digits *digits, size_t at, __mmask64 lanes)
 {
@@ -278,8 +283,9 @@ KERNEL_INLINE __m128 matvec_join(const struct matvec_sums *sums, const struct di
     return _mm_mul_ps(scale, _mm256_cvtpd_ps(value));
 }
 
-/* Integers rather than floats: three products for 64 bytes of matrix, where floats take four expansions, four conversions and
- * four products, and no rounding depends on the order of the additions. */
+/* Integers rather than floats: three products for 64 bytes of matrix, where floats take four
+ * expansions, four conversions and four products, and no rounding depends on the order of the
+ * additions. */
 static void matvec_i8_avx512(float *out, const int8_t *matrix, const float *scale, const float *x,
                              size_t rows, size_t columns)
 {

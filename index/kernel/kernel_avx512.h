@@ -1,5 +1,5 @@
-/* Private to the AVX-512 level (F, BW, DQ, VL, VNNI, VBMI, GFNI): sums of registers, and what its two files owe each other.
- * Everything here is compiled only with those flags. */
+/* Private to the AVX-512 level (F, BW, DQ, VL, VNNI, VBMI, GFNI): sums of registers, and what its
+ * two files owe each other. Everything here is compiled only with those flags. */
 #ifndef KERNEL_KERNEL_AVX512_H
 #define KERNEL_KERNEL_AVX512_H
 
@@ -45,8 +45,8 @@ KERNEL_INLINE __m256i sums4x2(const __m512i *first, const __m512i *second)
 {
     __m512i a = fold4(first), b = fold4(second);
     /* a0+a1 a2+a3 b0+b1 b2+b3, then both halves of each */
-    __m512i pairs = _mm512_add_epi32(_mm512_shuffle_i64x2(a, b, 0x88),
-                                     _mm512_shuffle_i64x2(a, b, 0xdd));
+    __m512i pairs =
+        _mm512_add_epi32(_mm512_shuffle_i64x2(a, b, 0x88), _mm512_shuffle_i64x2(a, b, 0xdd));
     __m256i low = _mm512_castsi512_si256(pairs), high = _mm512_extracti64x4_epi64(pairs, 1);
     return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20),
                             _mm256_permute2x128_si256(low, high, 0x31));

@@ -1,16 +1,19 @@
 /* AVX-512: bit-plane codes, the inner loop of navigation.
  *
- * The bits of a dimension lie in different planes, a byte for each group of 8 dimensions and plane, and must become one index byte a
- * dimension. GF(2) algebra does it in one instruction: put the bytes of a group's planes into one 64-bit lane, plane 0 in
- * byte 1 to plane 5 in byte 6, and vgf2p8affineqb with the unit matrix transposes that 8 x 8 square of bits; byte 1 + p lands
- * on bit 6 - p of the index, just as kernel.h defines it. The sentinel of a group is a row of ones behind its last
- * plane, so it costs nothing. Then two halves of the level table are looked up at once by vpermi2b, and two vpdpbusd weigh the
- * 64 levels. Rejected: a mask register per plane with a masked add of its bit, which costs a mask load and an add for every plane.
+ * The bits of a dimension lie in different planes, a byte for each group of 8 dimensions and plane,
+ * and must become one index byte a dimension. GF(2) algebra does it in one instruction: put the
+ * bytes of a group's planes into one 64-bit lane, plane 0 in byte 1 to plane 5 in byte 6, and
+ * vgf2p8affineqb with the unit matrix transposes that 8 x 8 square of bits; byte 1 + p lands on bit
+ * 6 - p of the index, just as kernel.h defines it. The sentinel of a group is a row of ones behind
+ * its last plane, so it costs nothing. Then two halves of the level table are looked up at once by
+ * vpermi2b, and two vpdpbusd weigh the 64 levels. Rejected: a mask register per plane with a masked
+ * add of its bit, which costs a mask load and an add for every plane.
  *
- * Codes of up to 128 bytes are loaded whole into a register or two, and every block of 64 dimensions takes its bytes from there: in
- * straight code with everything in registers when there are at most four blocks (short codes), in a loop over blocks
- * otherwise (held codes). Longer codes are loaded plane by plane for each block. The dimensions behind the last bit have
- * the same level in every code; their score is added up once a call. */
+ * Codes of up to 128 bytes are loaded whole into a register or two, and every block of 64
+ * dimensions takes its bytes from there: in straight code with everything in registers when there
+ * are at most four blocks (short codes), in a loop over blocks otherwise (held codes). Longer codes
+ * are loaded plane by plane for each block. The dimensions behind the last bit have the same level
+ * in every code; their score is added up once a call. */
 #include "kernel_avx512.h"
 
 #include <assert.h>
@@ -39,8 +42,9 @@ static uint64_t block_rows(const struct kernel_codes *plan, uint32_t block)
     return rows;
 }
 
-/* The row behind the last plane of each lane: all ones, the sentinel. Byte 0, which no plane uses, stands in for a plane before
- * the first, so that a lane without planes has its sentinel in byte 1 (index 64). */
+/* The row behind the last plane of each lane: all ones, the sentinel. Byte 0, which no plane uses,
+ * stands in for a plane before the first, so that a lane without planes has its sentinel in byte 1
+ * (index 64). */
 KERNEL_INLINE uint64_t sentinel_rows(uint64_t rows)
 {
     return (rows | ONES) << 1 & ~(rows | ONES);
@@ -79,15 +83,16 @@ KERNEL_INLINE struct rest score_rest(const struct kernel_codes *plan,
     return (struct rest){.hi = _mm512_reduce_add_epi32(hi), .lo = _mm512_reduce_add_epi32(lo)};
 }
 
-/* Where the rows of a block are in the register (or two) that holds a code: `pick` has the place of a row that the code has, and
- * elsewhere the row itself, sentinel or zeros. */
+/* Where the rows of a block are in the register (or two) that holds a code: `pick` has the place of
+ * a row that the code has, and elsewhere the row itself, sentinel or zeros. */
 struct block {
     __m512i pick, hi, lo;
     __mmask64 rows;
 };
 
-/* The code is loaded as its first and its last `half` bytes, which overlap: exactly its own bytes, so that no cache line
- * is touched that the prefetch did not ask for. Byte i >= half is then found 2 * half - code_bytes further on. */
+/* The code is loaded as its first and its last `half` bytes, which overlap: exactly its own bytes,
+ * so that no cache line is touched that the prefetch did not ask for. Byte i >= half is then found
+ * 2 * half - code_bytes further on. */
 KERNEL_INLINE size_t second_half(const struct kernel_codes *plan, size_t half)
 {
     return plan->code_bytes > half ? plan->code_bytes - half : 0;
@@ -150,9 +155,8 @@ KERNEL_INLINE struct held hold_code(const uint8_t *code, size_t second, size_t h
         whole = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_loadu_si256((const void *)code)),
                                    _mm256_loadu_si256(last), 1);
     else
-        whole = _mm512_castsi256_si512(
-            _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)code)),
-                                    _mm_loadu_si128(last), 1));
+        whole = _mm512_castsi256_si512(_mm256_inserti128_si256(
+            _mm256_castsi128_si256(_mm_loadu_si128((const void *)code)), _mm_loadu_si128(last), 1));
     return (struct held){whole, whole};
 }
 
@@ -168,9 +172,10 @@ KERNEL_INLINE __m512i held_levels(const struct block *block, const struct levels
     return level_of(levels, transpose(rows));
 }
 
-/* Up to SHORT_DIM dimensions |hi| * 128 + |lo| <= 255 * 512 * (127 * 128 + 64) < 2^31 and |hi| < 2^24, so the two sums can be
- * joined as integers, before the shuffles that add up a register, and the conversion of the joined sum rounds the very number that
- * kernel_join rounds. half and count are constants. */
+/* Up to SHORT_DIM dimensions |hi| * 128 + |lo| <= 255 * 512 * (127 * 128 + 64) < 2^31 and |hi| <
+ * 2^24, so the two sums can be joined as integers, before the shuffles that add up a register, and
+ * the conversion of the joined sum rounds the very number that kernel_join rounds. half and count
+ * are constants. */
 KERNEL_INLINE void short_codes(float *out, const struct kernel_codes *plan,
                                const struct kernel_query8 *query, const uint8_t *codes,
                                const uint32_t *ids, bool scattered, size_t count, uint32_t blocks,
@@ -236,8 +241,8 @@ KERNEL_INLINE void store_scores(float *out, const struct sums *sums, struct rest
     __m256i both = sums4x2(sums->all, sums->all + BATCH);
     __m128i hi = _mm_add_epi32(_mm256_castsi256_si128(both), _mm_set1_epi32(rest.hi));
     __m128i lo = _mm_add_epi32(_mm256_extracti128_si256(both, 1), _mm_set1_epi32(rest.lo));
-    __m128 scores = _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(hi), _mm_set1_ps(128.0f)),
-                               _mm_cvtepi32_ps(lo));
+    __m128 scores =
+        _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(hi), _mm_set1_ps(128.0f)), _mm_cvtepi32_ps(lo));
     if (count >= BATCH)
         _mm_storeu_ps(out, scores);
     else
@@ -288,22 +293,22 @@ struct long_plan {
     struct levels levels;
 };
 
-/* Where to load the 8 bytes at `start` of a code so that they do not reach beyond its end, into a cache line that nobody asked
- * for: somewhat before, if need be. The bytes wanted are then `start - at` further on. */
+/* Where to load the 8 bytes at `start` of a code so that they do not reach beyond its end, into a
+ * cache line that nobody asked for: somewhat before, if need be. The bytes wanted are then `start -
+ * at` further on. */
 KERNEL_INLINE uint32_t load_at(const struct kernel_codes *plan, uint32_t start)
 {
     uint32_t last = plan->code_bytes > 8 ? plan->code_bytes - 8 : 0;
     return start < last ? start : last;
 }
 
-/* Blocks that `planes` planes reach (a constant >= 2): plane p of all eight groups is one 8-byte load, set into lane 1 + p; one
- * byte shuffle turns lanes of planes into lanes of groups. */
+/* Blocks that `planes` planes reach (a constant >= 2): plane p of all eight groups is one 8-byte
+ * load, set into lane 1 + p; one byte shuffle turns lanes of planes into lanes of groups. */
 KERNEL_INLINE void long_blocks(struct sums *sums, const struct kernel_codes *plan,
                                const struct kernel_query8 *query, const struct long_plan *shape,
                                const uint8_t *const *code, uint32_t planes)
 {
-    const __m512i by_group =
-        _mm512_add_epi8(_mm512_set1_epi64(0x3830282018100800), lane_numbers());
+    const __m512i by_group = _mm512_add_epi8(_mm512_set1_epi64(0x3830282018100800), lane_numbers());
     for (uint32_t b = shape->reach[planes + 1]; b < shape->reach[planes]; b++) {
         uint32_t at[KERNEL_PLANES_MAX];
         uint64_t shifts = 0;
@@ -330,7 +335,8 @@ KERNEL_INLINE void long_blocks(struct sums *sums, const struct kernel_codes *pla
     }
 }
 
-/* Blocks with one plane have but two levels to choose from, by a mask: index 96 or 32, and 64 where the plane has ended. */
+/* Blocks with one plane have but two levels to choose from, by a mask: index 96 or 32, and 64 where
+ * the plane has ended. */
 KERNEL_INLINE void long_single(struct sums *sums, const struct kernel_codes *plan,
                                const struct kernel_query8 *query, const struct long_plan *shape,
                                const uint8_t *const *code)

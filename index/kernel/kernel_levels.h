@@ -1,5 +1,6 @@
-/* Private to index/kernel: how the level files hand over their functions, and the small things that they share.
- * A level overwrites what it has in a table that already holds the level below, so that nothing is ever missing. */
+/* Private to index/kernel: how the level files hand over their functions, and the small things that
+ * they share. A level overwrites what it has in a table that already holds the level below, so that
+ * nothing is ever missing. */
 #ifndef KERNEL_KERNEL_LEVELS_H
 #define KERNEL_KERNEL_LEVELS_H
 
@@ -8,16 +9,17 @@
 
 #include "kernel.h"
 
-#define KERNEL_BLOCK 64 /* dimensions that the padding promises, and bytes of a cache line */
+#define KERNEL_BLOCK      64 /* dimensions that the padding promises, and bytes of a cache line */
 #define KERNEL_BLOCKS_MAX (KERNEL_DIM_MAX / KERNEL_BLOCK)
 
 /* Every sum of a kernel is exact in int32. */
 _Static_assert(255ll * 128 * KERNEL_DIM_MAX < INT32_MAX, "a sum of u8 * s8 fits int32");
 _Static_assert(128ll * 128 * KERNEL_DIM_MAX < INT32_MAX, "a norm fits int32");
 
-/* Rows that a gather has asked the memory for beyond the one it works on, and bytes of them at the most. Measured on Zen 4 with rows
- * all over 512 MiB: 16 rows ahead cost up to a sixth more time, 64 gain nothing. */
-#define KERNEL_AHEAD_ROWS 32
+/* Rows that a gather has asked the memory for beyond the one it works on, and bytes of them at the
+ * most. Measured on Zen 4 with rows all over 512 MiB: 16 rows ahead cost up to a sixth more time,
+ * 64 gain nothing. */
+#define KERNEL_AHEAD_ROWS  32
 #define KERNEL_AHEAD_BYTES 8192
 
 #define KERNEL_INLINE static inline __attribute__((always_inline))
@@ -48,12 +50,14 @@ KERNEL_INLINE float kernel_join(int32_t hi, int32_t lo)
 
 /* How a vector of floats becomes integers of at most 2^22 for matvec_i8. */
 struct kernel_fixed {
-    float inverse;  /* integer = round to nearest even (value * inverse), exact but for the rounding */
+    float
+        inverse; /* integer = round to nearest even (value * inverse), exact but for the rounding */
     double quantum; /* value = integer * quantum */
 };
 
-/* largest is the largest of the vector's bit patterns without sign, which sort like their magnitudes, infinity and NaN last. Below
- * 2^-100 the inverse stops growing, or it would leave the range of float; what is lost there is below 2^-122. */
+/* largest is the largest of the vector's bit patterns without sign, which sort like their
+ * magnitudes, infinity and NaN last. Below 2^-100 the inverse stops growing, or it would leave the
+ * range of float; what is lost there is below 2^-122. */
 KERNEL_INLINE bool kernel_fix(uint32_t largest, struct kernel_fixed *fixed)
 {
     if (largest >= 0x7f800000)
@@ -81,8 +85,9 @@ KERNEL_INLINE size_t kernel_ahead(size_t row_bytes)
     return rows > KERNEL_AHEAD_ROWS ? KERNEL_AHEAD_ROWS : rows < 4 ? 4 : rows;
 }
 
-/* Asks for the lines of the first `bytes` of rows[ids[from..to)], cut at count. Into the second level cache: it has many more
- * misses under way at once than the first, which is what counts here (fetching into the first took half as long again). */
+/* Asks for the lines of the first `bytes` of rows[ids[from..to)], cut at count. Into the second
+ * level cache: it has many more misses under way at once than the first, which is what counts here
+ * (fetching into the first took half as long again). */
 KERNEL_INLINE void kernel_prefetch(const uint8_t *rows, size_t row_bytes, size_t bytes,
                                    const uint32_t *ids, size_t from, size_t to, size_t count)
 {
@@ -96,8 +101,9 @@ KERNEL_INLINE void kernel_prefetch(const uint8_t *rows, size_t row_bytes, size_t
     }
 }
 
-/* The next batch of rows: rows[ids[first + j]] when scattered, else rows[first + j]. Beyond count the last row is repeated, so that
- * batches need no tail of their own; the caller drops those results. count > first; batch_rows is a constant. */
+/* The next batch of rows: rows[ids[first + j]] when scattered, else rows[first + j]. Beyond count
+ * the last row is repeated, so that batches need no tail of their own; the caller drops those
+ * results. count > first; batch_rows is a constant. */
 KERNEL_INLINE void kernel_batch(const uint8_t **batch, size_t batch_rows, const uint8_t *rows,
                                 size_t row_bytes, const uint32_t *ids, bool scattered, size_t first,
                                 size_t count)

@@ -1,6 +1,6 @@
-/* The reference: plain C that any processor runs, and that the vector levels are compared with. Integer kernels are exact;
- * written for clarity first, with no more cleverness than spreading eight bits at a time. Reads rows and codes byte by byte,
- * never beyond their end. */
+/* The reference: plain C that any processor runs, and that the vector levels are compared with.
+ * Integer kernels are exact; written for clarity first, with no more cleverness than spreading
+ * eight bits at a time. Reads rows and codes byte by byte, never beyond their end. */
 #include "kernel_levels.h"
 
 #include <assert.h>
@@ -52,8 +52,9 @@ static void score8_gather_scalar(struct kernel_score8 *out, const struct kernel_
         score8_one(&out[i], query, rows + ids[i] * row_bytes);
 }
 
-/* Bit i of byte becomes byte i of the result, 0 or 1: copy the byte eight times, keep one bit of each copy, and move whichever
- * it is to the bottom (adding 127 carries any set bit into the top one, and never further). */
+/* Bit i of byte becomes byte i of the result, 0 or 1: copy the byte eight times, keep one bit of
+ * each copy, and move whichever it is to the bottom (adding 127 carries any set bit into the top
+ * one, and never further). */
 static uint64_t spread_bits(uint8_t byte)
 {
     uint64_t picked = (byte * 0x0101010101010101u) & 0x8040201008040201u;

@@ -1,4 +1,5 @@
-/* kernel_check: scores of rows of bytes. All sums are exact, so every level must give the very same. */
+/* kernel_check: scores of rows of bytes. All sums are exact, so every level must give the very
+ * same. */
 #include "check.h"
 
 #include <string.h>
@@ -182,7 +183,13 @@ static double bench_score8_gather(const struct kernels *kernels, struct shape sh
     return bench_run(kernels, shape.dim, shape.dim, far, run_score8_gather);
 }
 
-#define ROW_SHAPES {{64, 0}, {96, 0}, {100, 0}, {128, 0}, {384, 0}, {768, 0}, {1024, 0}, {1536, 0}}
+#define ROW_SHAPES                                                                                 \
+    {                                                                                              \
+        {64, 0}, {96, 0}, {100, 0}, {128, 0}, {384, 0}, {768, 0}, {1024, 0},                       \
+        {                                                                                          \
+            1536, 0                                                                                \
+        }                                                                                          \
+    }
 
 const struct kernel_entry row_entries[] = {
     {"dot_u8s8_gather", "products of padded rows", check_dot, bench_dot, true, ROW_SHAPES},

@@ -1,4 +1,5 @@
-/* See guard.h. A region is wall, pages, wall; arrays of a case take one region each, so that every one has its own wall. */
+/* See guard.h. A region is wall, pages, wall; arrays of a case take one region each, so that every
+ * one has its own wall. */
 #include "guard.h"
 
 #include <stdint.h>
@@ -18,8 +19,8 @@ static struct {
 bool guard_init(void)
 {
     for (int i = 0; i < REGIONS; i++) {
-        uint8_t *map = mmap(NULL, REGION_BYTES + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
-                            -1, 0);
+        uint8_t *map =
+            mmap(NULL, REGION_BYTES + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (map == MAP_FAILED || mprotect(map + PAGE, REGION_BYTES, PROT_READ | PROT_WRITE) != 0)
             return false;
         guards.pages[i] = map + PAGE;

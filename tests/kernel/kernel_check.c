@@ -1,10 +1,13 @@
-/* Compares every level of every kernel with its definition in kernel.h, over odd sizes and offsets, extreme contents and
- * walled memory (guard.h); says how many cases passed per kernel and level, and fails when one did not.
+/* Compares every level of every kernel with its definition in kernel.h, over odd sizes and offsets,
+ * extreme contents and walled memory (guard.h); says how many cases passed per kernel and level,
+ * and fails when one did not.
  *
  *   kernel_check                   the checks
- *   kernel_check --bench [NAME]    nanoseconds per row (or call) of each kernel whose name holds NAME
+ *   kernel_check --bench [NAME]    nanoseconds per row (or call) of each kernel whose name holds
+ * NAME
  *
- * The scalar level is checked like the others: the definitions are written down here once more, slowly. */
+ * The scalar level is checked like the others: the definitions are written down here once more,
+ * slowly. */
 #include "check.h"
 
 #include <math.h>
@@ -24,7 +27,8 @@ enum { GROUPS = sizeof groups / sizeof groups[0], COMPLAINTS_MAX = 5 };
 
 uint32_t check_dim(unsigned i)
 {
-    static const uint32_t more[] = {255, 256, 257, 384, 511, 512, 520, 768, 784, 960, 1024, 1536, 4096, 4097};
+    static const uint32_t more[] = {255, 256, 257, 384,  511,  512,  520,
+                                    768, 784, 960, 1024, 1536, 4096, 4097};
     if (i < 130)
         return i + 1;
     return i - 130 < sizeof more / sizeof more[0] ? more[i - 130] : 0;
@@ -67,7 +71,8 @@ void fill_i8(struct prng *prng, int8_t *out, size_t count, int low, int high, en
     }
 }
 
-/* Large values under CONTENT_MIN too: the smallest sums are of large values and negative weights. */
+/* Large values under CONTENT_MIN too: the smallest sums are of large values and negative weights.
+ */
 void fill_u8(struct prng *prng, uint8_t *out, size_t count, enum content content)
 {
     for (size_t i = 0; i < count; i++) {
@@ -116,7 +121,8 @@ double bench_best(void (*run)(void *context, size_t call), void *context, size_t
                   size_t units_per_call, bool far)
 {
     double best = INFINITY;
-    /* A machine has other things to do: the best of many short rounds is the kernel's own time. A far round is long enough. */
+    /* A machine has other things to do: the best of many short rounds is the kernel's own time. A
+     * far round is long enough. */
     for (int round = 0; round < (far ? 5 : 60); round++) {
         double start = now_ns();
         size_t done = 0;
@@ -152,7 +158,8 @@ void *bench_array(size_t bytes)
     return array;
 }
 
-/* A level is chosen once in a process, so each setting of the variable is tried in a child. Returns the level there. */
+/* A level is chosen once in a process, so each setting of the variable is tried in a child. Returns
+ * the level there. */
 static int level_under(const char *cap)
 {
     pid_t child = fork();

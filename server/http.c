@@ -526,7 +526,7 @@ void http_run(struct http *http,
     int rc = set_up(http, &err);
     ready(context, rc, &err);
     while (rc == 0 && !http->stopped) {
-        event_base_loop(http->base, busy ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        event_base_loop(http->base, EVLOOP_ONCE | (busy ? EVLOOP_NONBLOCK : 0));
         busy = dispatch_pump(http->dispatch, env_clock_ns(env_os()));
         set_tick(http);
     }

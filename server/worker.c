@@ -237,7 +237,8 @@ static void loop(struct worker *worker)
 {
     bool busy = false;
     while (!worker->stopped && !(worker->draining && worker->peer_count == 0)) {
-        event_base_loop(worker->base, busy ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        /* ONCE in both cases: NONBLOCK alone goes on for as long as any socket is ready. */
+        event_base_loop(worker->base, EVLOOP_ONCE | (busy ? EVLOOP_NONBLOCK : 0));
         worker->now_ns = env_clock_ns(env_os());
         busy = pump(worker);
         settle_dirty(worker);

@@ -55,7 +55,7 @@ struct fathom_index {
     uint32_t level_count, level_bytes[PLANES_LEVELS_MAX]; /* the code sizes that this index offers */
     float row_noise;              /* error of a distance from a record of scale 1, as a factor of the distance's root */
     uint64_t part_bytes[PART_COUNT];
-    void *memory[16];             /* every resident array, for close */
+    void *memory[24];             /* every resident array, for close: 17 at the most */
     unsigned memory_count;
     atomic_int_least64_t slack;   /* bytes of the budget that are still free; INT64_MAX without a budget */
 };

@@ -89,7 +89,8 @@ static void find_truth(const struct measure *m, const struct fathom_index *index
         }
     }
     for (uint32_t t = 0; t < m->truth_count; t++)
-        m->truth[(size_t)i * TRUTH + t] = bits_load(index->ids, p->id_bits, best.row[t]);
+        m->truth[(size_t)i * TRUTH + t] =
+            best.row[t] == UINT32_MAX ? FATHOM_ID_NONE : bits_load(index->ids, p->id_bits, best.row[t]);
 }
 
 struct truth_job {
@@ -218,8 +219,7 @@ static void search_worker(void *context, unsigned worker)
             status = search_one(job, engine, i);
     if (status)
         atomic_store(&job->status, status);
-    else
-        fathom_engine_destroy(engine);
+    fathom_engine_destroy(engine);
 }
 
 /* Mean, its lower bound, and reads, from what the workers stored; in the order of rows, so that threads do not matter. */

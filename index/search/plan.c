@@ -9,9 +9,10 @@
 #include "index.h"
 #include "mem.h"
 
-/* Codes below this many bits a dimension lead a graph astray (docs/adr/0004); cells do better with the same bytes. */
-#define GRAPH_BITS_PER_DIM 2.5
-#define GRAPH_BITS_PER_DIM_WIDE 1.2 /* from WIDE_DIM on, estimates average over more dimensions */
+/* Where lists fit beside codes of this many bits a dimension, the graph wins by CPU; below, cells win, which spend the bytes of
+ * the lists on codes and so read less (docs/adr/0004). */
+#define GRAPH_BITS_PER_DIM 3.4
+#define GRAPH_BITS_PER_DIM_WIDE 1.8 /* from WIDE_DIM on, estimates average over more dimensions */
 #define WIDE_DIM 256
 
 static uint64_t resident(uint64_t bytes)

@@ -189,6 +189,27 @@ static void make_rows(struct tiny_index *tiny, struct prng *prng)
         random_scalar(prng, p->dtype, vectors + at);
 }
 
+/* Search lists that rise with the number of the point, for both navigators and code sizes in turn.
+ */
+static void make_points(struct tiny_index *tiny, uint32_t count, uint32_t code_dim)
+{
+    uint8_t *points =
+        count ? take(tiny, SECTION_POINTS, (size_t)count * FORMAT_POINT_BYTES, 0) : NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t navigator = 1 + i * 2 / count, code_bytes = code_dim / PLANES_GROUP, k = 10,
+                 search_list = 10 + 10 * i;
+        float recall = 1 - 0.5f / (float)(i + 1), low = recall - 0.01f, reads = 3;
+        uint8_t *at = points + (size_t)i * FORMAT_POINT_BYTES;
+        memcpy(at, &navigator, 4);
+        memcpy(at + 4, &code_bytes, 4);
+        memcpy(at + 8, &k, 4);
+        memcpy(at + 12, &search_list, 4);
+        memcpy(at + 16, &recall, 4);
+        memcpy(at + 20, &low, 4);
+        memcpy(at + 24, &reads, 4);
+    }
+}
+
 void tiny_make(struct tiny_index *tiny, const struct tiny_options *options)
 {
     struct prng prng;
@@ -203,6 +224,7 @@ void tiny_make(struct tiny_index *tiny, const struct tiny_options *options)
     make_lists(tiny);
     make_ids(tiny);
     make_rows(tiny, &prng);
+    make_points(tiny, options->points, code_dim);
 }
 
 void tiny_free(struct tiny_index *tiny)

@@ -14,6 +14,7 @@ struct tiny_options {
     size_t manifest_bytes; /* 0: a short one */
     uint32_t code_dim;     /* a multiple of 8; 0: 8 */
     uint32_t degree;       /* of the ring that is the graph; 0: 2 */
+    uint32_t points;       /* operating points; 0: the section is missing */
     uint64_t seed;         /* of the content, and the generation; 0: 1 */
 };
 

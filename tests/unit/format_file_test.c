@@ -13,8 +13,9 @@
 #include "prng.h"
 #include "tiny_index.h"
 
-#define WRITER_BUFFER_PAGES 256 /* of writer.c: a section longer than that is flushed in between   \
-                                 */
+#define WRITER_BUFFER_PAGES                                                                        \
+    256 /* of writer.c: a section longer than that is flushed in between                           \
+         */
 
 struct fixture {
     char dir[FOLDER_PATH_MAX], path[FOLDER_PATH_MAX];
@@ -374,6 +375,39 @@ static void a_missing_section_is_not_published(void **state)
     }
 }
 
+/* Writes all sections but the last, makes the file openable, and goes on: the bytes must be those
+ * of one go. */
+static void a_checkpoint_can_be_opened_and_changes_nothing(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct tiny_options options = {
+        .rows = 90, .dim = 30, .dtype = FATHOM_F32, .metric = FATHOM_METRIC_L2, .points = 5};
+    struct tiny_index tiny;
+    struct index_writer *writer;
+    struct index_file file;
+    struct fathom_verify_report report;
+    tiny_make(&tiny, &options);
+    assert_int_equal(index_writer_create(&writer, env_os(), fixture->dir, &tiny.properties, NULL),
+                     0);
+    for (int kind = SECTION_MANIFEST; kind < SECTION_END; kind++) {
+        const struct tiny_section *s = &tiny.sections[kind];
+        if (kind == SECTION_POINTS) {
+            assert_int_equal(index_writer_checkpoint(writer, NULL), 0);
+            assert_int_equal(index_file_open_path(&file, env_os(), index_writer_path(writer), NULL),
+                             0);
+            assert_int_equal(index_file_verify(&file, true, &report, NULL, NULL, NULL), 0);
+            index_file_close(&file);
+        }
+        assert_int_equal(index_writer_begin(writer, kind, s->row_bytes, NULL), 0);
+        assert_int_equal(index_writer_append(writer, s->data, s->bytes, NULL), 0);
+        assert_int_equal(index_writer_end(writer, NULL), 0);
+    }
+    assert_false(file_exists(fixture->path));
+    assert_int_equal(index_writer_publish(writer, NULL), 0);
+    expect_image(fixture, &tiny);
+    tiny_free(&tiny);
+}
+
 static void debris_of_a_killed_run_is_removed(void **state)
 {
     const struct fixture *fixture = *state;
@@ -412,6 +446,7 @@ static const struct CMUnitTest tests[] = {
     WITH_FOLDER(the_writer_refuses_calls_out_of_turn),
     WITH_FOLDER(an_index_that_does_not_verify_is_not_published),
     WITH_FOLDER(a_missing_section_is_not_published),
+    WITH_FOLDER(a_checkpoint_can_be_opened_and_changes_nothing),
     WITH_FOLDER(debris_of_a_killed_run_is_removed),
     WITH_FOLDER(equal_content_gives_equal_bytes_however_it_is_handed_over),
 };

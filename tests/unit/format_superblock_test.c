@@ -20,11 +20,11 @@ struct fixture {
     uint64_t file_bytes;
 };
 
-/* An l2 index of f32 vectors, which has every section. */
+/* An l2 index of f32 vectors with operating points, which has every section. */
 static int make_fixture(void **state)
 {
     struct tiny_options options = {
-        .rows = 100, .dim = 12, .dtype = FATHOM_F32, .metric = FATHOM_METRIC_L2};
+        .rows = 100, .dim = 12, .dtype = FATHOM_F32, .metric = FATHOM_METRIC_L2, .points = 3};
     struct fixture *fixture = calloc(1, sizeof *fixture);
     struct tiny_index tiny;
     size_t bytes;
@@ -284,6 +284,39 @@ static void a_file_of_another_length_is_refused(void **state)
     }
 }
 
+static int decode_image(const struct tiny_index *tiny, struct fathom_error *err)
+{
+    struct superblock super;
+    size_t bytes;
+    uint8_t *image = tiny_image(tiny, &bytes);
+    *err = (struct fathom_error){0};
+    int status = superblock_decode(&super, image, bytes, "some/index.fathom", err);
+    free(image);
+    return status;
+}
+
+static void operating_points_are_optional_and_bounded(void **state)
+{
+    struct tiny_options options = {
+        .rows = 10, .dim = 4, .dtype = FATHOM_U8, .metric = FATHOM_METRIC_L2};
+    struct tiny_index tiny;
+    struct fathom_error err;
+    (void)state;
+    tiny_make(&tiny, &options);
+    assert_int_equal(decode_image(&tiny, &err), 0);
+    tiny_free(&tiny);
+    options.points = FORMAT_POINTS_MAX + 1;
+    tiny_make(&tiny, &options);
+    assert_int_equal(decode_image(&tiny, &err), FATHOM_ECORRUPT);
+    assert_non_null(strstr(err.msg, "(points)"));
+    struct tiny_section *points = &tiny.sections[SECTION_POINTS];
+    points->bytes -= FORMAT_POINT_BYTES;
+    assert_int_equal(decode_image(&tiny, &err), 0);
+    points->bytes -= 1;
+    assert_int_equal(decode_image(&tiny, &err), FATHOM_ECORRUPT);
+    tiny_free(&tiny);
+}
+
 /* ---- random damage ---- */
 
 /* What readers take for granted, said once more and by other means. */
@@ -296,7 +329,7 @@ static void assert_rules(const struct superblock *super, uint64_t file_bytes)
     assert_in_range(p->cells, 1, p->rows);
     assert_in_range(p->entry_count, 1, p->rows);
     assert_in_range(p->degree_max, 0, 255);
-    assert_in_range(super->section_count, SECTION_END - 2, SECTION_END - 1);
+    assert_in_range(super->section_count, SECTION_END - 3, SECTION_END - 1);
     for (uint32_t i = 0; i < super->section_count; i++) {
         const struct section *s = &super->sections[i];
         assert_int_equal(s->first_page, next);
@@ -351,6 +384,7 @@ int main(void)
         cmocka_unit_test(an_unknown_incompat_bit_is_refused),
         cmocka_unit_test(a_compat_bit_is_ignored),
         cmocka_unit_test(a_file_of_another_length_is_refused),
+        cmocka_unit_test(operating_points_are_optional_and_bounded),
         cmocka_unit_test(what_random_damage_passes_obeys_the_rules),
     };
     return cmocka_run_group_tests(tests, make_fixture, free_fixture);

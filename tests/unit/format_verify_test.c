@@ -22,8 +22,12 @@ struct fixture {
 
 static int make_fixture(void **state)
 {
-    struct tiny_options options = {
-        .rows = ROWS, .dim = 10, .dtype = FATHOM_F32, .metric = FATHOM_METRIC_L2, .degree = 6};
+    struct tiny_options options = {.rows = ROWS,
+                                   .dim = 10,
+                                   .dtype = FATHOM_F32,
+                                   .metric = FATHOM_METRIC_L2,
+                                   .degree = 6,
+                                   .points = 3};
     struct fixture *fixture = calloc(1, sizeof *fixture);
     folder_make_fast(fixture->dir);
     folder_name(fixture->dir, FORMAT_FILE_NAME, fixture->path);

@@ -136,8 +136,10 @@ static bool add_generation(struct text *text, const struct item *key, struct ite
     struct item_reader at = *reader;
     struct item value;
     char digits[24];
-    if (!client_item_is_text(key, PROTOCOL_KEY_GENERATION) || !client_item_read(&at, &value) ||
-        value.kind != ITEM_UINT)
+    static const char name[] = PROTOCOL_KEY_GENERATION; /* and "previous_generation" */
+    size_t bytes = sizeof name - 1;
+    if (key->count < bytes || memcmp(key->bytes + key->count - bytes, name, bytes) ||
+        !client_item_read(&at, &value) || value.kind != ITEM_UINT)
         return false;
     snprintf(digits, sizeof digits, "\"%016" PRIx64 "\"", value.value.u);
     text_add_text(text, digits);

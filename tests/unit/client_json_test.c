@@ -89,10 +89,13 @@ static void generations_are_sixteen_hex_digits(void **state)
     msgpack_sbuffer buffer = {0};
     msgpack_packer pack;
     msgpack_packer_init(&pack, &buffer, msgpack_sbuffer_write);
-    msgpack_pack_map(&pack, 1);
+    msgpack_pack_map(&pack, 2);
     msgpack_pack_str_with_body(&pack, "generation", 10);
     msgpack_pack_int(&pack, 255);
-    check(&buffer, "{\"generation\": \"00000000000000ff\"}");
+    msgpack_pack_str_with_body(&pack, "previous_generation", 19);
+    msgpack_pack_uint64(&pack, UINT64_MAX);
+    check(&buffer, "{\"generation\": \"00000000000000ff\", "
+                   "\"previous_generation\": \"ffffffffffffffff\"}");
     msgpack_sbuffer_destroy(&buffer);
 }
 

@@ -10,8 +10,11 @@
 #include "ids.h"
 #include "lock.h"
 #include "order.h"
+#include "points.h"
 #include "predict.h"
 #include "write.h"
+
+#define MEASURED_ROWS_MIN 2000
 
 struct build {
     struct build_options options; /* with R and L chosen */
@@ -25,6 +28,7 @@ struct build {
     struct trained trained;
     struct encoded_codes codes;
     struct encoded_lists lists;
+    struct index_writer *writer; /* written, not published yet */
     double mean_degree;
     struct build_report *report;
 };
@@ -37,7 +41,8 @@ struct build_options build_options_default(void)
 
 const char *build_stage_name(enum build_stage stage)
 {
-    static const char *const names[BUILD_STAGES] = {"read", "cells", "order", "graph", "train", "encode", "write"};
+    static const char *const names[BUILD_STAGES] = {"read", "cells", "order", "graph", "train", "encode", "write",
+                                                     "measure"};
     return stage < BUILD_STAGES ? names[stage] : "?";
 }
 
@@ -192,11 +197,52 @@ static int stage_write(struct build *build, struct fathom_error *err)
         .ids = build->ids, .build_list = build->options.build_list, .degree_reason = build->degree_reason,
         .mean_degree = build->mean_degree};
     crew_phase(&build->crew, "write", build->input.rows.count, "rows");
-    return write_index(&product, &build->report->generation, err);
+    int status = write_index(&product, &build->writer, &build->report->generation, err);
+    build->report->list_bytes = build->lists.bytes;
+    encoded_codes_fini(&build->codes); /* measuring opens the index: its memory takes this one's place */
+    encoded_lists_fini(&build->lists);
+    return status;
+}
+
+/* Operating points, from the file as it will be published. Small indexes do without: their default search list covers them. */
+static int add_points(struct build *build, struct fathom_error *err)
+{
+    struct operating_point *points = mem_alloc_array(POINTS_MAX, sizeof *points);
+    uint32_t count = 0;
+    if (!points)
+        return error_set(err, -ENOMEM, "no memory for operating points");
+    int status = index_writer_checkpoint(build->writer, err);
+    if (status == 0)
+        status = points_measure(build->options.env, index_writer_path(build->writer), build->crew.threads, points,
+                                &count, err);
+    if (status == 0)
+        status = index_writer_begin(build->writer, SECTION_POINTS, 0, err);
+    if (status == 0)
+        status = index_writer_append(build->writer, points, count * sizeof *points, err);
+    if (status == 0)
+        status = index_writer_end(build->writer, err);
+    mem_free(points);
+    return status;
+}
+
+static int stage_measure(struct build *build, struct fathom_error *err)
+{
+    int status = 0;
+    crew_phase(&build->crew, "measure", 0, "rows");
+    if (build->input.rows.count >= MEASURED_ROWS_MIN)
+        status = add_points(build, err);
+    if (status == 0 && crew_stopped(&build->crew))
+        status = FATHOM_EINTERRUPTED;
+    if (status != 0)
+        return status; /* build_fini abandons the writer */
+    struct index_writer *writer = build->writer;
+    build->writer = NULL; /* publishing frees it in any case */
+    return index_writer_publish(writer, err);
 }
 
 static int (*const stages[BUILD_STAGES])(struct build *build, struct fathom_error *err) = {
-    stage_read, stage_cells, stage_order, stage_graph, stage_train, stage_encode, stage_write};
+    stage_read, stage_cells, stage_order, stage_graph, stage_train, stage_encode, stage_write,
+    stage_measure};
 
 /* ---- the whole ---- */
 
@@ -236,7 +282,6 @@ static int fill_report(struct build *build, uint64_t start, struct fathom_error 
     report->cells = build->cells.count;
     report->degree = build->options.degree;
     report->build_list = build->options.build_list;
-    report->list_bytes = build->lists.bytes;
     report->raw_bytes = report->rows * input->info.dim * vectors_scalar_bytes(input->info.dtype);
     report->zero_row_count = input->zero_count;
     report->zero_rows = input->zero_rows;
@@ -248,6 +293,7 @@ static int fill_report(struct build *build, uint64_t start, struct fathom_error 
 
 static void build_fini(struct build *build)
 {
+    index_writer_abandon(build->writer);
     encoded_lists_fini(&build->lists);
     encoded_codes_fini(&build->codes);
     train_fini(&build->trained);

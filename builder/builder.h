@@ -7,7 +7,8 @@
  *   graph   batch-parallel Vamana over the 8-bit rows
  *   train   rotation, bits and levels of the navigation codes
  *   encode  codes and factors of every row
- *   write   sections, vectors in the new order, manifest; verified, then published by one rename */
+ *   write   sections, vectors in the new order, manifest
+ *   measure operating points: recall and reads by residency and search list; then verified and published by one rename */
 #ifndef BUILDER_BUILDER_H
 #define BUILDER_BUILDER_H
 
@@ -58,6 +59,7 @@ enum build_stage {
     BUILD_TRAIN,
     BUILD_ENCODE,
     BUILD_WRITE,
+    BUILD_MEASURE,
     BUILD_STAGES
 };
 

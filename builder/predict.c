@@ -38,7 +38,8 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
     uint64_t encoding = cells + lists + s->rows * (s->order_count + 4 * s->levels);
     uint64_t writing = encoding + s->rows * 4 + (exact ? 0 : 48u << 20);
     uint64_t most = larger(larger(reading, clustering), larger(graphing, training));
-    most = larger(most, larger(listing, writing));
+    uint64_t measuring = cells + s->rows * (s->order_count / PLANES_MAX * PLANES_GROUP + 8) + lists + (8u << 20);
+    most = larger(most, larger(larger(listing, writing), measuring));
     return BASE_BYTES + threads + rows8 + ids + most;
 }
 

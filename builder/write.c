@@ -276,7 +276,7 @@ static int write_sections(struct write *write, const char *manifest, struct fath
     return status != 0 ? status : write_from_vectors(write, SECTION_VECTORS, err);
 }
 
-int write_index(const struct product *product, uint64_t *generation, struct fathom_error *err)
+int write_index(const struct product *product, struct index_writer **out, uint64_t *generation, struct fathom_error *err)
 {
     struct write write = {.product = product};
     char *manifest;
@@ -288,9 +288,10 @@ int write_index(const struct product *product, uint64_t *generation, struct fath
     if (status == 0)
         status = write_sections(&write, manifest, err);
     free(manifest);
-    if (status != 0) {
-        index_writer_abandon(write.writer);
-        return status;
+    if (status == 0) {
+        *out = write.writer;
+        return 0;
     }
-    return index_writer_publish(write.writer, err);
+    index_writer_abandon(write.writer);
+    return status;
 }

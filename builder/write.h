@@ -21,8 +21,10 @@ struct product {
     double mean_degree;
 };
 
-/* Writes, verifies and publishes DIR/index.fathom; *generation receives its name. */
-int write_index(const struct product *product, uint64_t *generation, struct fathom_error *err) FATHOM_MUST_USE;
+/* Writes the sections of DIR/index.fathom under a temporary name; *generation receives its name. On success *out is to be published
+ * or abandoned. */
+int write_index(const struct product *product, struct index_writer **out, uint64_t *generation,
+                struct fathom_error *err) FATHOM_MUST_USE;
 
 /* manifest.c: provenance as JSON text (free with free), and the generation: a hash of all that the bytes depend on. */
 int manifest_make(const struct product *product, char **text, uint64_t *generation,

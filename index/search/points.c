@@ -19,6 +19,8 @@
 #define RECALL_ENOUGH 0.99f /* no larger search list is tried above it */
 #define LEVELS_TRIED 5     /* code sizes of each navigator, at most */
 #define SCAN_ROWS 256
+#define INFLIGHT 8
+#define PLANS_AT_ONCE 2 /* each keeps an opened index in memory */
 
 static const uint32_t search_lists[] = {10, 16, 24, 40, 64, 100, 160, 256, 400};
 static const uint32_t ks[] = {1, 10, 100};
@@ -123,8 +125,7 @@ static int open_plan(const struct measure *m, struct fathom_index **out, enum fa
     struct fathom_open_options options = fathom_open_options_default();
     options.navigator = navigator;
     options.code_bytes = code_bytes;
-    options.threads = m->threads;
-    options.inflight = 8;
+    options.inflight = INFLIGHT;
     return index_open_file(out, m->env, m->path, &options, err);
 }
 
@@ -163,18 +164,24 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count, s
 
 /* ---- searching the sample ---- */
 
-struct search_job {
+/* One residency, measured by one worker with an engine of its own, so that workers share nothing but the sample. */
+struct plan_job {
+    enum fathom_navigator navigator;
+    uint32_t code_bytes; /* 0: the 8-bit rows */
+    struct operating_point points[POINTS_RESIDENT_MAX];
+    uint32_t count;
+    int status;
+};
+
+struct searcher {
     const struct measure *measure;
     struct fathom_index *index;
-    uint32_t k, search_list;
-    float *recall, *reads; /* of each sample row */
-    atomic_int status;
+    struct fathom_engine *engine;
+    float recall[SAMPLE_ROWS], reads[SAMPLE_ROWS]; /* recall below 0: not usable */
 };
 
 static bool usable(const struct measure *m, uint32_t i)
 {
-    if (m->dim == 0)
-        return false;
     for (uint32_t d = 0; d < m->dim; d++)
         if (m->vectors[(size_t)i * m->dim + d] != 0)
             return true;
@@ -190,49 +197,53 @@ static float recall_of(const struct measure *m, uint32_t i, const struct fathom_
     return (float)found / (float)k;
 }
 
-static int search_one(struct search_job *job, struct fathom_engine *engine, uint32_t i)
+/* Takes finished queries; user points into recall. */
+static int collect(struct searcher *s, uint32_t k, bool wait)
 {
-    const struct measure *m = job->measure;
-    struct fathom_result result;
-    struct fathom_query query = fathom_query_default();
-    query.vector = m->vectors + (size_t)i * m->dim;
-    query.k = job->k;
-    query.search_list = job->search_list;
-    int status = engine_submit_excluding(engine, job->index, &query, m->rows[i], NULL);
-    while (status == 0)
-        status = fathom_engine_poll(engine, &result, 1, true);
-    if (status < 0 || result.status)
-        return status < 0 ? status : result.status;
-    job->recall[i] = recall_of(m, i, &result, job->k);
-    job->reads[i] = (float)result.stats.reads;
-    return 0;
+    struct fathom_result results[INFLIGHT];
+    int count = fathom_engine_poll(s->engine, results, INFLIGHT, wait);
+    for (int r = 0; r < count; r++) {
+        uint32_t i = (uint32_t)((float *)results[r].user - s->recall);
+        if (results[r].status)
+            return results[r].status;
+        s->recall[i] = recall_of(s->measure, i, &results[r], k);
+        s->reads[i] = (float)results[r].stats.reads;
+    }
+    return count < 0 ? count : 0;
 }
 
-static void search_worker(void *context, unsigned worker)
+static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list)
 {
-    struct search_job *job = context;
-    struct fathom_engine_options options = {.io = FATHOM_IO_AUTO, .inflight = 1};
-    struct fathom_engine *engine;
-    int status = engine_create_with(&engine, job->measure->env, &options, NULL);
-    for (uint32_t i = worker; i < job->measure->sample && status == 0; i += job->measure->threads)
-        if (usable(job->measure, i))
-            status = search_one(job, engine, i);
-    if (status)
-        atomic_store(&job->status, status);
-    fathom_engine_destroy(engine);
+    const struct measure *m = s->measure;
+    int status = 0;
+    for (uint32_t i = 0; i < m->sample && status == 0; i++) {
+        struct fathom_query query = fathom_query_default();
+        query.vector = m->vectors + (size_t)i * m->dim;
+        query.k = k;
+        query.search_list = search_list;
+        query.user = &s->recall[i];
+        s->recall[i] = -1;
+        if (!usable(m, i))
+            continue;
+        while ((status = engine_submit_excluding(s->engine, s->index, &query, m->rows[i], NULL)) == FATHOM_EBUSY &&
+               (status = collect(s, k, true)) == 0) {
+        }
+    }
+    while (status == 0 && fathom_engine_running(s->engine))
+        status = collect(s, k, true);
+    return status;
 }
 
-/* Mean, its lower bound, and reads, from what the workers stored; in the order of rows, so that threads do not matter. */
-static void summarise(const struct measure *m, const struct search_job *job, struct operating_point *point)
+static void summarise(const struct searcher *s, struct operating_point *point)
 {
     double sum = 0, squares = 0, reads = 0;
     uint32_t count = 0;
-    for (uint32_t i = 0; i < m->sample; i++) {
-        if (!usable(m, i))
+    for (uint32_t i = 0; i < s->measure->sample; i++) {
+        if (s->recall[i] < 0)
             continue;
-        sum += job->recall[i];
-        squares += (double)job->recall[i] * job->recall[i];
-        reads += job->reads[i];
+        sum += s->recall[i];
+        squares += (double)s->recall[i] * s->recall[i];
+        reads += s->reads[i];
         count++;
     }
     double mean = count ? sum / count : 0, variance = count > 1 ? (squares - count * mean * mean) / (count - 1) : 0;
@@ -241,57 +252,86 @@ static void summarise(const struct measure *m, const struct search_job *job, str
     point->reads = (float)(count ? reads / count : 0);
 }
 
-static int measure_k(struct measure *m, struct search_job *job, uint32_t code_bytes, uint32_t k,
-                     struct fathom_error *err)
+static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
 {
     for (size_t l = 0; l < sizeof search_lists / sizeof *search_lists; l++) {
-        if (search_lists[l] < k || m->count == POINTS_MAX)
+        if (search_lists[l] < k)
             continue;
-        job->k = k;
-        job->search_list = search_lists[l];
-        int status = env_run_parallel(m->threads, search_worker, job);
-        if (status == 0)
-            status = atomic_load(&job->status);
+        int status = search_sample(s, k, search_lists[l]);
         if (status)
-            return error_set(err, status, "%s: measuring operating points: %s", m->path, fathom_strerror(status));
-        struct operating_point *point = &m->out[m->count++];
-        *point = (struct operating_point){.navigator = job->index->plan.navigator, .code_bytes = code_bytes, .k = k,
-                                          .search_list = search_lists[l]};
-        summarise(m, job, point);
+            return status;
+        struct operating_point *point = &job->points[job->count++];
+        *point = (struct operating_point){
+            .navigator = job->navigator, .k = k, .search_list = search_lists[l],
+            .code_bytes = s->index->plan.rows8 ? s->index->records->row_bytes : job->code_bytes};
+        summarise(s, point);
         if (point->recall_low >= RECALL_ENOUGH)
             break;
     }
     return 0;
 }
 
-/* code_bytes 0: the 8-bit rows. */
-static int measure_plan(struct measure *m, enum fathom_navigator navigator, uint32_t code_bytes, struct fathom_error *err)
+static int measure_plan(const struct measure *m, struct plan_job *job)
 {
-    struct search_job job = {.measure = m, .recall = mem_alloc_array(m->sample, sizeof(float)),
-                             .reads = mem_alloc_array(m->sample, sizeof(float))};
-    int status = job.recall && job.reads ? open_plan(m, &job.index, navigator, code_bytes, err)
-                                         : error_set(err, -ENOMEM, "%s: no memory to measure", m->path);
-    uint32_t bytes = status == 0 && job.index->plan.rows8 ? job.index->records->row_bytes : code_bytes;
+    struct fathom_engine_options options = {.io = FATHOM_IO_AUTO, .inflight = INFLIGHT};
+    struct searcher *s = mem_alloc(sizeof *s);
+    if (!s)
+        return -ENOMEM;
+    s->measure = m;
+    int status = open_plan(m, &s->index, job->navigator, job->code_bytes, NULL);
+    if (status == 0)
+        status = engine_create_with(&s->engine, m->env, &options, NULL);
     for (size_t i = 0; i < sizeof ks / sizeof *ks && status == 0; i++)
         if (ks[i] <= m->truth_count)
-            status = measure_k(m, &job, bytes, ks[i], err);
-    fathom_index_close(job.index);
-    mem_free(job.recall);
-    mem_free(job.reads);
+            status = measure_k(s, job, ks[i]);
+    fathom_engine_destroy(s->engine);
+    fathom_index_close(s->index);
+    mem_free(s);
     return status;
+}
+
+struct plan_jobs {
+    const struct measure *measure;
+    struct plan_job *jobs;
+    uint32_t count;
+    atomic_uint next;
+};
+
+static void plan_worker(void *context, unsigned worker)
+{
+    struct plan_jobs *all = context;
+    (void)worker;
+    for (unsigned i; (i = atomic_fetch_add(&all->next, 1)) < all->count;)
+        all->jobs[i].status = measure_plan(all->measure, &all->jobs[i]);
+}
+
+static void list_plans(struct plan_jobs *all, const uint32_t *levels, uint32_t level_count)
+{
+    uint32_t tried = level_count < LEVELS_TRIED ? level_count : LEVELS_TRIED;
+    for (int navigator = FATHOM_NAVIGATOR_GRAPH; navigator <= FATHOM_NAVIGATOR_CELLS; navigator++) {
+        for (uint32_t i = 0; i < tried; i++)
+            all->jobs[all->count++] = (struct plan_job){.navigator = navigator,
+                                                        .code_bytes = levels[(size_t)i * level_count / tried]};
+        if (navigator == FATHOM_NAVIGATOR_GRAPH)
+            all->jobs[all->count++] = (struct plan_job){.navigator = navigator};
+    }
 }
 
 static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t level_count, struct fathom_error *err)
 {
-    uint32_t tried = level_count < LEVELS_TRIED ? level_count : LEVELS_TRIED;
-    int status = 0;
-    for (int navigator = FATHOM_NAVIGATOR_GRAPH; navigator <= FATHOM_NAVIGATOR_CELLS; navigator++) {
-        for (uint32_t i = 0; i < tried && status == 0; i++)
-            status = measure_plan(m, navigator, levels[(size_t)i * level_count / tried], err);
-        if (navigator == FATHOM_NAVIGATOR_GRAPH && status == 0)
-            status = measure_plan(m, navigator, 0, err);
+    struct plan_jobs all = {.measure = m, .jobs = mem_alloc_array(2 * LEVELS_TRIED + 1, sizeof *all.jobs)};
+    int status = all.jobs ? 0 : -ENOMEM;
+    if (status == 0) {
+        list_plans(&all, levels, level_count);
+        status = env_run_parallel(m->threads < PLANS_AT_ONCE ? m->threads : PLANS_AT_ONCE, plan_worker, &all);
     }
-    return status;
+    for (uint32_t i = 0; i < all.count && status == 0; i++) {
+        status = all.jobs[i].status;
+        memcpy(m->out + m->count, all.jobs[i].points, all.jobs[i].count * sizeof *m->out);
+        m->count += all.jobs[i].count;
+    }
+    mem_free(all.jobs);
+    return status ? error_set(err, status, "%s: measuring operating points: %s", m->path, fathom_strerror(status)) : 0;
 }
 
 int points_measure(const struct env *env, const char *path, unsigned threads, struct operating_point *out,

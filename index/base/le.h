@@ -1,4 +1,5 @@
-/* Little-endian loads and stores at any alignment; the only way bytes of a file or a socket become numbers. */
+/* Little-endian loads and stores at any alignment; the only way bytes of a file or a socket become
+ * numbers. */
 #ifndef BASE_LE_H
 #define BASE_LE_H
 

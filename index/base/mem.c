@@ -1,4 +1,5 @@
-/* Aligned memory. The fault hook is the one piece of mutable state; tests set it before any thread starts. */
+/* Aligned memory. The fault hook is the one piece of mutable state; tests set it before any thread
+ * starts. */
 #include "mem.h"
 
 #include <stdlib.h>

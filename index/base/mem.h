@@ -1,5 +1,6 @@
-/* Aligned memory and checked sizes. Every allocation of the library goes through here, so that a test can
- * fail the Nth one (mem_set_fault) and the ledger can be compared with what was really taken. */
+/* Aligned memory and checked sizes. Every allocation of the library goes through here, so that a
+ * test can fail the Nth one (mem_set_fault) and the ledger can be compared with what was really
+ * taken. */
 #ifndef BASE_MEM_H
 #define BASE_MEM_H
 
@@ -9,7 +10,8 @@
 
 #define MEM_ALIGN 64 /* a cache line, and a whole AVX-512 register */
 
-/* Zeroed memory aligned to MEM_ALIGN; NULL when there is none (bytes of 0 gives a unique pointer). */
+/* Zeroed memory aligned to MEM_ALIGN; NULL when there is none (bytes of 0 gives a unique pointer).
+ */
 void *mem_alloc(size_t bytes);
 /* mem_alloc of count * size with the product checked for overflow. */
 void *mem_alloc_array(size_t count, size_t size);

@@ -1,5 +1,6 @@
-/* Seeded pseudo-random numbers: xoshiro256** (Blackman and Vigna, 2018) seeded by SplitMix64. The sequence of a
- * seed is part of our determinism promise: builds and synthetic data depend on it. Not for secrets. */
+/* Seeded pseudo-random numbers: xoshiro256** (Blackman and Vigna, 2018) seeded by SplitMix64. The
+ * sequence of a seed is part of our determinism promise: builds and synthetic data depend on it.
+ * Not for secrets. */
 #ifndef BASE_PRNG_H
 #define BASE_PRNG_H
 

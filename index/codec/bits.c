@@ -24,7 +24,8 @@ void bits_store(uint8_t *array, unsigned width, uint64_t index, uint64_t value)
 {
     uint64_t bit = index * width;
     for (unsigned done = 0; done < width;) {
-        unsigned shift = (bit + done) % 8, take = 8 - shift < width - done ? 8 - shift : width - done;
+        unsigned shift = (bit + done) % 8,
+                 take = 8 - shift < width - done ? 8 - shift : width - done;
         uint8_t mask = (uint8_t)(((1u << take) - 1) << shift);
         uint8_t *byte = &array[(bit + done) / 8];
         *byte = (uint8_t)((*byte & ~mask) | (((value >> done) << shift) & mask));

@@ -1,18 +1,23 @@
-/* Neighbour lists in bytes (see lists.h). Decoding is on the query path: SSE shuffles, and every length is checked first. */
+/* Neighbour lists in bytes (see lists.h). Decoding is on the query path: SSE shuffles, and every
+ * length is checked first. */
 #include "lists.h"
 
 #include <smmintrin.h>
 #include <stdlib.h>
 
-/* ---- the StreamVByte shuffle: for each control byte, where each of 16 output bytes comes from ---- */
+/* ---- the StreamVByte shuffle: for each control byte, where each of 16 output bytes comes from
+ * ---- */
 
 #define LENGTH(c, i) ((((c) >> (2 * (i))) & 3) + 1)
 #define START(c, i)                                                                                \
     (((i) > 0 ? LENGTH(c, 0) : 0) + ((i) > 1 ? LENGTH(c, 1) : 0) + ((i) > 2 ? LENGTH(c, 2) : 0))
 #define BYTE(c, i, j) ((j) < LENGTH(c, i) ? START(c, i) + (j) : 0xff)
-#define LANE(c, i) BYTE(c, i, 0), BYTE(c, i, 1), BYTE(c, i, 2), BYTE(c, i, 3)
-#define ROW(c) {LANE(c, 0), LANE(c, 1), LANE(c, 2), LANE(c, 3)}
-#define ROWS4(c) ROW(c), ROW((c) + 1), ROW((c) + 2), ROW((c) + 3)
+#define LANE(c, i)    BYTE(c, i, 0), BYTE(c, i, 1), BYTE(c, i, 2), BYTE(c, i, 3)
+#define ROW(c)                                                                                     \
+    {                                                                                              \
+        LANE(c, 0), LANE(c, 1), LANE(c, 2), LANE(c, 3)                                             \
+    }
+#define ROWS4(c)  ROW(c), ROW((c) + 1), ROW((c) + 2), ROW((c) + 3)
 #define ROWS16(c) ROWS4(c), ROWS4((c) + 4), ROWS4((c) + 8), ROWS4((c) + 12)
 #define ROWS64(c) ROWS16(c), ROWS16((c) + 16), ROWS16((c) + 32), ROWS16((c) + 48)
 
@@ -57,7 +62,8 @@ size_t list_encode(uint32_t node, uint32_t *neighbours, uint32_t degree, uint8_t
         for (unsigned b = 0; b < bytes; b++)
             *data++ = (uint8_t)(value >> (8 * b));
     }
-    /* The unused lengths of the last control byte stay "one byte": pad, so that decoding four at a time is exact. */
+    /* The unused lengths of the last control byte stay "one byte": pad, so that decoding four at a
+     * time is exact. */
     for (uint32_t i = degree; i % 4; i++)
         *data++ = 0;
     return (size_t)(data - out);
@@ -65,7 +71,8 @@ size_t list_encode(uint32_t node, uint32_t *neighbours, uint32_t degree, uint8_t
 
 /* ---- decoding ---- */
 
-int list_decode(uint32_t node, const uint8_t *in, size_t bytes, uint32_t rows, uint32_t degree_max, uint32_t *out)
+int list_decode(uint32_t node, const uint8_t *in, size_t bytes, uint32_t rows, uint32_t degree_max,
+                uint32_t *out)
 {
     if (bytes == 0 || in[0] > degree_max)
         return FATHOM_ECORRUPT;

@@ -36,7 +36,8 @@ static double norm_sq(const float *v, size_t dim)
             lane[j] += (double)v[i + j] * v[i + j];
     for (; i < dim; i++)
         lane[0] += (double)v[i] * v[i];
-    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
 static void normalise(uint32_t dim, double norm, const float *in, float *out)
@@ -46,7 +47,8 @@ static void normalise(uint32_t dim, double norm, const float *in, float *out)
         out[d] = (float)(in[d] * scale);
 }
 
-double metric_work_row(enum fathom_metric metric, uint32_t dim, double max_norm, const float *in, float *out)
+double metric_work_row(enum fathom_metric metric, uint32_t dim, double max_norm, const float *in,
+                       float *out)
 {
     double norm = norm_sq(in, dim);
     if (metric == FATHOM_METRIC_COS) {
@@ -97,7 +99,8 @@ static double dot(const float *a, const float *b, size_t dim)
             lane[j] += (double)a[i + j] * b[i + j];
     for (; i < dim; i++)
         lane[0] += (double)a[i] * b[i];
-    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
 static double distance_sq(const float *a, const float *b, size_t dim)
@@ -113,7 +116,8 @@ static double distance_sq(const float *a, const float *b, size_t dim)
         double difference = (double)a[i] - b[i];
         lane[0] += difference * difference;
     }
-    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
+    return ((lane[0] + lane[1]) + (lane[2] + lane[3])) +
+           ((lane[4] + lane[5]) + (lane[6] + lane[7]));
 }
 
 float metric_exact_distance(enum fathom_metric metric, uint32_t dim, const float *query,

@@ -1,5 +1,5 @@
-/* The embedded compander, the allotment of bits, and the factors that make estimates unbiased. Pure arithmetic; the hot
- * loops are in kernel/. */
+/* The embedded compander, the allotment of bits, and the factors that make estimates unbiased. Pure
+ * arithmetic; the hot loops are in kernel/. */
 #include "planes.h"
 
 #include <math.h>
@@ -102,7 +102,8 @@ void planes_allot(uint32_t code_dim, const double *weight, uint32_t order_count,
             /* bits must fall with g, so that a plane covers the first groups without a gap */
             if (bits[g] == PLANES_MAX || (g > 0 && bits[g] == bits[g - 1]))
                 continue;
-            if (best == groups || group_weight[g] * gain[bits[g]] > group_weight[best] * gain[bits[best]])
+            if (best == groups ||
+                group_weight[g] * gain[bits[g]] > group_weight[best] * gain[bits[best]])
                 best = g;
         }
         order[i] = (uint16_t)(bits[best]++ << 12 | best);
@@ -115,7 +116,8 @@ void planes_allot(uint32_t code_dim, const double *weight, uint32_t order_count,
 
 void planes_rotate(const struct planes_model *model, const float *v, float *y)
 {
-    kernels_get()->matvec_i8(y, model->rotation, model->rotation_scale, v, model->code_dim, model->dim);
+    kernels_get()->matvec_i8(y, model->rotation, model->rotation_scale, v, model->code_dim,
+                             model->dim);
 }
 
 void planes_thresholds(float thresholds[64])
@@ -164,8 +166,9 @@ static unsigned group_bits(const struct planes_level *level, uint32_t group)
     return bits;
 }
 
-struct planes_factors planes_row_factors(const struct planes_model *model, const struct planes_level *level,
-                                         const uint8_t *bits6, const float *y, double residual_norm_sq,
+struct planes_factors planes_row_factors(const struct planes_model *model,
+                                         const struct planes_level *level, const uint8_t *bits6,
+                                         const float *y, double residual_norm_sq,
                                          const float *rotated_centroid)
 {
     double norm = 0, product = 0, centroid_product = 0;
@@ -173,7 +176,8 @@ struct planes_factors planes_row_factors(const struct planes_model *model, const
         unsigned bits = group_bits(level, g);
         for (uint32_t d = g * PLANES_GROUP; d < (g + 1) * PLANES_GROUP; d++) {
             unsigned index = (bits6[d] >> (6 - bits)) << (7 - bits) | 1u << (6 - bits);
-            float decoded = (model->level_bytes[index] - 128) * model->level_quantum * model->sigma[d];
+            float decoded =
+                (model->level_bytes[index] - 128) * model->level_quantum * model->sigma[d];
             norm += (double)y[d] * y[d];
             product += (double)y[d] * decoded;
             centroid_product += (double)rotated_centroid[d] * decoded;
@@ -181,8 +185,8 @@ struct planes_factors planes_row_factors(const struct planes_model *model, const
     }
     /* A residual that its code does not see at all: trust the centroid alone. */
     double scale = product > 1e-3 * norm && norm > 0 ? norm / product : 0;
-    return (struct planes_factors){.scale = (float)scale,
-                                   .offset = (float)(residual_norm_sq + 2 * scale * centroid_product)};
+    return (struct planes_factors){
+        .scale = (float)scale, .offset = (float)(residual_norm_sq + 2 * scale * centroid_product)};
 }
 
 static uint32_t clamp_u16(double value)
@@ -190,9 +194,11 @@ static uint32_t clamp_u16(double value)
     return value <= 0 ? 0 : value >= 65535 ? 65535 : (uint32_t)lrint(value);
 }
 
-void planes_set_ranges(struct planes_level *level, float scale_max, float offset_min, float offset_max)
+void planes_set_ranges(struct planes_level *level, float scale_max, float offset_min,
+                       float offset_max)
 {
-    /* The largest scale is the last step; a floor keeps the base a normal number even when all scales are zero. */
+    /* The largest scale is the last step; a floor keeps the base a normal number even when all
+     * scales are zero. */
     float top = fmaxf(scale_max, 1e-20f);
     uint32_t bits;
     memcpy(&bits, &top, sizeof bits);
@@ -222,8 +228,8 @@ static void plane_starts(const struct planes_level *level, uint32_t start[PLANES
     }
 }
 
-void planes_repack(const struct planes_model *model, const struct planes_level *level, const uint8_t *in,
-                   size_t in_stride, uint8_t *out, size_t count)
+void planes_repack(const struct planes_model *model, const struct planes_level *level,
+                   const uint8_t *in, size_t in_stride, uint8_t *out, size_t count)
 {
     uint32_t start[PLANES_MAX];
     plane_starts(level, start);
@@ -235,20 +241,23 @@ void planes_repack(const struct planes_model *model, const struct planes_level *
     }
 }
 
-void planes_kernel_codes(const struct planes_model *model, const struct planes_level *level, uint8_t *sentinel,
-                         struct kernel_codes *out)
+void planes_kernel_codes(const struct planes_model *model, const struct planes_level *level,
+                         uint8_t *sentinel, struct kernel_codes *out)
 {
     uint32_t dim = planes_coded_dim(level), padded = size_round_up(dim, 64);
-    *out = (struct kernel_codes){
-        .dim = dim, .code_bytes = level->code_bytes, .sentinel = sentinel, .level = model->level_bytes};
+    *out = (struct kernel_codes){.dim = dim,
+                                 .code_bytes = level->code_bytes,
+                                 .sentinel = sentinel,
+                                 .level = model->level_bytes};
     plane_starts(level, out->plane_start);
     memcpy(out->groups, level->groups, sizeof out->groups);
     for (uint32_t d = 0; d < padded; d++)
         sentinel[d] = d < dim ? (uint8_t)(1u << (6 - group_bits(level, d / PLANES_GROUP))) : 64;
 }
 
-void planes_query_init(struct planes_query *query, const struct planes_model *model, const struct planes_level *level,
-                       const float *units, float *y, int8_t *hi, int8_t *lo)
+void planes_query_init(struct planes_query *query, const struct planes_model *model,
+                       const struct planes_level *level, const float *units, float *y, int8_t *hi,
+                       int8_t *lo)
 {
     uint32_t dim = planes_coded_dim(level), padded = size_round_up(dim, 64);
     kernels_get()->matvec_i8(y, model->rotation, model->rotation_scale, units, dim, model->dim);
@@ -271,8 +280,9 @@ void planes_query_init(struct planes_query *query, const struct planes_model *mo
     query->bias = -128.0f * query->factor * (float)sum;
 }
 
-void planes_estimate_cell(float *restrict estimate, const struct planes_level *level, const struct planes_query *query,
-                          float base, const float *restrict score, const uint32_t *restrict factors, size_t count)
+void planes_estimate_cell(float *restrict estimate, const struct planes_level *level,
+                          const struct planes_query *query, float base, const float *restrict score,
+                          const uint32_t *restrict factors, size_t count)
 {
     float start = base + level->offset_min, step = level->offset_step;
     float slope = -2 * query->factor, bias = -2 * query->bias;
@@ -282,6 +292,7 @@ void planes_estimate_cell(float *restrict estimate, const struct planes_level *l
             uint32_t bits;
             float value;
         } scale = {.bits = scale_base + ((factors[i] >> 16) << PLANES_SCALE_SHIFT)};
-        estimate[i] = start + step * (float)(int32_t)(factors[i] & 0xffff) + scale.value * (slope * score[i] + bias);
+        estimate[i] = start + step * (float)(int32_t)(factors[i] & 0xffff) +
+                      scale.value * (slope * score[i] + bias);
     }
 }

@@ -33,7 +33,8 @@ void row8_decode(const struct row8_model *model, const uint8_t *row, float *work
         work[d] = ((int)row[d] - 128) * model->step + model->mean[d];
 }
 
-/* The smallest power of two with max / quantum <= 127 * 128, at which integers up to 127 stay exact. */
+/* The smallest power of two with max / quantum <= 127 * 128, at which integers up to 127 stay
+ * exact. */
 static float weight_quantum(float max)
 {
     int exponent;
@@ -43,8 +44,8 @@ static float weight_quantum(float max)
     return ldexpf(1, fraction == 0.5f ? exponent - 1 : exponent);
 }
 
-void row8_query_init(struct row8_query *query, const struct row8_model *model, const float *work, float *units,
-                     int8_t *hi, int8_t *lo)
+void row8_query_init(struct row8_query *query, const struct row8_model *model, const float *work,
+                     float *units, int8_t *hi, int8_t *lo)
 {
     uint32_t dim = model->dim, padded = size_round_up(dim, 64);
     float max = 0;
@@ -52,7 +53,8 @@ void row8_query_init(struct row8_query *query, const struct row8_model *model, c
         units[d] = (work[d] - model->mean[d]) / model->step;
         max = fmaxf(max, fabsf(units[d]));
     }
-    *query = (struct row8_query){.weights = {.hi = hi, .lo = lo, .dim = dim}, .quantum = weight_quantum(max)};
+    *query = (struct row8_query){.weights = {.hi = hi, .lo = lo, .dim = dim},
+                                 .quantum = weight_quantum(max)};
     float inverse = 1 / query->quantum;
     int64_t norm = 0;
     for (uint32_t d = 0; d < dim; d++) {

@@ -1,11 +1,13 @@
-/* The index file, DIR/index.fathom: one file a generation, published by one rename, never changed afterwards.
+/* The index file, DIR/index.fathom: one file a generation, published by one rename, never changed
+ * afterwards.
  *
  *   page 0      superblock: magic, version, features, properties, section table
  *   page 1...   sections, each a run of whole pages, in the order of enum section_kind
  *
- * Two kinds of section. A stream is the concatenation of its pages' payloads. A row store keeps rows of fixed bytes that
- * never straddle: rows_per_page to a page, or, when a row is longer than a payload, pages_per_row pages to a row.
- * docs/FORMAT.md is the specification; this header and that document say the same. */
+ * Two kinds of section. A stream is the concatenation of its pages' payloads. A row store keeps
+ * rows of fixed bytes that never straddle: rows_per_page to a page, or, when a row is longer than a
+ * payload, pages_per_row pages to a row. docs/FORMAT.md is the specification; this header and that
+ * document say the same. */
 #ifndef FORMAT_FORMAT_H
 #define FORMAT_FORMAT_H
 
@@ -18,11 +20,11 @@
 #include "planes.h"
 #include "row8.h"
 
-#define FORMAT_FILE_NAME "index.fathom"
-#define FORMAT_MAGIC 0x78644d6f68746146u /* "FathoMdx" */
-#define FORMAT_VERSION 1
+#define FORMAT_FILE_NAME      "index.fathom"
+#define FORMAT_MAGIC          0x78644d6f68746146u /* "FathoMdx" */
+#define FORMAT_VERSION        1
 #define FORMAT_INCOMPAT_KNOWN 0u /* incompat feature bits that this library understands */
-#define FORMAT_SECTIONS_MAX 24
+#define FORMAT_SECTIONS_MAX   24
 
 /* Values are on disk and pinned. */
 enum section_kind {
@@ -30,36 +32,37 @@ enum section_kind {
     SECTION_MODEL,        /* stream: 8-bit model, rotation, levels (model.c) */
     SECTION_CENTROIDS,    /* stream: cells x work_dim bytes, 8-bit form */
     SECTION_CELLS,        /* stream: u32 first_row[cells + 1] */
-    SECTION_CODES,        /* stream: bands of FORMAT_BAND_BYTES units: band b holds bytes [16b, 16b+16) of every code (the last
-                             band is narrower), row after row */
+    SECTION_CODES, /* stream: bands of FORMAT_BAND_BYTES units: band b holds bytes [16b, 16b+16) of
+                      every code (the last band is narrower), row after row */
     SECTION_FACTORS,      /* stream: for each level, u32 packed factors[rows] */
-    SECTION_LIST_LENGTHS, /* stream: bytes of each row's list, u8 or u16 as list_length_bytes says */
+    SECTION_LIST_LENGTHS, /* stream: bytes of each row's list, u8 or u16 as list_length_bytes says
+                           */
     SECTION_LISTS,        /* stream: encoded lists, row after row */
     SECTION_IDS,          /* stream: packed ids of id_bits each, row after row */
     SECTION_ENTRIES,      /* stream: u32 row[entry_count], where graph searches start */
     SECTION_RECORDS,      /* row store: row8_record_bytes a row */
     SECTION_VECTORS,      /* row store: full vectors; absent when records hold them exactly */
-    SECTION_POINTS,       /* stream: operating points (search/points.h), 32 bytes each; may be missing */
+    SECTION_POINTS, /* stream: operating points (search/points.h), 32 bytes each; may be missing */
     SECTION_END
 };
 
-#define FORMAT_BAND_BYTES 16
+#define FORMAT_BAND_BYTES  16
 #define FORMAT_POINT_BYTES 32 /* of an operating point */
-#define FORMAT_POINTS_MAX 1024
+#define FORMAT_POINTS_MAX  1024
 
 struct section {
     uint32_t kind;
-    uint32_t row_bytes;      /* row stores; 0 for streams */
-    uint32_t rows_per_page;  /* row stores: 0 when a row spans pages */
-    uint32_t pages_per_row;  /* row stores: 1 unless a row spans pages */
+    uint32_t row_bytes;     /* row stores; 0 for streams */
+    uint32_t rows_per_page; /* row stores: 0 when a row spans pages */
+    uint32_t pages_per_row; /* row stores: 1 unless a row spans pages */
     uint64_t first_page, page_count;
-    uint64_t bytes;          /* of payload (streams), or rows * row_bytes */
+    uint64_t bytes; /* of payload (streams), or rows * row_bytes */
 };
 
 /* Properties of the index, in the superblock. */
 struct properties {
     uint64_t generation;
-    uint64_t rows;       /* 1 .. 2^32 - 2 */
+    uint64_t rows; /* 1 .. 2^32 - 2 */
     uint32_t dim, work_dim;
     uint32_t dtype, metric;
     uint32_t cells, entry_count;
@@ -69,8 +72,8 @@ struct properties {
     uint32_t records_exact;     /* 1: the 8-bit form is the vector itself */
     uint32_t external_ids;      /* 1: ids came from a file; 0: they are row numbers */
     uint32_t default_search_list;
-    double max_norm;            /* M of metric.h; 0 unless ip */
-    uint64_t zero_rows;         /* rows left out because cosine is undefined there */
+    double max_norm;    /* M of metric.h; 0 unless ip */
+    uint64_t zero_rows; /* rows left out because cosine is undefined there */
 };
 
 struct superblock {
@@ -82,16 +85,18 @@ struct superblock {
 };
 
 void superblock_encode(const struct superblock *super, uint8_t page[PAGE_BYTES]);
-/* Checks magic, version, features, checksum, and that every section and property is within bounds and consistent with the
- * others. path is for messages. */
+/* Checks magic, version, features, checksum, and that every section and property is within bounds
+ * and consistent with the others. path is for messages. */
 int superblock_decode(struct superblock *out, const uint8_t page[PAGE_BYTES], uint64_t file_bytes,
                       const char *path, struct fathom_error *err) FATHOM_MUST_USE;
-const struct section *superblock_find(const struct superblock *super, enum section_kind kind); /* or NULL */
+const struct section *superblock_find(const struct superblock *super,
+                                      enum section_kind kind); /* or NULL */
 const char *section_name(enum section_kind kind);
 
 /* ---- model section ---- */
 
-/* Everything that turns a query into scores. One allocation; pointers of row8 and planes point into it. */
+/* Everything that turns a query into scores. One allocation; pointers of row8 and planes point into
+ * it. */
 struct model {
     struct row8_model row8;
     struct planes_model planes;
@@ -102,18 +107,21 @@ struct model {
 /* Bytes of the encoded model; encode into out of that size. */
 size_t model_encoded_bytes(const struct model *model);
 void model_encode(const struct model *model, uint8_t *out);
-int model_decode(struct model *out, const uint8_t *bytes, size_t count, const struct properties *properties,
-                 const char *path, struct fathom_error *err) FATHOM_MUST_USE;
+int model_decode(struct model *out, const uint8_t *bytes, size_t count,
+                 const struct properties *properties, const char *path,
+                 struct fathom_error *err) FATHOM_MUST_USE;
 void model_fini(struct model *model);
 
 /* ---- writing (builder) ---- */
 
 struct index_writer;
 
-/* Starts DIR/index.fathom.tmp-<pid>; the directory is made if missing, debris of earlier runs removed. properties.generation must be
- * final. Sections are written in rising order of kind, each in one or more calls. */
+/* Starts DIR/index.fathom.tmp-<pid>; the directory is made if missing, debris of earlier runs
+ * removed. properties.generation must be final. Sections are written in rising order of kind, each
+ * in one or more calls. */
 int index_writer_create(struct index_writer **out, const struct env *env, const char *dir,
-                        const struct properties *properties, struct fathom_error *err) FATHOM_MUST_USE;
+                        const struct properties *properties,
+                        struct fathom_error *err) FATHOM_MUST_USE;
 /* Begins a section: a stream (row_bytes 0) or a row store. */
 int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint32_t row_bytes,
                        struct fathom_error *err) FATHOM_MUST_USE;
@@ -121,10 +129,12 @@ int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint
 int index_writer_append(struct index_writer *writer, const void *data, size_t bytes,
                         struct fathom_error *err) FATHOM_MUST_USE;
 int index_writer_end(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
-/* Makes what was written so far a file that can be opened (index_writer_path), so that it can be measured; writing goes on. */
+/* Makes what was written so far a file that can be opened (index_writer_path), so that it can be
+ * measured; writing goes on. */
 int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
 const char *index_writer_path(const struct index_writer *writer);
-/* Writes the superblock, reads everything back and verifies it, then publishes by rename. Frees the writer in any case. */
+/* Writes the superblock, reads everything back and verifies it, then publishes by rename. Frees the
+ * writer in any case. */
 int index_writer_publish(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
 /* Drops what was written. Accepts NULL. */
 void index_writer_abandon(struct index_writer *writer);
@@ -142,8 +152,8 @@ struct index_file {
 int index_file_open(struct index_file *file, const struct env *env, const char *dir,
                     struct fathom_error *err) FATHOM_MUST_USE;
 void index_file_close(struct index_file *file);
-/* The file offset and length in pages of a row of a row store; *offset_in_page is where it starts in the first page's
- * payload. A row that spans pages has its payloads' concatenation. */
+/* The file offset and length in pages of a row of a row store; *offset_in_page is where it starts
+ * in the first page's payload. A row that spans pages has its payloads' concatenation. */
 struct row_place {
     uint64_t page; /* within the file */
     uint32_t page_count;
@@ -151,17 +161,20 @@ struct row_place {
 };
 struct row_place section_row_place(const struct section *section, uint64_t row);
 
-/* Streams a section through visit in pieces of at most about 1 MiB of payload, each page checked first. For a row store the
- * pieces are whole pages' payloads, padding included. */
+/* Streams a section through visit in pieces of at most about 1 MiB of payload, each page checked
+ * first. For a row store the pieces are whole pages' payloads, padding included. */
 int index_file_stream(const struct index_file *file, const struct section *section,
-                      int (*visit)(void *context, const uint8_t *payload, size_t bytes, struct fathom_error *err),
+                      int (*visit)(void *context, const uint8_t *payload, size_t bytes,
+                                   struct fathom_error *err),
                       void *context, struct fathom_error *err) FATHOM_MUST_USE;
 /* The same for bytes [offset, offset + bytes) of a stream section. */
-int index_file_stream_range(const struct index_file *file, const struct section *section, uint64_t offset, uint64_t bytes,
-                            int (*visit)(void *context, const uint8_t *payload, size_t bytes, struct fathom_error *err),
+int index_file_stream_range(const struct index_file *file, const struct section *section,
+                            uint64_t offset, uint64_t bytes,
+                            int (*visit)(void *context, const uint8_t *payload, size_t bytes,
+                                         struct fathom_error *err),
                             void *context, struct fathom_error *err) FATHOM_MUST_USE;
 /* Reads bytes [offset, offset + bytes) of a stream section into out. */
-int index_file_read(const struct index_file *file, const struct section *section, uint64_t offset, void *out,
-                    size_t bytes, struct fathom_error *err) FATHOM_MUST_USE;
+int index_file_read(const struct index_file *file, const struct section *section, uint64_t offset,
+                    void *out, size_t bytes, struct fathom_error *err) FATHOM_MUST_USE;
 
 #endif

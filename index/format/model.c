@@ -1,4 +1,5 @@
-/* The model section: all that turns a query into scores (8-bit form, rotation, compander, allotment, levels). */
+/* The model section: all that turns a query into scores (8-bit form, rotation, compander,
+ * allotment, levels). */
 #include "format.h"
 
 #include "error.h"
@@ -35,7 +36,8 @@ struct model_layout {
     size_t mean, rotation_scale, sigma, levels, order, rotation, end;
 };
 
-static struct model_layout layout_of(uint32_t dim, uint32_t code_dim, uint32_t order_count, uint32_t level_count)
+static struct model_layout layout_of(uint32_t dim, uint32_t code_dim, uint32_t order_count,
+                                     uint32_t level_count)
 {
     struct model_layout at;
     at.mean = sizeof(struct model_header);
@@ -63,8 +65,10 @@ void model_encode(const struct model *model, uint8_t *out)
 {
     const struct planes_model *p = &model->planes;
     struct model_layout at = layout_of_model(model);
-    struct model_header header = {.code_dim = p->code_dim, .order_count = p->order_count,
-                                  .level_count = p->level_count, .step = model->row8.step,
+    struct model_header header = {.code_dim = p->code_dim,
+                                  .order_count = p->order_count,
+                                  .level_count = p->level_count,
+                                  .step = model->row8.step,
                                   .level_quantum = p->level_quantum};
     memset(out, 0, at.end);
     memcpy(header.level_bytes, p->level_bytes, sizeof header.level_bytes);
@@ -76,8 +80,11 @@ void model_encode(const struct model *model, uint8_t *out)
     memcpy(out + at.rotation, p->rotation, (size_t)p->code_dim * p->dim);
     for (uint32_t l = 0; l < p->level_count; l++) {
         const struct planes_level *level = &p->levels[l];
-        struct level_disk disk = {.code_bytes = level->code_bytes, .kappa = level->kappa,
-                                  .scale_base = level->scale_base, .offset_min = level->offset_min, .offset_step = level->offset_step};
+        struct level_disk disk = {.code_bytes = level->code_bytes,
+                                  .kappa = level->kappa,
+                                  .scale_base = level->scale_base,
+                                  .offset_min = level->offset_min,
+                                  .offset_step = level->offset_step};
         memcpy(disk.groups, level->groups, sizeof disk.groups);
         memcpy(out + at.levels + l * sizeof disk, &disk, sizeof disk);
     }
@@ -91,7 +98,8 @@ static bool all_finite(const float *values, size_t count)
     return true;
 }
 
-/* Each plane covers the first groups without a gap, and each unit is taken once: what the kernels rely on. */
+/* Each plane covers the first groups without a gap, and each unit is taken once: what the kernels
+ * rely on. */
 static bool order_valid(const struct planes_model *p)
 {
     uint32_t next[PLANES_MAX] = {0};
@@ -114,9 +122,9 @@ static bool level_valid(const struct planes_model *p, uint32_t l)
         return false;
     for (uint32_t i = 0; i < level->code_bytes; i++)
         groups[p->order[i] >> 12]++;
-    return memcmp(groups, level->groups, sizeof groups) == 0 && isfinite(level->kappa) && level->kappa >= 0 &&
-           isfinite(level->offset_min) && isfinite(level->offset_step) && level->offset_step > 0 &&
-           level->scale_base <= SCALE_BASE_MAX;
+    return memcmp(groups, level->groups, sizeof groups) == 0 && isfinite(level->kappa) &&
+           level->kappa >= 0 && isfinite(level->offset_min) && isfinite(level->offset_step) &&
+           level->offset_step > 0 && level->scale_base <= SCALE_BASE_MAX;
 }
 
 /* False when a reserved byte is not zero. */
@@ -126,8 +134,11 @@ static bool decode_levels(struct planes_level *levels, const uint8_t *bytes, uin
     for (uint32_t l = 0; l < count; l++) {
         struct level_disk disk;
         memcpy(&disk, bytes + l * sizeof disk, sizeof disk);
-        levels[l] = (struct planes_level){.code_bytes = disk.code_bytes, .kappa = disk.kappa,
-                                          .scale_base = disk.scale_base, .offset_min = disk.offset_min, .offset_step = disk.offset_step};
+        levels[l] = (struct planes_level){.code_bytes = disk.code_bytes,
+                                          .kappa = disk.kappa,
+                                          .scale_base = disk.scale_base,
+                                          .offset_min = disk.offset_min,
+                                          .offset_step = disk.offset_step};
         memcpy(levels[l].groups, disk.groups, sizeof disk.groups);
         for (size_t i = 0; i < sizeof disk.reserved; i++)
             reserved |= disk.reserved[i];
@@ -135,8 +146,8 @@ static bool decode_levels(struct planes_level *levels, const uint8_t *bytes, uin
     return reserved == 0;
 }
 
-int model_decode(struct model *out, const uint8_t *bytes, size_t count, const struct properties *properties,
-                 const char *path, struct fathom_error *err)
+int model_decode(struct model *out, const uint8_t *bytes, size_t count,
+                 const struct properties *properties, const char *path, struct fathom_error *err)
 {
     struct model_header header;
     memset(out, 0, sizeof *out);
@@ -145,12 +156,13 @@ int model_decode(struct model *out, const uint8_t *bytes, size_t count, const st
     memcpy(&header, bytes, sizeof header);
     uint32_t dim = properties->work_dim, code_dim = header.code_dim;
     if (code_dim == 0 || code_dim % PLANES_GROUP || code_dim > PLANES_GROUPS_MAX * PLANES_GROUP ||
-        header.order_count == 0 || header.order_count > PLANES_MAX * code_dim / PLANES_GROUP || header.reserved ||
-        header.level_count == 0 || header.level_count > PLANES_LEVELS_MAX)
+        header.order_count == 0 || header.order_count > PLANES_MAX * code_dim / PLANES_GROUP ||
+        header.reserved || header.level_count == 0 || header.level_count > PLANES_LEVELS_MAX)
         return error_set(err, FATHOM_ECORRUPT, "%s: model section: a size is out of range", path);
     struct model_layout at = layout_of(dim, code_dim, header.order_count, header.level_count);
     if (count != at.end)
-        return error_set(err, FATHOM_ECORRUPT, "%s: model section has %zu bytes, its sizes ask for %zu", path, count,
+        return error_set(err, FATHOM_ECORRUPT,
+                         "%s: model section has %zu bytes, its sizes ask for %zu", path, count,
                          at.end);
     size_t levels_at = size_round_up(at.end, 64);
     size_t total = levels_at + header.level_count * sizeof(struct planes_level);
@@ -160,17 +172,25 @@ int model_decode(struct model *out, const uint8_t *bytes, size_t count, const st
     memcpy(memory, bytes, count);
     out->memory = memory;
     out->bytes = total;
-    bool reserved_zero =
-        decode_levels((struct planes_level *)(memory + levels_at), memory + at.levels, header.level_count);
-    out->row8 = (struct row8_model){.dim = dim, .step = header.step, .mean = (const float *)(memory + at.mean)};
-    out->planes = (struct planes_model){
-        .dim = dim, .code_dim = code_dim, .order_count = header.order_count, .level_count = header.level_count,
-        .rotation = (const int8_t *)(memory + at.rotation),
-        .rotation_scale = (const float *)(memory + at.rotation_scale), .sigma = (const float *)(memory + at.sigma),
-        .order = (const uint16_t *)(memory + at.order), .levels = (const struct planes_level *)(memory + levels_at),
-        .level_bytes = memory + offsetof(struct model_header, level_bytes), .level_quantum = header.level_quantum};
-    bool valid = reserved_zero && isfinite(header.step) && header.step > 0 && isfinite(header.level_quantum) &&
-                 all_finite(out->row8.mean, dim) && all_finite(out->planes.rotation_scale, code_dim) &&
+    bool reserved_zero = decode_levels((struct planes_level *)(memory + levels_at),
+                                       memory + at.levels, header.level_count);
+    out->row8 = (struct row8_model){
+        .dim = dim, .step = header.step, .mean = (const float *)(memory + at.mean)};
+    out->planes =
+        (struct planes_model){.dim = dim,
+                              .code_dim = code_dim,
+                              .order_count = header.order_count,
+                              .level_count = header.level_count,
+                              .rotation = (const int8_t *)(memory + at.rotation),
+                              .rotation_scale = (const float *)(memory + at.rotation_scale),
+                              .sigma = (const float *)(memory + at.sigma),
+                              .order = (const uint16_t *)(memory + at.order),
+                              .levels = (const struct planes_level *)(memory + levels_at),
+                              .level_bytes = memory + offsetof(struct model_header, level_bytes),
+                              .level_quantum = header.level_quantum};
+    bool valid = reserved_zero && isfinite(header.step) && header.step > 0 &&
+                 isfinite(header.level_quantum) && all_finite(out->row8.mean, dim) &&
+                 all_finite(out->planes.rotation_scale, code_dim) &&
                  all_finite(out->planes.sigma, code_dim) && order_valid(&out->planes);
     for (uint32_t l = 0; valid && l < header.level_count; l++)
         valid = level_valid(&out->planes, l);

@@ -1,5 +1,5 @@
-/* Opening an index file and streaming its sections, each page checked before its bytes are used. For opening and
- * verifying; queries read single pages through the ring (search/). */
+/* Opening an index file and streaming its sections, each page checked before its bytes are used.
+ * For opening and verifying; queries read single pages through the ring (search/). */
 #include "format.h"
 
 #include <errno.h>
@@ -26,7 +26,8 @@ char *path_join(const char *dir, const char *name)
     return path;
 }
 
-int index_file_open_path(struct index_file *file, const struct env *env, const char *path, struct fathom_error *err)
+int index_file_open_path(struct index_file *file, const struct env *env, const char *path,
+                         struct fathom_error *err)
 {
     *file = (struct index_file){.env = env, .fd = -1};
     uint64_t bytes = 0;
@@ -45,8 +46,10 @@ int index_file_open_path(struct index_file *file, const struct env *env, const c
     if (status < 0)
         goto fail;
     if (bytes < PAGE_BYTES) {
-        status = error_set(err, FATHOM_ECORRUPT, "%s: %" PRIu64 " bytes are too few for an index: it is empty or was "
-                           "truncated", path, bytes);
+        status = error_set(err, FATHOM_ECORRUPT,
+                           "%s: %" PRIu64 " bytes are too few for an index: it is empty or was "
+                           "truncated",
+                           path, bytes);
         goto fail;
     }
     status = file_read_full(env, file->fd, path, page, PAGE_BYTES, 0, err);
@@ -63,7 +66,8 @@ fail:
     return status;
 }
 
-int index_file_open(struct index_file *file, const struct env *env, const char *dir, struct fathom_error *err)
+int index_file_open(struct index_file *file, const struct env *env, const char *dir,
+                    struct fathom_error *err)
 {
     *file = (struct index_file){.env = env, .fd = -1};
     char *path = path_join(dir, FORMAT_FILE_NAME);
@@ -71,8 +75,9 @@ int index_file_open(struct index_file *file, const struct env *env, const char *
         return error_set(err, -ENOMEM, "%s: no memory to open the index", dir);
     int status = index_file_open_path(file, env, path, err);
     if (status == -ENOENT || status == -ENOTDIR)
-        error_set(err, status, "%s: there is no index in this directory (no %s); build one with fathom-build", dir,
-                  FORMAT_FILE_NAME);
+        error_set(err, status,
+                  "%s: there is no index in this directory (no %s); build one with fathom-build",
+                  dir, FORMAT_FILE_NAME);
     mem_free(path);
     return status;
 }
@@ -92,20 +97,24 @@ struct row_place section_row_place(const struct section *section, uint64_t row)
                                   .page_count = section->pages_per_row};
     return (struct row_place){.page = section->first_page + row / section->rows_per_page,
                               .page_count = 1,
-                              .byte = (uint32_t)(row % section->rows_per_page) * section->row_bytes};
+                              .byte =
+                                  (uint32_t)(row % section->rows_per_page) * section->row_bytes};
 }
 
 /* Checks count pages and moves their payloads together at the front of the buffer. */
-static int collect_payloads(const struct index_file *file, const struct section *section, uint64_t first,
-                            uint32_t count, uint8_t *pages, struct fathom_error *err)
+static int collect_payloads(const struct index_file *file, const struct section *section,
+                            uint64_t first, uint32_t count, uint8_t *pages,
+                            struct fathom_error *err)
 {
     for (uint32_t i = 0; i < count; i++) {
         struct page_place place = {file->super.properties.generation, section->kind, first + i};
         uint8_t *page = pages + (size_t)i * PAGE_BYTES;
         if (!page_check(page, &place))
             return error_set(err, FATHOM_ECHECKSUM,
-                             "%s: section %s: checksum mismatch in page %" PRIu64 " (offset %" PRIu64 "); restore the "
-                             "index from a copy or rebuild it", file->path, section_name(section->kind), first + i,
+                             "%s: section %s: checksum mismatch in page %" PRIu64
+                             " (offset %" PRIu64 "); restore the "
+                             "index from a copy or rebuild it",
+                             file->path, section_name(section->kind), first + i,
                              (first + i) * PAGE_BYTES);
         memmove(pages + (size_t)i * PAGE_PAYLOAD, page + PAGE_HEADER, PAGE_PAYLOAD);
     }
@@ -115,9 +124,11 @@ static int collect_payloads(const struct index_file *file, const struct section 
 /* The one function type of this file; a typedef keeps the five signatures readable. */
 typedef int visit_fn(void *context, const uint8_t *payload, size_t bytes, struct fathom_error *err);
 
-/* Streams the payload of pages from first on: skip bytes are passed over, then bytes are visited. */
-static int stream_pages(const struct index_file *file, const struct section *section, uint64_t first, size_t skip,
-                        uint64_t bytes, visit_fn *visit, void *context, struct fathom_error *err)
+/* Streams the payload of pages from first on: skip bytes are passed over, then bytes are visited.
+ */
+static int stream_pages(const struct index_file *file, const struct section *section,
+                        uint64_t first, size_t skip, uint64_t bytes, visit_fn *visit, void *context,
+                        struct fathom_error *err)
 {
     uint64_t count = (skip + bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD;
     size_t buffer_pages = count < STREAM_PAGES ? count : STREAM_PAGES;
@@ -144,23 +155,26 @@ static int stream_pages(const struct index_file *file, const struct section *sec
     return status;
 }
 
-int index_file_stream(const struct index_file *file, const struct section *section, visit_fn *visit, void *context,
-                      struct fathom_error *err)
+int index_file_stream(const struct index_file *file, const struct section *section, visit_fn *visit,
+                      void *context, struct fathom_error *err)
 {
     uint64_t bytes = section->row_bytes ? section->page_count * PAGE_PAYLOAD : section->bytes;
-    return bytes ? stream_pages(file, section, section->first_page, 0, bytes, visit, context, err) : 0;
+    return bytes ? stream_pages(file, section, section->first_page, 0, bytes, visit, context, err)
+                 : 0;
 }
 
-int index_file_stream_range(const struct index_file *file, const struct section *section, uint64_t offset,
-                            uint64_t bytes, visit_fn *visit, void *context, struct fathom_error *err)
+int index_file_stream_range(const struct index_file *file, const struct section *section,
+                            uint64_t offset, uint64_t bytes, visit_fn *visit, void *context,
+                            struct fathom_error *err)
 {
     if (offset > section->bytes || bytes > section->bytes - offset)
-        return error_set(err, FATHOM_ECORRUPT, "%s: section %s: %" PRIu64 " bytes at %" PRIu64 " are outside of it",
+        return error_set(err, FATHOM_ECORRUPT,
+                         "%s: section %s: %" PRIu64 " bytes at %" PRIu64 " are outside of it",
                          file->path, section_name(section->kind), bytes, offset);
     if (bytes == 0)
         return 0;
-    return stream_pages(file, section, section->first_page + offset / PAGE_PAYLOAD, offset % PAGE_PAYLOAD, bytes, visit,
-                        context, err);
+    return stream_pages(file, section, section->first_page + offset / PAGE_PAYLOAD,
+                        offset % PAGE_PAYLOAD, bytes, visit, context, err);
 }
 
 static int copy_piece(void *context, const uint8_t *payload, size_t bytes, struct fathom_error *err)
@@ -172,8 +186,8 @@ static int copy_piece(void *context, const uint8_t *payload, size_t bytes, struc
     return 0;
 }
 
-int index_file_read(const struct index_file *file, const struct section *section, uint64_t offset, void *out,
-                    size_t bytes, struct fathom_error *err)
+int index_file_read(const struct index_file *file, const struct section *section, uint64_t offset,
+                    void *out, size_t bytes, struct fathom_error *err)
 {
     uint8_t *at = out;
     return index_file_stream_range(file, section, offset, bytes, copy_piece, &at, err);

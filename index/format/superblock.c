@@ -1,5 +1,6 @@
-/* The superblock: page 0, which says what the file is and where its sections are. Decoding trusts nothing: every field is
- * bounded, sections must tile the file in order, and their sizes must follow from the properties. */
+/* The superblock: page 0, which says what the file is and where its sections are. Decoding trusts
+ * nothing: every field is bounded, sections must tile the file in order, and their sizes must
+ * follow from the properties. */
 #include "format.h"
 
 #include "error.h"
@@ -44,12 +45,18 @@ _Static_assert(sizeof(struct superblock_disk) == PAGE_BYTES, "the superblock is 
 static const struct page_place superblock_place = {0, 0, 0};
 
 static const char *const section_names[SECTION_END] = {
-    [SECTION_MANIFEST] = "manifest",   [SECTION_MODEL] = "model",
-    [SECTION_CENTROIDS] = "centroids", [SECTION_CELLS] = "cells",
-    [SECTION_CODES] = "codes",         [SECTION_FACTORS] = "factors",
-    [SECTION_LIST_LENGTHS] = "list_lengths", [SECTION_LISTS] = "lists",
-    [SECTION_IDS] = "ids",             [SECTION_ENTRIES] = "entries",
-    [SECTION_RECORDS] = "records",     [SECTION_VECTORS] = "vectors",
+    [SECTION_MANIFEST] = "manifest",
+    [SECTION_MODEL] = "model",
+    [SECTION_CENTROIDS] = "centroids",
+    [SECTION_CELLS] = "cells",
+    [SECTION_CODES] = "codes",
+    [SECTION_FACTORS] = "factors",
+    [SECTION_LIST_LENGTHS] = "list_lengths",
+    [SECTION_LISTS] = "lists",
+    [SECTION_IDS] = "ids",
+    [SECTION_ENTRIES] = "entries",
+    [SECTION_RECORDS] = "records",
+    [SECTION_VECTORS] = "vectors",
     [SECTION_POINTS] = "points",
 };
 
@@ -70,20 +77,39 @@ void superblock_encode(const struct superblock *super, uint8_t page[PAGE_BYTES])
 {
     const struct properties *p = &super->properties;
     struct superblock_disk disk = {
-        .magic = FORMAT_MAGIC, .version = super->version, .compat = super->compat, .incompat = super->incompat,
-        .page_bytes = PAGE_BYTES, .generation = p->generation, .file_pages = super->file_pages, .rows = p->rows,
-        .zero_rows = p->zero_rows, .max_norm = p->max_norm, .dim = p->dim, .work_dim = p->work_dim,
-        .dtype = p->dtype, .metric = p->metric, .cells = p->cells, .entry_count = p->entry_count,
-        .degree_max = p->degree_max, .list_length_bytes = p->list_length_bytes, .id_bits = p->id_bits,
-        .records_exact = p->records_exact, .external_ids = p->external_ids,
-        .default_search_list = p->default_search_list, .section_count = super->section_count,
+        .magic = FORMAT_MAGIC,
+        .version = super->version,
+        .compat = super->compat,
+        .incompat = super->incompat,
+        .page_bytes = PAGE_BYTES,
+        .generation = p->generation,
+        .file_pages = super->file_pages,
+        .rows = p->rows,
+        .zero_rows = p->zero_rows,
+        .max_norm = p->max_norm,
+        .dim = p->dim,
+        .work_dim = p->work_dim,
+        .dtype = p->dtype,
+        .metric = p->metric,
+        .cells = p->cells,
+        .entry_count = p->entry_count,
+        .degree_max = p->degree_max,
+        .list_length_bytes = p->list_length_bytes,
+        .id_bits = p->id_bits,
+        .records_exact = p->records_exact,
+        .external_ids = p->external_ids,
+        .default_search_list = p->default_search_list,
+        .section_count = super->section_count,
     };
     for (uint32_t i = 0; i < super->section_count; i++) {
         const struct section *s = &super->sections[i];
-        disk.sections[i] = (struct section_disk){
-            .kind = s->kind, .row_bytes = s->row_bytes, .rows_per_page = s->rows_per_page,
-            .pages_per_row = s->pages_per_row, .first_page = s->first_page, .page_count = s->page_count,
-            .bytes = s->bytes};
+        disk.sections[i] = (struct section_disk){.kind = s->kind,
+                                                 .row_bytes = s->row_bytes,
+                                                 .rows_per_page = s->rows_per_page,
+                                                 .pages_per_row = s->pages_per_row,
+                                                 .first_page = s->first_page,
+                                                 .page_count = s->page_count,
+                                                 .bytes = s->bytes};
     }
     memcpy(page, &disk, sizeof disk);
     page_seal(page, &superblock_place);
@@ -91,10 +117,12 @@ void superblock_encode(const struct superblock *super, uint8_t page[PAGE_BYTES])
 
 static int corrupt(const char *path, const char *what, struct fathom_error *err)
 {
-    return error_set(err, FATHOM_ECORRUPT, "%s: superblock: %s; rebuild the index or restore it from a copy", path, what);
+    return error_set(err, FATHOM_ECORRUPT,
+                     "%s: superblock: %s; rebuild the index or restore it from a copy", path, what);
 }
 
-/* Magic, version and features come before the checksum: an older or newer file must be told as such. */
+/* Magic, version and features come before the checksum: an older or newer file must be told as
+ * such. */
 static int check_identity(const struct superblock_disk *disk, const uint8_t *page, const char *path,
                           struct fathom_error *err)
 {
@@ -102,15 +130,21 @@ static int check_identity(const struct superblock_disk *disk, const uint8_t *pag
         return corrupt(path, "this is not a fathom index (wrong magic)", err);
     if (disk->version != FORMAT_VERSION)
         return error_set(err, FATHOM_EVERSION,
-                         "%s: format version %" PRIu32 ", but this fathom %s reads version %d; rebuild the index or "
-                         "use the fathom that wrote it", path, disk->version, FATHOM_VERSION, FORMAT_VERSION);
+                         "%s: format version %" PRIu32
+                         ", but this fathom %s reads version %d; rebuild the index or "
+                         "use the fathom that wrote it",
+                         path, disk->version, FATHOM_VERSION, FORMAT_VERSION);
     if (disk->incompat & ~FORMAT_INCOMPAT_KNOWN)
         return error_set(err, FATHOM_EVERSION,
-                         "%s: needs features 0x%" PRIx32 " that this fathom %s (format version %d) does not know", path,
-                         disk->incompat & ~FORMAT_INCOMPAT_KNOWN, FATHOM_VERSION, FORMAT_VERSION);
+                         "%s: needs features 0x%" PRIx32
+                         " that this fathom %s (format version %d) does not know",
+                         path, disk->incompat & ~FORMAT_INCOMPAT_KNOWN, FATHOM_VERSION,
+                         FORMAT_VERSION);
     if (!page_check(page, &superblock_place))
-        return error_set(err, FATHOM_ECHECKSUM, "%s: superblock: checksum mismatch in page 0; rebuild the index or "
-                         "restore it from a copy", path);
+        return error_set(err, FATHOM_ECHECKSUM,
+                         "%s: superblock: checksum mismatch in page 0; rebuild the index or "
+                         "restore it from a copy",
+                         path);
     return 0;
 }
 
@@ -137,28 +171,40 @@ static bool table_reserved_zero(const struct superblock_disk *disk)
 
 static bool properties_valid(const struct properties *p)
 {
-    return p->generation && p->rows >= 1 && p->rows < UINT32_MAX && p->dim >= 1 && p->dim <= FATHOM_DIM_MAX &&
-           p->dtype >= FATHOM_F32 && p->dtype <= FATHOM_U8 && p->metric >= FATHOM_METRIC_L2 &&
-           p->metric <= FATHOM_METRIC_COS && p->work_dim == (p->metric == FATHOM_METRIC_IP ? p->dim + 1 : p->dim) &&
-           p->cells >= 1 && p->cells <= p->rows && p->entry_count >= 1 && p->entry_count <= p->rows &&
-           p->degree_max <= LISTS_DEGREE_MAX && (p->list_length_bytes == 1 || p->list_length_bytes == 2) &&
-           p->id_bits >= 1 && p->id_bits <= 64 && p->records_exact <= 1 && p->external_ids <= 1 &&
+    return p->generation && p->rows >= 1 && p->rows < UINT32_MAX && p->dim >= 1 &&
+           p->dim <= FATHOM_DIM_MAX && p->dtype >= FATHOM_F32 && p->dtype <= FATHOM_U8 &&
+           p->metric >= FATHOM_METRIC_L2 && p->metric <= FATHOM_METRIC_COS &&
+           p->work_dim == (p->metric == FATHOM_METRIC_IP ? p->dim + 1 : p->dim) && p->cells >= 1 &&
+           p->cells <= p->rows && p->entry_count >= 1 && p->entry_count <= p->rows &&
+           p->degree_max <= LISTS_DEGREE_MAX &&
+           (p->list_length_bytes == 1 || p->list_length_bytes == 2) && p->id_bits >= 1 &&
+           p->id_bits <= 64 && p->records_exact <= 1 && p->external_ids <= 1 &&
            p->default_search_list >= 1 && p->default_search_list <= FATHOM_SEARCH_LIST_MAX &&
-           isfinite(p->max_norm) && p->max_norm >= 0 && (p->max_norm == 0 || p->metric == FATHOM_METRIC_IP);
+           isfinite(p->max_norm) && p->max_norm >= 0 &&
+           (p->max_norm == 0 || p->metric == FATHOM_METRIC_IP);
 }
 
-/* Bytes that a section must have, where the properties alone tell; 0: any (checked where it is decoded). */
+/* Bytes that a section must have, where the properties alone tell; 0: any (checked where it is
+ * decoded). */
 static uint64_t expected_bytes(const struct properties *p, uint32_t kind)
 {
     switch (kind) {
-    case SECTION_CENTROIDS: return (uint64_t)p->cells * p->work_dim;
-    case SECTION_CELLS: return ((uint64_t)p->cells + 1) * 4;
-    case SECTION_LIST_LENGTHS: return p->rows * p->list_length_bytes;
-    case SECTION_IDS: return bits_bytes(p->rows, p->id_bits);
-    case SECTION_ENTRIES: return (uint64_t)p->entry_count * 4;
-    case SECTION_RECORDS: return p->rows * row8_record_bytes(p->work_dim, p->records_exact);
-    case SECTION_VECTORS: return p->rows * p->dim * fathom_dtype_bytes(p->dtype);
-    default: return 0;
+    case SECTION_CENTROIDS:
+        return (uint64_t)p->cells * p->work_dim;
+    case SECTION_CELLS:
+        return ((uint64_t)p->cells + 1) * 4;
+    case SECTION_LIST_LENGTHS:
+        return p->rows * p->list_length_bytes;
+    case SECTION_IDS:
+        return bits_bytes(p->rows, p->id_bits);
+    case SECTION_ENTRIES:
+        return (uint64_t)p->entry_count * 4;
+    case SECTION_RECORDS:
+        return p->rows * row8_record_bytes(p->work_dim, p->records_exact);
+    case SECTION_VECTORS:
+        return p->rows * p->dim * fathom_dtype_bytes(p->dtype);
+    default:
+        return 0;
     }
 }
 
@@ -174,25 +220,29 @@ static uint64_t pages_of(uint64_t rows, uint64_t bytes, uint32_t row_bytes)
     if (row_bytes == 0)
         return (bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD;
     uint32_t per_page = PAGE_PAYLOAD / row_bytes;
-    return per_page ? (rows + per_page - 1) / per_page : rows * ((row_bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD);
+    return per_page ? (rows + per_page - 1) / per_page
+                    : rows * ((row_bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD);
 }
 
-static int check_section(const struct superblock *super, uint32_t i, uint64_t next_page, const char *path,
-                         struct fathom_error *err)
+static int check_section(const struct superblock *super, uint32_t i, uint64_t next_page,
+                         const char *path, struct fathom_error *err)
 {
     const struct section *s = &super->sections[i];
     const struct properties *p = &super->properties;
     char what[160];
     const char *wrong = NULL;
-    if (s->kind < SECTION_MANIFEST || s->kind >= SECTION_END || (i && s->kind <= super->sections[i - 1].kind))
+    if (s->kind < SECTION_MANIFEST || s->kind >= SECTION_END ||
+        (i && s->kind <= super->sections[i - 1].kind))
         wrong = "unknown kind or order";
     else if (s->first_page != next_page || s->page_count > super->file_pages - next_page)
         wrong = "does not follow the section before it";
     else if (expected_bytes(p, s->kind) && s->bytes != expected_bytes(p, s->kind))
         wrong = "size does not follow from rows and dimension";
-    else if (s->kind == SECTION_POINTS && (s->bytes % FORMAT_POINT_BYTES || s->bytes > FORMAT_POINTS_MAX * FORMAT_POINT_BYTES))
+    else if (s->kind == SECTION_POINTS &&
+             (s->bytes % FORMAT_POINT_BYTES || s->bytes > FORMAT_POINTS_MAX * FORMAT_POINT_BYTES))
         wrong = "size is not that of operating points";
-    else if (s->bytes / PAGE_PAYLOAD > super->file_pages || s->row_bytes != expected_row_bytes(p, s->kind) ||
+    else if (s->bytes / PAGE_PAYLOAD > super->file_pages ||
+             s->row_bytes != expected_row_bytes(p, s->kind) ||
              s->page_count != pages_of(p->rows, s->bytes, s->row_bytes))
         wrong = "page count does not follow from its size";
     else if (s->rows_per_page != (s->row_bytes ? PAGE_PAYLOAD / s->row_bytes : 0) ||
@@ -204,7 +254,8 @@ static int check_section(const struct superblock *super, uint32_t i, uint64_t ne
     return corrupt(path, what, err);
 }
 
-static int check_sections(const struct superblock *super, const char *path, struct fathom_error *err)
+static int check_sections(const struct superblock *super, const char *path,
+                          struct fathom_error *err)
 {
     uint64_t next_page = 1;
     for (uint32_t i = 0; i < super->section_count; i++) {
@@ -220,19 +271,30 @@ static int check_sections(const struct superblock *super, const char *path, stru
         if (kind == SECTION_POINTS) /* optional */
             continue;
         if (needed != (superblock_find(super, kind) != NULL))
-            return corrupt(path, needed ? "a section is missing" : "a section that should not be there", err);
+            return corrupt(
+                path, needed ? "a section is missing" : "a section that should not be there", err);
     }
     return 0;
 }
 
 static void copy_fields(struct superblock *out, const struct superblock_disk *disk)
 {
-    out->properties = (struct properties){
-        .generation = disk->generation, .rows = disk->rows, .dim = disk->dim, .work_dim = disk->work_dim,
-        .dtype = disk->dtype, .metric = disk->metric, .cells = disk->cells, .entry_count = disk->entry_count,
-        .degree_max = disk->degree_max, .list_length_bytes = disk->list_length_bytes, .id_bits = disk->id_bits,
-        .records_exact = disk->records_exact, .external_ids = disk->external_ids,
-        .default_search_list = disk->default_search_list, .max_norm = disk->max_norm, .zero_rows = disk->zero_rows};
+    out->properties = (struct properties){.generation = disk->generation,
+                                          .rows = disk->rows,
+                                          .dim = disk->dim,
+                                          .work_dim = disk->work_dim,
+                                          .dtype = disk->dtype,
+                                          .metric = disk->metric,
+                                          .cells = disk->cells,
+                                          .entry_count = disk->entry_count,
+                                          .degree_max = disk->degree_max,
+                                          .list_length_bytes = disk->list_length_bytes,
+                                          .id_bits = disk->id_bits,
+                                          .records_exact = disk->records_exact,
+                                          .external_ids = disk->external_ids,
+                                          .default_search_list = disk->default_search_list,
+                                          .max_norm = disk->max_norm,
+                                          .zero_rows = disk->zero_rows};
     out->version = disk->version;
     out->compat = disk->compat;
     out->incompat = disk->incompat;
@@ -240,10 +302,13 @@ static void copy_fields(struct superblock *out, const struct superblock_disk *di
     out->section_count = disk->section_count;
     for (uint32_t i = 0; i < disk->section_count; i++) {
         const struct section_disk *s = &disk->sections[i];
-        out->sections[i] = (struct section){
-            .kind = s->kind, .row_bytes = s->row_bytes, .rows_per_page = s->rows_per_page,
-            .pages_per_row = s->pages_per_row, .first_page = s->first_page, .page_count = s->page_count,
-            .bytes = s->bytes};
+        out->sections[i] = (struct section){.kind = s->kind,
+                                            .row_bytes = s->row_bytes,
+                                            .rows_per_page = s->rows_per_page,
+                                            .pages_per_row = s->pages_per_row,
+                                            .first_page = s->first_page,
+                                            .page_count = s->page_count,
+                                            .bytes = s->bytes};
     }
 }
 
@@ -255,18 +320,20 @@ int superblock_decode(struct superblock *out, const uint8_t page[PAGE_BYTES], ui
     int status = check_identity(&disk, page, path, err);
     if (status)
         return status;
-    if (disk.page_bytes != PAGE_BYTES || disk.section_count > FORMAT_SECTIONS_MAX || disk.reserved0 ||
-        !all_zero(disk.reserved1, sizeof disk.reserved1) || !all_zero(disk.reserved2, sizeof disk.reserved2) ||
-        !table_reserved_zero(&disk))
-        return corrupt(path, "reserved fields are not zero, or the page size or section count is wrong", err);
+    if (disk.page_bytes != PAGE_BYTES || disk.section_count > FORMAT_SECTIONS_MAX ||
+        disk.reserved0 || !all_zero(disk.reserved1, sizeof disk.reserved1) ||
+        !all_zero(disk.reserved2, sizeof disk.reserved2) || !table_reserved_zero(&disk))
+        return corrupt(
+            path, "reserved fields are not zero, or the page size or section count is wrong", err);
     memset(out, 0, sizeof *out);
     copy_fields(out, &disk);
     if (!properties_valid(&out->properties))
         return corrupt(path, "a property is out of range", err);
     if (file_bytes % PAGE_BYTES || file_bytes / PAGE_BYTES != out->file_pages)
         return error_set(err, FATHOM_ECORRUPT,
-                         "%s: the file has %" PRIu64 " bytes but its superblock says %" PRIu64 " pages of %d: it was "
-                         "truncated or appended to; restore it from a copy or rebuild", path, file_bytes,
-                         out->file_pages, PAGE_BYTES);
+                         "%s: the file has %" PRIu64 " bytes but its superblock says %" PRIu64
+                         " pages of %d: it was "
+                         "truncated or appended to; restore it from a copy or rebuild",
+                         path, file_bytes, out->file_pages, PAGE_BYTES);
     return check_sections(out, path, err);
 }

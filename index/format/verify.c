@@ -1,5 +1,6 @@
-/* Verifying a generation: every page's checksum, and with deep every reference: list bytes, neighbour ids, cells, entries,
- * ids, the model, and that each row can be reached. Reads everything once; deep keeps lists and a bit a row in memory. */
+/* Verifying a generation: every page's checksum, and with deep every reference: list bytes,
+ * neighbour ids, cells, entries, ids, the model, and that each row can be reached. Reads everything
+ * once; deep keeps lists and a bit a row in memory. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -61,8 +62,8 @@ static int verify_section_pages(struct verify *v, const struct section *section,
             if (page_check(buffer + i * PAGE_BYTES, &place))
                 continue;
             v->report->bad_pages++;
-            found(v, "%s: section %s: checksum mismatch in page %" PRIu64 " (offset %" PRIu64 ")", file->path,
-                  section_name(section->kind), number, number * PAGE_BYTES);
+            found(v, "%s: section %s: checksum mismatch in page %" PRIu64 " (offset %" PRIu64 ")",
+                  file->path, section_name(section->kind), number, number * PAGE_BYTES);
         }
         done += step;
     }
@@ -83,13 +84,15 @@ static int verify_pages(struct verify *v, struct fathom_error *err)
 /* ---- references ---- */
 
 /* A whole stream section in memory, with slack behind it. */
-static int load_section(struct verify *v, enum section_kind kind, uint8_t **out, struct fathom_error *err)
+static int load_section(struct verify *v, enum section_kind kind, uint8_t **out,
+                        struct fathom_error *err)
 {
     const struct section *section = superblock_find(&v->file->super, kind);
     *out = mem_alloc(section->bytes + 64);
     if (!*out)
-        return error_set(err, -ENOMEM, "%s: no memory for section %s (%" PRIu64 " bytes) to verify it", v->file->path,
-                         section_name(kind), section->bytes);
+        return error_set(err, -ENOMEM,
+                         "%s: no memory for section %s (%" PRIu64 " bytes) to verify it",
+                         v->file->path, section_name(kind), section->bytes);
     return index_file_read(v->file, section, 0, *out, section->bytes, err);
 }
 
@@ -101,7 +104,8 @@ static void verify_cells(struct verify *v, const uint8_t *cells)
         bool right = c == 0 ? first == 0 : first >= le_load32(cells + 4 * (size_t)c - 4);
         v->report->references++;
         if (!right || (c == p->cells && first != p->rows))
-            bad_reference(v, "section cells: first rows do not rise from 0 to the row count", first);
+            bad_reference(v, "section cells: first rows do not rise from 0 to the row count",
+                          first);
     }
 }
 
@@ -111,7 +115,8 @@ static void verify_entries(struct verify *v, const uint8_t *entries)
     for (uint32_t i = 0; i < p->entry_count; i++) {
         v->report->references++;
         if (le_load32(entries + 4 * (size_t)i) >= p->rows)
-            bad_reference(v, "section entries: an entry point is not a row", le_load32(entries + 4 * (size_t)i));
+            bad_reference(v, "section entries: an entry point is not a row",
+                          le_load32(entries + 4 * (size_t)i));
     }
 }
 
@@ -138,7 +143,8 @@ static bool list_offsets(struct verify *v, const uint8_t *lengths, uint64_t *off
     return false;
 }
 
-/* Depth-first from the entry points; checks each list on the way, and those never reached at the end. */
+/* Depth-first from the entry points; checks each list on the way, and those never reached at the
+ * end. */
 static void verify_graph(struct verify *v, struct reach *reach, const uint8_t *entries)
 {
     const struct properties *p = &v->file->super.properties;
@@ -151,7 +157,7 @@ static void verify_graph(struct verify *v, struct reach *reach, const uint8_t *e
             reach->stack[depth++] = row;
         }
     }
-    for (uint64_t next = 0;; ) {
+    for (uint64_t next = 0;;) {
         bool reached = depth > 0;
         while (!reached && next < p->rows && reach->seen[next])
             next++;
@@ -160,10 +166,13 @@ static void verify_graph(struct verify *v, struct reach *reach, const uint8_t *e
         uint32_t row = reached ? reach->stack[--depth] : (uint32_t)next;
         reach->seen[row] = 1;
         v->report->unreachable_rows += !reached;
-        int degree = list_decode(row, reach->lists + reach->offsets[row], reach->offsets[row + 1] - reach->offsets[row],
-                                 (uint32_t)p->rows, p->degree_max, neighbours);
+        int degree = list_decode(row, reach->lists + reach->offsets[row],
+                                 reach->offsets[row + 1] - reach->offsets[row], (uint32_t)p->rows,
+                                 p->degree_max, neighbours);
         if (degree < 0)
-            bad_reference(v, "section lists: a list does not decode, or names a row that does not exist", row);
+            bad_reference(
+                v, "section lists: a list does not decode, or names a row that does not exist",
+                row);
         for (int i = 0; i < degree; i++) {
             v->report->references++;
             if (!reach->seen[neighbours[i]] && reached) {
@@ -178,11 +187,13 @@ static int verify_lists(struct verify *v, const uint8_t *entries, struct fathom_
 {
     uint64_t rows = v->file->super.properties.rows;
     uint8_t *lengths = NULL, *lists = NULL;
-    struct reach reach = {.offsets = mem_alloc_array(rows + 1, sizeof(uint64_t)), .seen = mem_alloc(rows),
+    struct reach reach = {.offsets = mem_alloc_array(rows + 1, sizeof(uint64_t)),
+                          .seen = mem_alloc(rows),
                           .stack = mem_alloc_array(rows, sizeof(uint32_t))};
     int status = 0;
     if (!reach.offsets || !reach.seen || !reach.stack)
-        status = error_set(err, -ENOMEM, "%s: no memory to walk the graph of %" PRIu64 " rows", v->file->path, rows);
+        status = error_set(err, -ENOMEM, "%s: no memory to walk the graph of %" PRIu64 " rows",
+                           v->file->path, rows);
     if (status == 0)
         status = load_section(v, SECTION_LIST_LENGTHS, &lengths, err);
     if (status == 0)
@@ -221,7 +232,8 @@ static int verify_model(struct verify *v, struct fathom_error *err)
         return detail.code ? error_set(err, status, "%s", detail.msg) : status;
     const struct planes_model *planes = &model.planes;
     if (superblock_find(&v->file->super, SECTION_CODES)->bytes != p->rows * planes->order_count ||
-        superblock_find(&v->file->super, SECTION_FACTORS)->bytes != p->rows * planes->level_count * PLANES_FACTOR_BYTES)
+        superblock_find(&v->file->super, SECTION_FACTORS)->bytes !=
+            p->rows * planes->level_count * PLANES_FACTOR_BYTES)
         bad_reference(v, "section codes or factors: size does not follow from the model", p->rows);
     model_fini(&model);
     return 0;
@@ -248,7 +260,8 @@ static int verify_references(struct verify *v, struct fathom_error *err)
 /* ---- */
 
 int index_file_verify(const struct index_file *file, bool deep, struct fathom_verify_report *report,
-                      void (*damage)(void *context, const char *what), void *context, struct fathom_error *err)
+                      void (*damage)(void *context, const char *what), void *context,
+                      struct fathom_error *err)
 {
     struct verify v = {.file = file, .report = report, .damage = damage, .context = context};
     *report = (struct fathom_verify_report){0};
@@ -258,8 +271,8 @@ int index_file_verify(const struct index_file *file, bool deep, struct fathom_ve
     if (status)
         return status;
     if (report->bad_pages)
-        return error_set(err, FATHOM_ECHECKSUM, "%s; %" PRIu64 " of %" PRIu64 " pages are damaged", v.first,
-                         report->bad_pages, report->pages);
+        return error_set(err, FATHOM_ECHECKSUM, "%s; %" PRIu64 " of %" PRIu64 " pages are damaged",
+                         v.first, report->bad_pages, report->pages);
     if (report->bad_references || report->unreachable_rows)
         return error_set(err, FATHOM_ECORRUPT, "%s; %" PRIu64 " bad references in all", v.first,
                          report->bad_references);
@@ -267,7 +280,8 @@ int index_file_verify(const struct index_file *file, bool deep, struct fathom_ve
 }
 
 int fathom_verify(const char *dir, bool deep, struct fathom_verify_report *out,
-                  void (*damage)(void *context, const char *what), void *context, struct fathom_error *err)
+                  void (*damage)(void *context, const char *what), void *context,
+                  struct fathom_error *err)
 {
     struct index_file file;
     struct fathom_verify_report report;

@@ -1,5 +1,6 @@
-/* Writing a generation: sections in order into a temporary file, the superblock last, all of it read back and verified, then one
- * rename. A crash at any point leaves the old index and at most a temporary file, which the next build removes. */
+/* Writing a generation: sections in order into a temporary file, the superblock last, all of it
+ * read back and verified, then one rename. A crash at any point leaves the old index and at most a
+ * temporary file, which the next build removes. */
 #include "format.h"
 
 #include <errno.h>
@@ -33,7 +34,8 @@ static int create_file(struct index_writer *writer, const char *dir, struct fath
         status = dir_remove_debris(writer->env, dir, err);
     if (status)
         return status;
-    snprintf(name, sizeof name, FORMAT_FILE_NAME ".tmp-%016" PRIx64, writer->super.properties.generation);
+    snprintf(name, sizeof name, FORMAT_FILE_NAME ".tmp-%016" PRIx64,
+             writer->super.properties.generation);
     writer->path = path_join(dir, FORMAT_FILE_NAME);
     writer->tmp_path = path_join(dir, name);
     writer->buffer = mem_alloc_aligned(BUFFER_PAGES * PAGE_BYTES, PAGE_BYTES);
@@ -83,10 +85,11 @@ int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint
 {
     struct superblock *super = &writer->super;
     if (writer->section || super->section_count == FORMAT_SECTIONS_MAX)
-        return error_set(err, FATHOM_EARGUMENT, "index writer: section %s begun out of turn", section_name(kind));
+        return error_set(err, FATHOM_EARGUMENT, "index writer: section %s begun out of turn",
+                         section_name(kind));
     writer->section = &super->sections[super->section_count++];
-    *writer->section = (struct section){.kind = kind, .row_bytes = row_bytes,
-                                        .first_page = writer->first_page + writer->pages};
+    *writer->section = (struct section){
+        .kind = kind, .row_bytes = row_bytes, .first_page = writer->first_page + writer->pages};
     if (row_bytes) {
         writer->section->rows_per_page = PAGE_PAYLOAD / row_bytes;
         writer->section->pages_per_row = (row_bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD;
@@ -96,8 +99,9 @@ int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint
 
 static int flush(struct index_writer *writer, struct fathom_error *err)
 {
-    int status = file_write_full(writer->env, writer->fd, writer->tmp_path, writer->buffer,
-                                 (size_t)writer->pages * PAGE_BYTES, writer->first_page * PAGE_BYTES, err);
+    int status =
+        file_write_full(writer->env, writer->fd, writer->tmp_path, writer->buffer,
+                        (size_t)writer->pages * PAGE_BYTES, writer->first_page * PAGE_BYTES, err);
     writer->first_page += writer->pages;
     writer->pages = 0;
     return status;
@@ -122,7 +126,8 @@ static int finish_page(struct index_writer *writer, struct fathom_error *err)
     return writer->pages == BUFFER_PAGES ? flush(writer, err) : 0;
 }
 
-static int append_stream(struct index_writer *writer, const uint8_t *data, size_t bytes, struct fathom_error *err)
+static int append_stream(struct index_writer *writer, const uint8_t *data, size_t bytes,
+                         struct fathom_error *err)
 {
     while (bytes) {
         size_t room = PAGE_PAYLOAD - writer->fill, take = bytes < room ? bytes : room;
@@ -152,12 +157,14 @@ static int append_row(struct index_writer *writer, const uint8_t *row, struct fa
     return status;
 }
 
-int index_writer_append(struct index_writer *writer, const void *data, size_t bytes, struct fathom_error *err)
+int index_writer_append(struct index_writer *writer, const void *data, size_t bytes,
+                        struct fathom_error *err)
 {
     struct section *section = writer->section;
     const uint8_t *from = data;
     if (!section || (section->row_bytes && bytes % section->row_bytes))
-        return error_set(err, FATHOM_EARGUMENT, "index writer: bytes outside a section, or a part of a row");
+        return error_set(err, FATHOM_EARGUMENT,
+                         "index writer: bytes outside a section, or a part of a row");
     section->bytes += bytes;
     if (!section->row_bytes)
         return append_stream(writer, from, bytes, err);
@@ -183,7 +190,8 @@ static int write_superblock(struct index_writer *writer, struct fathom_error *er
     if (status)
         return status;
     superblock_encode(&writer->super, writer->buffer);
-    return file_write_full(writer->env, writer->fd, writer->tmp_path, writer->buffer, PAGE_BYTES, 0, err);
+    return file_write_full(writer->env, writer->fd, writer->tmp_path, writer->buffer, PAGE_BYTES, 0,
+                           err);
 }
 
 int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *err)
@@ -196,14 +204,16 @@ const char *index_writer_path(const struct index_writer *writer)
     return writer->tmp_path;
 }
 
-/* Reads the file from the device and checks every page and reference: a bad disk must not replace a good index. */
+/* Reads the file from the device and checks every page and reference: a bad disk must not replace a
+ * good index. */
 static int verify_written(struct index_writer *writer, struct fathom_error *err)
 {
     struct index_file file;
     struct fathom_verify_report report = {0};
     int status = writer->env->fdatasync(writer->env->context, writer->fd);
     if (status < 0)
-        return error_set(err, status, "%s: fdatasync failed; the file is abandoned", writer->tmp_path);
+        return error_set(err, status, "%s: fdatasync failed; the file is abandoned",
+                         writer->tmp_path);
     status = index_file_open_path(&file, writer->env, writer->tmp_path, err);
     if (status)
         return status;

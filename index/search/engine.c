@@ -1,6 +1,7 @@
-/* The engine: many queries on one ring. A submit navigates at once; a poll hands all wanted pages to the ring in one call, checks
- * the pages that have come, steps their queries and gives back the finished ones. It waits only when asked to. A page
- * buffer belongs to the ring until its completion, also when its query was cancelled or timed out. */
+/* The engine: many queries on one ring. A submit navigates at once; a poll hands all wanted pages
+ * to the ring in one call, checks the pages that have come, steps their queries and gives back the
+ * finished ones. It waits only when asked to. A page buffer belongs to the ring until its
+ * completion, also when its query was cancelled or timed out. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,26 +13,28 @@
 #include "query.h"
 #include "ring.h"
 
-#define INFLIGHT_MAX 256
-#define PAGES_PER_QUERY 8 /* page buffers for each query in flight */
-#define PAGES_MIN 32
-#define REAP_BATCH 64
-#define RESERVED_SEARCH_LIST 512
+#define INFLIGHT_MAX          256
+#define PAGES_PER_QUERY       8 /* page buffers for each query in flight */
+#define PAGES_MIN             32
+#define REAP_BATCH            64
+#define RESERVED_SEARCH_LIST  512
 #define DEFAULT_TARGET_RECALL 0.97f /* of queries that name neither a search list nor a target */
-#define RING_BYTES_PER_READ (64 + 2 * 16 + 8) /* a submission, two completions, an index: what the kernel maps */
+#define RING_BYTES_PER_READ                                                                        \
+    (64 + 2 * 16 + 8) /* a submission, two completions, an index: what the kernel maps */
 
 struct read_info {
-    uint32_t slot, page, span; /* which query, which of its wanted pages, and the pages of the run */
+    uint32_t slot, page,
+        span; /* which query, which of its wanted pages, and the pages of the run */
 };
 
 struct fathom_engine {
     const struct env *env;
     struct ring *ring;
     struct page_pool pool;
-    struct read_info *reads;   /* by first page of the run */
+    struct read_info *reads; /* by first page of the run */
     struct query *slots;
     unsigned inflight, running;
-    unsigned next_issue;       /* slot to serve first, so that none starves */
+    unsigned next_issue; /* slot to serve first, so that none starves */
     struct navigator navigator;
     struct kernel_score8 scores[QUERY_PAGE_BATCH];
 };
@@ -46,15 +49,20 @@ static uint32_t pool_pages(unsigned inflight)
 
 static struct navigator_capacity navigator_standard(const struct properties *p)
 {
-    return (struct navigator_capacity){.work_dim = p->work_dim, .cells = p->cells, .degree = p->degree_max,
-                                       .search_list = RESERVED_SEARCH_LIST, .candidates = QUERY_RESERVED_CANDIDATES};
+    return (struct navigator_capacity){.work_dim = p->work_dim,
+                                       .cells = p->cells,
+                                       .degree = p->degree_max,
+                                       .search_list = RESERVED_SEARCH_LIST,
+                                       .candidates = QUERY_RESERVED_CANDIDATES};
 }
 
 uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight)
 {
-    struct query_capacity slot = {.dim = p->dim, .k = QUERY_RESERVED_K, .candidates = QUERY_RESERVED_CANDIDATES};
+    struct query_capacity slot = {
+        .dim = p->dim, .k = QUERY_RESERVED_K, .candidates = QUERY_RESERVED_CANDIDATES};
     uint64_t pages = pool_pages(inflight);
-    return sizeof(struct fathom_engine) + pages * (PAGE_BYTES + 1 + sizeof(struct read_info) + RING_BYTES_PER_READ) +
+    return sizeof(struct fathom_engine) +
+           pages * (PAGE_BYTES + 1 + sizeof(struct read_info) + RING_BYTES_PER_READ) +
            inflight * (sizeof(struct query) + query_memory_bytes(slot)) +
            navigator_memory_bytes(navigator_standard(p));
 }
@@ -71,8 +79,8 @@ static enum ring_engine ring_kind(enum fathom_io io)
     return io == FATHOM_IO_URING ? RING_URING : io == FATHOM_IO_PREAD ? RING_PREAD : RING_AUTO;
 }
 
-static int engine_init(struct fathom_engine *engine, const struct env *env, const struct fathom_engine_options *options,
-                       struct fathom_error *err)
+static int engine_init(struct fathom_engine *engine, const struct env *env,
+                       const struct fathom_engine_options *options, struct fathom_error *err)
 {
     uint32_t pages = pool_pages(options->inflight);
     engine->env = env;
@@ -80,14 +88,17 @@ static int engine_init(struct fathom_engine *engine, const struct env *env, cons
     engine->slots = mem_alloc_array(options->inflight, sizeof *engine->slots);
     engine->reads = mem_alloc_array(pages, sizeof *engine->reads);
     if (!engine->slots || !engine->reads || page_pool_init(&engine->pool, pages))
-        return error_set(err, -ENOMEM, "no memory for an engine of %u queries in flight", options->inflight);
-    struct ring_options ring = {.engine = ring_kind(options->io), .depth = pages, .buffers = engine->pool.region,
+        return error_set(err, -ENOMEM, "no memory for an engine of %u queries in flight",
+                         options->inflight);
+    struct ring_options ring = {.engine = ring_kind(options->io),
+                                .depth = pages,
+                                .buffers = engine->pool.region,
                                 .buffers_bytes = (size_t)pages * PAGE_BYTES};
     return ring_create(&engine->ring, engine->env, &ring, err);
 }
 
-int engine_create_with(struct fathom_engine **out, const struct env *env, const struct fathom_engine_options *options,
-                       struct fathom_error *err)
+int engine_create_with(struct fathom_engine **out, const struct env *env,
+                       const struct fathom_engine_options *options, struct fathom_error *err)
 {
     *out = NULL;
     if (options->inflight < 1 || options->inflight > INFLIGHT_MAX)
@@ -164,8 +175,8 @@ static uint32_t larger(uint32_t a, uint32_t b)
 }
 
 /* Grows the navigator for an index or a search list that it does not cover yet. */
-static int reserve_navigator(struct fathom_engine *engine, const struct fathom_index *index, uint32_t search_list,
-                             uint32_t candidates)
+static int reserve_navigator(struct fathom_engine *engine, const struct fathom_index *index,
+                             uint32_t search_list, uint32_t candidates)
 {
     const struct navigator_capacity *have = &engine->navigator.capacity;
     struct navigator_capacity want = navigator_standard(&index->properties);
@@ -173,8 +184,9 @@ static int reserve_navigator(struct fathom_engine *engine, const struct fathom_i
     want.search_list = larger(want.search_list, search_list);
     want.candidates = larger(want.candidates, candidates);
     int64_t extra = (int64_t)(navigator_memory_bytes(want) - standard);
-    if (have->work_dim >= want.work_dim && have->cells >= want.cells && have->degree >= want.degree &&
-        have->search_list >= want.search_list && have->candidates >= want.candidates)
+    if (have->work_dim >= want.work_dim && have->cells >= want.cells &&
+        have->degree >= want.degree && have->search_list >= want.search_list &&
+        have->candidates >= want.candidates)
         return 0;
     if (extra > 0 && !index_take_budget(index, extra))
         return FATHOM_EBUDGET;
@@ -191,7 +203,8 @@ struct fathom_query fathom_query_default(void)
     return (struct fathom_query){.dtype = FATHOM_F32, .k = 10};
 }
 
-/* As asked for; or what reaches the target recall, by the index's operating points; or the default. */
+/* As asked for; or what reaches the target recall, by the index's operating points; or the default.
+ */
 static uint32_t search_list_of(const struct fathom_index *index, const struct fathom_query *request)
 {
     if (request->search_list)
@@ -201,21 +214,26 @@ static uint32_t search_list_of(const struct fathom_index *index, const struct fa
     return list ? list : index->properties.default_search_list;
 }
 
-static int reserve(struct fathom_engine *engine, struct query *query, const struct fathom_index *index,
-                   const struct fathom_query *request, struct fathom_error *err)
+static int reserve(struct fathom_engine *engine, struct query *query,
+                   const struct fathom_index *index, const struct fathom_query *request,
+                   struct fathom_error *err)
 {
     uint32_t search_list = larger(search_list_of(index, request), request->k);
     if (search_list > index->properties.rows)
         search_list = (uint32_t)index->properties.rows;
     uint32_t candidates = query_candidates(index, search_list, request->k);
-    struct query_capacity want = {.dim = index->properties.dim, .k = request->k, .candidates = candidates};
+    struct query_capacity want = {
+        .dim = index->properties.dim, .k = request->k, .candidates = candidates};
     int status = query_reserve(query, index, want);
     if (status == 0)
         status = reserve_navigator(engine, index, search_list, candidates);
     query->search_list = search_list;
     if (status == FATHOM_EBUDGET)
-        error_set(err, status, "no memory within the DRAM budget for k %u with search_list %u; lower them or raise the "
-                  "budget", request->k, search_list);
+        error_set(err, status,
+                  "no memory within the DRAM budget for k %u with search_list %u; lower them or "
+                  "raise the "
+                  "budget",
+                  request->k, search_list);
     else if (status)
         error_set(err, status, "no memory for a query");
     return status;
@@ -228,7 +246,8 @@ int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index
 }
 
 int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_index *index,
-                            const struct fathom_query *request, uint32_t row, struct fathom_error *err)
+                            const struct fathom_query *request, uint32_t row,
+                            struct fathom_error *err)
 {
     int status = query_check(index, request, err);
     if (status)
@@ -250,7 +269,8 @@ int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_in
     engine->running++;
     status = query_begin(query, &engine->navigator, request);
     if (status) {
-        snprintf(query->detail, sizeof query->detail, "%s: section lists: a list does not decode", index->file.path);
+        snprintf(query->detail, sizeof query->detail, "%s: section lists: a list does not decode",
+                 index->file.path);
         query->phase = QUERY_DONE;
     }
     query->stats.compute_ns = env_clock_ns(engine->env) - query->started_ns;
@@ -275,8 +295,8 @@ static bool issue_one(struct fathom_engine *engine, struct query *query)
     if (first == PAGES_NONE)
         return false;
     uint64_t page = query->pages[query->pages_issued];
-    int status = ring_read(engine->ring, query->index->file.fd, page_pool_at(&engine->pool, first), span * PAGE_BYTES,
-                           page * PAGE_BYTES, first);
+    int status = ring_read(engine->ring, query->index->file.fd, page_pool_at(&engine->pool, first),
+                           span * PAGE_BYTES, page * PAGE_BYTES, first);
     if (status) {
         page_pool_give(&engine->pool, first, span);
         return false;
@@ -290,7 +310,8 @@ static bool issue_one(struct fathom_engine *engine, struct query *query)
 
 static bool wants_pages(const struct query *query)
 {
-    return (query->phase == QUERY_REFINE || query->phase == QUERY_EXACT) && query->pages_issued < query->page_count;
+    return (query->phase == QUERY_REFINE || query->phase == QUERY_EXACT) &&
+           query->pages_issued < query->page_count;
 }
 
 static int issue(struct fathom_engine *engine)
@@ -307,34 +328,37 @@ static int issue(struct fathom_engine *engine)
 }
 
 /* Checks the pages of one read and moves their payloads together. NULL when one is damaged. */
-static const uint8_t *check_pages(struct query *query, uint8_t *buffer, uint64_t first, uint32_t span)
+static const uint8_t *check_pages(struct query *query, uint8_t *buffer, uint64_t first,
+                                  uint32_t span)
 {
     const struct section *section = query_section(query);
     for (uint32_t i = 0; i < span; i++) {
         struct page_place place = {query->index->properties.generation, section->kind, first + i};
         if (!page_check(buffer + (size_t)i * PAGE_BYTES, &place)) {
             snprintf(query->detail, sizeof query->detail,
-                     "%s: section %s: checksum mismatch in page %" PRIu64 " (offset %" PRIu64 ")", query->index->file.path,
-                     section_name(section->kind), first + i, (first + i) * PAGE_BYTES);
+                     "%s: section %s: checksum mismatch in page %" PRIu64 " (offset %" PRIu64 ")",
+                     query->index->file.path, section_name(section->kind), first + i,
+                     (first + i) * PAGE_BYTES);
             return NULL;
         }
     }
     for (uint32_t i = 1; i < span; i++)
-        memmove(buffer + PAGE_HEADER + (size_t)i * PAGE_PAYLOAD, buffer + (size_t)i * PAGE_BYTES + PAGE_HEADER,
-                PAGE_PAYLOAD);
+        memmove(buffer + PAGE_HEADER + (size_t)i * PAGE_PAYLOAD,
+                buffer + (size_t)i * PAGE_BYTES + PAGE_HEADER, PAGE_PAYLOAD);
     return buffer + PAGE_HEADER;
 }
 
-static void take_page(struct fathom_engine *engine, struct query *query, uint32_t page, uint8_t *buffer,
-                      const struct ring_completion *completion)
+static void take_page(struct fathom_engine *engine, struct query *query, uint32_t page,
+                      uint8_t *buffer, const struct ring_completion *completion)
 {
     uint32_t span = query_section(query)->pages_per_row;
     const uint8_t *payload = NULL;
     if (completion->result >= 0)
         payload = check_pages(query, buffer, query->pages[page], span);
     else
-        snprintf(query->detail, sizeof query->detail, "%s: reading page %" PRIu64 " (offset %" PRIu64 "): %s",
-                 query->index->file.path, query->pages[page], query->pages[page] * PAGE_BYTES,
+        snprintf(query->detail, sizeof query->detail,
+                 "%s: reading page %" PRIu64 " (offset %" PRIu64 "): %s", query->index->file.path,
+                 query->pages[page], query->pages[page] * PAGE_BYTES,
                  fathom_strerror(completion->result));
     if (!payload) {
         query->pages_done++;
@@ -369,7 +393,8 @@ static int reap(struct fathom_engine *engine, bool wait, uint64_t timeout_ns)
 
 /* ---- polling ---- */
 
-/* Ends queries that were cancelled or whose time is up. Returns the nearest deadline that is left, 0 for none. */
+/* Ends queries that were cancelled or whose time is up. Returns the nearest deadline that is left,
+ * 0 for none. */
 static uint64_t expire(struct fathom_engine *engine, uint64_t now)
 {
     uint64_t nearest = 0;
@@ -387,7 +412,8 @@ static uint64_t expire(struct fathom_engine *engine, uint64_t now)
     return nearest;
 }
 
-static unsigned collect(struct fathom_engine *engine, struct fathom_result *out, unsigned max, uint64_t now)
+static unsigned collect(struct fathom_engine *engine, struct fathom_result *out, unsigned max,
+                        uint64_t now)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < engine->inflight && count < max; i++) {
@@ -397,15 +423,19 @@ static unsigned collect(struct fathom_engine *engine, struct fathom_result *out,
         query->phase = QUERY_RETURNED;
         query->stats.total_ns = now - query->started_ns;
         query->stats.io_ns = query->stats.total_ns - query->stats.compute_ns;
-        out[count++] = (struct fathom_result){
-            .user = query->user, .status = query->status, .detail = query->detail[0] ? query->detail : NULL,
-            .count = query->status ? 0 : query->hit_count, .ids = query->ids, .distances = query->distances,
-            .stats = query->stats};
+        out[count++] = (struct fathom_result){.user = query->user,
+                                              .status = query->status,
+                                              .detail = query->detail[0] ? query->detail : NULL,
+                                              .count = query->status ? 0 : query->hit_count,
+                                              .ids = query->ids,
+                                              .distances = query->distances,
+                                              .stats = query->stats};
     }
     return count;
 }
 
-int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out, unsigned max, bool wait)
+int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out, unsigned max,
+                       bool wait)
 {
     recycle(engine);
     for (;;) {
@@ -457,8 +487,9 @@ const char *fathom_engine_io_note(const struct fathom_engine *engine)
     return ring_fallback_reason(engine->ring);
 }
 
-int fathom_search(struct fathom_engine *engine, const struct fathom_index *index, const struct fathom_query *query,
-                  uint64_t *ids, float *distances, struct fathom_query_stats *stats, struct fathom_error *err)
+int fathom_search(struct fathom_engine *engine, const struct fathom_index *index,
+                  const struct fathom_query *query, uint64_t *ids, float *distances,
+                  struct fathom_query_stats *stats, struct fathom_error *err)
 {
     struct fathom_result result;
     int status = fathom_engine_submit(engine, index, query, err);
@@ -468,11 +499,13 @@ int fathom_search(struct fathom_engine *engine, const struct fathom_index *index
         status = fathom_engine_poll(engine, &result, 1, true);
     } while (status == 0);
     if (status < 0)
-        return error_set(err, status, "%s: waiting for reads: %s", index->file.path, fathom_strerror(status));
+        return error_set(err, status, "%s: waiting for reads: %s", index->file.path,
+                         fathom_strerror(status));
     if (stats)
         *stats = result.stats;
     if (result.status)
-        return error_set(err, result.status, "%s", result.detail ? result.detail : fathom_strerror(result.status));
+        return error_set(err, result.status, "%s",
+                         result.detail ? result.detail : fathom_strerror(result.status));
     memcpy(ids, result.ids, query->k * sizeof *ids);
     memcpy(distances, result.distances, query->k * sizeof *distances);
     return (int)result.count;

@@ -1,14 +1,17 @@
-/* The graph navigator: best-first beam search over the neighbour lists in memory, by estimated distances. The pool is a sorted
- * array of the search_list best rows; the walk ends when all of them are expanded. */
+/* The graph navigator: best-first beam search over the neighbour lists in memory, by estimated
+ * distances. The pool is a sorted array of the search_list best rows; the walk ends when all of
+ * them are expanded. */
 #include <string.h>
 
 #include "navigate.h"
 #include "query.h"
 
-/* Sized for this query, not for the largest that fits: clearing is a good part of a short search. */
+/* Sized for this query, not for the largest that fits: clearing is a good part of a short search.
+ */
 static void visited_clear(struct navigator *n, const struct query *query)
 {
-    n->visited_mask = navigator_visited_slots(query->search_list, query->index->properties.degree_max) - 1;
+    n->visited_mask =
+        navigator_visited_slots(query->search_list, query->index->properties.degree_max) - 1;
     memset(n->visited, 0, ((size_t)n->visited_mask + 1) * sizeof *n->visited);
     n->visited_count = 0;
 }
@@ -28,8 +31,8 @@ static inline bool visited_add(struct navigator *n, uint32_t row)
 }
 
 /* Inserts in order; *cursor is the first entry that may be unexpanded. Returns the new count. */
-static inline uint32_t pool_insert(struct navigator *n, uint32_t count, uint32_t limit, float estimate, uint32_t row,
-                                   uint32_t *cursor)
+static inline uint32_t pool_insert(struct navigator *n, uint32_t count, uint32_t limit,
+                                   float estimate, uint32_t row, uint32_t *cursor)
 {
     struct pool_entry *pool = n->pool;
     if (count == limit && estimate >= pool[count - 1].estimate)
@@ -51,8 +54,8 @@ static inline uint32_t pool_insert(struct navigator *n, uint32_t count, uint32_t
 }
 
 /* Scores a batch of rows that were not visited before, and offers them to the pool. */
-static uint32_t offer(struct navigator *n, struct query *query, uint32_t batch, uint32_t count, uint32_t limit,
-                      uint32_t *cursor)
+static uint32_t offer(struct navigator *n, struct query *query, uint32_t batch, uint32_t count,
+                      uint32_t limit, uint32_t *cursor)
 {
     navigate_estimate(n, query, n->ids, batch, n->estimates);
     query->stats.code_distances += batch;
@@ -82,12 +85,13 @@ static int expand(struct navigator *n, const struct query *query, uint32_t row)
     uint32_t neighbours[LISTS_DEGREE_MAX + 5];
     size_t bytes;
     const uint8_t *list = index_list(index, row, &bytes);
-    int degree = list_decode(row, list, bytes, (uint32_t)index->properties.rows, index->properties.degree_max,
-                             neighbours);
+    int degree = list_decode(row, list, bytes, (uint32_t)index->properties.rows,
+                             index->properties.degree_max, neighbours);
     int batch = 0;
     for (int i = 0; i < degree; i++)
         if (visited_add(n, neighbours[i])) {
-            __builtin_prefetch(index->rows8 ? (const void *)index : (const void *)&index->factors[neighbours[i]]);
+            __builtin_prefetch(index->rows8 ? (const void *)index
+                                            : (const void *)&index->factors[neighbours[i]]);
             n->ids[batch++] = neighbours[i];
         }
     return degree < 0 ? -1 : batch;

@@ -49,31 +49,34 @@ static int load(struct fathom_index *index, struct fathom_error *err)
     int status = residency_load(index, err);
     if (status)
         return status;
-    /* An 8-bit value is off by a uniform error of variance 1/12 a dimension, so a squared distance d by 2 sqrt(d / 12). */
+    /* An 8-bit value is off by a uniform error of variance 1/12 a dimension, so a squared distance
+     * d by 2 sqrt(d / 12). */
     index->row_noise = index->properties.records_exact ? 0 : 2 / sqrtf(12);
     int64_t slack = INT64_MAX;
     if (index->options.dram_budget_bytes)
-        slack = (int64_t)(index->options.dram_budget_bytes - part_sum(index) - index->plan.scratch_bytes);
+        slack = (int64_t)(index->options.dram_budget_bytes - part_sum(index) -
+                          index->plan.scratch_bytes);
     atomic_store_explicit(&index->slack, slack, memory_order_relaxed);
     return 0;
 }
 
-/* open: index_file_open or index_file_open_path. */
+/* open_file: index_file_open or index_file_open_path. */
 static int open_and_load(struct fathom_index **out, const struct env *env, const char *name,
-                         int (*open)(struct index_file *file, const struct env *env, const char *name,
-                                     struct fathom_error *err),
+                         int (*open_file)(struct index_file *file, const struct env *env,
+                                          const char *name, struct fathom_error *err),
                          const struct fathom_open_options *options, struct fathom_error *err)
 {
     *out = NULL;
     if (options->threads < 1 || options->inflight < 1)
-        return error_set(err, FATHOM_EARGUMENT, "%s: threads and queries in flight must be at least 1", name);
+        return error_set(err, FATHOM_EARGUMENT,
+                         "%s: threads and queries in flight must be at least 1", name);
     struct fathom_index *index = mem_alloc(sizeof *index);
     if (!index)
         return error_set(err, -ENOMEM, "%s: no memory to open the index", name);
     index->options = *options;
     index->file.fd = -1;
     atomic_store_explicit(&index->references, 1, memory_order_relaxed);
-    int status = open(&index->file, env, name, err);
+    int status = open_file(&index->file, env, name, err);
     if (status == 0)
         status = load(index, err);
     if (status) {
@@ -96,8 +99,8 @@ int index_open_file(struct fathom_index **out, const struct env *env, const char
     return open_and_load(out, env, path, index_file_open_path, options, err);
 }
 
-int fathom_index_open(struct fathom_index **out, const char *dir, const struct fathom_open_options *options,
-                      struct fathom_error *err)
+int fathom_index_open(struct fathom_index **out, const char *dir,
+                      const struct fathom_open_options *options, struct fathom_error *err)
 {
     return index_open_with(out, env_os(), dir, options, err);
 }
@@ -117,7 +120,8 @@ void fathom_index_close(struct fathom_index *index)
 
 bool index_take_budget(const struct fathom_index *index, int64_t bytes)
 {
-    /* The one mutable field of a shared index: engines that grow for a large query account for it here. */
+    /* The one mutable field of a shared index: engines that grow for a large query account for it
+     * here. */
     atomic_int_least64_t *slack = (atomic_int_least64_t *)&index->slack;
     if (index->options.dram_budget_bytes == 0)
         return true;
@@ -131,22 +135,33 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
 {
     const struct properties *p = &index->properties;
     *out = (struct fathom_index_info){
-        .rows = p->rows, .generation = p->generation, .dim = p->dim, .dtype = p->dtype, .metric = p->metric,
+        .rows = p->rows,
+        .generation = p->generation,
+        .dim = p->dim,
+        .dtype = p->dtype,
+        .metric = p->metric,
         .navigator = index->plan.navigator,
-        .code_bits = 8 * (index->plan.rows8 ? p->work_dim : index->level.code_bytes), .degree_max = p->degree_max,
-        .cells = p->cells, .rows_per_page = index->records->rows_per_page,
+        .code_bits = 8 * (index->plan.rows8 ? p->work_dim : index->level.code_bytes),
+        .degree_max = p->degree_max,
+        .cells = p->cells,
+        .rows_per_page = index->records->rows_per_page,
         .index_bytes = index->file.super.file_pages * PAGE_BYTES,
-        .raw_bytes = p->rows * p->dim * fathom_dtype_bytes(p->dtype), .format_version = index->file.super.version,
-        .direct_io = index->file.direct, .has_external_ids = p->external_ids};
+        .raw_bytes = p->rows * p->dim * fathom_dtype_bytes(p->dtype),
+        .format_version = index->file.super.version,
+        .direct_io = index->file.direct,
+        .has_external_ids = p->external_ids};
 }
 
 void fathom_index_get_ledger(const struct fathom_index *index, struct fathom_ledger *out)
 {
     static const char *const names[PART_COUNT] = {
-        [PART_CODES] = "codes", [PART_LISTS] = "lists",     [PART_DIRECTORY] = "directory", [PART_IDS] = "ids",
-        [PART_CELLS] = "cells", [PART_ENTRIES] = "entries", [PART_MODEL] = "model",         [PART_FIXED] = "fixed"};
-    *out = (struct fathom_ledger){.part_count = PART_COUNT, .scratch_bytes = index->plan.scratch_bytes,
-                                  .index_bytes = part_sum(index), .budget_bytes = index->options.dram_budget_bytes};
+        [PART_CODES] = "codes", [PART_LISTS] = "lists", [PART_DIRECTORY] = "directory",
+        [PART_IDS] = "ids",     [PART_CELLS] = "cells", [PART_ENTRIES] = "entries",
+        [PART_MODEL] = "model", [PART_FIXED] = "fixed"};
+    *out = (struct fathom_ledger){.part_count = PART_COUNT,
+                                  .scratch_bytes = index->plan.scratch_bytes,
+                                  .index_bytes = part_sum(index),
+                                  .budget_bytes = index->options.dram_budget_bytes};
     for (int part = 0; part < PART_COUNT; part++) {
         out->parts[part].name = names[part];
         out->parts[part].bytes = index->part_bytes[part];
@@ -154,7 +169,8 @@ void fathom_index_get_ledger(const struct fathom_index *index, struct fathom_led
     out->total_bytes = out->index_bytes + out->scratch_bytes;
 }
 
-int fathom_index_read_manifest(const struct fathom_index *index, char **out, struct fathom_error *err)
+int fathom_index_read_manifest(const struct fathom_index *index, char **out,
+                               struct fathom_error *err)
 {
     const struct section *section = superblock_find(&index->file.super, SECTION_MANIFEST);
     *out = calloc(1, section->bytes + 1);

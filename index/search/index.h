@@ -1,5 +1,5 @@
-/* An opened index: what is resident, and where the rest is. Immutable after open, shared by all engines; the budget's
- * slack is the one atomic. */
+/* An opened index: what is resident, and where the rest is. Immutable after open, shared by all
+ * engines; the budget's slack is the one atomic. */
 #ifndef SEARCH_INDEX_H
 #define SEARCH_INDEX_H
 
@@ -9,24 +9,36 @@
 #include "lists.h"
 #include "points.h"
 
-#define DIRECTORY_BLOCK 32 /* rows that share an offset in the list directory, and a first cell in the cell map */
+#define DIRECTORY_BLOCK                                                                            \
+    32 /* rows that share an offset in the list directory, and a first cell in the cell map */
 
 /* What the planner decided for a budget. */
 struct plan {
     enum fathom_navigator navigator;
-    bool rows8;       /* the 8-bit rows are resident, instead of codes */
-    uint32_t level;   /* of the codes, when not rows8 */
+    bool rows8;     /* the 8-bit rows are resident, instead of codes */
+    uint32_t level; /* of the codes, when not rows8 */
     uint64_t index_bytes, scratch_bytes;
 };
 
 /* Parts of the ledger. */
-enum part { PART_CODES, PART_LISTS, PART_DIRECTORY, PART_IDS, PART_CELLS, PART_ENTRIES, PART_MODEL, PART_FIXED, PART_COUNT };
+enum part {
+    PART_CODES,
+    PART_LISTS,
+    PART_DIRECTORY,
+    PART_IDS,
+    PART_CELLS,
+    PART_ENTRIES,
+    PART_MODEL,
+    PART_FIXED,
+    PART_COUNT
+};
 
-/* Neighbour lists in memory, and where each begins: an offset per block of rows plus a length per row. */
+/* Neighbour lists in memory, and where each begins: an offset per block of rows plus a length per
+ * row. */
 struct list_store {
     const uint8_t *bytes;
     const uint64_t *block_offset;
-    const uint8_t *length8;   /* one of the two, as the format says */
+    const uint8_t *length8; /* one of the two, as the format says */
     const uint16_t *length16;
 };
 
@@ -38,57 +50,70 @@ struct fathom_index {
     struct plan plan;
     struct fathom_open_options options;
     struct model model;
-    struct planes_level level;    /* of the resident codes */
+    struct planes_level level; /* of the resident codes */
     struct kernel_codes codes_plan;
     const uint8_t *sentinel;
-    const uint8_t *codes;         /* rows x level.code_bytes, plane-major; NULL with rows8 */
-    const uint32_t *factors;      /* rows */
-    const uint8_t *rows8;         /* rows x records->row_bytes; or NULL */
+    const uint8_t *codes;    /* rows x level.code_bytes, plane-major; NULL with rows8 */
+    const uint32_t *factors; /* rows */
+    const uint8_t *rows8;    /* rows x records->row_bytes; or NULL */
     struct list_store lists;
-    const uint8_t *centroids;     /* cells x work_dim */
-    const uint32_t *cell_first;   /* cells + 1 */
+    const uint8_t *centroids;      /* cells x work_dim */
+    const uint32_t *cell_first;    /* cells + 1 */
     const uint32_t *cell_of_block; /* the cell of each block's first row */
-    const uint8_t *ids;           /* packed */
+    const uint8_t *ids;            /* packed */
     const uint32_t *entries;
     const struct operating_point *points; /* of this residency; NULL when there are none */
     uint32_t point_count;
-    uint32_t level_count, level_bytes[PLANES_LEVELS_MAX]; /* the code sizes that this index offers */
-    float row_noise;              /* error of a distance from a record of scale 1, as a factor of the distance's root */
+    uint32_t level_count,
+        level_bytes[PLANES_LEVELS_MAX]; /* the code sizes that this index offers */
+    float row_noise; /* error of a distance from a record of scale 1, as a factor of the distance's
+                        root */
     uint64_t part_bytes[PART_COUNT];
-    void *memory[24];             /* every resident array, for close: 17 at the most */
+    void *memory[24]; /* every resident array, for close: 17 at the most */
     unsigned memory_count;
-    atomic_int_least64_t slack;   /* bytes of the budget that are still free; INT64_MAX without a budget */
+    atomic_int_least64_t
+        slack; /* bytes of the budget that are still free; INT64_MAX without a budget */
 };
 
 /* fathom_index_open through any env: tests put faults behind it. */
 int index_open_with(struct fathom_index **out, const struct env *env, const char *dir,
-                    const struct fathom_open_options *options, struct fathom_error *err) FATHOM_MUST_USE;
+                    const struct fathom_open_options *options,
+                    struct fathom_error *err) FATHOM_MUST_USE;
 /* The same for a file of any name: the builder measures before it publishes. */
 int index_open_file(struct fathom_index **out, const struct env *env, const char *path,
-                    const struct fathom_open_options *options, struct fathom_error *err) FATHOM_MUST_USE;
+                    const struct fathom_open_options *options,
+                    struct fathom_error *err) FATHOM_MUST_USE;
 /* fathom_engine_create likewise (engine.c). */
-int engine_create_with(struct fathom_engine **out, const struct env *env, const struct fathom_engine_options *options,
+int engine_create_with(struct fathom_engine **out, const struct env *env,
+                       const struct fathom_engine_options *options,
                        struct fathom_error *err) FATHOM_MUST_USE;
 
-/* fathom_engine_submit, as if a row were not in the index: measures recall on the index's own rows. */
+/* fathom_engine_submit, as if a row were not in the index: measures recall on the index's own rows.
+ */
 #define ROW_NONE UINT32_MAX
 int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_index *index,
-                            const struct fathom_query *request, uint32_t row, struct fathom_error *err) FATHOM_MUST_USE;
+                            const struct fathom_query *request, uint32_t row,
+                            struct fathom_error *err) FATHOM_MUST_USE;
 
-/* Takes bytes of the budget for an engine's growth, or refuses. Give back with a negative number. */
+/* Takes bytes of the budget for an engine's growth, or refuses. Give back with a negative number.
+ */
 bool index_take_budget(const struct fathom_index *index, int64_t bytes);
 
-/* plan.c: chooses navigator and residency for options, or says the least budget that would do. list_bytes is the size of all lists. */
+/* plan.c: chooses navigator and residency for options, or says the least budget that would do.
+ * list_bytes is the size of all lists. */
 int plan_make(struct plan *plan, const struct superblock *super, const struct model *model,
-              const struct fathom_open_options *options, const char *path, struct fathom_error *err) FATHOM_MUST_USE;
+              const struct fathom_open_options *options, const char *path,
+              struct fathom_error *err) FATHOM_MUST_USE;
 
-/* residency.c: loads what the plan says. On failure what was loaded stays in memory[] for index close. */
+/* residency.c: loads what the plan says. On failure what was loaded stays in memory[] for index
+ * close. */
 int residency_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Bytes of the cells part; shared by planning and loading, so that they agree. */
 uint64_t cells_part_bytes(const struct properties *properties, bool centroids);
 uint64_t directory_part_bytes(const struct properties *properties);
-/* What the model keeps in memory: without the rotation rows of dimensions that have no bit at this level. */
+/* What the model keeps in memory: without the rotation rows of dimensions that have no bit at this
+ * level. */
 uint64_t model_part_bytes(const struct model *model, const struct plan *plan);
 
 /* The cell that holds a row. */
@@ -104,7 +129,8 @@ static inline uint32_t index_cell_of(const struct fathom_index *index, uint32_t 
 const uint8_t *index_list(const struct fathom_index *index, uint32_t row, size_t *bytes);
 void index_list_prefetch(const struct fathom_index *index, uint32_t row);
 
-/* engine.c: what one engine of inflight queries keeps for an index, at the sizes that plans reserve. */
+/* engine.c: what one engine of inflight queries keeps for an index, at the sizes that plans
+ * reserve. */
 uint64_t engine_scratch_bytes(const struct properties *properties, unsigned inflight);
 
 #endif

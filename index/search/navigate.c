@@ -32,7 +32,8 @@ static uint32_t power_of_two_above(uint64_t value)
     return power;
 }
 
-/* Rows that a search list can touch: hops run a little past the list, each brings a neighbourhood, much of it known. */
+/* Rows that a search list can touch: hops run a little past the list, each brings a neighbourhood,
+ * much of it known. */
 uint32_t navigator_visited_slots(uint32_t search_list, uint32_t degree)
 {
     return power_of_two_above(((uint64_t)search_list + 32) * degree * 5 / 4 + 1024);
@@ -47,7 +48,8 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->code_hi = piece(layout, padded, 1);
     n->code_lo = piece(layout, padded, 1);
     n->pool = piece(layout, (uint64_t)c.search_list + 1, sizeof *n->pool);
-    n->visited = piece(layout, navigator_visited_slots(c.search_list, c.degree), sizeof *n->visited);
+    n->visited =
+        piece(layout, navigator_visited_slots(c.search_list, c.degree), sizeof *n->visited);
     n->ids = piece(layout, SCORE_BATCH, sizeof *n->ids);
     n->cells = piece(layout, SCORE_BATCH, sizeof *n->cells);
     n->missing = piece(layout, SCORE_BATCH, sizeof *n->missing);
@@ -55,7 +57,8 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->estimates = piece(layout, SCORE_BATCH + 4, sizeof *n->estimates); /* read four at a time */
     n->row_scores = piece(layout, SCORE_BATCH, sizeof *n->row_scores);
     n->base_cache = piece(layout, BASE_CACHE, sizeof *n->base_cache);
-    n->cell_distance = piece(layout, (uint64_t)c.cells + 4, sizeof *n->cell_distance); /* read four at a time */
+    n->cell_distance =
+        piece(layout, (uint64_t)c.cells + 4, sizeof *n->cell_distance); /* read four at a time */
     n->cell_order = piece(layout, c.cells, sizeof *n->cell_order);
     n->cell_spare = piece(layout, c.cells, sizeof *n->cell_spare);
     n->bucket = piece(layout, NAVIGATOR_BUCKETS + 1, sizeof *n->bucket);
@@ -103,14 +106,17 @@ void navigator_prepare(struct navigator *n, struct query *query)
     row8_query_init(&query->row8, &index->model.row8, n->work, n->units, query->hi, query->lo);
     if (index->rows8)
         return;
-    planes_query_init(&n->planes, &index->model.planes, &index->level, n->units, n->rotated, n->code_hi, n->code_lo);
+    planes_query_init(&n->planes, &index->model.planes, &index->level, n->units, n->rotated,
+                      n->code_hi, n->code_lo);
     memset(n->base_cache, 0xff, BASE_CACHE * sizeof *n->base_cache);
 }
 
 /* ---- estimates ---- */
 
-/* Scores the centroids that the cache lacks, for all rows of a batch in one call: cells[i] is the cell of rows[i]. */
-static void fill_bases(struct navigator *n, const struct query *query, const uint32_t *cells, uint32_t count)
+/* Scores the centroids that the cache lacks, for all rows of a batch in one call: cells[i] is the
+ * cell of rows[i]. */
+static void fill_bases(struct navigator *n, const struct query *query, const uint32_t *cells,
+                       uint32_t count)
 {
     const struct fathom_index *index = query->index;
     uint32_t missing = 0, *wanted = n->missing;
@@ -121,11 +127,13 @@ static void fill_bases(struct navigator *n, const struct query *query, const uin
         n->base_cache[slot].cell = cells[i];
         wanted[missing++] = cells[i];
     }
-    kernels_get()->score8_gather(n->row_scores, &query->row8.weights, index->centroids, index->properties.work_dim,
-                                 wanted, missing);
-    for (uint32_t i = 0; i < missing; i++) /* a later cell may have taken the slot: it stays the slot's owner */
+    kernels_get()->score8_gather(n->row_scores, &query->row8.weights, index->centroids,
+                                 index->properties.work_dim, wanted, missing);
+    for (uint32_t i = 0; i < missing;
+         i++) /* a later cell may have taken the slot: it stays the slot's owner */
         if (n->base_cache[wanted[i] % BASE_CACHE].cell == wanted[i])
-            n->base_cache[wanted[i] % BASE_CACHE].base = row8_distance(&query->row8, &n->row_scores[i]);
+            n->base_cache[wanted[i] % BASE_CACHE].base =
+                row8_distance(&query->row8, &n->row_scores[i]);
 }
 
 static float cell_base(struct navigator *n, const struct query *query, uint32_t cell)
@@ -136,23 +144,27 @@ static float cell_base(struct navigator *n, const struct query *query, uint32_t 
     return n->base_cache[slot].base;
 }
 
-void navigate_estimate(struct navigator *n, const struct query *query, const uint32_t *rows, uint32_t count,
-                       float *estimates)
+void navigate_estimate(struct navigator *n, const struct query *query, const uint32_t *rows,
+                       uint32_t count, float *estimates)
 {
     const struct fathom_index *index = query->index;
     if (index->rows8) {
         size_t bytes = index->records->row_bytes;
-        kernels_get()->score8_gather(n->row_scores, &query->row8.weights, index->rows8, bytes, rows, count);
+        kernels_get()->score8_gather(n->row_scores, &query->row8.weights, index->rows8, bytes, rows,
+                                     count);
         for (uint32_t i = 0; i < count; i++)
-            estimates[i] = record_distance(&query->row8, index, &n->row_scores[i], index->rows8 + rows[i] * bytes);
+            estimates[i] = record_distance(&query->row8, index, &n->row_scores[i],
+                                           index->rows8 + rows[i] * bytes);
         return;
     }
     for (uint32_t i = 0; i < count; i++)
         n->cells[i] = index_cell_of(index, rows[i]);
     fill_bases(n, query, n->cells, count);
-    kernels_get()->codes_gather(n->scores, &index->codes_plan, &n->planes.weights, index->codes, rows, count);
+    kernels_get()->codes_gather(n->scores, &index->codes_plan, &n->planes.weights, index->codes,
+                                rows, count);
     for (uint32_t i = 0; i < count; i++) {
-        struct planes_factors factors = planes_unpack_factors(&index->level, index->factors[rows[i]]);
+        struct planes_factors factors =
+            planes_unpack_factors(&index->level, index->factors[rows[i]]);
         float base = cell_base(n, query, n->cells[i]);
         float product = n->planes.factor * n->scores[i] + n->planes.bias;
         estimates[i] = base + factors.offset - 2 * factors.scale * product;
@@ -164,7 +176,8 @@ float navigate_row_sigma(const struct fathom_index *index, uint32_t row, float e
     if (index->properties.records_exact)
         return 0;
     const uint8_t *record = index->rows8 + (size_t)row * index->records->row_bytes;
-    return index->row_noise * row8_record_scale(record, index->properties.work_dim, false) * sqrtf(fmaxf(estimate, 0));
+    return index->row_noise * row8_record_scale(record, index->properties.work_dim, false) *
+           sqrtf(fmaxf(estimate, 0));
 }
 
 float navigate_sigma(struct navigator *n, const struct query *query, uint32_t row, float estimate)

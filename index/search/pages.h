@@ -1,4 +1,5 @@
-/* Page buffers of an engine: a region of pages handed out in runs, for reads of one page or of a row that spans several. */
+/* Page buffers of an engine: a region of pages handed out in runs, for reads of one page or of a
+ * row that spans several. */
 #ifndef SEARCH_PAGES_H
 #define SEARCH_PAGES_H
 
@@ -8,8 +9,8 @@
 #include "page.h"
 
 struct page_pool {
-    uint8_t *region;   /* pages x PAGE_BYTES, page-aligned */
-    uint8_t *used;     /* one byte a page */
+    uint8_t *region; /* pages x PAGE_BYTES, page-aligned */
+    uint8_t *used;   /* one byte a page */
     uint32_t pages, free, hint;
 };
 

@@ -1,6 +1,6 @@
-/* The planner: from a DRAM budget to what is resident and who navigates. It only does arithmetic; residency.c
- * loads. Spend order (docs/adr): codes first; then all lists, which brings the graph; then more code bits; at last the
- * 8-bit rows themselves. */
+/* The planner: from a DRAM budget to what is resident and who navigates. It only does arithmetic;
+ * residency.c loads. Spend order (docs/adr): codes first; then all lists, which brings the graph;
+ * then more code bits; at last the 8-bit rows themselves. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -9,11 +9,11 @@
 #include "index.h"
 #include "mem.h"
 
-/* Where lists fit beside codes of this many bits a dimension, the graph wins by CPU; below, cells win, which spend the bytes of
- * the lists on codes and so read less (docs/adr/0004). */
-#define GRAPH_BITS_PER_DIM 3.4
+/* Where lists fit beside codes of this many bits a dimension, the graph wins by CPU; below, cells
+ * win, which spend the bytes of the lists on codes and so read less (docs/adr/0004). */
+#define GRAPH_BITS_PER_DIM      3.4
 #define GRAPH_BITS_PER_DIM_WIDE 1.8 /* from WIDE_DIM on, estimates average over more dimensions */
-#define WIDE_DIM 256
+#define WIDE_DIM                256
 
 static uint64_t resident(uint64_t bytes)
 {
@@ -22,7 +22,8 @@ static uint64_t resident(uint64_t bytes)
 
 uint64_t cells_part_bytes(const struct properties *p, bool centroids)
 {
-    return resident(centroids ? (uint64_t)p->cells * p->work_dim + 64 : 0) + resident(4 * ((uint64_t)p->cells + 1)) +
+    return resident(centroids ? (uint64_t)p->cells * p->work_dim + 64 : 0) +
+           resident(4 * ((uint64_t)p->cells + 1)) +
            resident(4 * ((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK));
 }
 
@@ -53,14 +54,17 @@ struct sizes {
 static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
 {
     const struct properties *p = &sizes->super->properties;
-    uint64_t bytes = sizes->fixed + model_part_bytes(sizes->model, plan) + resident(bits_bytes(p->rows, p->id_bits) + 64);
+    uint64_t bytes = sizes->fixed + model_part_bytes(sizes->model, plan) +
+                     resident(bits_bytes(p->rows, p->id_bits) + 64);
     if (plan->rows8)
         bytes += resident(p->rows * row8_record_bytes(p->work_dim, p->records_exact) + 64);
     else
-        bytes += resident(p->rows * sizes->model->planes.levels[plan->level].code_bytes + KERNEL_CODE_SLACK) +
+        bytes += resident(p->rows * sizes->model->planes.levels[plan->level].code_bytes +
+                          KERNEL_CODE_SLACK) +
                  resident(p->rows * PLANES_FACTOR_BYTES) + cells_part_bytes(p, true);
     if (plan->navigator == FATHOM_NAVIGATOR_GRAPH)
-        bytes += resident(sizes->lists + 64) + directory_part_bytes(p) + resident(4 * (uint64_t)p->entry_count);
+        bytes += resident(sizes->lists + 64) + directory_part_bytes(p) +
+                 resident(4 * (uint64_t)p->entry_count);
     else if (plan->rows8)
         bytes += cells_part_bytes(p, true);
     return bytes;
@@ -91,14 +95,16 @@ static bool choose(const struct sizes *sizes, struct plan *plan, uint64_t limit,
 {
     const struct planes_model *planes = &sizes->model->planes;
     const struct properties *p = &sizes->super->properties;
-    *plan = (struct plan){.navigator = FATHOM_NAVIGATOR_GRAPH, .rows8 = true, .scratch_bytes = plan->scratch_bytes};
+    *plan = (struct plan){
+        .navigator = FATHOM_NAVIGATOR_GRAPH, .rows8 = true, .scratch_bytes = plan->scratch_bytes};
     if (fits(sizes, plan, limit, options))
         return true;
     plan->rows8 = false;
     for (uint32_t l = planes->level_count; l-- > 0;) {
         plan->level = l;
         bool forced = options->navigator == FATHOM_NAVIGATOR_GRAPH;
-        if ((forced || graph_can_navigate(p, &planes->levels[l])) && fits(sizes, plan, limit, options))
+        if ((forced || graph_can_navigate(p, &planes->levels[l])) &&
+            fits(sizes, plan, limit, options))
             return true;
     }
     plan->navigator = FATHOM_NAVIGATOR_CELLS;
@@ -116,7 +122,8 @@ static uint64_t least_bytes(const struct sizes *sizes, const struct fathom_open_
     uint64_t least = UINT64_MAX;
     for (uint32_t l = 0; l < sizes->model->planes.level_count; l++)
         for (int graph = 0; graph < 2; graph++) {
-            struct plan plan = {.navigator = graph ? FATHOM_NAVIGATOR_GRAPH : FATHOM_NAVIGATOR_CELLS, .level = l};
+            struct plan plan = {
+                .navigator = graph ? FATHOM_NAVIGATOR_GRAPH : FATHOM_NAVIGATOR_CELLS, .level = l};
             if (fits(sizes, &plan, UINT64_MAX, options) && plan.index_bytes < least)
                 least = plan.index_bytes;
         }
@@ -126,11 +133,14 @@ static uint64_t least_bytes(const struct sizes *sizes, const struct fathom_open_
 int plan_make(struct plan *plan, const struct superblock *super, const struct model *model,
               const struct fathom_open_options *options, const char *path, struct fathom_error *err)
 {
-    struct sizes sizes = {.super = super, .model = model,
+    struct sizes sizes = {.super = super,
+                          .model = model,
                           .lists = superblock_find(super, SECTION_LISTS)->bytes,
-                          .fixed = resident(sizeof(struct fathom_index)) + resident(strlen(path) + 1) +
+                          .fixed = resident(sizeof(struct fathom_index)) +
+                                   resident(strlen(path) + 1) +
                                    resident(POINTS_RESIDENT_MAX * sizeof(struct operating_point))};
-    uint64_t scratch = options->threads * engine_scratch_bytes(&super->properties, options->inflight);
+    uint64_t scratch =
+        options->threads * engine_scratch_bytes(&super->properties, options->inflight);
     uint64_t budget = options->dram_budget_bytes;
     uint64_t limit = budget == 0 ? UINT64_MAX : budget > scratch ? budget - scratch : 0;
     plan->scratch_bytes = scratch;
@@ -138,11 +148,13 @@ int plan_make(struct plan *plan, const struct superblock *super, const struct mo
         return 0;
     uint64_t least = least_bytes(&sizes, options);
     if (least == UINT64_MAX)
-        return error_set(err, FATHOM_EARGUMENT, "%s: no code of %" PRIu32 " bytes in this index", path,
-                         options->code_bytes);
+        return error_set(err, FATHOM_EARGUMENT, "%s: no code of %" PRIu32 " bytes in this index",
+                         path, options->code_bytes);
     return error_set(err, FATHOM_EBUDGET,
-                     "%s: a DRAM budget of %" PRIu64 " bytes is too small: the least is %" PRIu64 " (%" PRIu64
-                     " for the index, %" PRIu64 " for %u threads x %u queries in flight); raise --dram-budget or lower "
-                     "threads and queries in flight", path, budget, least + scratch, least, scratch, options->threads,
+                     "%s: a DRAM budget of %" PRIu64 " bytes is too small: the least is %" PRIu64
+                     " (%" PRIu64 " for the index, %" PRIu64
+                     " for %u threads x %u queries in flight); raise --dram-budget or lower "
+                     "threads and queries in flight",
+                     path, budget, least + scratch, least, scratch, options->threads,
                      options->inflight);
 }

@@ -1,5 +1,6 @@
-/* Measuring and using operating points (see points.h). Measuring opens the index once per residency that a budget could ask for,
- * and searches it for a sample of its own rows; the truth is an exact scan over the 8-bit rows. */
+/* Measuring and using operating points (see points.h). Measuring opens the index once per residency
+ * that a budget could ask for, and searches it for a sample of its own rows; the truth is an exact
+ * scan over the 8-bit rows. */
 #include "points.h"
 
 #include <errno.h>
@@ -14,12 +15,12 @@
 #include "navigate.h"
 #include "query.h"
 
-#define SAMPLE_ROWS 128
-#define TRUTH 100          /* neighbours of the truth; the largest k measured */
+#define SAMPLE_ROWS   128
+#define TRUTH         100   /* neighbours of the truth; the largest k measured */
 #define RECALL_ENOUGH 0.99f /* no larger search list is tried above it */
-#define LEVELS_TRIED 5     /* code sizes of each navigator, at most */
-#define SCAN_ROWS 256
-#define INFLIGHT 8
+#define LEVELS_TRIED  5     /* code sizes of each navigator, at most */
+#define SCAN_ROWS     256
+#define INFLIGHT      8
 #define PLANS_AT_ONCE 2 /* each keeps an opened index in memory */
 
 static const uint32_t search_lists[] = {10, 16, 24, 40, 64, 100, 160, 256, 400};
@@ -30,9 +31,9 @@ struct measure {
     const char *path;
     unsigned threads;
     uint32_t sample, dim, truth_count;
-    uint32_t *rows;       /* the sample */
-    float *vectors;       /* sample x dim, user space */
-    uint64_t *truth;      /* sample x TRUTH ids */
+    uint32_t *rows;  /* the sample */
+    float *vectors;  /* sample x dim, user space */
+    uint64_t *truth; /* sample x TRUTH ids */
     struct operating_point *out;
     uint32_t count;
 };
@@ -44,8 +45,10 @@ static void sample_vector(const struct measure *m, const struct fathom_index *in
     const struct properties *p = &index->properties;
     const uint8_t *record = index->rows8 + (size_t)m->rows[i] * index->records->row_bytes;
     float scale = row8_record_scale(record, p->work_dim, p->records_exact) * index->model.row8.step;
-    for (uint32_t d = 0; d < p->dim; d++) /* under ip the last dimension of work space is left out */
-        m->vectors[(size_t)i * p->dim + d] = index->model.row8.mean[d] + scale * ((int)record[d] - 128);
+    for (uint32_t d = 0; d < p->dim;
+         d++) /* under ip the last dimension of work space is left out */
+        m->vectors[(size_t)i * p->dim + d] =
+            index->model.row8.mean[d] + scale * ((int)record[d] - 128);
 }
 
 struct nearest {
@@ -56,7 +59,8 @@ struct nearest {
 static void nearest_insert(struct nearest *best, uint32_t limit, float distance, uint32_t row)
 {
     uint32_t at = best->count < limit ? best->count++ : limit - 1;
-    if (at == limit - 1 && best->count == limit && best->distance[at] <= distance && best->row[at] != UINT32_MAX)
+    if (at == limit - 1 && best->count == limit && best->distance[at] <= distance &&
+        best->row[at] != UINT32_MAX)
         return;
     for (; at > 0 && best->distance[at - 1] > distance; at--) {
         best->distance[at] = best->distance[at - 1];
@@ -67,8 +71,8 @@ static void nearest_insert(struct nearest *best, uint32_t limit, float distance,
 }
 
 /* Exact neighbours of sample i among all rows but itself. */
-static void find_truth(const struct measure *m, const struct fathom_index *index, struct navigator *navigator,
-                       struct query *query, uint32_t i)
+static void find_truth(const struct measure *m, const struct fathom_index *index,
+                       struct navigator *navigator, struct query *query, uint32_t i)
 {
     const struct properties *p = &index->properties;
     size_t bytes = index->records->row_bytes;
@@ -85,14 +89,16 @@ static void find_truth(const struct measure *m, const struct fathom_index *index
         const uint8_t *rows = index->rows8 + first * bytes;
         kernels_get()->score8_rows(navigator->row_scores, &query->row8.weights, rows, bytes, count);
         for (uint32_t r = 0; r < count; r++) {
-            float distance = record_distance(&query->row8, index, &navigator->row_scores[r], rows + r * bytes);
+            float distance =
+                record_distance(&query->row8, index, &navigator->row_scores[r], rows + r * bytes);
             if (distance < best.distance[m->truth_count - 1] && first + r != m->rows[i])
                 nearest_insert(&best, m->truth_count, distance, (uint32_t)(first + r));
         }
     }
     for (uint32_t t = 0; t < m->truth_count; t++)
-        m->truth[(size_t)i * TRUTH + t] =
-            best.row[t] == UINT32_MAX ? FATHOM_ID_NONE : bits_load(index->ids, p->id_bits, best.row[t]);
+        m->truth[(size_t)i * TRUTH + t] = best.row[t] == UINT32_MAX
+                                              ? FATHOM_ID_NONE
+                                              : bits_load(index->ids, p->id_bits, best.row[t]);
 }
 
 struct truth_job {
@@ -109,8 +115,8 @@ static void truth_worker(void *context, unsigned worker)
     struct navigator navigator = {0};
     struct query query = {.index = job->index};
     struct query_capacity capacity = {.dim = p->dim, .k = 1, .candidates = 1};
-    struct navigator_capacity scratch = {.work_dim = p->work_dim, .cells = 1, .degree = 1, .search_list = 1,
-                                         .candidates = 1};
+    struct navigator_capacity scratch = {
+        .work_dim = p->work_dim, .cells = 1, .degree = 1, .search_list = 1, .candidates = 1};
     if (navigator_reserve(&navigator, scratch) || query_reserve(&query, job->index, capacity))
         atomic_store(&job->failed, 1);
     for (uint32_t i = worker; i < m->sample && !atomic_load(&job->failed); i += m->threads)
@@ -119,8 +125,8 @@ static void truth_worker(void *context, unsigned worker)
     navigator_fini(&navigator);
 }
 
-static int open_plan(const struct measure *m, struct fathom_index **out, enum fathom_navigator navigator,
-                     uint32_t code_bytes, struct fathom_error *err)
+static int open_plan(const struct measure *m, struct fathom_index **out,
+                     enum fathom_navigator navigator, uint32_t code_bytes, struct fathom_error *err)
 {
     struct fathom_open_options options = fathom_open_options_default();
     options.navigator = navigator;
@@ -130,7 +136,8 @@ static int open_plan(const struct measure *m, struct fathom_index **out, enum fa
 }
 
 /* The sample, evenly spaced over the file, and its truth; also which code sizes there are. */
-static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count, struct fathom_error *err)
+static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
+                   struct fathom_error *err)
 {
     struct fathom_index *index;
     int status = open_plan(m, &index, FATHOM_NAVIGATOR_GRAPH, 0, err);
@@ -158,13 +165,15 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count, s
         status = env_run_parallel(m->threads, truth_worker, &job);
     fathom_index_close(index);
     if (status || atomic_load(&job.failed))
-        return error_set(err, status ? status : -ENOMEM, "%s: no memory to measure operating points", m->path);
+        return error_set(err, status ? status : -ENOMEM,
+                         "%s: no memory to measure operating points", m->path);
     return 0;
 }
 
 /* ---- searching the sample ---- */
 
-/* One residency, measured by one worker with an engine of its own, so that workers share nothing but the sample. */
+/* One residency, measured by one worker with an engine of its own, so that workers share nothing
+ * but the sample. */
 struct plan_job {
     enum fathom_navigator navigator;
     uint32_t code_bytes; /* 0: the 8-bit rows */
@@ -188,7 +197,8 @@ static bool usable(const struct measure *m, uint32_t i)
     return false; /* the zero vector: no query under cosine */
 }
 
-static float recall_of(const struct measure *m, uint32_t i, const struct fathom_result *result, uint32_t k)
+static float recall_of(const struct measure *m, uint32_t i, const struct fathom_result *result,
+                       uint32_t k)
 {
     uint32_t found = 0;
     for (uint32_t r = 0; r < result->count; r++)
@@ -225,7 +235,8 @@ static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list)
         s->recall[i] = -1;
         if (!usable(m, i))
             continue;
-        while ((status = engine_submit_excluding(s->engine, s->index, &query, m->rows[i], NULL)) == FATHOM_EBUSY &&
+        while ((status = engine_submit_excluding(s->engine, s->index, &query, m->rows[i], NULL)) ==
+                   FATHOM_EBUSY &&
                (status = collect(s, k, true)) == 0) {
         }
     }
@@ -246,7 +257,8 @@ static void summarise(const struct searcher *s, struct operating_point *point)
         reads += s->reads[i];
         count++;
     }
-    double mean = count ? sum / count : 0, variance = count > 1 ? (squares - count * mean * mean) / (count - 1) : 0;
+    double mean = count ? sum / count : 0,
+           variance = count > 1 ? (squares - count * mean * mean) / (count - 1) : 0;
     point->recall = (float)mean;
     point->recall_low = (float)(mean - 1.645 * sqrt(variance > 0 ? variance / count : 0));
     point->reads = (float)(count ? reads / count : 0);
@@ -262,7 +274,9 @@ static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
             return status;
         struct operating_point *point = &job->points[job->count++];
         *point = (struct operating_point){
-            .navigator = job->navigator, .k = k, .search_list = search_lists[l],
+            .navigator = job->navigator,
+            .k = k,
+            .search_list = search_lists[l],
             .code_bytes = s->index->plan.rows8 ? s->index->records->row_bytes : job->code_bytes};
         summarise(s, point);
         if (point->recall_low >= RECALL_ENOUGH)
@@ -310,20 +324,23 @@ static void list_plans(struct plan_jobs *all, const uint32_t *levels, uint32_t l
     uint32_t tried = level_count < LEVELS_TRIED ? level_count : LEVELS_TRIED;
     for (int navigator = FATHOM_NAVIGATOR_GRAPH; navigator <= FATHOM_NAVIGATOR_CELLS; navigator++) {
         for (uint32_t i = 0; i < tried; i++)
-            all->jobs[all->count++] = (struct plan_job){.navigator = navigator,
-                                                        .code_bytes = levels[(size_t)i * level_count / tried]};
+            all->jobs[all->count++] = (struct plan_job){
+                .navigator = navigator, .code_bytes = levels[(size_t)i * level_count / tried]};
         if (navigator == FATHOM_NAVIGATOR_GRAPH)
             all->jobs[all->count++] = (struct plan_job){.navigator = navigator};
     }
 }
 
-static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t level_count, struct fathom_error *err)
+static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t level_count,
+                         struct fathom_error *err)
 {
-    struct plan_jobs all = {.measure = m, .jobs = mem_alloc_array(2 * LEVELS_TRIED + 1, sizeof *all.jobs)};
+    struct plan_jobs all = {.measure = m,
+                            .jobs = mem_alloc_array(2 * LEVELS_TRIED + 1, sizeof *all.jobs)};
     int status = all.jobs ? 0 : -ENOMEM;
     if (status == 0) {
         list_plans(&all, levels, level_count);
-        status = env_run_parallel(m->threads < PLANS_AT_ONCE ? m->threads : PLANS_AT_ONCE, plan_worker, &all);
+        status = env_run_parallel(m->threads < PLANS_AT_ONCE ? m->threads : PLANS_AT_ONCE,
+                                  plan_worker, &all);
     }
     for (uint32_t i = 0; i < all.count && status == 0; i++) {
         status = all.jobs[i].status;
@@ -331,11 +348,13 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
         m->count += all.jobs[i].count;
     }
     mem_free(all.jobs);
-    return status ? error_set(err, status, "%s: measuring operating points: %s", m->path, fathom_strerror(status)) : 0;
+    return status ? error_set(err, status, "%s: measuring operating points: %s", m->path,
+                              fathom_strerror(status))
+                  : 0;
 }
 
-int points_measure(const struct env *env, const char *path, unsigned threads, struct operating_point *out,
-                   uint32_t *count, struct fathom_error *err)
+int points_measure(const struct env *env, const char *path, unsigned threads,
+                   struct operating_point *out, uint32_t *count, struct fathom_error *err)
 {
     struct measure m = {.env = env, .path = path, .threads = threads, .out = out};
     uint32_t levels[PLANES_LEVELS_MAX], level_count = 0;
@@ -351,12 +370,15 @@ int points_measure(const struct env *env, const char *path, unsigned threads, st
 
 /* ---- using them ---- */
 
-uint32_t points_search_list(const struct operating_point *points, uint32_t count, uint32_t k, float target)
+uint32_t points_search_list(const struct operating_point *points, uint32_t count, uint32_t k,
+                            float target)
 {
     uint32_t best_k = 0, list = 0;
-    for (uint32_t i = 0; i < count; i++) { /* the smallest k that covers ours, or the largest there is */
+    for (uint32_t i = 0; i < count;
+         i++) { /* the smallest k that covers ours, or the largest there is */
         bool covers = points[i].k >= k, had = best_k >= k;
-        if (best_k == 0 || (covers && (!had || points[i].k < best_k)) || (!covers && !had && points[i].k > best_k))
+        if (best_k == 0 || (covers && (!had || points[i].k < best_k)) ||
+            (!covers && !had && points[i].k > best_k))
             best_k = points[i].k;
     }
     for (uint32_t i = 0; i < count; i++) {

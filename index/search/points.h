@@ -1,5 +1,6 @@
-/* Operating points: what recall a search list reaches at a residency, measured by the builder on rows of the index itself, each
- * left out of its own search. They are stored in the index, and turn a target recall into a search list. */
+/* Operating points: what recall a search list reaches at a residency, measured by the builder on
+ * rows of the index itself, each left out of its own search. They are stored in the index, and turn
+ * a target recall into a search list. */
 #ifndef SEARCH_POINTS_H
 #define SEARCH_POINTS_H
 
@@ -12,22 +13,26 @@ struct operating_point {
     uint32_t navigator;  /* enum fathom_navigator: graph or cells */
     uint32_t code_bytes; /* resident per row; the record's bytes when 8-bit rows are resident */
     uint32_t k, search_list;
-    float recall, recall_low; /* mean over the sample, and the lower end of its one-sided 95% confidence interval */
+    float recall, recall_low; /* mean over the sample, and the lower end of its one-sided 95%
+                                 confidence interval */
     float reads;              /* per query */
     uint32_t reserved;
 };
 
 _Static_assert(sizeof(struct operating_point) == FORMAT_POINT_BYTES, "see docs/FORMAT.md");
 
-#define POINTS_MAX FORMAT_POINTS_MAX
+#define POINTS_MAX          FORMAT_POINTS_MAX
 #define POINTS_RESIDENT_MAX 32 /* kept in memory: those of one residency */
 
-/* Measures the index file at path. out has room for POINTS_MAX; sorted by navigator, code bytes, k, search list. The result does not
- * depend on threads. */
-int points_measure(const struct env *env, const char *path, unsigned threads, struct operating_point *out,
-                   uint32_t *count, struct fathom_error *err) FATHOM_MUST_USE;
+/* Measures the index file at path. out has room for POINTS_MAX; sorted by navigator, code bytes, k,
+ * search list. The result does not depend on threads. */
+int points_measure(const struct env *env, const char *path, unsigned threads,
+                   struct operating_point *out, uint32_t *count,
+                   struct fathom_error *err) FATHOM_MUST_USE;
 
-/* The smallest search list that reaches target for k at this residency; 0 when there is no point to go by. */
-uint32_t points_search_list(const struct operating_point *points, uint32_t count, uint32_t k, float target);
+/* The smallest search list that reaches target for k at this residency; 0 when there is no point to
+ * go by. */
+uint32_t points_search_list(const struct operating_point *points, uint32_t count, uint32_t k,
+                            float target);
 
 #endif

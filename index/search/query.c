@@ -1,4 +1,5 @@
-/* The query state machine (see query.h): checks, memory, hits, phases. Pure but for the kernels; no ring, no clock. */
+/* The query state machine (see query.h): checks, memory, hits, phases. Pure but for the kernels; no
+ * ring, no clock. */
 #include "query.h"
 
 #include <errno.h>
@@ -12,7 +13,7 @@
 #include "metric.h"
 
 #define CELLS_CANDIDATES 64 /* estimates that the cell navigator keeps, at least */
-#define EXACT_MARGIN 8       /* hits beyond k that are re-ranked by exact distances, at least */
+#define EXACT_MARGIN     8  /* hits beyond k that are re-ranked by exact distances, at least */
 
 /* ---- memory ---- */
 
@@ -63,7 +64,8 @@ static bool covers(const struct query_capacity *have, const struct query_capacit
 
 int query_reserve(struct query *query, const struct fathom_index *index, struct query_capacity want)
 {
-    struct query_capacity standard = {.dim = want.dim, .k = QUERY_RESERVED_K, .candidates = QUERY_RESERVED_CANDIDATES};
+    struct query_capacity standard = {
+        .dim = want.dim, .k = QUERY_RESERVED_K, .candidates = QUERY_RESERVED_CANDIDATES};
     struct query_capacity capacity = covers(&standard, &want) ? standard : want;
     if (query->memory && covers(&query->capacity, &want) && query->borrowed == 0)
         return 0;
@@ -108,32 +110,40 @@ static int check_vector(const struct fathom_query *request, uint32_t dim, enum f
     bool zero = true;
     for (uint32_t first = 0; first < dim; first += 64) {
         uint32_t count = dim - first < 64 ? dim - first : 64;
-        metric_to_f32(request->dtype, at + first * fathom_dtype_bytes(request->dtype), count, piece_of);
+        metric_to_f32(request->dtype, at + first * fathom_dtype_bytes(request->dtype), count,
+                      piece_of);
         for (uint32_t i = 0; i < count; i++) {
             if (!isfinite(piece_of[i]))
-                return error_set(err, FATHOM_EARGUMENT, "vector: component %u is not a finite number", first + i);
+                return error_set(err, FATHOM_EARGUMENT,
+                                 "vector: component %u is not a finite number", first + i);
             zero = zero && piece_of[i] == 0;
         }
     }
     if (zero && metric == FATHOM_METRIC_COS)
-        return error_set(err, FATHOM_EARGUMENT, "vector: all components are zero, and cosine is undefined there");
+        return error_set(err, FATHOM_EARGUMENT,
+                         "vector: all components are zero, and cosine is undefined there");
     return 0;
 }
 
-int query_check(const struct fathom_index *index, const struct fathom_query *request, struct fathom_error *err)
+int query_check(const struct fathom_index *index, const struct fathom_query *request,
+                struct fathom_error *err)
 {
     const struct properties *p = &index->properties;
     if (!request->vector || fathom_dtype_bytes(request->dtype) == 0)
-        return error_set(err, FATHOM_EARGUMENT, "vector is missing, or dtype is none of f32 f16 i8 u8");
+        return error_set(err, FATHOM_EARGUMENT,
+                         "vector is missing, or dtype is none of f32 f16 i8 u8");
     if (request->dim && request->dim != p->dim)
-        return error_set(err, FATHOM_EDIM, "the vector has %u dimensions, the index %u", request->dim, p->dim);
+        return error_set(err, FATHOM_EDIM, "the vector has %u dimensions, the index %u",
+                         request->dim, p->dim);
     if (request->k < 1 || request->k > FATHOM_K_MAX)
-        return error_set(err, FATHOM_ELIMIT, "k is %u; it must be 1 to %d", request->k, FATHOM_K_MAX);
+        return error_set(err, FATHOM_ELIMIT, "k is %u; it must be 1 to %d", request->k,
+                         FATHOM_K_MAX);
     if (request->search_list > FATHOM_SEARCH_LIST_MAX)
-        return error_set(err, FATHOM_ELIMIT, "search_list is %u; it must be at most %d", request->search_list,
-                         FATHOM_SEARCH_LIST_MAX);
+        return error_set(err, FATHOM_ELIMIT, "search_list is %u; it must be at most %d",
+                         request->search_list, FATHOM_SEARCH_LIST_MAX);
     if (!(request->target_recall >= 0 && request->target_recall < 1))
-        return error_set(err, FATHOM_EARGUMENT, "target_recall is %g; it must be above 0 and below 1",
+        return error_set(err, FATHOM_EARGUMENT,
+                         "target_recall is %g; it must be above 0 and below 1",
                          (double)request->target_recall);
     return check_vector(request, p->dim, p->metric, err);
 }
@@ -211,11 +221,13 @@ const struct section *query_section(const struct query *query)
     const struct fathom_index *index = query->index;
     if (query->phase == QUERY_EXACT)
         return index->vectors ? index->vectors : index->records;
-    /* 8-bit rows in memory say all that records could; only exact distances need the full vectors. */
+    /* 8-bit rows in memory say all that records could; only exact distances need the full vectors.
+     */
     return index->rows8 ? NULL : index->records;
 }
 
-int query_begin(struct query *query, struct navigator *navigator, const struct fathom_query *request)
+int query_begin(struct query *query, struct navigator *navigator,
+                const struct fathom_query *request)
 {
     const struct fathom_index *index = query->index;
     query->exact_distances = request->exact_distances;
@@ -242,7 +254,8 @@ int query_begin(struct query *query, struct navigator *navigator, const struct f
     return 0;
 }
 
-static void refine_page(struct query *query, uint64_t page, const uint8_t *payload, struct kernel_score8 *scores)
+static void refine_page(struct query *query, uint64_t page, const uint8_t *payload,
+                        struct kernel_score8 *scores)
 {
     const struct section *section = query_section(query);
     uint64_t first = section_first_row(section, page), left = query->index->properties.rows - first;
@@ -251,30 +264,36 @@ static void refine_page(struct query *query, uint64_t page, const uint8_t *paylo
     query->stats.full_distances += count;
     for (uint32_t at = 0; at < count; at += QUERY_PAGE_BATCH) {
         uint32_t batch = count - at < QUERY_PAGE_BATCH ? count - at : QUERY_PAGE_BATCH;
-        kernels_get()->score8_rows(scores, &query->row8.weights, payload + (size_t)at * section->row_bytes,
-                                   section->row_bytes, batch);
+        kernels_get()->score8_rows(scores, &query->row8.weights,
+                                   payload + (size_t)at * section->row_bytes, section->row_bytes,
+                                   batch);
         for (uint32_t i = 0; i < batch; i++) {
             if (first + at + i == query->excluded)
                 continue;
-            hits_push(query, (struct hit){.key = record_distance(&query->row8, query->index, &scores[i],
-                                                                 payload + (size_t)(at + i) * section->row_bytes),
-                                          .row = (uint32_t)first + at + i, .exact = query->index->vectors == NULL});
+            hits_push(query, (struct hit){.key = record_distance(
+                                              &query->row8, query->index, &scores[i],
+                                              payload + (size_t)(at + i) * section->row_bytes),
+                                          .row = (uint32_t)first + at + i,
+                                          .exact = query->index->vectors == NULL});
         }
     }
 }
 
 /* The exact distance of a hit whose full vector starts at bytes. */
-static float exact_distance(const struct query *query, const uint8_t *bytes, struct kernel_score8 *scores)
+static float exact_distance(const struct query *query, const uint8_t *bytes,
+                            struct kernel_score8 *scores)
 {
     const struct fathom_index *index = query->index;
     const struct properties *p = &index->properties;
     if (index->vectors)
-        return metric_exact_distance(p->metric, p->dim, query->vector, query->norm_sq, p->dtype, bytes, query->scratch);
+        return metric_exact_distance(p->metric, p->dim, query->vector, query->norm_sq, p->dtype,
+                                     bytes, query->scratch);
     kernels_get()->score8_rows(scores, &query->row8.weights, bytes, p->work_dim, 1);
     return query_user_distance(query, row8_distance(&query->row8, scores));
 }
 
-static void exact_page(struct query *query, uint64_t page, const uint8_t *payload, struct kernel_score8 *scores)
+static void exact_page(struct query *query, uint64_t page, const uint8_t *payload,
+                       struct kernel_score8 *scores)
 {
     const struct section *section = query_section(query);
     for (uint32_t i = 0; i < query->hit_count; i++) {
@@ -287,7 +306,8 @@ static void exact_page(struct query *query, uint64_t page, const uint8_t *payloa
     }
 }
 
-void query_page(struct query *query, uint32_t i, const uint8_t *payload, struct kernel_score8 *scores)
+void query_page(struct query *query, uint32_t i, const uint8_t *payload,
+                struct kernel_score8 *scores)
 {
     if (query->phase == QUERY_REFINE)
         refine_page(query, query->pages[i], payload, scores);
@@ -329,7 +349,8 @@ static void finish(struct query *query)
         query->hit_count = query->k;
     for (uint32_t i = 0; i < query->capacity.k; i++) {
         bool valid = i < query->hit_count;
-        query->ids[i] = valid ? bits_load(index->ids, index->properties.id_bits, query->hits[i].row) : FATHOM_ID_NONE;
+        query->ids[i] = valid ? bits_load(index->ids, index->properties.id_bits, query->hits[i].row)
+                              : FATHOM_ID_NONE;
         query->distances[i] = valid ? query->hits[i].distance : INFINITY;
     }
     query->phase = QUERY_DONE;

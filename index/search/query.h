@@ -1,8 +1,9 @@
-/* One query as a state machine, free of I/O: query_begin navigates and says which pages it wants, query_page takes one page that
- * has arrived and been checked, query_next says what follows when all have. The engine moves pages; nothing here waits.
+/* One query as a state machine, free of I/O: query_begin navigates and says which pages it wants,
+ * query_page takes one page that has arrived and been checked, query_next says what follows when
+ * all have. The engine moves pages; nothing here waits.
  *
- * Distances inside are squared and in row units (codec/row8.h); order is by (distance, row), a total order, so that results
- * do not depend on the order in which pages arrive. */
+ * Distances inside are squared and in row units (codec/row8.h); order is by (distance, row), a
+ * total order, so that results do not depend on the order in which pages arrive. */
 #ifndef SEARCH_QUERY_H
 #define SEARCH_QUERY_H
 
@@ -29,62 +30,68 @@ struct query {
     enum query_phase phase;
     const struct fathom_index *index;
     void *user;
-    uint32_t k, keep; /* results wanted; hits kept (more, when they are re-ranked by exact distances) */
+    uint32_t k;    /* results wanted */
+    uint32_t keep; /* hits kept: more, when they are re-ranked by exact distances */
     uint32_t search_list;
     uint32_t excluded; /* a row that is searched for without being found, or ROW_NONE */
     bool exact_distances, cancelled;
     uint64_t deadline_ns;
     float refine_threshold;
 
-    double norm_sq;           /* of the query, in user space */
+    double norm_sq; /* of the query, in user space */
     struct row8_query row8;
-    float *vector;            /* dim floats, user space */
-    int8_t *hi, *lo;          /* of row8 */
+    float *vector;   /* dim floats, user space */
+    int8_t *hi, *lo; /* of row8 */
     struct candidate *candidates;
     uint32_t candidate_count;
-    struct hit *hits;         /* a max-heap by (key, row) while it is filled, sorted at the end */
+    struct hit *hits; /* a max-heap by (key, row) while it is filled, sorted at the end */
     uint32_t hit_count;
-    uint64_t *pages;          /* wanted, each once */
+    uint64_t *pages; /* wanted, each once */
     uint32_t page_count, pages_issued, pages_done;
-    uint64_t *ids;            /* of the result */
+    uint64_t *ids; /* of the result */
     float *distances;
-    float *scratch;           /* work_dim floats */
+    float *scratch; /* work_dim floats */
 
     int status;
     char detail[256]; /* of a failure */
-    uint64_t started_ns, submitted_ns;
+    uint64_t started_ns;
     struct fathom_query_stats stats;
 
-    void *memory;             /* one block behind the pointers above */
+    void *memory; /* one block behind the pointers above */
     uint64_t memory_bytes;
     struct query_capacity {
         uint32_t dim, k, candidates;
     } capacity;
-    int64_t borrowed;         /* bytes beyond the reserved size, taken from the index's budget */
+    int64_t borrowed; /* bytes beyond the reserved size, taken from the index's budget */
 };
 
 /* What plans reserve for a slot; larger queries grow their slot and give it back. */
-#define QUERY_RESERVED_K 128
+#define QUERY_RESERVED_K          128
 #define QUERY_RESERVED_CANDIDATES 1024
 
 /* Bytes of a slot's block at a capacity. */
 uint64_t query_memory_bytes(struct query_capacity capacity);
 /* Makes room for a query: grows or shrinks the block. 0, -ENOMEM or FATHOM_EBUDGET. */
-int query_reserve(struct query *query, const struct fathom_index *index, struct query_capacity capacity) FATHOM_MUST_USE;
+int query_reserve(struct query *query, const struct fathom_index *index,
+                  struct query_capacity capacity) FATHOM_MUST_USE;
 void query_release(struct query *query);
 
 /* Checks a request against an index. */
-int query_check(const struct fathom_index *index, const struct fathom_query *request, struct fathom_error *err) FATHOM_MUST_USE;
+int query_check(const struct fathom_index *index, const struct fathom_query *request,
+                struct fathom_error *err) FATHOM_MUST_USE;
 /* Results that a request's search list makes the navigator keep. */
 uint32_t query_candidates(const struct fathom_index *index, uint32_t search_list, uint32_t k);
 
 /* Navigates, on the calling thread, and fills in the pages wanted. Needs query_reserve first. */
-int query_begin(struct query *query, struct navigator *navigator, const struct fathom_query *request) FATHOM_MUST_USE;
+int query_begin(struct query *query, struct navigator *navigator,
+                const struct fathom_query *request) FATHOM_MUST_USE;
 /* The section that the current phase reads. */
 const struct section *query_section(const struct query *query);
-/* Takes the payload of wanted page i (of pages_per_row pages when rows span them). scores: QUERY_PAGE_BATCH. */
+/* Takes the payload of wanted page i (of pages_per_row pages when rows span them). scores:
+ * QUERY_PAGE_BATCH. */
 #define QUERY_PAGE_BATCH 256
-void query_page(struct query *query, uint32_t i, const uint8_t *payload, struct kernel_score8 *scores);
+void query_page(struct query *query, uint32_t i, const uint8_t *payload,
+                struct kernel_score8 *scores);
 /* All wanted pages are in: goes to the next phase, which may want pages again. */
 void query_next(struct query *query);
 

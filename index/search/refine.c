@@ -1,18 +1,19 @@
 /* Refine by interval, in one wave: which pages to read so that the result is right, and no more.
  *
- * With tau half way between the k-th and the next estimate, a candidate belongs to the result with probability about
- * P = Phi((tau - estimate) / sigma). Reading it is worth what an error would cost: min(P, 1 - P), so the certainly-in are
- * skipped like the certainly-out. A page is worth the sum over its candidates, and is read when that is above a threshold. */
+ * With tau half way between the k-th and the next estimate, a candidate belongs to the result with
+ * probability about P = Phi((tau - estimate) / sigma). Reading it is worth what an error would
+ * cost: min(P, 1 - P), so the certainly-in are skipped like the certainly-out. A page is worth the
+ * sum over its candidates, and is read when that is above a threshold. */
 #include <math.h>
 #include <string.h>
 
 #include "query.h"
 #include "select.h"
 
-#define TAIL_STEPS 16 /* entries of navigator->tail a sigma */
-#define TAIL_END 80
+#define TAIL_STEPS        16 /* entries of navigator->tail a sigma */
+#define TAIL_END          80
 #define DEFAULT_THRESHOLD 0.06f
-#define WIDTH 1.0f /* of the error bounds, in sigmas as calibrated */
+#define WIDTH             1.0f /* of the error bounds, in sigmas as calibrated */
 
 static float doubt(const struct navigator *n, const struct candidate *c, float tau)
 {

@@ -1,4 +1,5 @@
-/* Loading what the plan makes resident, every page checked, every reference bounded, every byte in the ledger. */
+/* Loading what the plan makes resident, every page checked, every reference bounded, every byte in
+ * the ledger. */
 #include <emmintrin.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -10,11 +11,13 @@
 #include "le.h"
 #include "mem.h"
 
-static void *take(struct fathom_index *index, enum part part, uint64_t bytes, struct fathom_error *err)
+static void *take(struct fathom_index *index, enum part part, uint64_t bytes,
+                  struct fathom_error *err)
 {
     void *memory = mem_alloc(bytes);
     if (!memory) {
-        error_set(err, -ENOMEM, "%s: no memory for a resident part of %" PRIu64 " bytes", index->file.path, bytes);
+        error_set(err, -ENOMEM, "%s: no memory for a resident part of %" PRIu64 " bytes",
+                  index->file.path, bytes);
         return NULL;
     }
     index->memory[index->memory_count++] = memory;
@@ -28,24 +31,28 @@ static const struct section *find(const struct fathom_index *index, enum section
 }
 
 /* A whole stream section with slack bytes behind it. */
-static int load_stream(struct fathom_index *index, enum section_kind kind, enum part part, size_t slack,
-                       const void **out, struct fathom_error *err)
+static int load_stream(struct fathom_index *index, enum section_kind kind, enum part part,
+                       size_t slack, const void **out, struct fathom_error *err)
 {
     const struct section *section = find(index, kind);
     void *memory = take(index, part, section->bytes + slack, err);
     *out = memory;
-    return memory ? index_file_read(&index->file, section, 0, memory, section->bytes, err) : -ENOMEM;
+    return memory ? index_file_read(&index->file, section, 0, memory, section->bytes, err)
+                  : -ENOMEM;
 }
 
-static int out_of_range(const struct fathom_index *index, enum section_kind kind, struct fathom_error *err)
+static int out_of_range(const struct fathom_index *index, enum section_kind kind,
+                        struct fathom_error *err)
 {
-    return error_set(err, FATHOM_ECORRUPT, "%s: section %s: a value is out of range; rebuild the index",
-                     index->file.path, section_name(kind));
+    return error_set(err, FATHOM_ECORRUPT,
+                     "%s: section %s: a value is out of range; rebuild the index", index->file.path,
+                     section_name(kind));
 }
 
 /* ---- model ---- */
 
-static void *copy_to(struct fathom_index *index, const void *from, size_t bytes, size_t slack, struct fathom_error *err)
+static void *copy_to(struct fathom_index *index, const void *from, size_t bytes, size_t slack,
+                     struct fathom_error *err)
 {
     void *to = take(index, PART_MODEL, bytes + slack, err);
     if (to)
@@ -67,7 +74,9 @@ static int trim_model(struct fathom_index *index, struct model *full, struct fat
     index->level = planes->levels[index->plan.level];
     uint32_t coded = planes_coded_dim(&index->level);
     index->model.planes = (struct planes_model){
-        .dim = dim, .code_dim = coded, .level_quantum = planes->level_quantum,
+        .dim = dim,
+        .code_dim = coded,
+        .level_quantum = planes->level_quantum,
         .rotation = copy_to(index, planes->rotation, (size_t)coded * dim, 64, err),
         .rotation_scale = copy_to(index, planes->rotation_scale, 4 * (size_t)coded, 0, err),
         .sigma = copy_to(index, planes->sigma, 4 * (size_t)coded, 0, err),
@@ -83,17 +92,20 @@ static int trim_model(struct fathom_index *index, struct model *full, struct fat
 
 /* ---- codes ---- */
 
-/* Scatters bytes of one band (unit after unit of a row, row after row) to the plane-major codes in memory. */
+/* Scatters bytes of one band (unit after unit of a row, row after row) to the plane-major codes in
+ * memory. */
 struct band_scatter {
     uint8_t *codes;
     size_t code_bytes;
-    uint32_t width;      /* bytes of a row in this band */
-    uint32_t unit;       /* of the next byte, within the band */
-    uint32_t target[FORMAT_BAND_BYTES]; /* offset in the code; UINT32_MAX: not loaded at this level */
+    uint32_t width; /* bytes of a row in this band */
+    uint32_t unit;  /* of the next byte, within the band */
+    uint32_t
+        target[FORMAT_BAND_BYTES]; /* offset in the code; UINT32_MAX: not loaded at this level */
     uint64_t row;
 };
 
-static int scatter_band(void *context, const uint8_t *payload, size_t bytes, struct fathom_error *err)
+static int scatter_band(void *context, const uint8_t *payload, size_t bytes,
+                        struct fathom_error *err)
 {
     struct band_scatter *s = context;
     (void)err;
@@ -108,7 +120,8 @@ static int scatter_band(void *context, const uint8_t *payload, size_t bytes, str
     return 0;
 }
 
-static int load_codes(struct fathom_index *index, const struct planes_model *full, struct fathom_error *err)
+static int load_codes(struct fathom_index *index, const struct planes_model *full,
+                      struct fathom_error *err)
 {
     const struct section *section = find(index, SECTION_CODES);
     const struct kernel_codes *plan = &index->codes_plan;
@@ -121,19 +134,23 @@ static int load_codes(struct fathom_index *index, const struct planes_model *ful
     index->codes = codes;
     index->factors = factors;
     for (uint32_t first = 0; first < code_bytes; first += FORMAT_BAND_BYTES) {
-        uint32_t left = full->order_count - first, width = left < FORMAT_BAND_BYTES ? left : FORMAT_BAND_BYTES;
+        uint32_t left = full->order_count - first,
+                 width = left < FORMAT_BAND_BYTES ? left : FORMAT_BAND_BYTES;
         struct band_scatter scatter = {.codes = codes, .code_bytes = code_bytes, .width = width};
         for (uint32_t u = 0; u < width; u++) {
             uint16_t unit = full->order[first + u];
-            scatter.target[u] = first + u < code_bytes ? plan->plane_start[unit >> 12] + (unit & 0xfff) : UINT32_MAX;
+            scatter.target[u] = first + u < code_bytes
+                                    ? plan->plane_start[unit >> 12] + (unit & 0xfff)
+                                    : UINT32_MAX;
         }
-        int status = index_file_stream_range(&index->file, section, first * rows, width * rows, scatter_band, &scatter,
-                                             err);
+        int status = index_file_stream_range(&index->file, section, first * rows, width * rows,
+                                             scatter_band, &scatter, err);
         if (status)
             return status;
     }
     uint64_t bytes = rows * PLANES_FACTOR_BYTES;
-    return index_file_read(&index->file, find(index, SECTION_FACTORS), index->plan.level * bytes, factors, bytes, err);
+    return index_file_read(&index->file, find(index, SECTION_FACTORS), index->plan.level * bytes,
+                           factors, bytes, err);
 }
 
 /* ---- 8-bit rows ---- */
@@ -141,8 +158,8 @@ static int load_codes(struct fathom_index *index, const struct planes_model *ful
 struct row_copy {
     uint8_t *out;
     const struct section *section;
-    uint64_t left;       /* rows */
-    uint32_t row_at;     /* bytes of a spanning row that have been copied */
+    uint64_t left;   /* rows */
+    uint32_t row_at; /* bytes of a spanning row that have been copied */
 };
 
 static int copy_rows(void *context, const uint8_t *payload, size_t bytes, struct fathom_error *err)
@@ -152,12 +169,14 @@ static int copy_rows(void *context, const uint8_t *payload, size_t bytes, struct
     (void)err;
     for (size_t at = 0; at < bytes && copy->left; at += PAGE_PAYLOAD) {
         if (section->rows_per_page) {
-            uint64_t rows = copy->left < section->rows_per_page ? copy->left : section->rows_per_page;
+            uint64_t rows =
+                copy->left < section->rows_per_page ? copy->left : section->rows_per_page;
             memcpy(copy->out, payload + at, rows * section->row_bytes);
             copy->out += rows * section->row_bytes;
             copy->left -= rows;
         } else {
-            uint32_t rest = section->row_bytes - copy->row_at, take_now = rest < PAGE_PAYLOAD ? rest : PAGE_PAYLOAD;
+            uint32_t rest = section->row_bytes - copy->row_at,
+                     take_now = rest < PAGE_PAYLOAD ? rest : PAGE_PAYLOAD;
             memcpy(copy->out, payload + at, take_now);
             copy->out += take_now;
             copy->row_at = take_now == rest ? 0 : copy->row_at + take_now;
@@ -174,7 +193,8 @@ static int load_rows8(struct fathom_index *index, struct fathom_error *err)
     if (!rows8)
         return -ENOMEM;
     index->rows8 = rows8;
-    struct row_copy copy = {.out = rows8, .section = index->records, .left = index->properties.rows};
+    struct row_copy copy = {
+        .out = rows8, .section = index->records, .left = index->properties.rows};
     return index_file_stream(&index->file, index->records, copy_rows, &copy, err);
 }
 
@@ -195,7 +215,8 @@ static int load_lists(struct fathom_index *index, struct fathom_error *err)
     uint64_t *block_offset = take(index, PART_DIRECTORY, 8 * blocks, err);
     if (!block_offset)
         return -ENOMEM;
-    index->lists = (struct list_store){.bytes = bytes, .block_offset = block_offset,
+    index->lists = (struct list_store){.bytes = bytes,
+                                       .block_offset = block_offset,
                                        .length8 = p->list_length_bytes == 1 ? lengths : NULL,
                                        .length16 = p->list_length_bytes == 2 ? lengths : NULL};
     for (uint64_t row = 0; row < p->rows; row++) {
@@ -217,7 +238,8 @@ static inline uint32_t sum_lengths8(const uint8_t *lengths, unsigned count)
 {
     const __m128i iota = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m128i limit = _mm_set1_epi8((char)count), zero = _mm_setzero_si128();
-    __m128i low = _mm_and_si128(_mm_loadu_si128((const __m128i *)lengths), _mm_cmplt_epi8(iota, limit));
+    __m128i low =
+        _mm_and_si128(_mm_loadu_si128((const __m128i *)lengths), _mm_cmplt_epi8(iota, limit));
     __m128i high = _mm_and_si128(_mm_loadu_si128((const __m128i *)(lengths + 16)),
                                  _mm_cmplt_epi8(_mm_add_epi8(iota, _mm_set1_epi8(16)), limit));
     __m128i sum = _mm_add_epi64(_mm_sad_epu8(low, zero), _mm_sad_epu8(high, zero));
@@ -285,15 +307,18 @@ static int load_cells(struct fathom_index *index, struct fathom_error *err)
 static int load_points(struct fathom_index *index, struct fathom_error *err)
 {
     const struct section *section = find(index, SECTION_POINTS);
-    uint32_t ours = index->plan.rows8 ? index->records->row_bytes : index->level.code_bytes, best = 0, kept = 0;
+    uint32_t ours = index->plan.rows8 ? index->records->row_bytes : index->level.code_bytes,
+             best = 0, kept = 0;
     if (!section || section->bytes == 0)
         return 0;
     uint32_t count = (uint32_t)(section->bytes / sizeof(struct operating_point));
     struct operating_point *all = mem_alloc(section->bytes), *points = NULL;
-    int status = all ? index_file_read(&index->file, section, 0, all, section->bytes, err)
-                     : error_set(err, -ENOMEM, "%s: no memory for operating points", index->file.path);
+    int status =
+        all ? index_file_read(&index->file, section, 0, all, section->bytes, err)
+            : error_set(err, -ENOMEM, "%s: no memory for operating points", index->file.path);
     for (uint32_t i = 0; i < count && status == 0; i++)
-        if (all[i].navigator == (uint32_t)index->plan.navigator && all[i].code_bytes <= ours && all[i].code_bytes > best)
+        if (all[i].navigator == (uint32_t)index->plan.navigator && all[i].code_bytes <= ours &&
+            all[i].code_bytes > best)
             best = all[i].code_bytes;
     for (uint32_t i = 0; i < count && status == 0; i++)
         if (all[i].navigator == (uint32_t)index->plan.navigator && all[i].code_bytes == best &&
@@ -329,12 +354,14 @@ static int load_model(struct fathom_index *index, struct model *full, struct fat
         return error_set(err, -ENOMEM, "%s: no memory for the model", index->file.path);
     int status = index_file_read(&index->file, section, 0, bytes, section->bytes, err);
     if (status == 0)
-        status = model_decode(full, bytes, section->bytes, &index->properties, index->file.path, err);
+        status =
+            model_decode(full, bytes, section->bytes, &index->properties, index->file.path, err);
     mem_free(bytes);
     if (status)
         return status;
     if (find(index, SECTION_CODES)->bytes == index->properties.rows * full->planes.order_count &&
-        find(index, SECTION_FACTORS)->bytes == index->properties.rows * full->planes.level_count * PLANES_FACTOR_BYTES)
+        find(index, SECTION_FACTORS)->bytes ==
+            index->properties.rows * full->planes.level_count * PLANES_FACTOR_BYTES)
         return 0;
     model_fini(full);
     return out_of_range(index, SECTION_CODES, err);
@@ -347,7 +374,8 @@ int residency_load(struct fathom_index *index, struct fathom_error *err)
     int status = load_model(index, &full, err);
     if (status)
         return status;
-    status = plan_make(&index->plan, &index->file.super, &full, &index->options, index->file.path, err);
+    status =
+        plan_make(&index->plan, &index->file.super, &full, &index->options, index->file.path, err);
     if (status == 0)
         status = trim_model(index, &full, err);
     if (status == 0)

@@ -1,4 +1,5 @@
-/* Quickselect by Hoare's partition: over (estimate, row), a total order, so that the chosen set is defined; and over floats. */
+/* Quickselect by Hoare's partition: over (estimate, row), a total order, so that the chosen set is
+ * defined; and over floats. */
 #include "select.h"
 
 static bool before(const struct candidate *a, const struct candidate *b)

@@ -4,7 +4,8 @@
 
 #include "navigate.h"
 
-/* Moves the keep candidates with the smallest (estimate, row) to the front; the order within is not defined. */
+/* Moves the keep candidates with the smallest (estimate, row) to the front; the order within is not
+ * defined. */
 void select_best(struct candidate *candidates, uint32_t count, uint32_t keep);
 
 /* Puts the value of that rank (from 0) in its place, smaller ones before it. */

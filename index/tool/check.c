@@ -45,9 +45,9 @@ static json_t *sections_json(const struct superblock *super)
     json_t *sections = json_array();
     for (uint32_t i = 0; i < super->section_count; i++) {
         const struct section *s = &super->sections[i];
-        json_t *section = json_pack("{s:s, s:I, s:I, s:I}", "name", section_name(s->kind), "first_page",
-                                    (json_int_t)s->first_page, "pages", (json_int_t)s->page_count, "bytes",
-                                    (json_int_t)s->bytes);
+        json_t *section = json_pack("{s:s, s:I, s:I, s:I}", "name", section_name(s->kind),
+                                    "first_page", (json_int_t)s->first_page, "pages",
+                                    (json_int_t)s->page_count, "bytes", (json_int_t)s->bytes);
         if (s->row_bytes) {
             json_object_set_new(section, "row_bytes", json_integer(s->row_bytes));
             json_object_set_new(section, "rows_per_page", json_integer(s->rows_per_page));
@@ -60,7 +60,8 @@ static json_t *sections_json(const struct superblock *super)
 
 static json_t *features_json(const struct superblock *super)
 {
-    return json_pack("{s:I, s:I}", "compat", (json_int_t)super->compat, "incompat", (json_int_t)super->incompat);
+    return json_pack("{s:I, s:I}", "compat", (json_int_t)super->compat, "incompat",
+                     (json_int_t)super->incompat);
 }
 
 static json_t *provenance_json(const struct index_file *file, struct fathom_error *err)
@@ -81,15 +82,17 @@ static json_t *inspect_json(const struct index_file *file, struct fathom_error *
     char generation[20];
     snprintf(generation, sizeof generation, "%016" PRIx64, p->generation);
     json_t *document = json_pack(
-        "{s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:I}", "path", file->path,
-        "format_version", (json_int_t)super->version, "features", features_json(super), "generation", generation, "rows",
-        (json_int_t)p->rows, "dim", (json_int_t)p->dim, "zero_rows", (json_int_t)p->zero_rows, "dtype",
-        fathom_dtype_name(p->dtype), "metric", fathom_metric_name(p->metric), "cells", (json_int_t)p->cells,
-        "entry_points", (json_int_t)p->entry_count, "degree_max", (json_int_t)p->degree_max, "default_search_list",
-        (json_int_t)p->default_search_list, "records_exact", p->records_exact, "external_ids", p->external_ids,
-        "index_bytes", (json_int_t)(super->file_pages * PAGE_BYTES));
-    json_object_set_new(document, "raw_bytes",
-                        json_integer((json_int_t)(p->rows * p->dim * fathom_dtype_bytes(p->dtype))));
+        "{s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:I}", "path",
+        file->path, "format_version", (json_int_t)super->version, "features", features_json(super),
+        "generation", generation, "rows", (json_int_t)p->rows, "dim", (json_int_t)p->dim,
+        "zero_rows", (json_int_t)p->zero_rows, "dtype", fathom_dtype_name(p->dtype), "metric",
+        fathom_metric_name(p->metric), "cells", (json_int_t)p->cells, "entry_points",
+        (json_int_t)p->entry_count, "degree_max", (json_int_t)p->degree_max, "default_search_list",
+        (json_int_t)p->default_search_list, "records_exact", p->records_exact, "external_ids",
+        p->external_ids, "index_bytes", (json_int_t)(super->file_pages * PAGE_BYTES));
+    json_object_set_new(
+        document, "raw_bytes",
+        json_integer((json_int_t)(p->rows * p->dim * fathom_dtype_bytes(p->dtype))));
     json_object_set_new(document, "sections", sections_json(super));
     json_object_set_new(document, "provenance", provenance_json(file, err));
     return document;
@@ -101,18 +104,21 @@ static void inspect_print(const struct index_file *file)
     const struct properties *p = &super->properties;
     char bytes[32], raw[32];
     printf("%s\n", file->path);
-    printf("  format version %" PRIu32 ", generation %016" PRIx64 "\n", super->version, p->generation);
-    printf("  %" PRIu64 " rows x %" PRIu32 " %s, metric %s%s\n", p->rows, p->dim, fathom_dtype_name(p->dtype),
-           fathom_metric_name(p->metric), p->external_ids ? ", ids from a file" : "");
-    printf("  %" PRIu32 " cells, degree at most %" PRIu32 ", %" PRIu32 " entry points\n", p->cells, p->degree_max,
-           p->entry_count);
-    printf("  %s on disk, raw vectors %s\n\n", tool_format_bytes(super->file_pages * PAGE_BYTES, bytes),
+    printf("  format version %" PRIu32 ", generation %016" PRIx64 "\n", super->version,
+           p->generation);
+    printf("  %" PRIu64 " rows x %" PRIu32 " %s, metric %s%s\n", p->rows, p->dim,
+           fathom_dtype_name(p->dtype), fathom_metric_name(p->metric),
+           p->external_ids ? ", ids from a file" : "");
+    printf("  %" PRIu32 " cells, degree at most %" PRIu32 ", %" PRIu32 " entry points\n", p->cells,
+           p->degree_max, p->entry_count);
+    printf("  %s on disk, raw vectors %s\n\n",
+           tool_format_bytes(super->file_pages * PAGE_BYTES, bytes),
            tool_format_bytes(p->rows * p->dim * fathom_dtype_bytes(p->dtype), raw));
     printf("  %-14s %12s %12s %10s  %s\n", "section", "first page", "pages", "bytes", "layout");
     for (uint32_t i = 0; i < super->section_count; i++) {
         const struct section *s = &super->sections[i];
-        printf("  %-14s %12" PRIu64 " %12" PRIu64 " %10s  ", section_name(s->kind), s->first_page, s->page_count,
-               tool_format_bytes(s->bytes, bytes));
+        printf("  %-14s %12" PRIu64 " %12" PRIu64 " %10s  ", section_name(s->kind), s->first_page,
+               s->page_count, tool_format_bytes(s->bytes, bytes));
         if (s->rows_per_page)
             printf("%" PRIu32 " rows a page\n", s->rows_per_page);
         else
@@ -120,14 +126,20 @@ static void inspect_print(const struct index_file *file)
     }
 }
 
-static const struct argp_option inspect_options[] = {{"json", OPTION_JSON, 0, 0, "one JSON document on stdout", 0}, {0}};
+static const struct argp_option inspect_options[] = {
+    {"json", OPTION_JSON, 0, 0, "one JSON document on stdout", 0}, {0}};
 
 static int run_inspect(int argc, char **argv)
 {
     static const struct argp argp = {
-        inspect_options, parse_option, "DIR",
+        inspect_options,
+        parse_option,
+        "DIR",
         "Says what an index is: format, features, sizes, sections, provenance.\v"
-        "Example: fathom-check inspect wordnet.fathom --json | jq .provenance", NULL, NULL, NULL};
+        "Example: fathom-check inspect wordnet.fathom --json | jq .provenance",
+        NULL,
+        NULL,
+        NULL};
     struct check_arguments arguments = {0};
     struct fathom_error err = {0};
     struct index_file file;
@@ -165,7 +177,8 @@ static void note_damage(void *context, const char *what)
         printf("damaged: %s\n", what);
 }
 
-static void verify_print(const struct check_arguments *arguments, const struct fathom_verify_report *report, int status)
+static void verify_print(const struct check_arguments *arguments,
+                         const struct fathom_verify_report *report, int status)
 {
     printf("%s: %" PRIu64 " pages", arguments->dir, report->pages);
     if (arguments->deep)
@@ -173,23 +186,26 @@ static void verify_print(const struct check_arguments *arguments, const struct f
     if (status == 0)
         printf(": sound\n");
     else
-        printf(": %" PRIu64 " bad pages, %" PRIu64 " bad references, %" PRIu64 " unreachable rows\n", report->bad_pages,
-               report->bad_references, report->unreachable_rows);
+        printf(": %" PRIu64 " bad pages, %" PRIu64 " bad references, %" PRIu64
+               " unreachable rows\n",
+               report->bad_pages, report->bad_references, report->unreachable_rows);
 }
 
-static int verify_report(const struct check_arguments *arguments, const struct fathom_verify_report *report,
-                         struct damage_list *damage, int status, const struct fathom_error *err)
+static int verify_report(const struct check_arguments *arguments,
+                         const struct fathom_verify_report *report, struct damage_list *damage,
+                         int status, const struct fathom_error *err)
 {
     if (!arguments->json) {
         if (report->pages)
             verify_print(arguments, report, status);
         return status ? tool_fail("fathom-check verify", err) : TOOL_EXIT_OK;
     }
-    json_t *document = json_pack("{s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:O}", "path", arguments->dir, "sound",
-                                 status == 0, "deep", arguments->deep, "pages", (json_int_t)report->pages, "bad_pages",
-                                 (json_int_t)report->bad_pages, "references", (json_int_t)report->references,
-                                 "bad_references", (json_int_t)report->bad_references, "unreachable_rows",
-                                 (json_int_t)report->unreachable_rows, "damage", damage->lines);
+    json_t *document = json_pack(
+        "{s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:O}", "path", arguments->dir, "sound",
+        status == 0, "deep", arguments->deep, "pages", (json_int_t)report->pages, "bad_pages",
+        (json_int_t)report->bad_pages, "references", (json_int_t)report->references,
+        "bad_references", (json_int_t)report->bad_references, "unreachable_rows",
+        (json_int_t)report->unreachable_rows, "damage", damage->lines);
     if (status)
         json_object_set_new(document, "error", json_string(err->msg));
     tool_print_json(document);
@@ -197,17 +213,23 @@ static int verify_report(const struct check_arguments *arguments, const struct f
 }
 
 static const struct argp_option verify_options[] = {
-    {"deep", OPTION_DEEP, 0, 0, "also check every reference: lists, cells, entry points, reachability", 0},
+    {"deep", OPTION_DEEP, 0, 0,
+     "also check every reference: lists, cells, entry points, reachability", 0},
     {"json", OPTION_JSON, 0, 0, "one JSON document on stdout", 0},
     {0}};
 
 static int run_verify(int argc, char **argv)
 {
     static const struct argp argp = {
-        verify_options, parse_option, "DIR",
+        verify_options,
+        parse_option,
+        "DIR",
         "Reads every page of an index and checks it against its checksum; names what is damaged.\v"
-        "Exit codes: 0 sound, 3 cannot be read, 4 damaged, 5 a format that this program does not know.",
-        NULL, NULL, NULL};
+        "Exit codes: 0 sound, 3 cannot be read, 4 damaged, 5 a format that this program does not "
+        "know.",
+        NULL,
+        NULL,
+        NULL};
     struct check_arguments arguments = {0};
     struct fathom_verify_report report = {0};
     struct fathom_error err = {0};

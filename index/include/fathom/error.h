@@ -1,5 +1,6 @@
-/* Error codes of libfathom. Calls return 0, or a negative code: -errno for what the OS refused, one of the
- * values below for our own causes. The values are pinned for ever; new ones are added at the end. */
+/* Error codes of libfathom. Calls return 0, or a negative code: -errno for what the OS refused, one
+ * of the values below for our own causes. The values are pinned for ever; new ones are added at the
+ * end. */
 #ifndef FATHOM_ERROR_H
 #define FATHOM_ERROR_H
 
@@ -8,7 +9,7 @@ extern "C" {
 #endif
 
 #if defined(__GNUC__)
-#define FATHOM_API __attribute__((visibility("default")))
+#define FATHOM_API      __attribute__((visibility("default")))
 #define FATHOM_MUST_USE __attribute__((warn_unused_result))
 #else
 #define FATHOM_API
@@ -16,12 +17,14 @@ extern "C" {
 #endif
 
 enum fathom_error_code {
-    FATHOM_ECORRUPT = -10001,     /* bytes that cannot be right: bad structure, out-of-range reference */
-    FATHOM_EVERSION = -10002,     /* a format version or feature that this library does not know */
-    FATHOM_ECHECKSUM = -10003,    /* a page whose checksum does not match its bytes and its place */
-    FATHOM_EDIM = -10004,         /* vector dimension or element type differs from the index */
-    FATHOM_ELIMIT = -10005,       /* a documented limit was exceeded (k, search list, dimension...) */
-    FATHOM_EARGUMENT = -10006,    /* a value that makes no sense (NaN, k of 0, zero vector under cosine) */
+    FATHOM_ECORRUPT =
+        -10001, /* bytes that cannot be right: bad structure, out-of-range reference */
+    FATHOM_EVERSION = -10002,  /* a format version or feature that this library does not know */
+    FATHOM_ECHECKSUM = -10003, /* a page whose checksum does not match its bytes and its place */
+    FATHOM_EDIM = -10004,      /* vector dimension or element type differs from the index */
+    FATHOM_ELIMIT = -10005,    /* a documented limit was exceeded (k, search list, dimension...) */
+    FATHOM_EARGUMENT =
+        -10006, /* a value that makes no sense (NaN, k of 0, zero vector under cosine) */
     FATHOM_EBUDGET = -10007,      /* the DRAM or memory budget is too small for what was asked */
     FATHOM_EBUSY = -10008,        /* no query slot is free; poll and try again */
     FATHOM_EINPUT = -10009,       /* an input file that is not what its name or header says */

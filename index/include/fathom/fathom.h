@@ -5,16 +5,15 @@
  *     struct fathom_error err;
  *     struct fathom_open_options open = fathom_open_options_default();
  *     open.dram_budget_bytes = 256 << 20;
- *     if (fathom_index_open(&index, "wordnet.fathom", &open, &err)) ...   // err.msg says what and where
- *     struct fathom_engine_options options = fathom_engine_options_default();
- *     if (fathom_engine_create(&engine, &options, &err)) ...
- *     struct fathom_query query = fathom_query_default();
- *     query.vector = floats;  query.k = 10;
- *     if (fathom_search(engine, index, &query, ids, distances, NULL, &err)) ...
+ *     if (fathom_index_open(&index, "wordnet.fathom", &open, &err)) ...   // err.msg says what and
+ * where struct fathom_engine_options options = fathom_engine_options_default(); if
+ * (fathom_engine_create(&engine, &options, &err)) ... struct fathom_query query =
+ * fathom_query_default(); query.vector = floats;  query.k = 10; if (fathom_search(engine, index,
+ * &query, ids, distances, NULL, &err)) ...
  *
- * Threads: an opened index is immutable and may be shared (const pointers). An engine belongs to one thread: the
- * one that created it. Ids are u64; distances are f32 and smaller is nearer: squared Euclidean for l2, 1 - cosine
- * for cos, minus the inner product for ip. */
+ * Threads: an opened index is immutable and may be shared (const pointers). An engine belongs to
+ * one thread: the one that created it. Ids are u64; distances are f32 and smaller is nearer:
+ * squared Euclidean for l2, 1 - cosine for cos, minus the inner product for ip. */
 #ifndef FATHOM_FATHOM_H
 #define FATHOM_FATHOM_H
 
@@ -28,10 +27,11 @@
 extern "C" {
 #endif
 
-#define FATHOM_DIM_MAX 4096
-#define FATHOM_K_MAX 4096
+#define FATHOM_DIM_MAX         4096
+#define FATHOM_K_MAX           4096
 #define FATHOM_SEARCH_LIST_MAX 16384
-#define FATHOM_ID_NONE UINT64_MAX /* pads rows with fewer than k results; their distance is +inf */
+#define FATHOM_ID_NONE         UINT64_MAX /* pads rows with fewer than k results; their distance is +inf \
+                                           */
 
 /* Values are on disk and pinned. */
 enum fathom_dtype { FATHOM_F32 = 1, FATHOM_F16 = 2, FATHOM_I8 = 3, FATHOM_U8 = 4 };
@@ -40,30 +40,34 @@ enum fathom_io { FATHOM_IO_AUTO, FATHOM_IO_URING, FATHOM_IO_PREAD };
 enum fathom_navigator { FATHOM_NAVIGATOR_AUTO, FATHOM_NAVIGATOR_GRAPH, FATHOM_NAVIGATOR_CELLS };
 
 FATHOM_API const char *fathom_version(void);
-FATHOM_API const char *fathom_dtype_name(enum fathom_dtype dtype);       /* "f32"...; "?" when unknown */
-FATHOM_API const char *fathom_metric_name(enum fathom_metric metric);    /* "l2", "ip", "cos" */
-FATHOM_API const char *fathom_navigator_name(enum fathom_navigator navigator); /* "auto", "graph", "cells" */
-FATHOM_API const char *fathom_io_name(enum fathom_io io);                /* "auto", "uring", "pread" */
-FATHOM_API size_t fathom_dtype_bytes(enum fathom_dtype dtype);           /* of one scalar; 0 when unknown */
-FATHOM_API const char *fathom_cpu_level(void);                           /* "scalar", "avx2", "avx512" */
+FATHOM_API const char *fathom_dtype_name(enum fathom_dtype dtype); /* "f32"...; "?" when unknown */
+FATHOM_API const char *fathom_metric_name(enum fathom_metric metric); /* "l2", "ip", "cos" */
+FATHOM_API const char *
+fathom_navigator_name(enum fathom_navigator navigator);        /* "auto", "graph", "cells" */
+FATHOM_API const char *fathom_io_name(enum fathom_io io);      /* "auto", "uring", "pread" */
+FATHOM_API size_t fathom_dtype_bytes(enum fathom_dtype dtype); /* of one scalar; 0 when unknown */
+FATHOM_API const char *fathom_cpu_level(void);                 /* "scalar", "avx2", "avx512" */
 
 /* ---- an index ---- */
 
 struct fathom_index;
 
 struct fathom_open_options {
-    /* Bounds all that is kept in memory for this index, including the scratch of threads * inflight queries (0: everything
-     * that helps is made resident). Too small is FATHOM_EBUDGET, with the least that would do in the message. */
+    /* Bounds all that is kept in memory for this index, including the scratch of threads * inflight
+     * queries (0: everything that helps is made resident). Too small is FATHOM_EBUDGET, with the
+     * least that would do in the message. */
     uint64_t dram_budget_bytes;
-    unsigned threads;  /* engines that will search it, at least 1 */
-    unsigned inflight; /* queries in flight in each, at least 1 */
+    unsigned threads;                /* engines that will search it, at least 1 */
+    unsigned inflight;               /* queries in flight in each, at least 1 */
     enum fathom_navigator navigator; /* AUTO: the planner's choice for this budget and size */
-    uint32_t code_bytes; /* force the bytes of navigation code per row (for experiments); 0: the planner's choice */
+    uint32_t code_bytes; /* force the bytes of navigation code per row (for experiments); 0: the
+                            planner's choice */
 };
 
 FATHOM_API struct fathom_open_options fathom_open_options_default(void);
 
-/* Opens the current generation in dir, verifies what it loads, decides residency. On failure *out is NULL. */
+/* Opens the current generation in dir, verifies what it loads, decides residency. On failure *out
+ * is NULL. */
 FATHOM_API int fathom_index_open(struct fathom_index **out, const char *dir,
                                  const struct fathom_open_options *options,
                                  struct fathom_error *err) FATHOM_MUST_USE;
@@ -79,24 +83,27 @@ struct fathom_index_info {
     enum fathom_dtype dtype;
     enum fathom_metric metric;
     enum fathom_navigator navigator; /* chosen at open */
-    uint32_t code_bits;      /* of navigation code per row at this residency; 8 * dim when 8-bit rows are resident */
+    uint32_t code_bits; /* of navigation code per row at this residency; 8 * dim when 8-bit rows are
+                           resident */
     uint32_t degree_max;
     uint32_t cells;
-    uint32_t rows_per_page;  /* of the record pages that refine reads */
-    uint64_t index_bytes;    /* on disk */
-    uint64_t raw_bytes;      /* rows * dim * bytes of a scalar */
+    uint32_t rows_per_page; /* of the record pages that refine reads */
+    uint64_t index_bytes;   /* on disk */
+    uint64_t raw_bytes;     /* rows * dim * bytes of a scalar */
     uint32_t format_version;
-    bool direct_io;          /* reads bypass the page cache */
+    bool direct_io; /* reads bypass the page cache */
     bool has_external_ids;
 };
 
-FATHOM_API void fathom_index_get_info(const struct fathom_index *index, struct fathom_index_info *out);
+FATHOM_API void fathom_index_get_info(const struct fathom_index *index,
+                                      struct fathom_index_info *out);
 
 /* The ledger: what is kept in memory for an index, by part, to the byte. */
 #define FATHOM_LEDGER_PARTS_MAX 24
 struct fathom_ledger {
     struct {
-        const char *name; /* "codes", "lists", "directory", "ids", "cells", "model", "entries", "caches" */
+        const char
+            *name; /* "codes", "lists", "directory", "ids", "cells", "model", "entries", "caches" */
         uint64_t bytes;
     } parts[FATHOM_LEDGER_PARTS_MAX];
     unsigned part_count;
@@ -106,25 +113,30 @@ struct fathom_ledger {
     uint64_t budget_bytes;  /* 0: none */
 };
 
-FATHOM_API void fathom_index_get_ledger(const struct fathom_index *index, struct fathom_ledger *out);
+FATHOM_API void fathom_index_get_ledger(const struct fathom_index *index,
+                                        struct fathom_ledger *out);
 
-/* The provenance manifest (JSON text, NUL-terminated): input hash, options, seed, version. Free with free(). */
+/* The provenance manifest (JSON text, NUL-terminated): input hash, options, seed, version. Free
+ * with free(). */
 FATHOM_API int fathom_index_read_manifest(const struct fathom_index *index, char **out,
                                           struct fathom_error *err) FATHOM_MUST_USE;
 
 /* ---- searching ---- */
 
 struct fathom_query {
-    const void *vector;      /* dim scalars of dtype; must stay valid until fathom_engine_submit returns */
+    const void
+        *vector; /* dim scalars of dtype; must stay valid until fathom_engine_submit returns */
     enum fathom_dtype dtype; /* may differ from the index's */
     uint32_t dim;            /* 0: trust the caller; otherwise must equal the index's */
     uint32_t k;              /* 1..FATHOM_K_MAX */
-    uint32_t search_list;    /* L, 1..FATHOM_SEARCH_LIST_MAX; raised to k; 0: from target_recall or the default */
-    float target_recall;     /* in (0, 1): picks a calibrated operating point; 0: not used */
-    bool exact_distances;    /* read the full vector of every result, so that each distance is exact */
-    uint64_t deadline_ns;    /* on the monotonic clock; 0: none */
-    float refine_threshold;  /* expert: read a page when this much of a result hangs on it, in (0, 0.5); 0: the default */
-    void *user;              /* given back with the result */
+    uint32_t search_list; /* L, 1..FATHOM_SEARCH_LIST_MAX; raised to k; 0: from target_recall or the
+                             default */
+    float target_recall;  /* in (0, 1): picks a calibrated operating point; 0: not used */
+    bool exact_distances; /* read the full vector of every result, so that each distance is exact */
+    uint64_t deadline_ns; /* on the monotonic clock; 0: none */
+    float refine_threshold; /* expert: read a page when this much of a result hangs on it, in (0,
+                               0.5); 0: the default */
+    void *user;             /* given back with the result */
 };
 
 FATHOM_API struct fathom_query fathom_query_default(void);
@@ -132,23 +144,25 @@ FATHOM_API struct fathom_query fathom_query_default(void);
 /* What one query did. Counted always (plain increments); times only cost two clock reads. */
 struct fathom_query_stats {
     enum fathom_navigator navigator;
-    uint32_t hops;               /* nodes expanded, or cells scanned */
-    uint32_t rounds;             /* waves of reads */
+    uint32_t hops;   /* nodes expanded, or cells scanned */
+    uint32_t rounds; /* waves of reads */
     uint32_t reads;
-    uint32_t resident_lists;     /* neighbour lists served from memory */
+    uint32_t resident_lists; /* neighbour lists served from memory */
     uint32_t code_distances, full_distances;
-    uint64_t bytes;              /* read from the index file */
+    uint64_t bytes; /* read from the index file */
     uint64_t queue_ns, io_ns, compute_ns, total_ns;
-    const char *stop_reason;     /* "converged", "exhausted", "stalled", "limit" */
+    const char *stop_reason; /* "converged", "exhausted", "stalled", "limit" */
 };
 
 struct fathom_result {
-    void *user;      /* of the query */
-    int status;      /* 0, or a negative code; then no ids are valid */
-    const char *detail; /* of a failure: what and where (file, page); NULL otherwise. Valid as long as ids */
-    uint32_t count;  /* valid results, at most k */
-    uint64_t *ids;   /* k entries, nearest first, padded with FATHOM_ID_NONE; valid until the slot is used again, that is
-                        until the next fathom_engine_submit or _poll on this engine */
+    void *user;         /* of the query */
+    int status;         /* 0, or a negative code; then no ids are valid */
+    const char *detail; /* of a failure: what and where (file, page); NULL otherwise. Valid as long
+                           as ids */
+    uint32_t count;     /* valid results, at most k */
+    uint64_t
+        *ids; /* k entries, nearest first, padded with FATHOM_ID_NONE; valid until the slot is used
+                 again, that is until the next fathom_engine_submit or _poll on this engine */
     float *distances;
     struct fathom_query_stats stats;
 };
@@ -162,33 +176,39 @@ struct fathom_engine_options {
 
 FATHOM_API struct fathom_engine_options fathom_engine_options_default(void);
 /* Belongs to the calling thread from here on. */
-FATHOM_API int fathom_engine_create(struct fathom_engine **out, const struct fathom_engine_options *options,
+FATHOM_API int fathom_engine_create(struct fathom_engine **out,
+                                    const struct fathom_engine_options *options,
                                     struct fathom_error *err) FATHOM_MUST_USE;
 /* Waits for reads in flight; unfinished queries vanish. Accepts NULL. */
 FATHOM_API void fathom_engine_destroy(struct fathom_engine *engine);
 
-/* Starts a query. 0, FATHOM_EBUSY when every slot is taken, or what is wrong with the query. The index must stay
- * referenced by the caller until the result has been polled. */
+/* Starts a query. 0, FATHOM_EBUSY when every slot is taken, or what is wrong with the query. The
+ * index must stay referenced by the caller until the result has been polled. */
 FATHOM_API int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index *index,
-                                    const struct fathom_query *query, struct fathom_error *err) FATHOM_MUST_USE;
-/* Steps every query that can go on, submits their reads in one call and fills up to max finished results; returns how
- * many, or a negative code. wait: block until at least one is finished (when any is running). */
-FATHOM_API int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out, unsigned max,
-                                  bool wait) FATHOM_MUST_USE;
-/* Marks the queries with this user pointer cancelled: they finish with FATHOM_ECANCELLED once their reads are back. */
+                                    const struct fathom_query *query,
+                                    struct fathom_error *err) FATHOM_MUST_USE;
+/* Steps every query that can go on, submits their reads in one call and fills up to max finished
+ * results; returns how many, or a negative code. wait: block until at least one is finished (when
+ * any is running). */
+FATHOM_API int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out,
+                                  unsigned max, bool wait) FATHOM_MUST_USE;
+/* Marks the queries with this user pointer cancelled: they finish with FATHOM_ECANCELLED once their
+ * reads are back. */
 FATHOM_API void fathom_engine_cancel(struct fathom_engine *engine, void *user);
 FATHOM_API unsigned fathom_engine_running(const struct fathom_engine *engine);
-/* For an event loop: readable when fathom_engine_poll has something to do. -1: poll after every submit. */
+/* For an event loop: readable when fathom_engine_poll has something to do. -1: poll after every
+ * submit. */
 FATHOM_API int fathom_engine_event_fd(const struct fathom_engine *engine);
 FATHOM_API enum fathom_io fathom_engine_io(const struct fathom_engine *engine);
 /* Why AUTO fell back to pread, with the remedy; NULL when it did not. */
 FATHOM_API const char *fathom_engine_io_note(const struct fathom_engine *engine);
 
-/* One query, start to end, on an otherwise idle engine. ids and distances have room for query->k; stats may be NULL. Returns
- * the number of valid results or a negative code. */
+/* One query, start to end, on an otherwise idle engine. ids and distances have room for query->k;
+ * stats may be NULL. Returns the number of valid results or a negative code. */
 FATHOM_API int fathom_search(struct fathom_engine *engine, const struct fathom_index *index,
                              const struct fathom_query *query, uint64_t *ids, float *distances,
-                             struct fathom_query_stats *stats, struct fathom_error *err) FATHOM_MUST_USE;
+                             struct fathom_query_stats *stats,
+                             struct fathom_error *err) FATHOM_MUST_USE;
 
 /* ---- checking ---- */
 
@@ -198,8 +218,9 @@ struct fathom_verify_report {
     uint64_t unreachable_rows;           /* deep: rows that no entry point reaches */
 };
 
-/* Reads every page of the current generation in dir and checks it; deep checks every reference too. 0 when sound,
- * FATHOM_ECHECKSUM or FATHOM_ECORRUPT when not; damage (may be NULL) is called once for each thing found. */
+/* Reads every page of the current generation in dir and checks it; deep checks every reference too.
+ * 0 when sound, FATHOM_ECHECKSUM or FATHOM_ECORRUPT when not; damage (may be NULL) is called once
+ * for each thing found. */
 FATHOM_API int fathom_verify(const char *dir, bool deep, struct fathom_verify_report *out,
                              void (*damage)(void *context, const char *what), void *context,
                              struct fathom_error *err) FATHOM_MUST_USE;

@@ -218,7 +218,7 @@ static int reserve(struct fathom_engine *engine, struct query *query,
                    const struct fathom_index *index, const struct fathom_query *request,
                    struct fathom_error *err)
 {
-    uint32_t search_list = larger(search_list_of(index, request), request->k);
+    uint32_t search_list = larger(search_list_of(index, request), query_least_list(request->k));
     if (search_list > index->properties.rows)
         search_list = (uint32_t)index->properties.rows;
     uint32_t candidates = query_candidates(index, search_list, request->k);

@@ -64,8 +64,8 @@ struct fathom_index {
     const uint32_t *entries;
     const struct operating_point *points; /* of this residency; NULL when there are none */
     uint32_t point_count;
-    uint32_t level_count,
-        level_bytes[PLANES_LEVELS_MAX]; /* the code sizes that this index offers */
+    uint32_t level_count;
+    uint32_t level_bytes[PLANES_LEVELS_MAX]; /* the code sizes that this index offers */
     float row_noise; /* error of a distance from a record of scale 1, as a factor of the distance's
                         root */
     uint64_t part_bytes[PART_COUNT];

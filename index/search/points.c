@@ -267,7 +267,7 @@ static void summarise(const struct searcher *s, struct operating_point *point)
 static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
 {
     for (size_t l = 0; l < sizeof search_lists / sizeof *search_lists; l++) {
-        if (search_lists[l] < k)
+        if (search_lists[l] < query_least_list(k))
             continue;
         int status = search_sample(s, k, search_lists[l]);
         if (status)

@@ -79,6 +79,12 @@ void query_release(struct query *query);
 /* Checks a request against an index. */
 int query_check(const struct fathom_index *index, const struct fathom_query *request,
                 struct fathom_error *err) FATHOM_MUST_USE;
+/* The shortest search list for k: below it there is nothing beyond the result to refine against. */
+static inline uint32_t query_least_list(uint32_t k)
+{
+    return k + k / 2;
+}
+
 /* Results that a request's search list makes the navigator keep. */
 uint32_t query_candidates(const struct fathom_index *index, uint32_t search_list, uint32_t k);
 

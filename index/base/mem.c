@@ -3,10 +3,7 @@
 #include "mem.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <string.h>
-
-#define HUGE_MIN (4u << 20)
 
 static bool (*fault_hook)(void *context);
 static void *fault_context;
@@ -23,8 +20,6 @@ void *mem_alloc_aligned(size_t bytes, size_t align)
     if (rounded < bytes || (fault_hook && fault_hook(fault_context)))
         return NULL;
     void *memory = aligned_alloc(align, rounded);
-    if (memory && rounded >= HUGE_MIN)
-        madvise(memory, rounded, MADV_HUGEPAGE); /* a hint: fewer TLB misses where rows are scattered */
     if (memory)
         memset(memory, 0, rounded);
     return memory;

@@ -42,7 +42,7 @@ struct rows {
     float *values; /* as in the file */
     float *unit;   /* what is multiplied: cos divides by the norm; otherwise values itself */
     double *norms;
-    uint8_t *zero;
+    uint8_t *zero; /* cos: rows of zeros; all 0 otherwise */
     size_t count;
     double norm_max;
 };
@@ -382,7 +382,6 @@ static int run_block(struct exact *exact, uint64_t first, struct row_list *zeros
 {
     uint64_t left = vector_file_info(exact->base).rows - first;
     exact->block_first = first;
-    memset(exact->block.zero, 0, exact->block_rows);
     int rc = load(exact, &exact->block, exact->base, first, clamp(left, 1, exact->block_rows),
                   zeros, err);
     if (rc)
@@ -403,7 +402,6 @@ static int run_group(struct exact *exact, uint64_t first, size_t count, struct t
     struct exact_report *report = exact->report;
     uint64_t base_rows = vector_file_info(exact->base).rows;
     struct row_list *zeros = report && first == 0 ? &report->zero_base : NULL;
-    memset(exact->group.zero, 0, exact->group_rows);
     int rc = load(exact, &exact->group, exact->queries, first, count,
                   report ? &report->zero_queries : NULL, err);
     for (uint64_t row = 0; !rc && row < base_rows; row += exact->block_rows) {

@@ -27,12 +27,11 @@ static int note_debris(void *arg, const char *entry)
     struct debris *debris = arg;
     size_t length = strlen(debris->name);
     unsigned pid;
-    int used = 0;
     if (strncmp(entry, debris->name, length) ||
         strncmp(entry + length, TMP_SUFFIX, strlen(TMP_SUFFIX)))
         return 0;
     const char *digits = entry + length + strlen(TMP_SUFFIX);
-    if (sscanf(digits, "%u%n", &pid, &used) == 1 && !digits[used] && debris->count < DEBRIS_MAX)
+    if (sscanf(digits, "%u", &pid) == 1 && debris->count < DEBRIS_MAX)
         debris->pids[debris->count++] = pid;
     return 0;
 }

@@ -1,10 +1,10 @@
 /* Truth sets: for each query the ids of its nearest rows, nearest first, and their distances.
  *
- *     .bin (any other name)  u32 query_count, u32 k, ids[query_count][k], f32
- * distances[query_count][k], where ids are u32 or u64; the size of the file says which (the layout
- * of big-ann-benchmarks) .ivecs                 ids alone .hdf5 .h5              the data sets
- * "neighbors" and, where present, "distances" (ann-benchmarks)
+ *     .bin, any other name  u32 query_count, u32 k, ids[query_count][k], f32 distances likewise
+ *     .ivecs                ids alone
+ *     .hdf5 .h5             the data sets "neighbors" and, where present, "distances"
  *
+ * In the first, which is that of big-ann-benchmarks, ids are u32 or u64: the size of the file says.
  * Rows with fewer than k results end in FATHOM_ID_NONE (all ones in the file) and distance
  * +infinity. The same layout is what fathom-cli writes as res.bin. */
 #ifndef DATASETS_TRUTH_H

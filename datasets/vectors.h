@@ -3,9 +3,8 @@
  *     .fvecs .bvecs               per row an i32 dim, then dim scalars (f32, u8)
  *     .fbin .f16bin .i8bin .u8bin u32 count, u32 dim, then count x dim scalars
  *     .npy                        NumPy 1.0, 2.0 and 3.0, C order; f4, f2, i1, u1
- *     .hdf5 .h5                   the ann-benchmarks layout; `FILE.hdf5::test` names a data set,
- * "train" is the default .ivecs                      per row an i32 dim, then dim i32: ids, not
- * vectors (vector_file_open_integers)
+ *     .hdf5 .h5                   ann-benchmarks: `FILE.hdf5::test` names a data set, else "train"
+ *     .ivecs                      per row an i32 dim, then dim i32: ids, not vectors
  *
  * Files are streamed, never loaded whole: rows are read in ranges, in any order. Structure is
  * checked here (header, size, the dim of each row); what the scalars say (NaN, infinity, zero rows)
@@ -55,7 +54,7 @@ int vector_file_read(struct vector_file *file, uint64_t first_row, size_t rows, 
 /* The same, converted to float (exact for every dtype). */
 int vector_file_read_f32(struct vector_file *file, uint64_t first_row, size_t rows, float *out,
                          struct fathom_error *err) FATHOM_MUST_USE;
-/* Rows of a table of integers. A u8 value above 2^63 - 1 is refused with its row and column. */
+/* Rows of a table of integers. A value above 2^63 - 1 is refused with its row and column. */
 int vector_file_read_i64(struct vector_file *file, uint64_t first_row, size_t rows, int64_t *out,
                          struct fathom_error *err) FATHOM_MUST_USE;
 
@@ -72,8 +71,12 @@ size_t vectors_find_zero_rows(enum fathom_dtype dtype, const void *data, size_t 
 /* Scalars of any dtype to float; exact. */
 void vectors_to_f32(enum fathom_dtype dtype, const void *data, size_t count, float *out);
 
-size_t vectors_scalar_bytes(enum fathom_dtype dtype);    /* 0 when unknown */
-const char *vectors_dtype_name(enum fathom_dtype dtype); /* "f32"...; "?" when unknown */
+/* Of one scalar; 0 when unknown. */
+static inline size_t vectors_scalar_bytes(enum fathom_dtype dtype)
+{
+    return fathom_dtype_bytes(dtype);
+}
+/* "f32", "f16", "i8", "u8"; false for anything else. */
 bool vectors_dtype_parse(const char *name, enum fathom_dtype *out);
 /* The dtype that the extension of path stands for; 0 when it can hold several (.npy, .hdf5) or is
  * not known. */

@@ -32,16 +32,6 @@ bool scalar_is_integer(enum scalar scalar)
     return scalar >= SCALAR_I32;
 }
 
-size_t vectors_scalar_bytes(enum fathom_dtype dtype)
-{
-    return (int)dtype <= (int)SCALAR_U8 ? scalar_bytes((enum scalar)dtype) : 0;
-}
-
-const char *vectors_dtype_name(enum fathom_dtype dtype)
-{
-    return vectors_scalar_bytes(dtype) ? scalars[dtype].name : "?";
-}
-
 bool vectors_dtype_parse(const char *name, enum fathom_dtype *out)
 {
     for (int i = SCALAR_F32; i <= SCALAR_U8; i++) {

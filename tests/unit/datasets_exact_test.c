@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exact_scan.h"
 #include "exact_truth.h"
 #include "prng.h"
 #include "vector_writer.h"
@@ -171,36 +172,65 @@ static void every_metric_and_type_agrees_with_a_plain_loop(void **state)
  * same. */
 static void an_offset_that_drowns_single_precision_changes_no_answer(void **state)
 {
-    struct set set = make_set(*state, FATHOM_F32, 500, 20, 16, 0.001f, 1000.0f);
-    struct exact_options options = exact_options_default();
-    options.k = 10;
-    struct truth *truth = compute(&set, options);
-    assert_exact(&set, truth, FATHOM_METRIC_L2, 1e-15);
-    truth_destroy(truth);
+    static const double slack[] = {
+        [FATHOM_METRIC_L2] = 1e-15, [FATHOM_METRIC_IP] = 1e-6, [FATHOM_METRIC_COS] = 5e-15};
+    struct set set = make_set(*state, FATHOM_F32, 500, 20, 200, 0.001f, 1000.0f);
+    for (int metric = FATHOM_METRIC_L2; metric <= FATHOM_METRIC_COS; metric++) {
+        struct exact_options options = exact_options_default();
+        options.metric = (enum fathom_metric)metric;
+        options.k = 10;
+        struct truth *truth = compute(&set, options);
+        assert_exact(&set, truth, (enum fathom_metric)metric, slack[metric]);
+        truth_destroy(truth);
+    }
     drop_set(&set);
 }
 
+/* Products of 1e-44 have one digit left in single precision, and none at 1e-48. */
 static void numbers_that_underflow_in_single_precision_are_still_told_apart(void **state)
 {
-    struct set set = make_set(*state, FATHOM_F32, 300, 10, 8, 1e-24f, 0);
-    struct exact_options options = exact_options_default();
-    options.k = 5;
-    struct truth *truth = compute(&set, options);
-    for (uint32_t q = 0; q < set.query_rows; q++) {
-        double last = 0;
-        for (uint32_t i = 0; i < 5; i++) {
-            double distance =
-                naive_distance(&set, FATHOM_METRIC_L2, q, (uint32_t)truth->ids[q * 5 + i]);
-            assert_true(distance >= last * (1 - 1e-12));
-            last = distance;
-        }
-        unsigned nearer = 0;
-        for (uint32_t r = 0; r < set.base_rows; r++)
-            nearer += naive_distance(&set, FATHOM_METRIC_L2, q, r) < last * (1 - 1e-12);
-        assert_true(nearer <= 4);
+    enum { ROWS = 400, DIM = 8, QUERIES = 50 };
+    static const float scales[] = {1e-22f, 1e-24f};
+    static float values[ROWS * DIM];
+    struct prng prng;
+    prng_init(&prng, 1, 2);
+    for (int i = 0; i < 2; i++) {
+        struct set set = {.base_rows = ROWS, .query_rows = QUERIES, .dim = DIM};
+        struct exact_options options = exact_options_default();
+        scratch_name(*state, "base.npy", set.base_path);
+        scratch_name(*state, "query.npy", set.query_path);
+        for (size_t j = 0; j < ROWS * DIM; j++)
+            values[j] = (float)prng_unit(&prng) * scales[i];
+        write_values(set.base_path, FATHOM_F32, ROWS, DIM, values);
+        for (size_t j = 0; j < QUERIES * DIM; j++)
+            values[j] = (float)prng_unit(&prng) * scales[i];
+        write_values(set.query_path, FATHOM_F32, QUERIES, DIM, values);
+        set.base = vectors_open_ok(set.base_path);
+        set.queries = vectors_open_ok(set.query_path);
+        set.base_values = read_back(set.base);
+        set.query_values = read_back(set.queries);
+        options.k = 5;
+        struct truth *truth = compute(&set, options);
+        assert_exact(&set, truth, FATHOM_METRIC_L2, 1e-12 * scales[i] * scales[i]);
+        truth_destroy(truth);
+        drop_set(&set);
     }
-    truth_destroy(truth);
-    drop_set(&set);
+}
+
+static void the_scan_keeps_all_that_is_within_the_limit(void **state)
+{
+    enum { COUNT = 77 };
+    float dots[COUNT], offsets[COUNT];
+    uint32_t hits[COUNT];
+    (void)state;
+    for (int i = 0; i < COUNT; i++) {
+        dots[i] = 0.5f;
+        offsets[i] = i == 3 || i == 40 || i == 76 ? 3 : 4;
+    }
+    assert_int_equal(exact_scan(dots, offsets, 2, 2.0f, COUNT, hits), 3);
+    assert_true(hits[0] == 3 && hits[1] == 40 && hits[2] == 76);
+    assert_int_equal(exact_scan(dots, offsets, 2, 1.9f, COUNT, hits), 0);
+    assert_int_equal(exact_scan(dots, offsets, 2, INFINITY, COUNT, hits), COUNT);
 }
 
 static void threads_groups_and_blocks_change_no_byte(void **state)
@@ -367,6 +397,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             numbers_that_underflow_in_single_precision_are_still_told_apart, scratch_make,
             scratch_remove),
+        cmocka_unit_test(the_scan_keeps_all_that_is_within_the_limit),
         cmocka_unit_test_setup_teardown(threads_groups_and_blocks_change_no_byte, scratch_make,
                                         scratch_remove),
         cmocka_unit_test_setup_teardown(equal_rows_are_ranked_by_number, scratch_make,

@@ -11,6 +11,7 @@
 #include "prng.h"
 
 #define CLUSTER_ROWS 50 /* on average */
+#define DIRECTIONS   12
 
 /* ---- vectors ---- */
 
@@ -72,28 +73,57 @@ static void store_scalar(enum fathom_dtype dtype, float value, uint8_t *out)
     }
 }
 
-/* Row i, the same whatever the number of rows; queries are rows of another stream round the same
- * centres. */
-static void make_vector(const struct small_options *o, uint32_t clusters, uint64_t stream,
-                        uint64_t i, float *out)
+/* What all vectors have in common. Rows spread along few directions, as real data does: in a
+ * thousand free dimensions all rows of a cluster would be equally far from each other, and nearest
+ * would mean nothing. */
+struct world {
+    const struct small_options *options;
+    uint32_t clusters;
+    float *centres, *directions; /* dim each */
+};
+
+static float *bells(uint64_t seed, uint64_t stream, size_t count)
 {
-    struct prng centre, point;
-    prng_init(&point, o->seed, stream + (i << 8));
-    prng_init(&centre, o->seed, 1 + ((uint64_t)prng_below(&point, clusters) << 8));
+    struct prng prng;
+    float *values = calloc(count, sizeof *values);
+    assert_non_null(values);
+    prng_init(&prng, seed, stream);
+    for (size_t i = 0; i < count; i++)
+        values[i] = bell(&prng);
+    return values;
+}
+
+static void make_vector(const struct world *world, struct prng *prng, float *out)
+{
+    const struct small_options *o = world->options;
+    const float *centre = world->centres + (size_t)prng_below(prng, world->clusters) * o->dim;
+    float latent[DIRECTIONS];
+    for (int j = 0; j < DIRECTIONS; j++)
+        latent[j] = o->spread * bell(prng) / sqrtf(DIRECTIONS);
     for (uint32_t d = 0; d < o->dim; d++) {
-        float value = bell(&centre);
-        out[d] = representable(value + o->spread * bell(&point), o->dtype);
+        float value = centre[d];
+        for (int j = 0; j < DIRECTIONS; j++)
+            value += latent[j] * world->directions[(size_t)j * o->dim + d];
+        out[d] = representable(value, o->dtype);
     }
     if (out[0] == 0)
         out[0] = 1; /* no zero vectors: cosine is undefined there */
 }
 
+/* Rows and queries are drawn alike, from streams of their own. */
 static float *make_vectors(const struct small_options *o, uint64_t stream, uint32_t count)
 {
+    struct prng prng;
+    struct world world = {.options = o, .clusters = o->rows / CLUSTER_ROWS + 1};
     float *vectors = calloc((size_t)count * o->dim, sizeof *vectors);
     assert_non_null(vectors);
+    world.centres = bells(o->seed, 0, (size_t)world.clusters * o->dim);
+    world.directions = bells(o->seed, 1, (size_t)DIRECTIONS * o->dim);
+    prng_init(&prng, o->seed, stream);
     for (uint32_t i = 0; i < count; i++)
-        make_vector(o, o->rows / CLUSTER_ROWS + 1, stream, i, vectors + (size_t)i * o->dim);
+        make_vector(&world, &prng, vectors + (size_t)i * o->dim);
+    free(world.centres);
+    free(world.directions);
     return vectors;
 }
 

@@ -1,0 +1,137 @@
+/* Answers of an engine; see answers.h. */
+#include "answers.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fathom_test.h"
+
+#define RESULTS 16
+
+static void make(struct answers *out, uint32_t count, uint32_t k)
+{
+    size_t ids = (size_t)count * k * sizeof(uint64_t),
+           distances = (size_t)count * k * sizeof(float);
+    uint8_t *memory = malloc(ids + distances + 1);
+    *out = (struct answers){
+        .count = count, .k = k, .all = calloc(count, sizeof *out->all), .memory = memory};
+    assert_true(memory && out->all);
+    for (uint32_t q = 0; q < count; q++) {
+        out->all[q].ids = (uint64_t *)memory + (size_t)q * k;
+        out->all[q].distances = (float *)(memory + ids) + (size_t)q * k;
+        out->all[q].status = INT32_MAX; /* not answered yet */
+    }
+}
+
+void answers_free(struct answers *answers)
+{
+    free(answers->memory);
+    free(answers->all);
+    *answers = (struct answers){0};
+}
+
+static void keep(struct answers *out, const struct fathom_result *result)
+{
+    struct answer *answer = &out->all[(uintptr_t)result->user];
+    if (answer->status != INT32_MAX)
+        fail_msg("query %zu is answered twice", (size_t)(uintptr_t)result->user);
+    answer->status = result->status;
+    answer->stats = result->stats;
+    answer->count = result->count;
+    snprintf(answer->detail, sizeof answer->detail, "%s", result->detail ? result->detail : "");
+    if (result->status)
+        return;
+    memcpy(answer->ids, result->ids, out->k * sizeof *answer->ids);
+    memcpy(answer->distances, result->distances, out->k * sizeof *answer->distances);
+}
+
+void answers_get(struct answers *out, struct fathom_engine *engine,
+                 const struct fathom_index *index, const struct fathom_query *request,
+                 const void *vectors, uint32_t dim, uint32_t count, unsigned inflight)
+{
+    size_t bytes = dim * fathom_dtype_bytes(request->dtype);
+    uint32_t asked = 0, answered = 0;
+    make(out, count, request->k);
+    while (answered < count) {
+        struct fathom_result results[RESULTS];
+        while (asked < count && asked - answered < inflight) {
+            struct fathom_query query = *request;
+            struct fathom_error err = {0};
+            query.vector = (const uint8_t *)vectors + asked * bytes;
+            query.user = (void *)(uintptr_t)asked;
+            if (fathom_engine_submit(engine, index, &query, &err) != 0)
+                fail_msg("query %u is refused: %s", asked, err.msg);
+            asked++;
+        }
+        int got = fathom_engine_poll(engine, results, RESULTS, true);
+        if (got <= 0)
+            fail_msg("polling with %u queries running: %d", asked - answered, got);
+        for (int i = 0; i < got; i++)
+            keep(out, &results[i]);
+        answered += (uint32_t)got;
+    }
+    assert_int_equal(fathom_engine_running(engine), 0);
+}
+
+bool answer_same(const struct answers *a, const struct answers *b, uint32_t query)
+{
+    const struct answer *x = &a->all[query], *y = &b->all[query];
+    if (x->status != y->status || x->count != y->count)
+        return false;
+    return x->status != 0 || (memcmp(x->ids, y->ids, a->k * sizeof *x->ids) == 0 &&
+                              memcmp(x->distances, y->distances, a->k * sizeof *x->distances) == 0);
+}
+
+void answers_assert_same(const struct answers *a, const struct answers *b)
+{
+    assert_int_equal(a->count, b->count);
+    assert_int_equal(a->k, b->k);
+    for (uint32_t q = 0; q < a->count; q++)
+        if (!answer_same(a, b, q))
+            fail_msg("query %u is answered otherwise: %d %u results (%s), %d %u results (%s)", q,
+                     a->all[q].status, a->all[q].count, a->all[q].detail, b->all[q].status,
+                     b->all[q].count, b->all[q].detail);
+}
+
+void answer_assert_formed(const struct answers *answers, uint32_t query)
+{
+    const struct answer *answer = &answers->all[query];
+    if (answer->status)
+        fail_msg("query %u: %d (%s)", query, answer->status, answer->detail);
+    assert_in_range(answer->count, 0, answers->k);
+    for (uint32_t i = 0; i < answers->k; i++) {
+        if (i >= answer->count) {
+            assert_true(answer->ids[i] == FATHOM_ID_NONE);
+            assert_true(isinf(answer->distances[i]) && answer->distances[i] > 0);
+            continue;
+        }
+        assert_true(isfinite(answer->distances[i]));
+        if (i > 0 && answer->distances[i] < answer->distances[i - 1])
+            fail_msg("query %u: distance %u falls", query, i);
+        for (uint32_t j = 0; j < i; j++)
+            if (answer->ids[i] == answer->ids[j])
+                fail_msg("query %u: id %llu twice", query, (unsigned long long)answer->ids[i]);
+    }
+}
+
+bool io_works(enum fathom_io io)
+{
+    struct fathom_engine_options options = {.io = io, .inflight = 1};
+    struct fathom_engine *engine;
+    if (fathom_engine_create(&engine, &options, NULL) != 0)
+        return false;
+    fathom_engine_destroy(engine);
+    return true;
+}
+
+struct fathom_engine *engine_make(enum fathom_io io, unsigned inflight)
+{
+    struct fathom_engine_options options = {.io = io, .inflight = inflight};
+    struct fathom_engine *engine;
+    struct fathom_error err = {0};
+    if (fathom_engine_create(&engine, &options, &err) != 0)
+        fail_msg("an engine: %s", err.msg);
+    return engine;
+}

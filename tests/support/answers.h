@@ -1,0 +1,44 @@
+/* The answers of an engine to a set of queries, kept so that they can be compared with those of
+ * another engine, or with what a naive computation says. */
+#ifndef SUPPORT_ANSWERS_H
+#define SUPPORT_ANSWERS_H
+
+#include "fathom/fathom.h"
+
+struct answer {
+    int status;
+    char detail[256];
+    uint32_t count;
+    uint64_t *ids;
+    float *distances;
+    struct fathom_query_stats stats;
+};
+
+struct answers {
+    uint32_t count, k;
+    struct answer *all;
+    void *memory;
+};
+
+/* Asks count vectors, dim scalars of request->dtype each, with up to inflight of them on their way
+ * at once; request gives all but the vector. Fails the test when a query is refused or never
+ * answers. */
+void answers_get(struct answers *out, struct fathom_engine *engine,
+                 const struct fathom_index *index, const struct fathom_query *request,
+                 const void *vectors, uint32_t dim, uint32_t count, unsigned inflight);
+void answers_free(struct answers *answers);
+
+/* Whether two answers to the same query are the same to the bit. */
+bool answer_same(const struct answers *a, const struct answers *b, uint32_t query);
+/* Fails the test unless all are. */
+void answers_assert_same(const struct answers *a, const struct answers *b);
+/* Fails the test unless an answer is well formed: rising distances, each id once, padding behind.
+ */
+void answer_assert_formed(const struct answers *answers, uint32_t query);
+
+/* For io in turn: whether this machine lets us use it. */
+bool io_works(enum fathom_io io);
+/* An engine or a failed test. */
+struct fathom_engine *engine_make(enum fathom_io io, unsigned inflight);
+
+#endif

@@ -1,0 +1,262 @@
+/* The ledger against what mem_alloc has really handed out: the linker puts a count round every
+ * allocation of the library. */
+#include "fathom_test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "answers.h"
+#include "folder.h"
+#include "index.h"
+#include "mem.h"
+#include "prng.h"
+#include "query.h"
+#include "tiny_index.h"
+
+/* ---- counting (the linker's --wrap sends each call here) ---- */
+
+void *__real_mem_alloc(size_t bytes);
+void *__real_mem_alloc_array(size_t count, size_t size);
+void *__real_mem_alloc_aligned(size_t bytes, size_t align);
+void __real_mem_free(void *memory);
+void *__wrap_mem_alloc(size_t bytes);
+void *__wrap_mem_alloc_array(size_t count, size_t size);
+void *__wrap_mem_alloc_aligned(size_t bytes, size_t align);
+void __wrap_mem_free(void *memory);
+
+#define BLOCKS_MAX 4096
+
+static struct {
+    void *memory[BLOCKS_MAX];
+    size_t bytes[BLOCKS_MAX];
+    uint64_t live, most;
+} heap;
+
+static void *note(void *memory, size_t bytes, size_t align)
+{
+    if (!memory)
+        return NULL;
+    unsigned i = 0;
+    while (i < BLOCKS_MAX && heap.memory[i])
+        i++;
+    assert_in_range(i, 0, BLOCKS_MAX - 1);
+    heap.memory[i] = memory;
+    heap.bytes[i] = size_round_up(bytes ? bytes : 1, align);
+    heap.live += heap.bytes[i];
+    if (heap.live > heap.most)
+        heap.most = heap.live;
+    return memory;
+}
+
+void *__wrap_mem_alloc(size_t bytes)
+{
+    return note(__real_mem_alloc(bytes), bytes, MEM_ALIGN);
+}
+
+void *__wrap_mem_alloc_array(size_t count, size_t size)
+{
+    return note(__real_mem_alloc_array(count, size), count * size, MEM_ALIGN);
+}
+
+void *__wrap_mem_alloc_aligned(size_t bytes, size_t align)
+{
+    return note(__real_mem_alloc_aligned(bytes, align), bytes, align);
+}
+
+void __wrap_mem_free(void *memory)
+{
+    unsigned i = 0;
+    while (memory && i < BLOCKS_MAX && heap.memory[i] != memory)
+        i++;
+    assert_in_range(i, 0, BLOCKS_MAX - 1); /* or it was never handed out */
+    if (memory) {
+        heap.memory[i] = NULL;
+        heap.live -= heap.bytes[i];
+    }
+    __real_mem_free(memory);
+}
+
+/* ---- */
+
+static const struct tiny_options shapes[] = {
+    {.rows = 5000,
+     .dim = 32,
+     .dtype = FATHOM_F32,
+     .metric = FATHOM_METRIC_L2,
+     .code_dim = 32,
+     .degree = 20},
+    {.rows = 5000,
+     .dim = 33,
+     .dtype = FATHOM_U8,
+     .metric = FATHOM_METRIC_L2,
+     .code_dim = 40,
+     .points = 20},
+    {.rows = 900,
+     .dim = 300,
+     .dtype = FATHOM_I8,
+     .metric = FATHOM_METRIC_IP,
+     .code_dim = 304,
+     .points = 3},
+    {.rows = 33, .dim = 4096, .dtype = FATHOM_F32, .metric = FATHOM_METRIC_COS, .code_dim = 64},
+};
+#define SHAPES (sizeof shapes / sizeof shapes[0])
+
+struct fixture {
+    char dirs[SHAPES][FOLDER_PATH_MAX];
+};
+
+static int make_fixture(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    for (size_t i = 0; i < SHAPES; i++) {
+        struct tiny_index tiny;
+        folder_make_fast(fixture->dirs[i]);
+        tiny_make(&tiny, &shapes[i]);
+        tiny_write_raw(&tiny, fixture->dirs[i]);
+        tiny_free(&tiny);
+    }
+    *state = fixture;
+    return 0;
+}
+
+static int free_fixture(void **state)
+{
+    struct fixture *fixture = *state;
+    for (size_t i = 0; i < SHAPES; i++)
+        folder_remove(fixture->dirs[i]);
+    free(fixture);
+    return 0;
+}
+
+static struct fathom_index *open_index(const char *dir, struct fathom_open_options options)
+{
+    struct fathom_index *index;
+    struct fathom_error err = {0};
+    if (fathom_index_open(&index, dir, &options, &err) != 0)
+        fail_msg("%s", err.msg);
+    return index;
+}
+
+/* Calls visit for budgets from the least to everything, for both navigators. */
+static void for_each_budget(const struct fixture *fixture,
+                            void (*visit)(const char *dir, uint32_t dim,
+                                          struct fathom_open_options options))
+{
+    for (size_t i = 0; i < SHAPES; i++)
+        for (int navigator = FATHOM_NAVIGATOR_GRAPH; navigator <= FATHOM_NAVIGATOR_CELLS;
+             navigator++) {
+            struct fathom_open_options options = {
+                .threads = 1, .inflight = 4, .navigator = navigator};
+            struct fathom_ledger ledger;
+            struct fathom_index *index = open_index(fixture->dirs[i], options);
+            fathom_index_get_ledger(index, &ledger);
+            fathom_index_close(index);
+            visit(fixture->dirs[i], shapes[i].dim, options);
+            for (int step = 20; step > 0; step--) {
+                options.dram_budget_bytes = ledger.total_bytes * step / 20;
+                if (fathom_index_open(&index, fixture->dirs[i], &options, NULL) != 0)
+                    break;
+                fathom_index_close(index);
+                visit(fixture->dirs[i], shapes[i].dim, options);
+            }
+        }
+}
+
+static void check_ledger(const char *dir, uint32_t dim, struct fathom_open_options options)
+{
+    struct fathom_ledger ledger;
+    (void)dim;
+    assert_int_equal(heap.live, 0);
+    struct fathom_index *index = open_index(dir, options);
+    fathom_index_get_ledger(index, &ledger);
+    if (heap.live != ledger.index_bytes)
+        fail_msg("the ledger says %llu, but %llu bytes are held",
+                 (unsigned long long)ledger.index_bytes, (unsigned long long)heap.live);
+    fathom_index_close(index);
+    assert_int_equal(heap.live, 0);
+}
+
+static void the_ledger_is_what_an_index_holds_to_the_byte(void **state)
+{
+    for_each_budget(*state, check_ledger);
+}
+
+/* Random floats that no index minds. */
+static float *random_vectors(uint32_t count, uint32_t dim)
+{
+    struct prng prng;
+    float *vectors = calloc((size_t)count * dim, sizeof *vectors);
+    assert_non_null(vectors);
+    prng_init(&prng, 5, 0);
+    for (size_t i = 0; i < (size_t)count * dim; i++)
+        vectors[i] = (float)(200 * prng_unit(&prng) - 100);
+    return vectors;
+}
+
+static void check_scratch(const char *dir, uint32_t dim, struct fathom_open_options options)
+{
+    static const uint32_t ks[] = {1, 10, QUERY_RESERVED_K}, lists[] = {1, 64, 512};
+    struct fathom_index *index = open_index(dir, options);
+    struct fathom_ledger ledger;
+    float *vectors = random_vectors(8, dim);
+    fathom_index_get_ledger(index, &ledger);
+    heap.most = heap.live;
+    struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, options.inflight);
+    for (int i = 0; i < 9; i++) {
+        struct answers answers;
+        struct fathom_query request = fathom_query_default();
+        request.k = ks[i % 3];
+        request.search_list = lists[i / 3];
+        request.exact_distances = i % 2;
+        answers_get(&answers, engine, index, &request, vectors, dim, 8, options.inflight);
+        answers_free(&answers);
+    }
+    if (heap.most > ledger.total_bytes)
+        fail_msg("%llu bytes were held at a time, the ledger says %llu",
+                 (unsigned long long)heap.most, (unsigned long long)ledger.total_bytes);
+    assert_true(heap.most > ledger.index_bytes); /* or nothing was counted */
+    fathom_engine_destroy(engine);
+    fathom_index_close(index);
+    free(vectors);
+    assert_int_equal(heap.live, 0);
+}
+
+static void queries_stay_within_the_scratch_that_plans_reserve(void **state)
+{
+    for_each_budget(*state, check_scratch);
+}
+
+static void answering_takes_no_memory_once_it_is_warm(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_open_options options = {
+        .threads = 1, .inflight = 4, .navigator = FATHOM_NAVIGATOR_CELLS};
+    struct fathom_index *index = open_index(fixture->dirs[0], options);
+    struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 4);
+    struct fathom_query request = fathom_query_default();
+    float *vectors = random_vectors(50, 32);
+    uint64_t warm = 0;
+    for (int round = 0; round < 3; round++) {
+        struct answers answers;
+        answers_get(&answers, engine, index, &request, vectors, 32, 50, 4);
+        answers_free(&answers);
+        if (round == 0)
+            warm = heap.most = heap.live;
+        assert_int_equal(heap.live, warm);
+        assert_int_equal(heap.most, warm);
+    }
+    free(vectors);
+    fathom_engine_destroy(engine);
+    fathom_index_close(index);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_ledger_is_what_an_index_holds_to_the_byte),
+        cmocka_unit_test(queries_stay_within_the_scratch_that_plans_reserve),
+        cmocka_unit_test(answering_takes_no_memory_once_it_is_warm),
+    };
+    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+}

@@ -1,0 +1,311 @@
+/* The planner keeps its word: what it chooses fits the budget, the least that it names is enough,
+ * and less is refused. */
+#include "fathom_test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "folder.h"
+#include "index.h"
+#include "tiny_index.h"
+
+/* Indexes of every shape; what they hold means nothing, and the planner does not look at it. */
+static const struct tiny_options shapes[] = {
+    {.rows = 5000,
+     .dim = 32,
+     .dtype = FATHOM_F32,
+     .metric = FATHOM_METRIC_L2,
+     .code_dim = 32,
+     .degree = 20},
+    {.rows = 5000,
+     .dim = 32,
+     .dtype = FATHOM_U8,
+     .metric = FATHOM_METRIC_L2,
+     .code_dim = 32,
+     .degree = 20},
+    {.rows = 900,
+     .dim = 300,
+     .dtype = FATHOM_F16,
+     .metric = FATHOM_METRIC_COS,
+     .code_dim = 304,
+     .degree = 32},
+    {.rows = 900,
+     .dim = 300,
+     .dtype = FATHOM_I8,
+     .metric = FATHOM_METRIC_IP,
+     .code_dim = 304,
+     .points = 40},
+    {.rows = 1, .dim = 1, .dtype = FATHOM_F32, .metric = FATHOM_METRIC_L2},
+    {.rows = 33,
+     .dim = 4096,
+     .dtype = FATHOM_F32,
+     .metric = FATHOM_METRIC_IP,
+     .code_dim = 64,
+     .points = 3},
+};
+#define SHAPES (sizeof shapes / sizeof shapes[0])
+
+struct fixture {
+    char dirs[SHAPES][FOLDER_PATH_MAX];
+};
+
+static int make_fixture(void **state)
+{
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    for (size_t i = 0; i < SHAPES; i++) {
+        struct tiny_index tiny;
+        folder_make_fast(fixture->dirs[i]);
+        tiny_make(&tiny, &shapes[i]);
+        tiny_write_raw(&tiny, fixture->dirs[i]);
+        tiny_free(&tiny);
+    }
+    *state = fixture;
+    return 0;
+}
+
+static int free_fixture(void **state)
+{
+    struct fixture *fixture = *state;
+    for (size_t i = 0; i < SHAPES; i++)
+        folder_remove(fixture->dirs[i]);
+    free(fixture);
+    return 0;
+}
+
+/* ---- */
+
+/* Opens, and checks what every open index must keep to. Returns the status. */
+static int open_budget(const char *dir, struct fathom_open_options options, uint64_t budget,
+                       struct fathom_ledger *ledger, struct fathom_index_info *info,
+                       struct fathom_error *err)
+{
+    struct fathom_index *index;
+    options.dram_budget_bytes = budget;
+    *err = (struct fathom_error){0};
+    int status = fathom_index_open(&index, dir, &options, err);
+    if (status) {
+        assert_null(index);
+        return status;
+    }
+    fathom_index_get_ledger(index, ledger);
+    fathom_index_get_info(index, info);
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < ledger->part_count; i++)
+        sum += ledger->parts[i].bytes;
+    assert_int_equal(sum, ledger->index_bytes);
+    assert_int_equal(ledger->index_bytes + ledger->scratch_bytes, ledger->total_bytes);
+    assert_int_equal(ledger->budget_bytes, budget);
+    if (budget && ledger->total_bytes > budget)
+        fail_msg("%llu bytes are kept under a budget of %llu",
+                 (unsigned long long)ledger->total_bytes, (unsigned long long)budget);
+    assert_true(ledger->index_bytes <= index->plan.index_bytes);
+    int64_t slack = atomic_load(&index->slack);
+    assert_true(budget ? slack == (int64_t)(budget - ledger->total_bytes) : slack == INT64_MAX);
+    fathom_index_close(index);
+    return 0;
+}
+
+/* The least budget, as the message of a refusal says. */
+static uint64_t least_of(const char *dir, struct fathom_open_options options)
+{
+    struct fathom_ledger ledger;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    unsigned long long least = 0;
+    assert_int_equal(open_budget(dir, options, 1, &ledger, &info, &err), FATHOM_EBUDGET);
+    const char *said = strstr(err.msg, "the least is ");
+    if (!said || sscanf(said, "the least is %llu", &least) != 1 || !strstr(err.msg, dir))
+        fail_msg("no least budget in: %s", err.msg);
+    return least;
+}
+
+static void check_budgets(const char *dir, struct fathom_open_options options)
+{
+    struct fathom_ledger ledger, all;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    assert_int_equal(open_budget(dir, options, 0, &all, &info, &err), 0);
+    uint64_t least = least_of(dir, options), most = all.total_bytes + 4096;
+    assert_int_equal(open_budget(dir, options, least, &ledger, &info, &err), 0);
+    assert_int_equal(open_budget(dir, options, least - 1, &ledger, &info, &err), FATHOM_EBUDGET);
+    for (int step = 0; step <= 60; step++) {
+        uint64_t budget = least + (most - least) * step / 60 + (step == 60 ? 0 : step % 7);
+        if (open_budget(dir, options, budget, &ledger, &info, &err) != 0)
+            fail_msg("a budget of %llu, above the least %llu: %s", (unsigned long long)budget,
+                     (unsigned long long)least, err.msg);
+    }
+}
+
+/* ---- */
+
+static void what_is_chosen_fits_every_budget(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (size_t i = 0; i < SHAPES; i++)
+        for (int navigator = FATHOM_NAVIGATOR_AUTO; navigator <= FATHOM_NAVIGATOR_CELLS;
+             navigator++) {
+            struct fathom_open_options options = fathom_open_options_default();
+            options.navigator = navigator;
+            check_budgets(fixture->dirs[i], options);
+        }
+}
+
+static void scratch_grows_with_threads_and_queries_in_flight(void **state)
+{
+    const struct fixture *fixture = *state;
+    uint64_t before = 0;
+    for (unsigned threads = 1; threads <= 4; threads *= 2)
+        for (unsigned inflight = 1; inflight <= 64; inflight *= 8) {
+            struct fathom_open_options options = fathom_open_options_default();
+            struct fathom_ledger ledger;
+            struct fathom_index_info info;
+            struct fathom_error err;
+            options.threads = threads;
+            options.inflight = inflight;
+            check_budgets(fixture->dirs[0], options);
+            assert_int_equal(open_budget(fixture->dirs[0], options, 0, &ledger, &info, &err), 0);
+            if (inflight > 1)
+                assert_true(ledger.scratch_bytes > before);
+            before = ledger.scratch_bytes;
+        }
+}
+
+static void scratch_of_two_threads_is_small(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_ledger ledger;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    options.threads = 2;
+    options.inflight = 16;
+    assert_int_equal(open_budget(fixture->dirs[0], options, 0, &ledger, &info, &err), 0);
+    assert_in_range(ledger.scratch_bytes, 1, 8 << 20);
+}
+
+static void without_a_budget_the_rows_are_resident(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (size_t i = 0; i < SHAPES; i++) {
+        struct fathom_ledger ledger;
+        struct fathom_index_info info;
+        struct fathom_error err;
+        assert_int_equal(
+            open_budget(fixture->dirs[i], fathom_open_options_default(), 0, &ledger, &info, &err),
+            0);
+        assert_int_equal(info.navigator, FATHOM_NAVIGATOR_GRAPH);
+        assert_true(info.code_bits >= 8 * info.dim);
+    }
+}
+
+static void more_memory_is_spent_on_the_index(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_ledger least, all;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    const char *dir = fixture->dirs[0];
+    assert_int_equal(open_budget(dir, options, least_of(dir, options), &least, &info, &err), 0);
+    assert_int_equal(info.navigator, FATHOM_NAVIGATOR_CELLS);
+    assert_int_equal(open_budget(dir, options, 0, &all, &info, &err), 0);
+    /* 4 bytes a code and as many of factors against 36 of a record and the lists. */
+    assert_true(least.index_bytes * 3 < all.index_bytes);
+}
+
+static void a_navigator_that_is_asked_for_is_used(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (int navigator = FATHOM_NAVIGATOR_GRAPH; navigator <= FATHOM_NAVIGATOR_CELLS; navigator++) {
+        struct fathom_open_options options = fathom_open_options_default();
+        struct fathom_ledger ledger;
+        struct fathom_index_info info;
+        struct fathom_error err;
+        options.navigator = navigator;
+        uint64_t least = least_of(fixture->dirs[0], options);
+        for (int times = 1; times < 4; times++) {
+            assert_int_equal(
+                open_budget(fixture->dirs[0], options, times * least, &ledger, &info, &err), 0);
+            assert_int_equal(info.navigator, navigator);
+        }
+    }
+}
+
+static void code_bytes_that_are_asked_for_are_used(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_ledger ledger;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    for (uint32_t bytes = 1; bytes <= 9; bytes++) {
+        options.code_bytes = bytes;
+        int status = open_budget(fixture->dirs[0], options, 0, &ledger, &info, &err);
+        if (bytes == 4 || bytes == 8) { /* of 32 dimensions: one plane, or two */
+            assert_int_equal(status, 0);
+            assert_int_equal(info.code_bits, 8 * bytes);
+            continue;
+        }
+        assert_int_equal(status, FATHOM_EARGUMENT);
+        assert_non_null(strstr(err.msg, fixture->dirs[0]));
+    }
+}
+
+static void threads_and_inflight_of_zero_are_refused(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_index *index;
+    options.threads = 0;
+    assert_int_equal(fathom_index_open(&index, fixture->dirs[0], &options, NULL), FATHOM_EARGUMENT);
+    options.threads = 1;
+    options.inflight = 0;
+    assert_int_equal(fathom_index_open(&index, fixture->dirs[0], &options, NULL), FATHOM_EARGUMENT);
+    assert_null(index);
+}
+
+static void what_an_index_says_of_itself_is_true(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (size_t i = 0; i < SHAPES; i++) {
+        char path[FOLDER_PATH_MAX], *manifest;
+        size_t bytes;
+        struct fathom_open_options options = fathom_open_options_default();
+        struct fathom_index *index;
+        struct fathom_index_info info;
+        folder_name(fixture->dirs[i], FORMAT_FILE_NAME, path);
+        free(file_load(path, &bytes));
+        assert_int_equal(fathom_index_open(&index, fixture->dirs[i], &options, NULL), 0);
+        fathom_index_get_info(index, &info);
+        assert_int_equal(info.rows, shapes[i].rows);
+        assert_int_equal(info.dim, shapes[i].dim);
+        assert_int_equal(info.dtype, shapes[i].dtype);
+        assert_int_equal(info.metric, shapes[i].metric);
+        assert_int_equal(info.index_bytes, bytes);
+        assert_int_equal(info.raw_bytes,
+                         shapes[i].rows * shapes[i].dim * fathom_dtype_bytes(shapes[i].dtype));
+        assert_int_equal(info.format_version, FORMAT_VERSION);
+        assert_true(info.has_external_ids);
+        assert_int_equal(fathom_index_read_manifest(index, &manifest, NULL), 0);
+        assert_string_equal(manifest, "{\"made\": \"by a test\"}");
+        free(manifest);
+        fathom_index_close(index);
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_chosen_fits_every_budget),
+        cmocka_unit_test(scratch_grows_with_threads_and_queries_in_flight),
+        cmocka_unit_test(scratch_of_two_threads_is_small),
+        cmocka_unit_test(without_a_budget_the_rows_are_resident),
+        cmocka_unit_test(more_memory_is_spent_on_the_index),
+        cmocka_unit_test(a_navigator_that_is_asked_for_is_used),
+        cmocka_unit_test(code_bytes_that_are_asked_for_are_used),
+        cmocka_unit_test(threads_and_inflight_of_zero_are_refused),
+        cmocka_unit_test(what_an_index_says_of_itself_is_true),
+    };
+    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+}

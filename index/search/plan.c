@@ -120,6 +120,10 @@ static bool choose(const struct sizes *sizes, struct plan *plan, uint64_t limit,
 static uint64_t least_bytes(const struct sizes *sizes, const struct fathom_open_options *options)
 {
     uint64_t least = UINT64_MAX;
+    /* With hardly any rows or dimensions the rows themselves take less than codes and centroids. */
+    struct plan rows8 = {.navigator = FATHOM_NAVIGATOR_GRAPH, .rows8 = true};
+    if (fits(sizes, &rows8, UINT64_MAX, options))
+        least = rows8.index_bytes;
     for (uint32_t l = 0; l < sizes->model->planes.level_count; l++)
         for (int graph = 0; graph < 2; graph++) {
             struct plan plan = {

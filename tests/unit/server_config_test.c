@@ -1,0 +1,149 @@
+/* Settings: precedence, lists, and messages that name file, line and key. */
+#include "fathom_test.h"
+
+#include "config.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct config config;
+
+static int set_up(void **state)
+{
+    (void)state;
+    return config_init(&config);
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    config_fini(&config);
+    return 0;
+}
+
+static void expect_error(int rc, const struct fathom_error *err, const char *message)
+{
+    assert_true(rc < 0);
+    assert_string_equal(err->msg, message);
+}
+
+static void the_defaults_are_the_documented_ones(void **state)
+{
+    (void)state;
+    assert_int_equal(config.listen_count, 1);
+    assert_string_equal(config.listens[0], "127.0.0.1:7117");
+    assert_string_equal(config.http, "127.0.0.1:7118");
+    assert_int_equal(config.inflight, 16);
+    assert_int_equal(config.drain_ns, 10000000000);
+    assert_int_equal(config.dram_budget_bytes, 0);
+    assert_int_equal(config.io, FATHOM_IO_AUTO);
+}
+
+static void a_file_sets_every_kind_of_value(void **state)
+{
+    (void)state;
+    struct fathom_error err;
+    const char *text = "# a comment\n\nindex = words=/data/words\r\n  index=clip.3=/data/a=b  \n"
+                       "dram-budget = 1.5GiB\n# x = y\n"
+                       "drain-timeout = 250ms\nio = pread\nlog-format=json\nworkers = 3\nhttp = off";
+    assert_int_equal(config_load_text(&config, text, "f", &err), 0);
+    assert_int_equal(config.index_count, 2);
+    assert_string_equal(config.indexes[0].name, "words");
+    assert_string_equal(config.indexes[0].dir, "/data/words");
+    assert_string_equal(config.indexes[1].name, "clip.3");
+    assert_string_equal(config.indexes[1].dir, "/data/a=b");
+    assert_int_equal(config.dram_budget_bytes, 1610612736);
+    assert_int_equal(config.drain_ns, 250000000);
+    assert_int_equal(config.io, FATHOM_IO_PREAD);
+    assert_int_equal(config.log_format, LOG_FORMAT_JSON);
+    assert_int_equal(config.workers, 3);
+    assert_string_equal(config.http, "off");
+}
+
+static void errors_of_a_file_name_file_line_and_key(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"\n\nworker = 3\n", "f.conf:3: there is no setting 'worker'"},
+        {"io = mmap\n", "f.conf:1: io: 'mmap' is none of: auto uring pread"},
+        {"# x\ndram-budget = 12x\n",
+         "f.conf:2: dram-budget: '12x' is not a size like 4096, 64MiB or 1.5GiB"},
+        {"workers = -1\n", "f.conf:1: workers: '-1' is not a whole number"},
+        {"workers = 1000\n", "f.conf:1: workers: '1000' is out of range (0 to 256)"},
+        {"http = off\nhttp = off\n", "f.conf:2: http: is given twice"},
+        {"listen\n", "f.conf:1: 'listen' is not `key = value`"},
+        {"config = other\n", "f.conf:1: there is no setting 'config'"},
+        {"index = /data\n",
+         "f.conf:1: index: '/data' is not NAME=DIR (a name has up to 64 letters, digits and ._-)"},
+        {"index = a/b=/data\n",
+         "f.conf:1: index: 'a/b=/data' is not NAME=DIR (a name has up to 64 letters, digits and ._-)"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fathom_error err = {.msg = ""};
+        expect_error(config_load_text(&config, cases[i].text, "f.conf", &err), &err,
+                     cases[i].message);
+    }
+}
+
+static void the_environment_wins_over_the_file_and_splits_lists(void **state)
+{
+    (void)state;
+    struct fathom_error err;
+    char *environment[] = {"PATH=/bin", "FATHOM_WORKERS=5", "FATHOM_BIN=x", "FATHOM_CPU_MAX=avx2",
+                           "FATHOM_INDEX=a=/x,b=/y", "FATHOM_LISTEN=unix:/tmp/s", NULL};
+    assert_int_equal(config_load_text(&config, "workers = 3\nindex = c=/z\ninflight = 4\n", "f", &err), 0);
+    assert_int_equal(config_load_environment(&config, environment, &err), 0);
+    assert_int_equal(config.workers, 5);
+    assert_int_equal(config.inflight, 4);
+    assert_int_equal(config.index_count, 2);
+    assert_string_equal(config.indexes[1].name, "b");
+    assert_int_equal(config.listen_count, 1);
+    assert_string_equal(config.listens[0], "unix:/tmp/s");
+}
+
+static void errors_of_the_environment_name_the_variable(void **state)
+{
+    (void)state;
+    struct fathom_error err;
+    char *environment[] = {"FATHOM_IDLE_TIMEOUT=soon", NULL};
+    expect_error(config_load_environment(&config, environment, &err), &err,
+                 "FATHOM_IDLE_TIMEOUT: 'soon' is not a time like 250us, 5ms or 2s");
+}
+
+static void flags_win_over_all(void **state)
+{
+    (void)state;
+    char *environment[] = {"FATHOM_WORKERS=5", "FATHOM_INDEX=a=/x", "FATHOM_INFLIGHT=7", NULL};
+    char *argv[] = {"fathom-server", "--workers", "2", "--index=d=/w", "--index", "e=/v", NULL};
+    assert_int_equal(config_load(&config, 6, argv, environment), 0);
+    assert_int_equal(config.workers, 2);
+    assert_int_equal(config.inflight, 7);
+    assert_int_equal(config.index_count, 2);
+    assert_string_equal(config.indexes[0].name, "d");
+}
+
+static void a_server_needs_an_index_and_names_once(void **state)
+{
+    (void)state;
+    struct fathom_error err;
+    assert_true(config_check(&config, &err) < 0);
+    assert_int_equal(config_load_text(&config, "index = a=/x\nindex = a=/y\n", "f", &err), 0);
+    expect_error(config_check(&config, &err), &err, "index: two are named a");
+}
+
+#define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+static const struct CMUnitTest tests[] = {
+    CASE(the_defaults_are_the_documented_ones),
+    CASE(a_file_sets_every_kind_of_value),
+    CASE(errors_of_a_file_name_file_line_and_key),
+    CASE(the_environment_wins_over_the_file_and_splits_lists),
+    CASE(errors_of_the_environment_name_the_variable),
+    CASE(flags_win_over_all),
+    CASE(a_server_needs_an_index_and_names_once),
+};
+
+FATHOM_TEST_MAIN(tests)

@@ -88,6 +88,9 @@ static error_t parse_search(int key, char *arg, struct argp_state *state)
     case ARGP_KEY_END:
         if (!request->index || !request->vectors)
             argp_error(state, "%s is missing", request->index ? "--vectors" : "--index");
+        if (request->search_list && request->target_recall > 0)
+            argp_error(state, "--search-list and --target-recall both say how far to search; "
+                              "give one of them");
         if (request->round && !request->dtype)
             argp_error(state, "--round says how to cast; --dtype, which says to what, is missing");
         break;

@@ -15,8 +15,9 @@
 enum {
     BATCH_BYTES = 256 << 10, /* of vectors, when --batch does not say */
     BATCH_ROWS = 64,
-    TRIES_MAX = 200, /* of one request that the server has no room for */
-    RETRY_MS = 20,   /* when the server gives no advice */
+    RESULT_BYTES = 12, /* an id and a distance */
+    TRIES_MAX = 200,   /* of one request that the server has no room for */
+    RETRY_MS = 20,     /* when the server gives no advice */
 };
 
 /* A request in flight. */
@@ -41,15 +42,24 @@ struct run {
     bool any_reply;
 };
 
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Neither a request nor its answer may come near the server's longest message, unless --batch
+ * insists. */
 static uint32_t choose_batch_rows(const struct run *run)
 {
-    uint64_t row_bytes = run->answer->info.dim * vectors_scalar_bytes(run->dtype);
     uint64_t rows = run->request->batch;
     if (rows == 0) {
-        rows = BATCH_BYTES / row_bytes;
-        rows = rows > BATCH_ROWS ? BATCH_ROWS : rows ? rows : 1;
+        uint64_t asked = run->answer->info.dim * vectors_scalar_bytes(run->dtype);
+        uint64_t answered = (uint64_t)run->request->k * RESULT_BYTES;
+        uint64_t message = run->answer->server.max_message_bytes / 2;
+        rows = smaller(BATCH_ROWS, smaller(BATCH_BYTES, message) / asked);
+        rows = smaller(rows, message / answered);
     }
-    return (uint32_t)(rows < run->rows ? rows : run->rows);
+    return (uint32_t)smaller(rows ? rows : 1, run->rows);
 }
 
 static int alloc_run(struct run *run, struct fathom_error *err)
@@ -90,7 +100,7 @@ static int open_file(struct run *run, struct fathom_error *err)
         run->first_row = request->row;
         run->rows = 1;
     }
-    return alloc_run(run, err);
+    return 0;
 }
 
 /* Reads a batch's rows, in the dtype that is sent. */
@@ -230,6 +240,10 @@ int query_run(const struct query_request *request, struct query_answer *answer)
         status = cli_connect(&run.client, &request->common, request->verb);
     if (status == TOOL_EXIT_OK) {
         fathom_client_get_server(run.client, &answer->server);
+        if (alloc_run(&run, &err))
+            status = tool_fail(request->verb, &err);
+    }
+    if (status == TOOL_EXIT_OK) {
         run.progress = tool_progress_create(request->progress);
         status = ask(&run);
     }

@@ -242,6 +242,21 @@ static void stay_mute(struct fake_conn *conn)
         ;
 }
 
+static void a_deadline_for_the_server_bounds_the_wait_here_too(void **state)
+{
+    (void)state;
+    struct fake fake;
+    fake_start(&fake, NULL, 1, say_nothing, NULL);
+    struct fathom_client *client = open_client(&fake, 20000, 20000);
+    struct fathom_client_search search = tiny_search();
+    search.deadline_ms = 1;
+    uint64_t start = now_ms();
+    assert_int_equal(fathom_client_search(client, &search, NULL, NULL), FATHOM_CLIENT_EDEADLINE);
+    assert_true(now_ms() - start < 10000);
+    fathom_client_close(client);
+    fake_join(&fake);
+}
+
 static void a_server_that_never_says_hello_is_given_up(void **state)
 {
     (void)state;
@@ -381,6 +396,7 @@ static const struct lie lies[] = {
     LIE("not made", "\x94\x01\x07\xc0\xc0"),
     LIE("not made", "\x94\x01\xcf\xff\xff\xff\xff\xff\xff\xff\xff\xc0\xc0"),
     LIE("not made", "\x94\x01\xa1x\xc0\xc0"),
+    LIE("not made", "\x94\x01\xcd\x04\x00\xc0\xc0"), /* the slot's, but of the hello before */
     LIE("0xc1", "\x94\x01\xc1"),
     LIE("too many", "\xdd\xff\xff\xff\xff"),
     LIE("too many", REPLY "\xdf\xff\xff\xff\xff"),
@@ -511,6 +527,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_late_answer_is_dropped_and_its_request_cancelled),
     cmocka_unit_test(a_trickle_of_bytes_cannot_stretch_a_call),
     cmocka_unit_test(silence_ends_a_call_that_has_no_other_bound),
+    cmocka_unit_test(a_deadline_for_the_server_bounds_the_wait_here_too),
     cmocka_unit_test(a_server_that_never_says_hello_is_given_up),
     cmocka_unit_test(a_receive_that_timed_out_can_be_repeated),
     cmocka_unit_test(requests_in_flight_fail_when_the_server_closes),

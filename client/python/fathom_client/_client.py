@@ -184,6 +184,18 @@ class Client:
             # Half a request cannot be taken back.
             self._lose(ConnectionLost("the connection was closed in the middle of a request"))
             raise DeadlineExceeded(f"{self.address} did not take the request in the time allowed") from None
+        except (BrokenPipeError, ConnectionResetError):
+            raise _closed_by_server(self.address, self._last_words()) from None
+
+    def _last_words(self) -> Optional[FathomError]:
+        """What the server said before it closed, when it said why. It may still wait to be read."""
+        assert self._socket is not None
+        try:
+            self._socket.settimeout(0)
+            self._wire.feed(self._socket.recv(_READ_BYTES))
+        except (OSError, ProtocolError):
+            pass  # then there are none
+        return self._wire.closing
 
     def _receive(self, msgid: int, end: Optional[float]) -> _wire.Reply:
         assert self._socket is not None

@@ -201,6 +201,15 @@ class Faults(unittest.TestCase):
         with self.assertRaisesRegex(fathom_client.ConnectionLost, "draining"):
             self.client.ping()
 
+    def test_the_reason_for_closing_an_idle_connection_is_passed_on(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = "unix:" + os.path.join(folder, "s")
+            with FakeServer(BASE, path) as server, Client(path) as client:
+                server.connections[0].send(msgpack.packb([2, "closing", [{"code": "unavailable", "message": "idle"}]]))
+                server.connections[0].close()
+                with self.assertRaisesRegex(fathom_client.ConnectionLost, "idle"):
+                    client.search("tiny", BASE)
+
     def test_lies_close_the_connection(self):
         for lie in (b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\xc1", b"\x94\x01\x63\xc0\xc0", b"\xdd\xff\xff\xff\xff",
                     b"\x94\x01\xc0\xc0\xc6\xff\xff\xff\xff", b"\x91" * 30):

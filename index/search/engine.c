@@ -36,6 +36,8 @@ struct fathom_engine {
     unsigned inflight, running;
     unsigned next_issue; /* slot to serve first, so that none starves */
     struct navigator navigator;
+    struct navigator large; /* of one query beyond what plans reserve, while it navigates */
+    int64_t large_bytes;    /* of the budget, for that */
     struct kernel_score8 scores[QUERY_PAGE_BATCH];
 };
 
@@ -174,22 +176,56 @@ static uint32_t larger(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-/* Grows the navigator for an index or a search list that it does not cover yet. */
+static bool navigator_covers(const struct navigator_capacity *have,
+                             const struct navigator_capacity *want)
+{
+    return have->work_dim >= want->work_dim && have->cells >= want->cells &&
+           have->degree >= want->degree && have->search_list >= want->search_list &&
+           have->candidates >= want->candidates;
+}
+
+/* A navigator of its own for a query beyond what plans reserve, at the budget's expense until the
+ * query has navigated: so an engine never keeps what no plan has counted. */
+static int reserve_large(struct fathom_engine *engine, const struct fathom_index *index,
+                         struct navigator_capacity want)
+{
+    int64_t bytes = (int64_t)navigator_memory_bytes(want);
+    if (!index_take_budget(index, bytes))
+        return FATHOM_EBUDGET;
+    int status = navigator_reserve(&engine->large, want);
+    if (status == 0)
+        engine->large_bytes = bytes;
+    else
+        index_take_budget(index, -bytes);
+    return status;
+}
+
+static void release_large(struct fathom_engine *engine, const struct fathom_index *index)
+{
+    if (engine->large_bytes == 0)
+        return;
+    navigator_fini(&engine->large);
+    index_take_budget(index, -engine->large_bytes);
+    engine->large_bytes = 0;
+}
+
+/* Finds a navigator for a query. The engine's own grows to the standard of each index that it
+ * meets, and, where no budget counts, to the largest query. */
 static int reserve_navigator(struct fathom_engine *engine, const struct fathom_index *index,
-                             uint32_t search_list, uint32_t candidates)
+                             uint32_t search_list, uint32_t candidates, struct navigator **out)
 {
     const struct navigator_capacity *have = &engine->navigator.capacity;
     struct navigator_capacity want = navigator_standard(&index->properties);
-    uint64_t standard = navigator_memory_bytes(want);
+    bool large = search_list > want.search_list || candidates > want.candidates;
     want.search_list = larger(want.search_list, search_list);
     want.candidates = larger(want.candidates, candidates);
-    int64_t extra = (int64_t)(navigator_memory_bytes(want) - standard);
-    if (have->work_dim >= want.work_dim && have->cells >= want.cells &&
-        have->degree >= want.degree && have->search_list >= want.search_list &&
-        have->candidates >= want.candidates)
+    *out = &engine->navigator;
+    if (navigator_covers(have, &want))
         return 0;
-    if (extra > 0 && !index_take_budget(index, extra))
-        return FATHOM_EBUDGET;
+    if (large && index->options.dram_budget_bytes) {
+        *out = &engine->large;
+        return reserve_large(engine, index, want);
+    }
     want.work_dim = larger(want.work_dim, have->work_dim);
     want.cells = larger(want.cells, have->cells);
     want.degree = larger(want.degree, have->degree);
@@ -216,7 +252,7 @@ static uint32_t search_list_of(const struct fathom_index *index, const struct fa
 
 static int reserve(struct fathom_engine *engine, struct query *query,
                    const struct fathom_index *index, const struct fathom_query *request,
-                   struct fathom_error *err)
+                   struct navigator **navigator, struct fathom_error *err)
 {
     uint32_t search_list = larger(search_list_of(index, request), query_least_list(request->k));
     if (search_list > index->properties.rows)
@@ -225,8 +261,11 @@ static int reserve(struct fathom_engine *engine, struct query *query,
     struct query_capacity want = {
         .dim = index->properties.dim, .k = request->k, .candidates = candidates};
     int status = query_reserve(query, index, want);
-    if (status == 0)
-        status = reserve_navigator(engine, index, search_list, candidates);
+    if (status == 0) {
+        status = reserve_navigator(engine, index, search_list, candidates, navigator);
+        if (status)
+            query_unreserve(query, index);
+    }
     query->search_list = search_list;
     if (status == FATHOM_EBUDGET)
         error_set(err, status,
@@ -256,7 +295,8 @@ int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_in
     struct query *query = free_slot(engine);
     if (!query)
         return error_set(err, FATHOM_EBUSY, "all %u query slots are taken", engine->inflight);
-    status = reserve(engine, query, index, request, err);
+    struct navigator *navigator;
+    status = reserve(engine, query, index, request, &navigator, err);
     if (status)
         return status;
     query->index = fathom_index_retain((struct fathom_index *)index);
@@ -267,7 +307,8 @@ int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_in
     query->detail[0] = '\0';
     query->started_ns = env_clock_ns(engine->env);
     engine->running++;
-    status = query_begin(query, &engine->navigator, request);
+    status = query_begin(query, navigator, request);
+    release_large(engine, index);
     if (status) {
         snprintf(query->detail, sizeof query->detail, "%s: section lists: a list does not decode",
                  index->file.path);

@@ -86,16 +86,21 @@ int query_reserve(struct query *query, const struct fathom_index *index, struct 
     return 0;
 }
 
+void query_unreserve(struct query *query, const struct fathom_index *index)
+{
+    if (query->borrowed == 0)
+        return;
+    index_take_budget(index, -query->borrowed);
+    mem_free(query->memory);
+    query->memory = NULL;
+    query->memory_bytes = 0;
+    query->borrowed = 0;
+    memset(&query->capacity, 0, sizeof query->capacity);
+}
+
 void query_release(struct query *query)
 {
-    if (query->borrowed) { /* a large query: its memory goes back to the budget at once */
-        index_take_budget(query->index, -query->borrowed);
-        mem_free(query->memory);
-        query->memory = NULL;
-        query->memory_bytes = 0;
-        query->borrowed = 0;
-        memset(&query->capacity, 0, sizeof query->capacity);
-    }
+    query_unreserve(query, query->index);
     query->index = NULL;
     query->phase = QUERY_FREE;
 }

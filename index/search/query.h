@@ -74,6 +74,8 @@ uint64_t query_memory_bytes(struct query_capacity capacity);
 /* Makes room for a query: grows or shrinks the block. 0, -ENOMEM or FATHOM_EBUDGET. */
 int query_reserve(struct query *query, const struct fathom_index *index,
                   struct query_capacity capacity) FATHOM_MUST_USE;
+/* What a large query has borrowed goes back to the budget at once; a standard block stays. */
+void query_unreserve(struct query *query, const struct fathom_index *index);
 void query_release(struct query *query);
 
 /* Checks a request against an index. */

@@ -1,0 +1,379 @@
+"""Clients that mean harm or know no better, devices that are stuck, and too much of everything."""
+
+import os
+import random
+import shutil
+import socket
+import struct
+import threading
+import time
+import urllib.request
+
+import msgpack
+import numpy as np
+
+from support import Indexes, ProtocolTest, main, make_fake, results, search_params
+
+
+def point(value, n=1):
+    """Queries on the fake index's diagonal."""
+    return np.full((n, 4), value, "<f4")
+
+
+class Bytes(ProtocolTest):
+    """What arrives is not the protocol."""
+
+    def setUp(self):
+        super().setUp()
+        self.server = self.serve(indexes={"a": make_fake(self.scratch / "a")}, fake=True)
+
+    def exchange(self, data):
+        """Sends bytes on a fresh connection and reads to its end."""
+        with socket.create_connection(("127.0.0.1", self.server.port), 10) as raw:
+            raw.sendall(data)
+            answer = b""
+            while chunk := raw.recv(65536):
+                answer += chunk
+            return answer
+
+    def expect_closing(self, data, code="invalid_argument"):
+        answer = msgpack.unpackb(self.exchange(data))
+        self.assertEqual(answer[:2], [2, "closing"])
+        self.assertEqual(answer[2][0]["code"], code)
+        return answer[2][0]["message"]
+
+    def tearDown(self):
+        with self.server.client() as client:  # whatever was sent, the server is well
+            ids, _ = results(client.call("search", search_params("a", point(500), 3)))
+            self.assertEqual(sorted(ids[0].tolist()), [499, 500, 501])
+        super().tearDown()
+
+    def test_http_is_told_where_to_go(self):
+        for request in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"POST /v1/indexes/a/search HTTP/1.1\r\n\r\n{}", b"HEAD / HTTP/1.0\r\n\r\n"):
+            answer = self.exchange(request)
+            self.assertTrue(answer.startswith(b"HTTP/1.1 400 "), answer)
+            head, body = answer.split(b"\r\n\r\n", 1)
+            self.assertIn(f"Content-Length: {len(body)}".encode(), head)
+        self.server.wait_for("it speaks HTTP")
+
+    def test_tls_and_ssh_are_closed_with_a_line_in_the_log(self):
+        hello = bytes.fromhex("160301020001000 1fc0303".replace(" ", "")) + os.urandom(500)
+        self.assertEqual(self.exchange(hello), b"")
+        self.server.wait_for("it speaks TLS")
+        self.assertEqual(self.exchange(b"SSH-2.0-OpenSSH_9.2\r\n"), b"")
+        self.server.wait_for("it speaks SSH")
+
+    def test_noise_is_refused(self):
+        noise = random.Random(1)
+        for _ in range(300):
+            data = noise.randbytes(noise.randint(1, 2000))
+            with socket.create_connection(("127.0.0.1", self.server.port), 10) as raw:
+                raw.sendall(data)
+                raw.shutdown(socket.SHUT_WR)
+                try:
+                    while raw.recv(65536):
+                        pass
+                except ConnectionResetError:
+                    pass
+
+    def test_mutated_requests_are_answered_or_refused(self):
+        noise = random.Random(2)
+        request = msgpack.packb([0, 1, "search", [search_params("a", point(3), 2)]])
+        for _ in range(2000):
+            data = bytearray(request)
+            for _ in range(noise.randint(1, 3)):
+                data[noise.randrange(len(data))] = noise.randrange(256)
+            with socket.create_connection(("127.0.0.1", self.server.port), 10) as raw:
+                raw.sendall(data)
+                raw.shutdown(socket.SHUT_WR)
+                unpacker = msgpack.Unpacker(raw=False, strict_map_key=False)
+                try:
+                    while chunk := raw.recv(65536):
+                        unpacker.feed(chunk)
+                except ConnectionResetError:
+                    pass
+                for message in unpacker:
+                    self.assertIn(message[0], (1, 2))
+
+    def test_declared_lengths_of_four_gigabytes_are_refused_at_once(self):
+        before = self.server.resident_bytes()
+        for bomb in (b"\xdd\xff\xff\xff\xff", b"\x94\x00\x01\xa4ping\x91\xdf\xff\xff\xff\xff", b"\x94\x00\x01\xdb\xff\xff\xff\xff",
+                     b"\x94\x00\x01\xa6search\x91\x81\xa7vectors\xc6\xff\xff\xff\xff", b"\x94\x00\x01\xa4ping\xdd\x7f\xff\xff\xff"):
+            self.expect_closing(bomb)
+        self.assertLess(self.server.resident_bytes() - before, 16 << 20)
+
+    def test_depth_bombs_are_refused(self):
+        self.assertIn("nested", self.expect_closing(b"\x91" * 100000))
+        self.assertIn("nested", self.expect_closing(b"\x94\x00\x01\xa4ping\x91" + b"\x81\xa1a" * 10))
+
+    def test_many_small_arrays_are_refused(self):
+        inner = b"\xdd\x00\x0f\xff\xff" + b"\xc0" * (2**20 - 1)
+        self.assertIn("values", self.expect_closing(b"\x94\x00\x01\xa4ping\x96" + inner * 5))
+
+    def test_a_message_above_the_limit_is_refused_when_it_says_so(self):
+        self.expect_closing(b"\x94\x00\x01\xa6search\x91\x81\xa7vectors\xc6" + struct.pack(">I", 17 << 20))
+
+    def test_what_is_not_a_request_ends_the_connection(self):
+        for message in ([], [0], [1, 1, None, {}], [3, 1, "ping", [{}]], [0, -1, "ping", [{}]], [0, 2**32, "ping", [{}]],
+                        [0, "1", "ping", [{}]], [0, 1, "ping"], [0, 1, "ping", [{}], 5], [2, "cancel"], ["0", 1, "ping", [{}]]):
+            self.expect_closing(msgpack.packb(message))
+        for value in ({}, 5, "ping", None, 1.5, b"ping"):
+            self.expect_closing(msgpack.packb(value))
+
+    def test_requests_before_the_bad_bytes_are_answered(self):
+        answer = self.exchange(msgpack.packb([0, 1, "ping", [{}]]) + b"\xc1")
+        unpacker = msgpack.Unpacker(raw=False)
+        unpacker.feed(answer)
+        self.assertEqual(next(unpacker), [1, 1, None, {}])
+        self.assertEqual(next(unpacker)[1], "closing")
+
+
+class Slow(ProtocolTest):
+    """Clients that take their time. The limits are lowered, so that the test does not."""
+
+    def setUp(self):
+        super().setUp()
+        self.server = self.serve("--first-byte-timeout", "300ms", "--message-timeout", "600ms", "--idle-timeout", "900ms",
+                                 "--workers", 1, indexes={"a": make_fake(self.scratch / "a")}, fake=True)
+
+    def seconds_to_end(self, client):
+        begun = time.monotonic()
+        closing = client.end()
+        return time.monotonic() - begun, closing
+
+    def test_silence_is_ended(self):
+        with self.server.client() as client:
+            seconds, closing = self.seconds_to_end(client)
+        self.assertTrue(0.2 < seconds < 2, seconds)
+        self.assertEqual(closing["code"], "deadline_exceeded")
+
+    def test_bytes_that_drip_do_not_push_the_deadline_back(self):
+        with self.server.client() as client:
+            begun = time.monotonic()
+            with self.assertRaises((BrokenPipeError, ConnectionResetError)):
+                client.socket.sendall(b"\x94\x00\x01\xa6search\x91\x81\xa7vectors\xc6\x00\x10\x00\x00")
+                while time.monotonic() - begun < 10:
+                    client.socket.sendall(b"x")
+                    time.sleep(0.05)
+            self.assertLess(time.monotonic() - begun, 5)
+
+    def test_idleness_is_ended_but_not_waiting(self):
+        make_fake(self.scratch / "a", delay_us=2000000)
+        with self.server.client() as client:
+            client.call("reload", {"index": "a"})
+            client.call("search", search_params("a", point(1)))  # two seconds in flight
+            seconds, closing = self.seconds_to_end(client)
+            self.assertTrue(0.5 < seconds < 3, seconds)
+            self.assertIn("no request", closing["message"])
+
+    def test_a_client_that_never_reads_is_closed_and_memory_comes_back(self):
+        before = self.server.resident_bytes()
+        with self.server.client() as client:
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            request = msgpack.packb([0, 1, "search", [search_params("a", point(1, 500), 1000)]])
+            client.socket.settimeout(5)
+            with self.assertRaises((BrokenPipeError, ConnectionResetError)):
+                for _ in range(2000):
+                    client.socket.sendall(request)
+                    time.sleep(0.02)
+        self.server.wait_for("does not read its replies")
+        with self.server.client() as client:
+            self.assertEqual(client.call("ping"), {})
+        self.assertLess(self.server.resident_bytes() - before, 100 << 20)
+
+    def test_silent_clients_by_the_hundred_do_not_disturb(self):
+        silent = [socket.create_connection(("127.0.0.1", self.server.port)) for _ in range(500)]
+        with self.server.client() as client:
+            for _ in range(50):
+                client.call("search", search_params("a", point(5)))
+            end = time.monotonic() + 5
+            while client.call("stats")["connections"] > 1 and time.monotonic() < end:
+                time.sleep(0.05)
+            self.assertEqual(client.call("stats")["connections"], 1)
+        for one in silent:
+            one.close()
+
+
+class Crowds(ProtocolTest):
+    def test_connections_above_the_limit_are_refused_with_a_reason(self):
+        server = self.serve("--max-connections", 5, indexes={"a": make_fake(self.scratch / "a")}, fake=True)
+        clients = [server.client() for _ in range(5)]
+        for client in clients:
+            client.call("ping")
+        with server.client() as refused:
+            closing = refused.end()
+        self.assertEqual((closing["code"], closing["details"]["reason"]), ("resource_exhausted", "rate"))
+        clients.pop().socket.close()
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            with server.client() as client:
+                try:
+                    client.call("ping")
+                    break
+                except (EOFError, ConnectionResetError):
+                    time.sleep(0.05)
+        else:
+            self.fail("the freed place was not given away")
+        for client in clients:
+            client.socket.close()
+
+    def test_running_out_of_descriptors_pauses_accepting(self):
+        server = self.serve("--workers", 1, indexes={"a": make_fake(self.scratch / "a")}, fake=True, limit_files=64)
+        crowd = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+        server.wait_for("accepting pauses")
+        begun = server.cpu_seconds()
+        time.sleep(1)
+        self.assertLess(server.cpu_seconds() - begun, 0.5)  # it does not spin
+        for one in crowd:
+            one.close()
+        with server.client() as client:
+            self.assertEqual(client.call("ping"), {})
+        self.assertLess(server.open_files(), 40)
+
+    def test_descriptors_return_to_the_baseline_after_resets_at_every_stage(self):
+        server = self.serve("--workers", 1, indexes={"a": make_fake(self.scratch / "a", delay_us=20000)}, fake=True)
+        with server.client() as client:
+            client.call("ping")
+            baseline = server.open_files()
+            request = msgpack.packb([0, 1, "search", [search_params("a", point(1, 20), 2)]])
+            for cut in list(range(0, len(request), 40)) + [len(request)] * 20:
+                raw = socket.create_connection(("127.0.0.1", server.port))
+                raw.sendall(request[:cut])
+                if cut % 3 == 0:
+                    time.sleep(0.005)
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends a reset
+                raw.close()
+            end = time.monotonic() + 10
+            while (server.open_files() > baseline or client.call("stats")["running"] > 0) and time.monotonic() < end:
+                time.sleep(0.05)
+            self.assertEqual(server.open_files(), baseline)
+            self.assertEqual(client.call("stats")["running"], 0)
+
+
+class Overload(ProtocolTest):
+    def test_a_full_queue_refuses_at_once_with_advice(self):
+        server = self.serve("--workers", 1, "--inflight", 2, "--max-queue", 50,
+                            indexes={"a": make_fake(self.scratch / "a", delay_us=10000)}, fake=True)
+        clients = [server.client() for _ in range(10)]  # each may have 25 in flight
+        begun = time.monotonic()
+        for client in clients:
+            for msgid in range(20):
+                client.send("search", search_params("a", point(1), 1), msgid)
+        counts, slowest_refusal = {}, 0
+        for client in clients:
+            for _ in range(20):
+                message = client.receive()
+                code = message[2]["code"] if message[2] else "ok"
+                counts[code] = counts.get(code, 0) + 1
+                if message[2]:
+                    self.assertEqual(message[2]["details"]["reason"], "queue")
+                    self.assertTrue(message[2]["retryable"])
+                    self.assertGreater(message[2]["retry_after_ms"], 0)
+                    slowest_refusal = max(slowest_refusal, time.monotonic() - begun)
+        self.assertEqual(sum(counts.values()), 200)
+        self.assertEqual(set(counts), {"ok", "resource_exhausted"})
+        self.assertGreaterEqual(counts["ok"], 50)
+        self.assertEqual(clients[0].call("stats")["rejected"]["queue"], counts["resource_exhausted"])
+        clients[0].call("search", search_params("a", point(1), 1))  # and back to normal
+        for client in clients:
+            client.socket.close()
+
+    def test_one_client_that_pipelines_without_end_is_slowed_and_not_refused(self):
+        server = self.serve("--workers", 1, "--inflight", 4, "--max-queue", 1000,
+                            indexes={"a": make_fake(self.scratch / "a", delay_us=100)}, fake=True)
+        with server.client() as client:
+            count = 5000
+            requests = b"".join(msgpack.packb([0, i, "search", [search_params("a", point(i % 900), 1)]]) for i in range(count))
+            sender = threading.Thread(target=client.socket.sendall, args=(requests,))
+            sender.start()
+            for _ in range(count):
+                msgid, result = client.reply()
+                self.assertEqual(results(result)[0][0, 0], msgid % 900)
+            sender.join()
+
+    def test_health_answers_under_overload(self):
+        server = self.serve("--workers", 1, "--inflight", 1, indexes={"a": make_fake(self.scratch / "a", delay_us=20000)}, fake=True)
+        clients = [server.client() for _ in range(8)]
+        for client in clients:
+            for msgid in range(200):
+                client.send("search", search_params("a", point(1), 1), msgid)
+        for path in ("livez", "readyz", "metrics"):
+            begun = time.monotonic()
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/{path}", timeout=5) as answer:
+                self.assertEqual(answer.status, 200)
+            self.assertLess(time.monotonic() - begun, 1)
+        for client in clients:
+            client.socket.close()
+
+
+class Deadlines(ProtocolTest):
+    def test_a_deadline_is_told_within_50_ms_although_the_device_is_stuck(self):
+        server = self.serve("--workers", 1, "--inflight", 4, indexes={"a": make_fake(self.scratch / "a", delay_us=1500000)}, fake=True)
+        late = []
+        with server.client() as client:
+            for deadline in (20, 100, 300):
+                begun = time.monotonic()
+                for msgid in range(8):  # four run, four wait
+                    client.send("search", search_params("a", point(1), 1, deadline_ms=deadline), msgid)
+                for _ in range(8):
+                    message = client.receive()
+                    self.assertIn(message[2]["code"], ("deadline_exceeded", "resource_exhausted"))
+                late.append((time.monotonic() - begun) * 1000 - deadline)
+            self.assertEqual(client.call("stats")["waiting"], 0)
+            self.assertEqual(client.call("stats")["running"], 4)  # in flight is bounded by the slots
+            client.call("search", search_params("a", point(1), 1))  # and they come back
+        self.assertLess(min(late), 50, late)  # the machine may be busy with something else once or twice
+        self.assertLess(max(late), 1000, late)
+
+    def test_cancel_answers_at_once(self):
+        server = self.serve("--workers", 1, indexes={"a": make_fake(self.scratch / "a", delay_us=1000000)}, fake=True)
+        with server.client() as client:
+            client.send("search", search_params("a", point(1), 1), 5)
+            client.send("search", search_params("a", point(2), 1), 6)
+            client.notify("cancel", {"msgid": 5})
+            begun = time.monotonic()
+            message = client.receive()
+            self.assertEqual((message[1], message[2]["code"]), (5, "cancelled"))
+            self.assertLess(time.monotonic() - begun, 0.9)
+            msgid, result = client.reply()
+            self.assertEqual((msgid, results(result)[0][0, 0]), (6, 2))
+
+    def test_failing_reads_fail_their_queries_with_the_right_code(self):
+        for status, code, retryable in ((-10003, "data_loss", False), (-10001, "data_loss", False), (-61, "data_loss", False),
+                                        (-5, "unavailable", True), (-12, "resource_exhausted", True), (-22, "internal", False)):
+            server = self.serve(indexes={"a": make_fake(self.scratch / "a", status=status)}, fake=True)
+            with server.client() as client:
+                error = self.expect(code, client, "search", search_params("a", point(1), 1), text="page 5")
+                self.assertEqual(error.retryable, retryable)
+                error = self.expect(code, client, "search", search_params("a", point(1, 3), 1))
+                self.assertIn(error.details["row"], (0, 1, 2))
+            self.stop(server)
+
+
+class RealDamage(ProtocolTest):
+    def test_an_index_truncated_under_the_server_fails_only_the_queries_that_read_there(self):
+        data = Indexes.get()
+        directory = self.scratch / "index"
+        shutil.copytree(data.build("l2"), directory)
+        server = self.serve("--dram-budget", "6MiB", "--workers", 1, "--inflight", 4, indexes={"a": directory})
+        with server.client() as client:
+            params = [search_params("a", data.query[i:i + 1], exact_distances=True) for i in range(50)]
+            before = [client.call("search", one) for one in params]
+            largest = max((path for path in directory.iterdir() if path.is_file()), key=lambda path: path.stat().st_size)
+            size = largest.stat().st_size
+            os.truncate(largest, size * 3 // 4 // 4096 * 4096)
+            failed = 0
+            for one, expected in zip(params, before):
+                client.send("search", one)
+                message = client.receive()
+                if message[2]:
+                    failed += 1
+                    self.assertEqual(message[2]["code"], "data_loss")
+                else:
+                    self.assertEqual(message[3], expected)
+            self.assertGreater(failed, 0)
+            self.assertEqual(client.call("ping"), {})
+
+
+if __name__ == "__main__":
+    main()

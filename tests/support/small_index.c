@@ -183,6 +183,8 @@ void small_index_make(struct small_index *small, const struct small_options *opt
     small->rows = make_vectors(o, 2, o->rows);
     small->queries = make_vectors(o, 3, o->queries);
     small->raw_queries = to_dtype(small->queries, (size_t)o->queries * o->dim, o->dtype, 0);
+    small->sorted = calloc(o->queries, sizeof *small->sorted);
+    assert_non_null(small->sorted);
     build(small);
 }
 
@@ -192,6 +194,9 @@ void small_index_remove(struct small_index *small)
     free(small->rows);
     free(small->queries);
     free(small->raw_queries);
+    for (uint32_t query = 0; query < small->options.queries; query++)
+        free(small->sorted[query]);
+    free(small->sorted);
     *small = (struct small_index){0};
 }
 
@@ -226,29 +231,27 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-void small_nearest(const struct small_index *small, uint32_t query, uint32_t k, double *distances)
+static const double *all_sorted(const struct small_index *small, uint32_t query)
 {
     uint32_t rows = small->options.rows;
-    double *all = calloc(rows, sizeof *all);
+    if (small->sorted[query])
+        return small->sorted[query];
+    double *all = small->sorted[query] = calloc(rows, sizeof *all);
     assert_non_null(all);
-    assert_in_range(k, 1, rows);
     for (uint32_t row = 0; row < rows; row++)
         all[row] = small_distance(small, query, row);
     qsort(all, rows, sizeof *all, compare_doubles);
-    memcpy(distances, all, k * sizeof *all);
-    free(all);
+    return all;
 }
 
 uint32_t small_right(const struct small_index *small, uint32_t query, const uint64_t *ids,
                      uint32_t count)
 {
-    double *distances = calloc(count, sizeof *distances);
     uint32_t right = 0;
-    assert_non_null(distances);
-    small_nearest(small, query, count, distances);
-    double last = distances[count - 1] + 1e-6 * fabs(distances[count - 1]);
+    assert_in_range(count, 1, small->options.rows);
+    double last = all_sorted(small, query)[count - 1];
+    last += 1e-6 * fabs(last);
     for (uint32_t i = 0; i < count; i++)
         right += ids[i] < small->options.rows && small_distance(small, query, ids[i]) <= last;
-    free(distances);
     return right;
 }

@@ -22,6 +22,7 @@ struct small_index {
     struct small_options options;
     float *rows, *queries; /* exactly the values of the file; dim each */
     void *raw_queries;     /* the queries as dtype */
+    double **sorted; /* of each query that was asked about, the distances of all rows, rising */
 };
 
 /* Fails the test when the build does. Ids are row numbers. */
@@ -32,8 +33,6 @@ void small_index_remove(struct small_index *small);
 const void *small_query(const struct small_index *small, uint32_t query);
 /* The distance as users see it, in double precision. */
 double small_distance(const struct small_index *small, uint32_t query, uint64_t row);
-/* The k smallest distances, rising. */
-void small_nearest(const struct small_index *small, uint32_t query, uint32_t k, double *distances);
 /* How many of count ids are as near as the count-th nearest row: a tie is as good as any. */
 uint32_t small_right(const struct small_index *small, uint32_t query, const uint64_t *ids,
                      uint32_t count);

@@ -100,6 +100,7 @@ class Server:
         return self.process.wait(20)
 
     def close(self):
+        """Ends the server. One that had ended by itself, or ends badly, has told why in its log."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -107,6 +108,9 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        if self.tcp and self.process.returncode != 0:
+            self.tcp = None  # told once
+            raise AssertionError(f"fathom-server ended with {self.process.returncode}:\n{self.log()[-8000:]}")
 
     def __enter__(self):
         return self

@@ -5,24 +5,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "layout.h"
 #include "mem.h"
 #include "metric.h"
 #include "query.h"
 
 /* ---- memory: one block, laid out once per capacity ---- */
-
-/* Hands out aligned pieces of a block; with base NULL it only measures. */
-struct layout {
-    uint8_t *base;
-    uint64_t at;
-};
-
-static void *piece(struct layout *layout, uint64_t count, uint64_t size)
-{
-    void *memory = layout->base ? layout->base + layout->at : NULL;
-    layout->at += size_round_up(count * size, MEM_ALIGN);
-    return memory;
-}
 
 static uint32_t power_of_two_above(uint64_t value)
 {
@@ -42,28 +30,29 @@ uint32_t navigator_visited_slots(uint32_t search_list, uint32_t degree)
 static void lay_out(struct navigator *n, struct navigator_capacity c, struct layout *layout)
 {
     uint64_t padded = size_round_up(c.work_dim, 64);
-    n->work = piece(layout, padded, sizeof(float));
-    n->units = piece(layout, padded, sizeof(float));
-    n->rotated = piece(layout, padded, sizeof(float));
-    n->code_hi = piece(layout, padded, 1);
-    n->code_lo = piece(layout, padded, 1);
-    n->pool = piece(layout, (uint64_t)c.search_list + 1, sizeof *n->pool);
+    n->work = layout_piece(layout, padded, sizeof(float));
+    n->units = layout_piece(layout, padded, sizeof(float));
+    n->rotated = layout_piece(layout, padded, sizeof(float));
+    n->code_hi = layout_piece(layout, padded, 1);
+    n->code_lo = layout_piece(layout, padded, 1);
+    n->pool = layout_piece(layout, (uint64_t)c.search_list + 1, sizeof *n->pool);
     n->visited =
-        piece(layout, navigator_visited_slots(c.search_list, c.degree), sizeof *n->visited);
-    n->ids = piece(layout, SCORE_BATCH, sizeof *n->ids);
-    n->cells = piece(layout, SCORE_BATCH, sizeof *n->cells);
-    n->missing = piece(layout, SCORE_BATCH, sizeof *n->missing);
-    n->scores = piece(layout, SCORE_BATCH, sizeof *n->scores);
-    n->estimates = piece(layout, SCORE_BATCH + 4, sizeof *n->estimates); /* read four at a time */
-    n->row_scores = piece(layout, SCORE_BATCH, sizeof *n->row_scores);
-    n->base_cache = piece(layout, BASE_CACHE, sizeof *n->base_cache);
-    n->cell_distance =
-        piece(layout, (uint64_t)c.cells + 4, sizeof *n->cell_distance); /* read four at a time */
-    n->cell_order = piece(layout, c.cells, sizeof *n->cell_order);
-    n->cell_spare = piece(layout, c.cells, sizeof *n->cell_spare);
-    n->bucket = piece(layout, NAVIGATOR_BUCKETS + 1, sizeof *n->bucket);
+        layout_piece(layout, navigator_visited_slots(c.search_list, c.degree), sizeof *n->visited);
+    n->ids = layout_piece(layout, SCORE_BATCH, sizeof *n->ids);
+    n->cells = layout_piece(layout, SCORE_BATCH, sizeof *n->cells);
+    n->missing = layout_piece(layout, SCORE_BATCH, sizeof *n->missing);
+    n->scores = layout_piece(layout, SCORE_BATCH, sizeof *n->scores);
+    n->estimates =
+        layout_piece(layout, SCORE_BATCH + 4, sizeof *n->estimates); /* read four at a time */
+    n->row_scores = layout_piece(layout, SCORE_BATCH, sizeof *n->row_scores);
+    n->base_cache = layout_piece(layout, BASE_CACHE, sizeof *n->base_cache);
+    n->cell_distance = layout_piece(layout, (uint64_t)c.cells + 4,
+                                    sizeof *n->cell_distance); /* read four at a time */
+    n->cell_order = layout_piece(layout, c.cells, sizeof *n->cell_order);
+    n->cell_spare = layout_piece(layout, c.cells, sizeof *n->cell_spare);
+    n->bucket = layout_piece(layout, NAVIGATOR_BUCKETS + 1, sizeof *n->bucket);
     n->page_mask = power_of_two_above(2 * (uint64_t)c.candidates) - 1;
-    n->page_slots = piece(layout, n->page_mask + 1, sizeof *n->page_slots);
+    n->page_slots = layout_piece(layout, n->page_mask + 1, sizeof *n->page_slots);
 }
 
 uint64_t navigator_memory_bytes(struct navigator_capacity capacity)
@@ -98,11 +87,26 @@ void navigator_fini(struct navigator *navigator)
 
 /* ---- the prepared query ---- */
 
+/* The length of a query changes nothing of the order of inner products, but squared distances drown
+ * the smaller of query and rows in rounding, and rank centroids by the larger: so a query is made
+ * as long as the longest row. */
+static void scale_query(struct navigator *n, struct query *query)
+{
+    const struct properties *p = &query->index->properties;
+    query->work_scale = 1;
+    if (p->metric != FATHOM_METRIC_IP || !(query->norm_sq > 0) || !(p->max_norm > 0))
+        return;
+    query->work_scale = p->max_norm / sqrt(query->norm_sq);
+    for (uint32_t d = 0; d < p->dim; d++)
+        n->work[d] = (float)(n->work[d] * query->work_scale);
+}
+
 void navigator_prepare(struct navigator *n, struct query *query)
 {
     const struct fathom_index *index = query->index;
     const struct properties *p = &index->properties;
     query->norm_sq = metric_work_query(p->metric, p->dim, query->vector, n->work);
+    scale_query(n, query);
     row8_query_init(&query->row8, &index->model.row8, n->work, n->units, query->hi, query->lo);
     if (index->rows8)
         return;

@@ -3,12 +3,14 @@
 #include "query.h"
 
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bits.h"
 #include "error.h"
+#include "layout.h"
 #include "mem.h"
 #include "metric.h"
 
@@ -16,18 +18,6 @@
 #define EXACT_MARGIN     8  /* hits beyond k that are re-ranked by exact distances, at least */
 
 /* ---- memory ---- */
-
-struct layout {
-    uint8_t *base;
-    uint64_t at;
-};
-
-static void *piece(struct layout *layout, uint64_t count, uint64_t size)
-{
-    void *memory = layout->base ? layout->base + layout->at : NULL;
-    layout->at += size_round_up(count * size, MEM_ALIGN);
-    return memory;
-}
 
 static uint32_t keep_max(uint32_t k)
 {
@@ -38,15 +28,16 @@ static void lay_out(struct query *query, struct query_capacity c, struct layout 
 {
     uint64_t padded = size_round_up((uint64_t)c.dim + 1, 64);
     uint32_t keep = keep_max(c.k);
-    query->vector = piece(layout, padded, sizeof(float));
-    query->scratch = piece(layout, padded, sizeof(float));
-    query->hi = piece(layout, padded, 1);
-    query->lo = piece(layout, padded, 1);
-    query->candidates = piece(layout, c.candidates, sizeof *query->candidates);
-    query->pages = piece(layout, c.candidates > keep ? c.candidates : keep, sizeof *query->pages);
-    query->hits = piece(layout, keep, sizeof *query->hits);
-    query->ids = piece(layout, c.k, sizeof *query->ids);
-    query->distances = piece(layout, c.k, sizeof *query->distances);
+    query->vector = layout_piece(layout, padded, sizeof(float));
+    query->scratch = layout_piece(layout, padded, sizeof(float));
+    query->hi = layout_piece(layout, padded, 1);
+    query->lo = layout_piece(layout, padded, 1);
+    query->candidates = layout_piece(layout, c.candidates, sizeof *query->candidates);
+    query->pages =
+        layout_piece(layout, c.candidates > keep ? c.candidates : keep, sizeof *query->pages);
+    query->hits = layout_piece(layout, keep, sizeof *query->hits);
+    query->ids = layout_piece(layout, c.k, sizeof *query->ids);
+    query->distances = layout_piece(layout, c.k, sizeof *query->distances);
 }
 
 uint64_t query_memory_bytes(struct query_capacity capacity)
@@ -107,12 +98,14 @@ void query_release(struct query *query)
 
 /* ---- requests ---- */
 
-static int check_vector(const struct fathom_query *request, uint32_t dim, enum fathom_metric metric,
+static int check_vector(const struct fathom_index *index, const struct fathom_query *request,
                         struct fathom_error *err)
 {
     float piece_of[64];
     const uint8_t *at = request->vector;
-    bool zero = true;
+    const uint32_t dim = index->properties.dim, metric = index->properties.metric;
+    const double step = index->model.row8.step;
+    double norm = 0;
     for (uint32_t first = 0; first < dim; first += 64) {
         uint32_t count = dim - first < 64 ? dim - first : 64;
         metric_to_f32(request->dtype, at + first * fathom_dtype_bytes(request->dtype), count,
@@ -121,12 +114,17 @@ static int check_vector(const struct fathom_query *request, uint32_t dim, enum f
             if (!isfinite(piece_of[i]))
                 return error_set(err, FATHOM_EARGUMENT,
                                  "vector: component %u is not a finite number", first + i);
-            zero = zero && piece_of[i] == 0;
+            norm += (double)piece_of[i] * piece_of[i];
         }
     }
-    if (zero && metric == FATHOM_METRIC_COS)
+    if (norm == 0 && metric == FATHOM_METRIC_COS)
         return error_set(err, FATHOM_EARGUMENT,
                          "vector: all components are zero, and cosine is undefined there");
+    /* Distances are floats, on the way in units of the step. */
+    if (metric == FATHOM_METRIC_L2 && (norm > FLT_MAX / 8 || norm / (step * step) > FLT_MAX / 8))
+        return error_set(err, FATHOM_EARGUMENT,
+                         "vector: it is too long (%g) for its squared distances to fit a float",
+                         sqrt(norm));
     return 0;
 }
 
@@ -150,7 +148,7 @@ int query_check(const struct fathom_index *index, const struct fathom_query *req
         return error_set(err, FATHOM_EARGUMENT,
                          "target_recall is %g; it must be above 0 and below 1",
                          (double)request->target_recall);
-    return check_vector(request, p->dim, p->metric, err);
+    return check_vector(index, request, err);
 }
 
 uint32_t query_candidates(const struct fathom_index *index, uint32_t search_list, uint32_t k)
@@ -207,9 +205,13 @@ static int compare_hits(const void *a, const void *b)
 float query_user_distance(const struct query *query, double key)
 {
     const struct fathom_index *index = query->index;
-    double step = index->model.row8.step;
-    return metric_user_distance(index->properties.metric, key * step * step, query->norm_sq,
-                                index->properties.max_norm);
+    double step = index->model.row8.step, scale = query->work_scale;
+    float distance =
+        metric_user_distance(index->properties.metric, key * step * step,
+                             query->norm_sq * scale * scale, index->properties.max_norm);
+    if (query->norm_sq == 0 && index->properties.metric == FATHOM_METRIC_IP)
+        return 0; /* whatever rounding says */
+    return (float)(distance / scale);
 }
 
 /* The first row on a page of a row store. */

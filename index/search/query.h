@@ -38,7 +38,8 @@ struct query {
     uint64_t deadline_ns;
     float refine_threshold;
 
-    double norm_sq; /* of the query, in user space */
+    double norm_sq;    /* of the query, in user space */
+    double work_scale; /* what its work-space form is multiplied by; 1 unless ip */
     struct row8_query row8;
     float *vector;   /* dim floats, user space */
     int8_t *hi, *lo; /* of row8 */

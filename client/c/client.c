@@ -62,7 +62,13 @@ static int say_hello(struct fathom_client *client, uint64_t deadline_ns,
         client_core_free_slot(client, slot);
         return client_error_set(err, -ENOMEM, "no memory to pack a hello");
     }
-    return client_core_await(client, slot, deadline_ns, err);
+    int code = client_core_await(client, slot, deadline_ns, err);
+    if (code == FATHOM_CLIENT_EDEADLINE)
+        client_error_set(err, code,
+                         "%s takes connections, but answered no hello in the time allowed: is that "
+                         "fathom-server's --listen address, and not its HTTP port?",
+                         client->address);
+    return code;
 }
 
 /* Connects and says hello, within one deadline. After a failure the connection is closed. */

@@ -3,6 +3,7 @@
 socket, answers compared with exact ground truth."""
 
 import json
+import re
 import struct
 import unittest
 
@@ -143,6 +144,12 @@ class Failures(unittest.TestCase):
         _, message = cli("ping", address="127.0.0.1:1", status=3)
         self.assertIn("127.0.0.1:1", message)
         self.assertIn("fathom-server", message)
+
+    def test_the_admin_port_is_told_from_the_servers(self):
+        with Server(WORLD, "--http", "127.0.0.1:0", name="http") as server:
+            http = re.search(r"http listening on (\S+)", server.log()).group(1)
+            _, message = cli("ping", "--timeout", "1s", address=http, status=3)
+            self.assertRegex(message, "HTTP port")
 
     def test_wrong_usage_ends_with_2(self):
         for arguments in (("ping", "--colour"), ("query", "--index", "tiny"), ("reload",), ("query", "-k", "0"),

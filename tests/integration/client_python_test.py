@@ -79,6 +79,12 @@ class Blocking(unittest.TestCase):
         self.assertGreater(self.client.ping(), 0)
         self.assertEqual(self.client.reload("tiny")["generation"], info["generation"])
 
+    def test_client_package_and_server_are_of_one_version(self):
+        version = fathom_client.__version__
+        self.assertEqual(self.client.hello().server, f"fathom-server/{version}")
+        project = (SOURCE / "client" / "python" / "pyproject.toml").read_text()
+        self.assertIn(f'version = "{version}"', project)
+
     def test_errors_have_their_class(self):
         with self.assertRaises(fathom_client.NotFound):
             self.client.search("nowhere", WORLD.queries[0])

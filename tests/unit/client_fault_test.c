@@ -265,8 +265,10 @@ static void a_server_that_never_says_hello_is_given_up(void **state)
     struct fathom_client_options options = fathom_client_options_default();
     options.connect_timeout_ms = 40;
     struct fathom_client *client;
-    assert_int_equal(fathom_client_open(&client, fake.address, &options, NULL),
+    struct fathom_client_error err;
+    assert_int_equal(fathom_client_open(&client, fake.address, &options, &err),
                      FATHOM_CLIENT_EDEADLINE);
+    assert_non_null(strstr(err.message, "no hello"));
     fake_join(&fake);
 }
 

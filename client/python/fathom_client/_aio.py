@@ -98,6 +98,8 @@ class AsyncClient:
             await asyncio.wait_for(self._connect(), self._connect_timeout)
         except BaseException as error:
             message = f"cannot connect to {self.address} in the time allowed"
+            if self._writer is not None:
+                message = _wire.no_hello(self.address)
             is_late = isinstance(error, asyncio.TimeoutError) and not isinstance(error, FathomError)
             await self._end(ConnectionLost(message if is_late else str(error)))
             if is_late:

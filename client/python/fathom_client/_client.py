@@ -100,7 +100,10 @@ class Client:
             try:
                 self._socket = self._connect(end)
                 msgid, data = self._wire.hello(self._client_name, self._token)
-                self._server = _wire.server_info(self._exchange(msgid, data, end))
+                try:
+                    self._server = _wire.server_info(self._exchange(msgid, data, end))
+                except DeadlineExceeded:
+                    raise DeadlineExceeded(_wire.no_hello(self.address)) from None
             except FathomError as error:
                 self._lose(ConnectionLost(f"{self.address} could not be connected to: {error.message}"))
                 raise

@@ -288,6 +288,13 @@ class Wire:
         return Reply(msgid, None if error is None else error_from_wire(error), result)
 
 
+def no_hello(address: str) -> str:
+    return (
+        f"{address} takes connections, but answered no hello in the time allowed: "
+        "is that fathom-server's --listen address, and not its HTTP port?"
+    )
+
+
 def default_client_name() -> str:
     python = f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}"
     return f"fathom-client-python/{VERSION} ({python})"

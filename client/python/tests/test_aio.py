@@ -141,7 +141,7 @@ class AsyncConnecting(unittest.IsolatedAsyncioTestCase):
     async def test_a_server_that_never_says_hello_is_given_up(self):
         with FakeServer(BASE) as server:
             server.hooks["hello"] = lambda c, i, p: None
-            with self.assertRaises(fathom_client.DeadlineExceeded):
+            with self.assertRaisesRegex(fathom_client.DeadlineExceeded, "no hello"):
                 async with AsyncClient(server.address, connect_timeout=0.05):
                     pass
 

@@ -236,7 +236,7 @@ class Faults(unittest.TestCase):
 
     def test_a_server_that_never_says_hello_is_given_up(self):
         self.server.hooks["hello"] = lambda c, i, p: None
-        with self.assertRaises(fathom_client.DeadlineExceeded):
+        with self.assertRaisesRegex(fathom_client.DeadlineExceeded, "no hello"):
             Client(self.server.address, connect_timeout=0.05)
 
     def test_another_protocol_is_refused_with_both_versions(self):

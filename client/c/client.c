@@ -286,7 +286,7 @@ static uint64_t search_deadline(const struct fathom_client *client,
 int fathom_client_search(struct fathom_client *client, const struct fathom_client_search *search,
                          struct fathom_client_result *result, struct fathom_client_error *err)
 {
-    struct slot *slot;
+    struct slot *slot = NULL;
     int code = begin_search(client, search, &slot, err);
     if (code)
         return code;
@@ -299,7 +299,7 @@ int fathom_client_search(struct fathom_client *client, const struct fathom_clien
 int fathom_client_submit(struct fathom_client *client, const struct fathom_client_search *search,
                          uint32_t *msgid, struct fathom_client_error *err)
 {
-    struct slot *slot;
+    struct slot *slot = NULL;
     int code = begin_search(client, search, &slot, err);
     if (code)
         return code;

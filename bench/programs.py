@@ -1,10 +1,10 @@
 """Runs the programs of a build from Python, for the demo and the benchmark suite.
 
     programs = Programs(Path("build/release/bin"))
-    programs.json("fathom-data", "info", "base.npy")       -> the document it printed
-    with programs.server(work, {"wordnet": index_dir}) as server:
+    programs.json("fathom-data", "info", "base.npy")          -> the document it printed
+    with programs.server(work, {"wordnet": index_dir}, dram_budget="20MiB") as server:
         server.start()
-        server.address                                     -> "127.0.0.1:40123"
+        server.address                                        -> "127.0.0.1:40123"
 
 Logs and progress of a program go to this terminal as they come; a server's log goes to a file.
 """
@@ -25,19 +25,25 @@ class Programs:
     def __init__(self, folder):
         self.folder = folder
 
-    def command(self, name, *arguments):
-        return [str(self.folder / name), *map(str, arguments)]
+    def command(self, name, *arguments, **options):
+        """The words of a command: search_list="20,40" is --search-list 20,40, True a bare flag."""
+        words = [str(self.folder / name), *map(str, arguments)]
+        for option, value in options.items():
+            words.append("--" + option.replace("_", "-"))
+            if value is not True:
+                words.append(str(value))
+        return words
 
-    def json(self, name, *arguments):
+    def json(self, name, *arguments, **options):
         """Runs a program with --json and returns the document it prints."""
-        command = self.command(name, *arguments, "--json")
+        command = self.command(name, *arguments, **options, json=True)
         done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
         if done.returncode:
             raise ProgramFailed(f"{' '.join(command)}\nexited with {done.returncode}")
         return json.loads(done.stdout)
 
-    def server(self, work, indexes, *arguments):
-        return Server(self, work, indexes, arguments)
+    def server(self, work, indexes, **options):
+        return Server(self, work, indexes, options)
 
 
 class Server:
@@ -46,11 +52,11 @@ class Server:
     READY_SECONDS = 60
     STOP_SECONDS = 15
 
-    def __init__(self, programs, work, indexes, arguments):
+    def __init__(self, programs, work, indexes, options):
         self.log_path = work / "server.log"
         named = [f"--index={name}={folder}" for name, folder in indexes.items()]
-        self.command = programs.command("fathom-server", *named, "--listen=127.0.0.1:0",
-                                        "--http=127.0.0.1:0", *arguments)
+        free = {"listen": "127.0.0.1:0", "http": "127.0.0.1:0"}
+        self.command = programs.command("fathom-server", *named, **free, **options)
         self.process = None
         self.address = None
 
@@ -62,8 +68,9 @@ class Server:
 
     def start(self):
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log)
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         self.address = self.wait_until_ready()
         return self.address
 
@@ -79,10 +86,13 @@ class Server:
             if found and "ready: " in log:
                 return found.group(1)
             if self.process.poll() is not None:
-                raise ProgramFailed(f"{' '.join(self.command)}\nended at once; its log:\n{self.log()}")
+                raise ProgramFailed(
+                    f"{' '.join(self.command)}\nended at once; its log:\n{self.log()}"
+                )
             time.sleep(0.02)
-        raise ProgramFailed(f"fathom-server is not ready after {self.READY_SECONDS} s; its log:\n"
-                            f"{self.log()}")
+        raise ProgramFailed(
+            f"fathom-server is not ready after {self.READY_SECONDS} s; its log:\n" f"{self.log()}"
+        )
 
     def stop(self):
         """Asks it to drain and end; insists when it does not."""
@@ -92,13 +102,16 @@ class Server:
         try:
             self.process.wait(self.STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            print(f"fathom-server did not end within {self.STOP_SECONDS} s: killed", file=sys.stderr)
+            print(
+                f"fathom-server did not end within {self.STOP_SECONDS} s: killed", file=sys.stderr
+            )
             self.process.kill()
             self.process.wait()
 
 
 def die_on_terminate():
     """Makes SIGTERM unwind like Ctrl-C does, so that with blocks end their servers."""
+
     def leave(number, _):
         sys.exit(128 + number)
 

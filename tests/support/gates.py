@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The gates: rules of the house that no compiler checks. `./dev lint` and the tests run them.
 
-    os calls     only index/env talks to the OS; the other layers of the library, the builder and the
-                 dataset readers go through it, so that a fault plan reaches every operation
+    os calls     only index/env talks to the OS; the other layers of the library, the builder and
+                 the dataset readers go through it, so that a fault plan reaches every operation
     renames      only file_finish() publishes a file
     includes     a third party is included by its own layer alone
     sizes        files up to 650 lines, functions up to 75
@@ -27,8 +27,13 @@ FUNCTION_LINES_MAX = 75
 
 # Folders that must go through index/env. HDF5 and OpenBLAS do their own, inside their own library.
 BEHIND_ENV = (
-    "index/base/", "index/codec/", "index/format/", "index/search/", "index/kernel/",
-    "builder/", "datasets/",
+    "index/base/",
+    "index/codec/",
+    "index/format/",
+    "index/search/",
+    "index/kernel/",
+    "builder/",
+    "datasets/",
 )
 OS_CALLS = (
     "open openat creat close read readv pread preadv write writev pwrite pwritev lseek "
@@ -66,7 +71,9 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 
 # Put together from halves, so that this file does not find itself.
 MARK = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")) + r")\b")
-MACHINE = re.compile(r"(?<![\w.])/(?:" + "|".join(("ro" + "ot", "wo" + "rk", "ho" + "me")) + r")/\w")
+MACHINE = re.compile(
+    r"(?<![\w.])/(?:" + "|".join(("ro" + "ot", "wo" + "rk", "ho" + "me")) + r")/\w"
+)
 
 # [text](target) or [text](target#place); links to other sites are not looked at.
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
@@ -76,7 +83,7 @@ TEXT = CODE + (".txt", ".json", ".md", ".toml", ".yml", ".cfg", "dev", "run")
 
 
 def blank_comments(text):
-    """C source with comments, strings and characters replaced by blanks; lines stay where they are."""
+    """C source with comments, strings and characters blanked; lines stay where they are."""
     pattern = re.compile(
         r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL
     )
@@ -94,7 +101,8 @@ def check_os_calls(path, code):
     for number, line in enumerate(code.split("\n"), 1):
         for match in OS_CALL.finditer(line):
             if match.group(1) not in allowed:
-                yield number, "os calls", f"{match.group(1)}() is index/env's (or base/mem's) to call"
+                what = f"{match.group(1)}() is index/env's (or base/mem's) to call"
+                yield number, "os calls", what
 
 
 def check_renames(path, code):
@@ -130,8 +138,8 @@ def check_functions(code):
                 depth -= 1
                 if depth == 0:
                     if is_function and number - start > FUNCTION_LINES_MAX:
-                        length = number - start
-                        yield start, "sizes", f"function of {length} lines ({FUNCTION_LINES_MAX} allowed)"
+                        what = f"function of {number - start} lines ({FUNCTION_LINES_MAX} allowed)"
+                        yield start, "sizes", what
                     head = ""
             elif depth == 0:
                 head = "" if character == ";" else head + character
@@ -183,7 +191,8 @@ def source_files(folder):
     """What git tracks or would add; in an unpacked archive, all but build/."""
     listed = subprocess.run(
         ["git", "-C", str(folder), "ls-files", "-co", "--exclude-standard", "-z"],
-        capture_output=True, check=False,
+        capture_output=True,
+        check=False,
     )
     if listed.returncode == 0:
         names = [name for name in listed.stdout.decode().split("\0") if name]

@@ -47,8 +47,9 @@ def count_cases(output, state):
 def read_xml(path):
     """ctest copies control characters of a test's output as they are; XML has no place for them."""
     text = Path(path).read_text(encoding="utf-8", errors="replace")
-    return ElementTree.fromstring(re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]",
-                                         "?", text).encode())
+    return ElementTree.fromstring(
+        re.sub(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text).encode()
+    )
 
 
 def read_run(path):
@@ -69,8 +70,10 @@ def main(arguments):
             if cases["failed"]:
                 print(f"failed: {name} ({Path(argument).stem}): {cases['failed']} cases")
             if cases["skipped"]:
-                print(f"skipped: {name} ({Path(argument).stem}): {cases['skipped']} cases"
-                      + (f" ({why})" if why else ""))
+                print(
+                    f"skipped: {name} ({Path(argument).stem}): {cases['skipped']} cases"
+                    + (f" ({why})" if why else "")
+                )
         total += run
         print(f"{Path(argument).stem}: " + counts(run))
     print(counts(total))

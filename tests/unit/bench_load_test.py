@@ -1,5 +1,5 @@
-"""fathom-bench load against a scripted server: what it counts, and that a server that pauses cannot hide
-the requests that were due meanwhile (coordinated omission)."""
+"""fathom-bench load against a scripted server: what it counts, and that a server that pauses
+cannot hide the requests that were due meanwhile (coordinated omission)."""
 
 import json
 import os
@@ -51,8 +51,13 @@ class ScriptedServer:
 
     def answer(self, method, params):
         if method == "hello":
-            return None, {"server": "scripted/1", "protocol": 1, "max_message_bytes": 1 << 20,
-                          "methods": ["hello", "search"], "indexes": ["two"]}
+            return None, {
+                "server": "scripted/1",
+                "protocol": 1,
+                "max_message_bytes": 1 << 20,
+                "methods": ["hello", "search"],
+                "indexes": ["two"],
+            }
         with self.lock:  # one at a time: a pause holds up everybody
             self.count += 1
             error = self.behave(self.count)
@@ -60,9 +65,13 @@ class ScriptedServer:
             return {"code": error, "message": "as the script says", "retryable": True}, None
         # The vector of query q is (q, 0); its neighbours are 10 * q and 10 * q + 1.
         query = int(struct.unpack("<2f", params["vectors"])[0])
-        return None, {"ids": struct.pack("<2Q", 10 * query, 10 * query + 1),
-                      "distances": struct.pack("<2f", 0, 1), "shape": [1, K], "generation": 1,
-                      "complete": True}
+        return None, {
+            "ids": struct.pack("<2Q", 10 * query, 10 * query + 1),
+            "distances": struct.pack("<2f", 0, 1),
+            "shape": [1, K],
+            "generation": 1,
+            "complete": True,
+        }
 
 
 class Load(unittest.TestCase):
@@ -70,17 +79,41 @@ class Load(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.query, self.truth = Path(folder.name, "q.fbin"), Path(folder.name, "gt.bin")
-        self.query.write_bytes(struct.pack("<2I", QUERIES, DIM)
-                               + b"".join(struct.pack("<2f", q, 0) for q in range(QUERIES)))
+        self.query.write_bytes(
+            struct.pack("<2I", QUERIES, DIM)
+            + b"".join(struct.pack("<2f", q, 0) for q in range(QUERIES))
+        )
         ids = [i for q in range(QUERIES) for i in (10 * q, 10 * q + 1)]
-        self.truth.write_bytes(struct.pack("<2I", QUERIES, K) + struct.pack("<8I", *ids)
-                               + struct.pack("<8f", *[0, 1] * QUERIES))
+        self.truth.write_bytes(
+            struct.pack("<2I", QUERIES, K)
+            + struct.pack("<8I", *ids)
+            + struct.pack("<8f", *[0, 1] * QUERIES)
+        )
 
     def load(self, address, *more, expect=0):
         done = subprocess.run(
-            [PROGRAM, "load", "--server", address, "--index", "two", "--query", str(self.query), "--gt",
-             str(self.truth), "--k", str(K), "--json", *map(str, more)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+            [
+                PROGRAM,
+                "load",
+                "--server",
+                address,
+                "--index",
+                "two",
+                "--query",
+                str(self.query),
+                "--gt",
+                str(self.truth),
+                "--k",
+                str(K),
+                "--json",
+                *map(str, more),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         self.assertEqual(done.returncode, expect, done.stderr)
         return json.loads(done.stdout) if done.stdout else done.stderr
 
@@ -125,8 +158,15 @@ class Load(unittest.TestCase):
         self.assertIn(address, self.load(address, expect=3))
 
     def test_options_that_make_no_sense_are_usage_errors(self):
-        for wrong in (("--rate", 0), ("--rate", "x"), ("--connections", 0), ("--k", 0), ("--nonsense",),
-                      ("--search-list", 9, "--target-recall", 0.9), ("--rate", 0.1, "--seconds", 1)):
+        for wrong in (
+            ("--rate", 0),
+            ("--rate", "x"),
+            ("--connections", 0),
+            ("--k", 0),
+            ("--nonsense",),
+            ("--search-list", 9, "--target-recall", 0.9),
+            ("--rate", 0.1, "--seconds", 1),
+        ):
             self.load("127.0.0.1:1", *wrong, expect=2)
 
 

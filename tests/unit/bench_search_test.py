@@ -1,5 +1,5 @@
-"""fathom-bench search on a small synthetic index: the record has every field that the interface names,
-and its figures agree with one another."""
+"""fathom-bench search on a small synthetic index: the record has every field that the interface
+names, and its figures agree with one another."""
 
 import json
 import os
@@ -13,17 +13,39 @@ PROGRAMS = os.environ["FATHOM_BIN"]
 ROWS, DIM, QUERIES = 4000, 32, 50
 
 RUN_FIELDS = {
-    "recall", "k", "search_list", "qps", "latency_us", "reads_per_query", "bytes_per_query",
-    "hops_per_query", "distances_per_query", "cpu_us_per_query", "threads", "inflight", "io_engine",
-    "dram_bytes", "dram_bytes_per_vector", "peak_rss_bytes", "index_bytes", "raw_bytes", "cpu_level",
+    "recall",
+    "k",
+    "search_list",
+    "qps",
+    "latency_us",
+    "reads_per_query",
+    "bytes_per_query",
+    "hops_per_query",
+    "distances_per_query",
+    "cpu_us_per_query",
+    "threads",
+    "inflight",
+    "io_engine",
+    "dram_bytes",
+    "dram_bytes_per_vector",
+    "peak_rss_bytes",
+    "index_bytes",
+    "raw_bytes",
+    "cpu_level",
     "device",
 }
 LATENCY_FIELDS = {"mean", "p50", "p95", "p99", "p999"}
 
 
 def run(*command, expect=0):
-    done = subprocess.run([os.path.join(PROGRAMS, command[0]), *map(str, command[1:])],
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [os.path.join(PROGRAMS, command[0]), *map(str, command[1:])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     if done.returncode != expect:
         raise AssertionError(f"{command}: exit {done.returncode}, not {expect}: {done.stderr}")
     return done.stdout if expect == 0 else done.stderr
@@ -37,16 +59,62 @@ class Search(unittest.TestCase):
         at = Path(folder.name)
         cls.base, cls.query, cls.truth = at / "base.fbin", at / "query.fbin", at / "truth.bin"
         cls.index, cls.folder = at / "index", at
-        run("fathom-data", "synth", "--count", ROWS, "--dim", DIM, "--intrinsic", 12, "--seed", 1,
-            "--out", cls.base, "--queries", QUERIES, "--query-out", cls.query)
-        run("fathom-data", "gt", "--base", cls.base, "--query", cls.query, "--metric", "l2", "--k", 20,
-            "--out", cls.truth)
+        run(
+            "fathom-data",
+            "synth",
+            "--count",
+            ROWS,
+            "--dim",
+            DIM,
+            "--intrinsic",
+            12,
+            "--seed",
+            1,
+            "--out",
+            cls.base,
+            "--queries",
+            QUERIES,
+            "--query-out",
+            cls.query,
+        )
+        run(
+            "fathom-data",
+            "gt",
+            "--base",
+            cls.base,
+            "--query",
+            cls.query,
+            "--metric",
+            "l2",
+            "--k",
+            20,
+            "--out",
+            cls.truth,
+        )
         run("fathom-build", "build", "--input", cls.base, "--out", cls.index, "--metric", "l2")
 
     def search(self, *more, expect=0):
-        text = run("fathom-bench", "search", "--index", self.index, "--query", self.query, "--gt",
-                   self.truth, "--k", 10, "--repeat", 2, "--threads", 2, "--inflight", 4, "--json", *more,
-                   expect=expect)
+        text = run(
+            "fathom-bench",
+            "search",
+            "--index",
+            self.index,
+            "--query",
+            self.query,
+            "--gt",
+            self.truth,
+            "--k",
+            10,
+            "--repeat",
+            2,
+            "--threads",
+            2,
+            "--inflight",
+            4,
+            "--json",
+            *more,
+            expect=expect,
+        )
         return json.loads(text) if expect == 0 else text
 
     def test_a_record_has_every_field_of_the_interface(self):
@@ -80,7 +148,9 @@ class Search(unittest.TestCase):
         budget = free["scratch"] + free["index"] * 2 // 3
         record = self.search("--dram-budget", budget)["runs"][0]
         dram = record["dram_bytes"]
-        parts = sum(count for name, count in dram.items() if name not in ("total", "index", "scratch"))
+        parts = sum(
+            count for name, count in dram.items() if name not in ("total", "index", "scratch")
+        )
         self.assertEqual(dram["index"], parts)
         self.assertEqual(dram["total"], dram["index"] + dram["scratch"])
         self.assertLessEqual(dram["total"], budget)
@@ -92,37 +162,95 @@ class Search(unittest.TestCase):
         self.assertRegex(message, r"\d")
 
     def test_both_ways_of_reading_find_and_read_the_same(self):
-        records = [self.search("--io", io, "--search-list", 40)["runs"][0] for io in ("auto", "pread")]
+        records = [
+            self.search("--io", io, "--search-list", 40)["runs"][0] for io in ("auto", "pread")
+        ]
         self.assertEqual(records[1]["io_engine"], "pread")
-        for field in ("recall", "reads_per_query", "bytes_per_query", "hops_per_query",
-                      "distances_per_query"):
+        for field in (
+            "recall",
+            "reads_per_query",
+            "bytes_per_query",
+            "hops_per_query",
+            "distances_per_query",
+        ):
             self.assertEqual(records[0][field], records[1][field], field)
 
     def test_exact_distances_cost_reads(self):
-        plain, exact = (self.search("--search-list", 40, *more)["runs"][0]
-                        for more in ((), ("--exact-distances",)))
+        plain, exact = (
+            self.search("--search-list", 40, *more)["runs"][0]
+            for more in ((), ("--exact-distances",))
+        )
         self.assertGreater(exact["reads_per_query"], plain["reads_per_query"])
 
     def test_recall_follows_external_ids(self):
         ids, index = self.folder / "ids.npy", self.folder / "named"
         header = f"{{'descr': '<i8', 'fortran_order': False, 'shape': ({ROWS},), }}"
         header = header.ljust(117) + "\n"
-        ids.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode()
-                        + struct.pack(f"<{ROWS}q", *range(10 ** 12, 10 ** 12 + ROWS)))
-        run("fathom-build", "build", "--input", self.base, "--out", index, "--metric", "l2", "--ids", ids)
-        command = ("fathom-bench", "search", "--index", index, "--query", self.query, "--gt", self.truth,
-                   "--repeat", 1, "--search-list", 400, "--json")
+        ids.write_bytes(
+            b"\x93NUMPY\x01\x00"
+            + struct.pack("<H", len(header))
+            + header.encode()
+            + struct.pack(f"<{ROWS}q", *range(10**12, 10**12 + ROWS))
+        )
+        run(
+            "fathom-build",
+            "build",
+            "--input",
+            self.base,
+            "--out",
+            index,
+            "--metric",
+            "l2",
+            "--ids",
+            ids,
+        )
+        command = (
+            "fathom-bench",
+            "search",
+            "--index",
+            index,
+            "--query",
+            self.query,
+            "--gt",
+            self.truth,
+            "--repeat",
+            1,
+            "--search-list",
+            400,
+            "--json",
+        )
         self.assertEqual(json.loads(run(*command))["runs"][0]["recall"], 0)
         self.assertGreaterEqual(json.loads(run(*command, "--ids", ids))["runs"][0]["recall"], 0.95)
 
     def test_without_a_truth_set_recall_is_null(self):
-        text = run("fathom-bench", "search", "--index", self.index, "--query", self.query, "--repeat", 1,
-                   "--json")
+        text = run(
+            "fathom-bench",
+            "search",
+            "--index",
+            self.index,
+            "--query",
+            self.query,
+            "--repeat",
+            1,
+            "--json",
+        )
         self.assertIsNone(json.loads(text)["runs"][0]["recall"])
 
     def test_people_get_a_table(self):
-        text = run("fathom-bench", "search", "--index", self.index, "--query", self.query, "--gt",
-                   self.truth, "--repeat", 1, "--search-list", "20,40")
+        text = run(
+            "fathom-bench",
+            "search",
+            "--index",
+            self.index,
+            "--query",
+            self.query,
+            "--gt",
+            self.truth,
+            "--repeat",
+            1,
+            "--search-list",
+            "20,40",
+        )
         self.assertRegex(text, r"L +recall +QPS")
         self.assertRegex(text, r"\n +20 +[01]\.\d{4} ")
         self.assertRegex(text, r"\n +40 +[01]\.\d{4} ")
@@ -133,8 +261,18 @@ class Search(unittest.TestCase):
         self.search("--io", "mmap", expect=2)
         self.search("--nonsense", expect=2)
         self.assertIn("--k 30", self.search("--k", 30, expect=2))
-        self.assertIn("nowhere", run("fathom-bench", "search", "--index", self.folder / "nowhere",
-                                     "--query", self.query, expect=3))
+        self.assertIn(
+            "nowhere",
+            run(
+                "fathom-bench",
+                "search",
+                "--index",
+                self.folder / "nowhere",
+                "--query",
+                self.query,
+                expect=3,
+            ),
+        )
 
 
 if __name__ == "__main__":

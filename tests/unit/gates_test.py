@@ -1,4 +1,4 @@
-"""The gates and the summary must be able to fail: each planted fault is found, and where it stands."""
+"""The gates and the summary must be able to fail: each planted fault is found, where it stands."""
 
 import os
 import sys
@@ -49,9 +49,14 @@ class Gates(unittest.TestCase):
         self.assertEqual(found("index/env/file.c", text), [])
 
     def test_a_third_party_outside_its_layer_is_found(self):
-        for header, owner in (("liburing.h", "index/env/"), ("cblas.h", "builder/"),
-                              ("event2/event.h", "server/"), ("msgpack.h", "client/c/"),
-                              ("xxhash.h", "index/format/"), ("hdf5.h", "datasets/")):
+        for header, owner in (
+            ("liburing.h", "index/env/"),
+            ("cblas.h", "builder/"),
+            ("event2/event.h", "server/"),
+            ("msgpack.h", "client/c/"),
+            ("xxhash.h", "index/format/"),
+            ("hdf5.h", "datasets/"),
+        ):
             text = f"#include <{header}>\n"
             self.assertEqual(found("index/search/x.c", text), [(1, "includes")], header)
             self.assertEqual(found(owner + "x.c", text), [], header)
@@ -105,14 +110,17 @@ class Summary(unittest.TestCase):
         return counted["passed"], counted["failed"], counted["skipped"]
 
     def test_cmocka_cases_are_counted_once(self):
-        output = ("[       OK ] a\n[  ERROR   ] --- 0x1 != 0x2\n[  FAILED  ] b\n[  SKIPPED ] c\n"
-                  "[  PASSED  ] 1 test(s).\n[  SKIPPED ] 1 test(s), listed below:\n"
-                  "[  SKIPPED ] c\n[  FAILED  ] 1 test(s), listed below:\n[  FAILED  ] b\n")
+        output = (
+            "[       OK ] a\n[  ERROR   ] --- 0x1 != 0x2\n[  FAILED  ] b\n[  SKIPPED ] c\n"
+            "[  PASSED  ] 1 test(s).\n[  SKIPPED ] 1 test(s), listed below:\n"
+            "[  SKIPPED ] c\n[  FAILED  ] 1 test(s), listed below:\n[  FAILED  ] b\n"
+        )
         self.assertEqual(self.cases(output, "fail"), (1, 1, 1))
 
     def test_unittest_cases_are_counted(self):
-        self.assertEqual(self.cases("Ran 4 tests in 0.1s\n\nFAILED (failures=1, skipped=2)\n", "fail"),
-                         (1, 1, 2))
+        self.assertEqual(
+            self.cases("Ran 4 tests in 0.1s\n\nFAILED (failures=1, skipped=2)\n", "fail"), (1, 1, 2)
+        )
         self.assertEqual(self.cases("Ran 3 tests in 0.1s\n\nOK\n"), (3, 0, 0))
         self.assertEqual(self.cases("Ran 0 tests in 0.1s\n\nOK (skipped=1)\n"), (0, 0, 1))
 

@@ -38,7 +38,8 @@ uint32_t page_pool_take(struct page_pool *pool, uint32_t count)
     if (pool->free < count)
         return PAGES_NONE;
     uint32_t first = pool->hint;
-    for (uint32_t tried = 0; tried < pool->pages;) {
+    /* Once round and a little more: a run may lie across the hint. */
+    for (uint32_t tried = 0; tried < pool->pages + count;) {
         uint32_t run = free_run(pool, first, count);
         if (run == count) {
             memset(pool->used + first, 1, count);

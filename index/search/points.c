@@ -388,5 +388,6 @@ uint32_t points_search_list(const struct operating_point *points, uint32_t count
         if (points[i].recall_low >= target)
             break;
     }
-    return best_k && k > best_k ? (uint32_t)((uint64_t)list * k / best_k) : list;
+    uint64_t scaled = best_k && k > best_k ? (uint64_t)list * k / best_k : list;
+    return scaled < FATHOM_SEARCH_LIST_MAX ? (uint32_t)scaled : FATHOM_SEARCH_LIST_MAX;
 }

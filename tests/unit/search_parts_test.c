@@ -1,0 +1,198 @@
+/* Small parts of the search by themselves: the pool of page buffers, selection, operating points.
+ */
+#include "fathom_test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pages.h"
+#include "points.h"
+#include "prng.h"
+#include "select.h"
+
+/* ---- pages ---- */
+
+static bool has_run(const bool *used, uint32_t pages, uint32_t count)
+{
+    for (uint32_t first = 0, run = 0; first < pages; first++) {
+        run = used[first] ? 0 : run + 1;
+        if (run >= count)
+            return true;
+    }
+    return false;
+}
+
+static void a_run_is_found_exactly_when_there_is_one(void **state)
+{
+    enum { PAGES = 37, HELD = 64 };
+    struct page_pool pool;
+    struct prng prng;
+    bool used[PAGES] = {false};
+    uint32_t held[HELD][2], holding = 0;
+    (void)state;
+    prng_init(&prng, 3, 0);
+    assert_int_equal(page_pool_init(&pool, PAGES), 0);
+    for (int round = 0; round < 100000; round++) {
+        uint32_t count = 1 + prng_below(&prng, 5);
+        if (holding && (holding == HELD || prng_below(&prng, 2))) {
+            uint32_t which = prng_below(&prng, holding);
+            page_pool_give(&pool, held[which][0], held[which][1]);
+            memset(used + held[which][0], 0, held[which][1]);
+            memcpy(held[which], held[--holding], sizeof held[0]);
+            continue;
+        }
+        uint32_t first = page_pool_take(&pool, count);
+        assert_true((first != PAGES_NONE) == has_run(used, PAGES, count));
+        if (first == PAGES_NONE)
+            continue;
+        assert_true(first + count <= PAGES);
+        for (uint32_t i = 0; i < count; i++) {
+            assert_false(used[first + i]);
+            used[first + i] = true;
+        }
+        assert_true((uintptr_t)page_pool_at(&pool, first) % PAGE_BYTES == 0);
+        held[holding][0] = first;
+        held[holding++][1] = count;
+    }
+    page_pool_fini(&pool);
+}
+
+/* ---- selection ---- */
+
+static int compare_candidates(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    if (x->estimate != y->estimate)
+        return x->estimate < y->estimate ? -1 : 1;
+    return x->row < y->row ? -1 : x->row > y->row;
+}
+
+static void the_best_candidates_come_to_the_front(void **state)
+{
+    enum { MOST = 300 };
+    struct candidate chosen[MOST], sorted[MOST];
+    struct prng prng;
+    (void)state;
+    prng_init(&prng, 4, 0);
+    for (int round = 0; round < 5000; round++) {
+        uint32_t count = 1 + prng_below(&prng, MOST), keep = 1 + prng_below(&prng, count);
+        uint32_t kinds = 1 + prng_below(&prng, 20); /* many equal estimates, or few */
+        for (uint32_t i = 0; i < count; i++)
+            sorted[i] = chosen[i] = (struct candidate){
+                .estimate = (float)prng_below(&prng, kinds * kinds), .row = (i * 7919) % 1000003};
+        select_best(chosen, count, keep);
+        qsort(sorted, count, sizeof *sorted, compare_candidates);
+        qsort(chosen, keep, sizeof *chosen, compare_candidates);
+        for (uint32_t i = 0; i < keep; i++)
+            assert_true(chosen[i].row == sorted[i].row && chosen[i].estimate == sorted[i].estimate);
+    }
+}
+
+static int compare_floats(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static void the_value_of_a_rank_comes_to_its_place(void **state)
+{
+    enum { MOST = 300 };
+    float chosen[MOST], sorted[MOST];
+    struct prng prng;
+    (void)state;
+    prng_init(&prng, 5, 0);
+    for (int round = 0; round < 5000; round++) {
+        uint32_t count = 1 + prng_below(&prng, MOST), rank = prng_below(&prng, count);
+        for (uint32_t i = 0; i < count; i++)
+            sorted[i] = chosen[i] = (float)prng_below(&prng, 1 + (uint32_t)round % 200);
+        select_floats(chosen, count, rank);
+        qsort(sorted, count, sizeof *sorted, compare_floats);
+        assert_true(chosen[rank] == sorted[rank]);
+    }
+}
+
+static void selection_ends_whatever_the_numbers(void **state)
+{
+    struct candidate candidates[100];
+    float floats[100];
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        floats[i] = i % 3 ? NAN : i % 2 ? INFINITY : (float)i;
+        candidates[i] = (struct candidate){.estimate = floats[i], .row = (uint32_t)i};
+    }
+    select_best(candidates, 100, 10);
+    select_floats(floats, 100, 10);
+}
+
+/* ---- operating points ---- */
+
+static const struct operating_point points[] = {
+    {.k = 1, .search_list = 10, .recall = 0.95f, .recall_low = 0.93f},
+    {.k = 1, .search_list = 16, .recall = 0.99f, .recall_low = 0.98f},
+    {.k = 10, .search_list = 16, .recall = 0.90f, .recall_low = 0.89f},
+    {.k = 10, .search_list = 24, .recall = 0.95f, .recall_low = 0.94f},
+    {.k = 10, .search_list = 64, .recall = 0.985f, .recall_low = 0.98f},
+    {.k = 100, .search_list = 160, .recall = 0.96f, .recall_low = 0.955f},
+    {.k = 100, .search_list = 400, .recall = 0.99f, .recall_low = 0.99f},
+};
+#define POINTS (sizeof points / sizeof points[0])
+
+static uint32_t list_for(uint32_t k, float target)
+{
+    return points_search_list(points, POINTS, k, target);
+}
+
+static void the_shortest_list_that_reaches_the_target_is_taken(void **state)
+{
+    (void)state;
+    assert_int_equal(list_for(10, 0.5f), 16);
+    assert_int_equal(list_for(10, 0.89f), 16);
+    assert_int_equal(list_for(10, 0.895f), 24); /* the lower bound counts, not the mean */
+    assert_int_equal(list_for(10, 0.97f), 64);
+    assert_int_equal(list_for(1, 0.97f), 16);
+    assert_int_equal(list_for(100, 0.97f), 400);
+}
+
+static void a_target_beyond_all_points_takes_the_longest(void **state)
+{
+    (void)state;
+    assert_int_equal(list_for(10, 0.999f), 64);
+    assert_int_equal(list_for(1, 0.999f), 16);
+}
+
+static void a_k_between_two_goes_by_the_larger(void **state)
+{
+    (void)state;
+    assert_int_equal(list_for(2, 0.9f), 24);
+    assert_int_equal(list_for(11, 0.95f), 160);
+}
+
+static void a_k_beyond_all_points_scales_the_list(void **state)
+{
+    (void)state;
+    assert_int_equal(list_for(200, 0.95f), 320);
+    assert_int_equal(list_for(FATHOM_K_MAX, 0.95f), 160 * FATHOM_K_MAX / 100);
+    assert_in_range(list_for(FATHOM_K_MAX, 0.99f), FATHOM_K_MAX, FATHOM_SEARCH_LIST_MAX);
+    assert_int_equal(points_search_list(points, 2, FATHOM_K_MAX, 0.9f), FATHOM_SEARCH_LIST_MAX);
+}
+
+static void without_points_there_is_no_list(void **state)
+{
+    (void)state;
+    assert_int_equal(points_search_list(NULL, 0, 10, 0.9f), 0);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(a_run_is_found_exactly_when_there_is_one),
+    cmocka_unit_test(the_best_candidates_come_to_the_front),
+    cmocka_unit_test(the_value_of_a_rank_comes_to_its_place),
+    cmocka_unit_test(selection_ends_whatever_the_numbers),
+    cmocka_unit_test(the_shortest_list_that_reaches_the_target_is_taken),
+    cmocka_unit_test(a_target_beyond_all_points_takes_the_longest),
+    cmocka_unit_test(a_k_between_two_goes_by_the_larger),
+    cmocka_unit_test(a_k_beyond_all_points_scales_the_list),
+    cmocka_unit_test(without_points_there_is_no_list),
+};
+
+FATHOM_TEST_MAIN(tests)

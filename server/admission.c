@@ -1,4 +1,5 @@
-/* Everything that can be refused without an engine is refused here, before memory is taken for it. */
+/* Everything that can be refused without an engine is refused here, before memory is taken for it.
+ */
 #include "admission.h"
 
 #include "protocol.h"
@@ -11,8 +12,8 @@ int admission_find_index(const struct service *service, const struct text_view *
 {
     int slot = registry_find(service->registry, name->bytes, name->size);
     if (slot < 0)
-        rpc_error_set(err, PROTOCOL_ERROR_NOT_FOUND, "there is no index \"%.*s\"",
-                      (int)name->size, name->bytes);
+        rpc_error_set(err, PROTOCOL_ERROR_NOT_FOUND, "there is no index \"%.*s\"", (int)name->size,
+                      name->bytes);
     return slot;
 }
 
@@ -28,8 +29,7 @@ static int check_against_index(const struct service *service, const struct searc
         return rpc_error_field(err, PROTOCOL_KEY_SHAPE,
                                "the reply to %u queries with k = %u has %zu bytes, more than "
                                "max_message_bytes (%u); ask for fewer at a time",
-                               params->n, params->k, bytes,
-                               service->limits.message_bytes_max);
+                               params->n, params->k, bytes, service->limits.message_bytes_max);
     if (params->has_deadline && params->deadline_ms == 0)
         return rpc_error_set(err, PROTOCOL_ERROR_DEADLINE_EXCEEDED,
                              "the deadline had passed before the search began");
@@ -78,8 +78,8 @@ static void log_error(const struct service *service, const struct search *search
     if (strcmp(code, PROTOCOL_ERROR_DATA_LOSS) == 0 || strcmp(code, PROTOCOL_ERROR_INTERNAL) == 0 ||
         strcmp(code, PROTOCOL_ERROR_UNAVAILABLE) == 0)
         log_peer(service->log, LOG_LEVEL_ERROR, "index %s, generation %016llx: %s: %s",
-                 search->edition->name, (unsigned long long)search->edition->info.generation,
-                 code, search->err.message);
+                 search->edition->name, (unsigned long long)search->edition->info.generation, code,
+                 search->err.message);
 }
 
 void admission_count_answer(const struct service *service, struct thread_stats *thread,

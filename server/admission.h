@@ -1,5 +1,6 @@
-/* From a decoded search to one that an engine may run: the index is looked up, the question is held against it, memory and
- * a place in the queue are taken. The same for the wire protocol and for HTTP. */
+/* From a decoded search to one that an engine may run: the index is looked up, the question is held
+ * against it, memory and a place in the queue are taken. The same for the wire protocol and for
+ * HTTP. */
 #ifndef SERVER_ADMISSION_H
 #define SERVER_ADMISSION_H
 

@@ -18,7 +18,8 @@
 
 /* ---- unix sockets ---- */
 
-/* A socket file that nobody listens on is what a killed server left; anything else is not ours to remove. */
+/* A socket file that nobody listens on is what a killed server left; anything else is not ours to
+ * remove. */
 static int remove_stale(const struct sockaddr_un *name, const char *path, struct fathom_error *err)
 {
     struct stat stat;
@@ -122,8 +123,8 @@ static int bind_one(const struct addrinfo *info, struct listener_socket *out)
     return 0;
 }
 
-/* A name may stand for addresses of a family that this machine does not have; one that works is enough. With port 0 only
- * the first is bound, because each would get a port of its own. */
+/* A name may stand for addresses of a family that this machine does not have; one that works is
+ * enough. With port 0 only the first is bound, because each would get a port of its own. */
 static int bind_tcp(const char *address, struct listener_socket *out, unsigned max,
                     struct fathom_error *err)
 {

@@ -1,5 +1,6 @@
-/* A growing run of bytes that is charged to a shared allowance, so that all connections of a worker together stay
- * within it. Used for bytes that wait: the start of an unfinished message, and replies not yet sent. */
+/* A growing run of bytes that is charged to a shared allowance, so that all connections of a worker
+ * together stay within it. Used for bytes that wait: the start of an unfinished message, and
+ * replies not yet sent. */
 #ifndef SERVER_BUFFER_H
 #define SERVER_BUFFER_H
 
@@ -23,7 +24,8 @@ struct buffer {
 
 void buffer_init(struct buffer *buffer, struct buffer_allowance *allowance);
 void buffer_fini(struct buffer *buffer);
-/* Makes room for count more bytes. 0, or -ENOMEM when the allowance or the memory is used up; the content stays. */
+/* Makes room for count more bytes. 0, or -ENOMEM when the allowance or the memory is used up; the
+ * content stays. */
 int buffer_reserve(struct buffer *buffer, size_t count) FATHOM_MUST_USE;
 int buffer_append(struct buffer *buffer, const void *bytes, size_t count) FATHOM_MUST_USE;
 /* Drops the first count bytes. */

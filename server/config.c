@@ -20,11 +20,11 @@ enum kind { KIND_INDEX, KIND_LISTEN, KIND_TEXT, KIND_COUNT, KIND_BYTES, KIND_TIM
 struct setting {
     const char *name;
     enum kind kind;
-    size_t offset;         /* in struct config */
-    const char *preset;    /* the default; NULL: none */
-    uint64_t min, max;     /* of counts, bytes, nanoseconds */
-    const char *choices;   /* "auto uring pread": the value is the place in the list */
-    const char *argument;  /* in --help */
+    size_t offset;        /* in struct config */
+    const char *preset;   /* the default; NULL: none */
+    uint64_t min, max;    /* of counts, bytes, nanoseconds */
+    const char *choices;  /* "auto uring pread": the value is the place in the list */
+    const char *argument; /* in --help */
     const char *help;
 };
 
@@ -43,8 +43,7 @@ static const struct setting settings[] = {
     {"dram-budget", KIND_BYTES, AT(dram_budget_bytes), "0", 0, UINT64_MAX, NULL, "SIZE",
      "Memory for all indexes together (0: what helps is kept)"},
     {"workers", KIND_COUNT, AT(workers), "0", 0, 256, NULL, "N", "Event loops (0: one per CPU)"},
-    {"inflight", KIND_COUNT, AT(inflight), "16", 1, 256, NULL, "N",
-     "Queries in flight per worker"},
+    {"inflight", KIND_COUNT, AT(inflight), "16", 1, 256, NULL, "N", "Queries in flight per worker"},
     {"max-queue", KIND_COUNT, AT(max_queue), "1024", 1, 1000000, NULL, "N",
      "Queries waiting per worker before more are refused"},
     {"max-connections", KIND_COUNT, AT(max_connections), "10000", 1, 1000000, NULL, "N",
@@ -53,14 +52,13 @@ static const struct setting settings[] = {
      PROTOCOL_MESSAGE_BYTES_MAX, NULL, "SIZE", "Longest message, either way"},
     {"connection-memory", KIND_BYTES, AT(connection_memory_bytes), "512MiB", MIB, UINT64_MAX / 4,
      NULL, "SIZE", "For unfinished requests and unread replies of all connections"},
-    {"io", KIND_CHOICE, AT(io), "auto", 0, 0, "auto uring pread", "ENGINE",
-     "auto, uring or pread"},
+    {"io", KIND_CHOICE, AT(io), "auto", 0, 0, "auto uring pread", "ENGINE", "auto, uring or pread"},
     {"token-file", KIND_TEXT, AT(token_file), NULL, 0, 0, NULL, "FILE",
      "Clients must send the token in FILE with hello"},
     {"drain-timeout", KIND_TIME, AT(drain_ns), "10s", 0, 3600 * SECOND, NULL, "TIME",
      "For requests in flight at SIGTERM"},
-    {"first-byte-timeout", KIND_TIME, AT(first_byte_ns), "2s", 1000000, 3600 * SECOND, NULL,
-     "TIME", "From a connection's start to its first byte"},
+    {"first-byte-timeout", KIND_TIME, AT(first_byte_ns), "2s", 1000000, 3600 * SECOND, NULL, "TIME",
+     "From a connection's start to its first byte"},
     {"message-timeout", KIND_TIME, AT(message_ns), "10s", 1000000, 3600 * SECOND, NULL, "TIME",
      "From a message's first byte to its last; and for a reply that is not read"},
     {"idle-timeout", KIND_TIME, AT(idle_ns), "300s", 1000000, 86400 * SECOND, NULL, "TIME",
@@ -108,7 +106,8 @@ static void clear_listens(struct config *config)
 
 static bool is_name(const char *text, size_t size)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     if (size == 0 || size > PROTOCOL_NAME_BYTES_MAX)
         return false;
     for (size_t i = 0; i < size; i++) {
@@ -199,14 +198,16 @@ static int apply(struct config *config, unsigned place, const char *value, enum 
         if (first)
             clear_listens(config);
         return add_listen(config, value, err);
-    case KIND_TEXT: return copy_text(at, value, strlen(value), err);
+    case KIND_TEXT:
+        return copy_text(at, value, strlen(value), err);
     case KIND_CHOICE: {
         int choice = 0;
         int rc = parse_choice(setting, value, &choice, err);
         memcpy(at, &choice, sizeof choice);
         return rc;
     }
-    default: return parse_number(setting, value, at, err);
+    default:
+        return parse_number(setting, value, at, err);
     }
 }
 
@@ -216,7 +217,8 @@ int config_init(struct config *config)
     for (unsigned i = 0; i < SETTINGS; i++) {
         config->sources[i] = UINT8_MAX;
         struct fathom_error err;
-        int rc = settings[i].preset ? apply(config, i, settings[i].preset, SOURCE_DEFAULT, &err) : 0;
+        int rc =
+            settings[i].preset ? apply(config, i, settings[i].preset, SOURCE_DEFAULT, &err) : 0;
         config->sources[i] = SOURCE_DEFAULT;
         if (rc < 0)
             return rc;
@@ -376,7 +378,7 @@ int config_load_environment(struct config *config, char **environment, struct fa
 
 /* ---- flags ---- */
 
-#define FLAG_KEY 0x1000 /* argp keys from here on: no short options */
+#define FLAG_KEY  0x1000 /* argp keys from here on: no short options */
 #define FLAGS_MAX 256
 
 /* Flags are gathered first, because the file that one of them names is weaker than all of them. */
@@ -520,9 +522,14 @@ static void log_setting(const struct config *config, unsigned place, struct log 
                  (int)strcspn(word, " "), word, source);
         return;
     }
-    case KIND_BYTES: tool_format_bytes(*number, formatted); break;
-    case KIND_TIME: tool_format_duration_ns(*number, formatted); break;
-    case KIND_COUNT: snprintf(formatted, sizeof formatted, "%llu", (unsigned long long)*number);
+    case KIND_BYTES:
+        tool_format_bytes(*number, formatted);
+        break;
+    case KIND_TIME:
+        tool_format_duration_ns(*number, formatted);
+        break;
+    case KIND_COUNT:
+        snprintf(formatted, sizeof formatted, "%llu", (unsigned long long)*number);
     }
     log_line(log, LOG_LEVEL_INFO, "config: %s = %s (%s)", setting->name, formatted, source);
 }

@@ -1,6 +1,7 @@
-/* The server's settings. Every one has a flag (--dram-budget), an environment variable (FATHOM_DRAM_BUDGET) and a key of
- * the configuration file (dram-budget = 1GiB); a flag wins over the environment, that over the file, that over the
- * default. One table in config.c knows them all. */
+/* The server's settings. Every one has a flag (--dram-budget), an environment variable
+ * (FATHOM_DRAM_BUDGET) and a key of the configuration file (dram-budget = 1GiB); a flag wins over
+ * the environment, that over the file, that over the default. One table in config.c knows them all.
+ */
 #ifndef SERVER_CONFIG_H
 #define SERVER_CONFIG_H
 
@@ -35,8 +36,9 @@ struct config {
 /* Zeroes config and fills in the defaults; 0 or -ENOMEM. */
 int config_init(struct config *config) FATHOM_MUST_USE;
 void config_fini(struct config *config);
-/* Defaults, file, environment (of the form NAME=value), flags. What is wrong is said on stderr by flag, variable or file and
- * line. Returns an exit code: 0, or 2 (usage), 3 (I/O). --help and --version end the process, as in every program. */
+/* Defaults, file, environment (of the form NAME=value), flags. What is wrong is said on stderr by
+ * flag, variable or file and line. Returns an exit code: 0, or 2 (usage), 3 (I/O). --help and
+ * --version end the process, as in every program. */
 int config_load(struct config *config, int argc, char **argv, char **environment);
 /* The parts of config_load, each over what is there already. */
 int config_load_text(struct config *config, const char *text, const char *path,

@@ -1,5 +1,5 @@
-/* The connection's rules. Deadlines are absolute: a byte a second does not push them back, as it would an inactivity
- * timeout. */
+/* The connection's rules. Deadlines are absolute: a byte a second does not push them back, as it
+ * would an inactivity timeout. */
 #include "conn.h"
 
 #include "protocol.h"
@@ -66,8 +66,8 @@ int conn_finish(struct conn *conn, enum conn_end end, const struct rpc_error *er
     return -1;
 }
 
-/* What another protocol's first bytes look like. All of them are complete MessagePack integers to the scanner, which is
- * why this is asked before it. */
+/* What another protocol's first bytes look like. All of them are complete MessagePack integers to
+ * the scanner, which is why this is asked before it. */
 static enum conn_end recognise_stranger(const uint8_t *bytes, size_t count)
 {
     static const char *const methods[] = {"GET ", "POST", "PUT ", "HEAD", "DELE",
@@ -151,8 +151,7 @@ static int64_t feed_one(struct conn *conn, const uint8_t *bytes, size_t count, u
     scanner_reset(&conn->scanner);
     conn->message_ns = 0;
     conn->active_ns = now_ns;
-    int rc = kept ? hand_over_kept(conn, message, context)
-                  : message(context, conn, bytes, used);
+    int rc = kept ? hand_over_kept(conn, message, context) : message(context, conn, bytes, used);
     return rc ? -1 : (int64_t)used;
 }
 
@@ -244,12 +243,18 @@ bool conn_expired(const struct conn *conn, uint64_t now_ns, struct rpc_error *er
 const char *conn_end_name(enum conn_end end)
 {
     static const char *const names[CONN_END_COUNT] = {
-        [CONN_OPEN] = "client",         [CONN_END_RESET] = "reset",
-        [CONN_END_MALFORMED] = "malformed", [CONN_END_HTTP] = "http",
-        [CONN_END_TLS] = "tls",         [CONN_END_SSH] = "ssh",
-        [CONN_END_TOO_LONG] = "too_long", [CONN_END_MEMORY] = "memory",
-        [CONN_END_TIMEOUT] = "timeout", [CONN_END_OUTPUT] = "output",
-        [CONN_END_AUTH] = "auth",       [CONN_END_SHUTDOWN] = "shutdown",
+        [CONN_OPEN] = "client",
+        [CONN_END_RESET] = "reset",
+        [CONN_END_MALFORMED] = "malformed",
+        [CONN_END_HTTP] = "http",
+        [CONN_END_TLS] = "tls",
+        [CONN_END_SSH] = "ssh",
+        [CONN_END_TOO_LONG] = "too_long",
+        [CONN_END_MEMORY] = "memory",
+        [CONN_END_TIMEOUT] = "timeout",
+        [CONN_END_OUTPUT] = "output",
+        [CONN_END_AUTH] = "auth",
+        [CONN_END_SHUTDOWN] = "shutdown",
     };
     return names[end];
 }

@@ -1,5 +1,5 @@
-/* The life of a search: taken from the pool -> live, queued while it has rows to submit -> answered once -> back to the
- * pool when no row is running any more. */
+/* The life of a search: taken from the pool -> live, queued while it has rows to submit -> answered
+ * once -> back to the pool when no row is running any more. */
 #include "dispatch.h"
 
 #include "env.h"
@@ -11,12 +11,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define POOL_SEARCHES_MAX 256
+#define POOL_SEARCHES_MAX    256
 #define POOL_BLOCK_BYTES_MAX (64u << 10) /* larger blocks are not kept */
-#define POLL_RESULTS 64
-#define RATE_WINDOW_NS 50000000u
-#define PUMP_NS 1000000u   /* a pump lasts no longer than this, so that sockets are served */
-#define SUBMITS_PER_POLL 4 /* submitting computes; polling in between keeps the device busy meanwhile */
+#define POLL_RESULTS         64
+#define RATE_WINDOW_NS       50000000u
+#define PUMP_NS              1000000u /* a pump lasts no longer than this, so that sockets are served */
+#define SUBMITS_PER_POLL                                                                           \
+    4 /* submitting computes; polling in between keeps the device busy meanwhile */
 
 struct dispatch {
     struct dispatch_options options;
@@ -26,8 +27,8 @@ struct dispatch {
     struct search *pool; /* through queue_next */
     unsigned pool_count;
     unsigned waiting_rows, deadlines;
-    /* The rate at which rows finish while others wait: what a place in the queue costs. window_ns is 0 while nobody
-     * waits. */
+    /* The rate at which rows finish while others wait: what a place in the queue costs. window_ns
+     * is 0 while nobody waits. */
     uint64_t window_ns, window_rows;
     double rows_per_s;
     struct fathom_result results[POLL_RESULTS];
@@ -114,8 +115,8 @@ static int block_reserve(struct dispatch *dispatch, struct search *search, size_
     return 0;
 }
 
-/* One block holds all arrays of a search. All factors are bounded by the protocol (1024 rows, 4096 values of k or of a
- * vector), so that no product overflows. */
+/* One block holds all arrays of a search. All factors are bounded by the protocol (1024 rows, 4096
+ * values of k or of a vector), so that no product overflows. */
 static int lay_out(struct dispatch *dispatch, struct search *search, uint32_t n, uint32_t k,
                    size_t vector_bytes, bool explain)
 {
@@ -240,8 +241,8 @@ static void recycle_if_over(struct dispatch *dispatch, struct search *search)
     pool_give(dispatch, search);
 }
 
-/* From here on the search asks for nothing more; rows that are running are told to stop. It may still be in the queue,
- * where submit_next drops it when its turn comes. */
+/* From here on the search asks for nothing more; rows that are running are told to stop. It may
+ * still be in the queue, where submit_next drops it when its turn comes. */
 static void retire(struct dispatch *dispatch, struct search *search)
 {
     search->answered = true;
@@ -254,7 +255,8 @@ static void retire(struct dispatch *dispatch, struct search *search)
     search->next_row = search->n;
 }
 
-/* Answers it and takes it apart; the caller must not touch it again, unless it is queued or has rows running. */
+/* Answers it and takes it apart; the caller must not touch it again, unless it is queued or has
+ * rows running. */
 static void answer(struct dispatch *dispatch, struct search *search, uint64_t now_ns)
 {
     retire(dispatch, search);
@@ -316,8 +318,8 @@ static void fail_row(struct dispatch *dispatch, struct search *search, uint32_t 
     dispatch_fail(dispatch, search, &err, now_ns);
 }
 
-/* Submits one row of the first search of the queue and puts the search at its end, when it has more. False when every slot is
- * taken. */
+/* Submits one row of the first search of the queue and puts the search at its end, when it has
+ * more. False when every slot is taken. */
 static bool submit_next(struct dispatch *dispatch, uint64_t now_ns)
 {
     struct search *search = dispatch->queue;
@@ -371,8 +373,8 @@ static void add_counts(struct search_counts *counts, const struct fathom_query_s
     counts->stop_reason = stats->stop_reason;
 }
 
-/* The engine's arrays are lent until its next call, so they are copied at once; the padding is written here, so that the
- * wire never depends on what a slot held before. */
+/* The engine's arrays are lent until its next call, so they are copied at once; the padding is
+ * written here, so that the wire never depends on what a slot held before. */
 static void copy_results(struct search *search, uint32_t row, const struct fathom_result *result)
 {
     uint32_t k = search->query.k;
@@ -467,15 +469,15 @@ static bool submit_some(struct dispatch *dispatch, uint64_t now_ns)
     return false;
 }
 
-/* The engine is polled even when nothing runs: late reads of queries that were answered free their slots there. */
+/* The engine is polled even when nothing runs: late reads of queries that were answered free their
+ * slots there. */
 bool dispatch_pump(struct dispatch *dispatch, uint64_t now_ns)
 {
     uint64_t started_ns = now_ns;
     bool again;
     do {
         bool full = submit_some(dispatch, now_ns);
-        int finished =
-            fathom_engine_poll(dispatch->engine, dispatch->results, POLL_RESULTS, false);
+        int finished = fathom_engine_poll(dispatch->engine, dispatch->results, POLL_RESULTS, false);
         now_ns = env_clock_ns(env_os());
         for (int i = 0; i < finished; i++)
             finish_row(dispatch, &dispatch->results[i], now_ns);
@@ -486,7 +488,8 @@ bool dispatch_pump(struct dispatch *dispatch, uint64_t now_ns)
     } while (again && now_ns - started_ns < PUMP_NS);
     measure_rate(dispatch, now_ns);
     show_gauges(dispatch);
-    /* Without an event fd the engine's reads are done inside poll, which then always has something to do. */
+    /* Without an event fd the engine's reads are done inside poll, which then always has something
+     * to do. */
     return again || (fathom_engine_event_fd(dispatch->engine) < 0 &&
                      fathom_engine_running(dispatch->engine) > 0);
 }

@@ -1,10 +1,12 @@
-/* Searches on their way through an engine: a bounded queue, the engine's slots, deadlines and cancelling. Used by each
- * worker and by the admin thread; belongs to one thread, as its engine does.
+/* Searches on their way through an engine: a bounded queue, the engine's slots, deadlines and
+ * cancelling. Used by each worker and by the admin thread; belongs to one thread, as its engine
+ * does.
  *
- * A search is a request of n queries (rows). Its rows are submitted one at a time, in turn with those of other searches, so
- * that a large batch does not hold up single queries. It is answered once, by the done callback: with results when every
- * row has them, otherwise with the first error. A search that is answered early (deadline, cancel) or whose owner
- * is gone stays here until its last read is back, because its slots and its edition are still in use. */
+ * A search is a request of n queries (rows). Its rows are submitted one at a time, in turn with
+ * those of other searches, so that a large batch does not hold up single queries. It is answered
+ * once, by the done callback: with results when every row has them, otherwise with the first error.
+ * A search that is answered early (deadline, cancel) or whose owner is gone stays here until its
+ * last read is back, because its slots and its edition are still in use. */
 #ifndef SERVER_DISPATCH_H
 #define SERVER_DISPATCH_H
 
@@ -33,7 +35,7 @@ struct search {
     struct search *owner_next, **owner_prev; /* in the owner's list, when it keeps one */
     uint32_t msgid;
     /* The question; set before dispatch_start. */
-    struct edition *edition; /* a reference, dropped when the search is over */
+    struct edition *edition;   /* a reference, dropped when the search is over */
     struct fathom_query query; /* but for vector and user, the same for all rows */
     bool explain;
     uint32_t n;
@@ -43,8 +45,8 @@ struct search {
     struct rpc_error err; /* code NULL: there are results */
     uint64_t *ids;        /* n * k */
     float *distances;
-    bool complete;               /* no row has fewer than min(k, rows of the index) results */
-    struct search_counts counts; /* over all rows */
+    bool complete;                    /* no row has fewer than min(k, rows of the index) results */
+    struct search_counts counts;      /* over all rows */
     struct search_counts *row_counts; /* n, when explain; else NULL */
     /* dispatch's own. */
     struct search *live_next, **live_prev;
@@ -56,8 +58,8 @@ struct search {
     void *block;
 };
 
-/* Answers a search; called once for each that was started and not abandoned, from dispatch_pump, _expire, _cancel or
- * _fail_all. */
+/* Answers a search; called once for each that was started and not abandoned, from dispatch_pump,
+ * _expire, _cancel or _fail_all. */
 typedef void search_done_fn(void *context, struct search *search, uint64_t now_ns);
 
 struct dispatch_options {
@@ -76,12 +78,12 @@ int dispatch_create(struct dispatch **out, const struct dispatch_options *option
 /* Waits for reads in flight. Searches that are not answered are dropped. Accepts NULL. */
 void dispatch_destroy(struct dispatch *dispatch);
 
-/* A search with room for n rows, or NULL with resource_exhausted (queue, memory) in err. Give it to dispatch_start or
- * dispatch_drop. */
+/* A search with room for n rows, or NULL with resource_exhausted (queue, memory) in err. Give it to
+ * dispatch_start or dispatch_drop. */
 struct search *dispatch_take(struct dispatch *dispatch, struct edition *edition, uint32_t n,
                              uint32_t k, size_t vector_bytes, bool explain, struct rpc_error *err);
-/* The queue is so long that a search with this much time would be answered too late: better told now than after it has taken
- * the place of one that could be in time. */
+/* The queue is so long that a search with this much time would be answered too late: better told
+ * now than after it has taken the place of one that could be in time. */
 bool dispatch_is_hopeless(const struct dispatch *dispatch, uint64_t allowed_ms,
                           struct rpc_error *err);
 void dispatch_drop(struct dispatch *dispatch, struct search *search);
@@ -93,8 +95,8 @@ void dispatch_fail(struct dispatch *dispatch, struct search *search, const struc
 void dispatch_abandon(struct dispatch *dispatch, struct search *search);
 void dispatch_fail_all(struct dispatch *dispatch, const struct rpc_error *err, uint64_t now_ns);
 
-/* Submits what waits, steps the engine, answers what is finished. True when it should be called again without waiting for
- * an event. */
+/* Submits what waits, steps the engine, answers what is finished. True when it should be called
+ * again without waiting for an event. */
 bool dispatch_pump(struct dispatch *dispatch, uint64_t now_ns);
 /* Answers searches whose deadline has passed, however long their reads take. */
 void dispatch_expire(struct dispatch *dispatch, uint64_t now_ns);

@@ -1,4 +1,5 @@
-/* Bucket numbers: values below 16 have one each; above, the power of two and the four bits after the leading one. */
+/* Bucket numbers: values below 16 have one each; above, the power of two and the four bits after
+ * the leading one. */
 #include "histogram.h"
 
 #define SUB_BITS 4

@@ -1,6 +1,6 @@
-/* Counts of values by size, in the manner of HdrHistogram: 16 buckets per power of two, so that a quantile is within
- * 6%. One thread records; any thread may read at any time (relaxed atomics: a reader sees each bucket at some recent
- * moment, which is all that statistics need). */
+/* Counts of values by size, in the manner of HdrHistogram: 16 buckets per power of two, so that a
+ * quantile is within 6%. One thread records; any thread may read at any time (relaxed atomics: a
+ * reader sees each bucket at some recent moment, which is all that statistics need). */
 #ifndef SERVER_HISTOGRAM_H
 #define SERVER_HISTOGRAM_H
 

@@ -1,6 +1,6 @@
-/* The admin thread. Its loop is the worker's in small: events, then one pump of its dispatch. Answers to searches come
- * later than the request, so each pending one keeps the evhttp_request; evhttp keeps that alive when the client goes away
- * and drops the reply then. */
+/* The admin thread. Its loop is the worker's in small: events, then one pump of its dispatch.
+ * Answers to searches come later than the request, so each pending one keeps the evhttp_request;
+ * evhttp keeps that alive when the client goes away and drops the reply then. */
 #include "http.h"
 
 #include "admission.h"
@@ -25,16 +25,16 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define HTTP_QUEUE_ROWS     256
-#define HTTP_TIMEOUT_S      10
-#define HTTP_HEADERS_MAX    16384
-#define HTTP_BODY_MAX       (8u << 20)
-#define HTTP_MEMORY         (64u << 20)
-#define HTTP_SOCKETS_MAX    8
-#define READY_DEADLINE_NS   2000000000ull
-#define TICK_US             10000  /* while searches have deadlines */
-#define IDLE_TICK_US        250000 /* otherwise */
-#define PAUSE_US            100000
+#define HTTP_QUEUE_ROWS   256
+#define HTTP_TIMEOUT_S    10
+#define HTTP_HEADERS_MAX  16384
+#define HTTP_BODY_MAX     (8u << 20)
+#define HTTP_MEMORY       (64u << 20)
+#define HTTP_SOCKETS_MAX  8
+#define READY_DEADLINE_NS 2000000000ull
+#define TICK_US           10000  /* while searches have deadlines */
+#define IDLE_TICK_US      250000 /* otherwise */
+#define PAUSE_US          100000
 
 struct http {
     struct service *service;
@@ -117,8 +117,8 @@ static void send_error(struct http *http, struct evhttp_request *request,
 
 static void check_done(struct ready_check *check, const struct search *search)
 {
-    bool empty = !search->err.code && search->edition->info.rows > 0 &&
-                 search->ids[0] == FATHOM_ID_NONE;
+    bool empty =
+        !search->err.code && search->edition->info.rows > 0 && search->ids[0] == FATHOM_ID_NONE;
     check->failed |= search->err.code || empty;
     evbuffer_add_printf(check->report, "index %s: %s\n", search->edition->name,
                         search->err.code ? search->err.message
@@ -283,7 +283,8 @@ static void post_search(struct http *http, struct evhttp_request *request, const
         send_error(http, request, &err);
 }
 
-/* What shows or searches content asks for the token, as "Authorization: Bearer TOKEN"; health and metrics do not. */
+/* What shows or searches content asks for the token, as "Authorization: Bearer TOKEN"; health and
+ * metrics do not. */
 static bool is_authorised(const struct http *http, struct evhttp_request *request)
 {
     static const char scheme[] = "Bearer ";
@@ -439,8 +440,9 @@ static int make_server(struct http *http)
     evhttp_set_gencb(http->server, on_request, http);
     for (unsigned i = 0; i < http->socket_count; i++) {
         /* The listener owns the socket from here on. */
-        http->listeners[i] = evconnlistener_new(http->base, NULL, NULL, LEV_OPT_CLOSE_ON_FREE |
-                                                LEV_OPT_CLOSE_ON_EXEC, 0, http->sockets[i].fd);
+        http->listeners[i] = evconnlistener_new(http->base, NULL, NULL,
+                                                LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0,
+                                                http->sockets[i].fd);
         if (!http->listeners[i])
             return -ENOMEM;
         http->sockets[i].fd = -1;
@@ -462,7 +464,8 @@ static int make_events(struct http *http)
     http->tick_event = event_new(http->base, -1, EV_PERSIST, on_tick, http);
     http->resume_event = event_new(http->base, -1, 0, on_resume, http);
     if (engine_fd >= 0)
-        http->engine_event = event_new(http->base, engine_fd, EV_READ | EV_PERSIST, on_engine, http);
+        http->engine_event =
+            event_new(http->base, engine_fd, EV_READ | EV_PERSIST, on_engine, http);
     if (!http->stop_event || !http->tick_event || !http->resume_event ||
         (engine_fd >= 0 && !http->engine_event))
         return -ENOMEM;
@@ -475,14 +478,14 @@ static int make_events(struct http *http)
 static int set_up(struct http *http, struct fathom_error *err)
 {
     uint64_t inflight = http->service->config->inflight;
-    const struct dispatch_options options = {.io = http->service->config->io,
-                                             .inflight = inflight < HTTP_INFLIGHT ? (unsigned)inflight
-                                                                                  : HTTP_INFLIGHT,
-                                             .queue_rows = HTTP_QUEUE_ROWS,
-                                             .allowance = &http->allowance,
-                                             .stats = http->stats,
-                                             .done = search_done,
-                                             .context = http};
+    const struct dispatch_options options = {
+        .io = http->service->config->io,
+        .inflight = inflight < HTTP_INFLIGHT ? (unsigned)inflight : HTTP_INFLIGHT,
+        .queue_rows = HTTP_QUEUE_ROWS,
+        .allowance = &http->allowance,
+        .stats = http->stats,
+        .done = search_done,
+        .context = http};
     int rc = dispatch_create(&http->dispatch, &options, err);
     if (rc < 0)
         return rc;

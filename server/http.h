@@ -1,5 +1,5 @@
-/* The admin port: health, metrics, and searching in JSON, through libevent's evhttp on a thread and an engine of its own,
- * so that health answers however busy the workers are.
+/* The admin port: health, metrics, and searching in JSON, through libevent's evhttp on a thread and
+ * an engine of its own, so that health answers however busy the workers are.
  *
  *     GET  /livez                    the process answers
  *     GET  /readyz                   every index answers a real query

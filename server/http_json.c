@@ -1,5 +1,6 @@
-/* JSON in both directions. 64-bit numbers that a JavaScript client could not hold exactly: the generation is written as 16
- * hexadecimal digits; ids are plain integers up to 2^63 - 1 and decimal strings above. */
+/* JSON in both directions. 64-bit numbers that a JavaScript client could not hold exactly: the
+ * generation is written as 16 hexadecimal digits; ids are plain integers up to 2^63 - 1 and decimal
+ * strings above. */
 #include "http_json.h"
 
 #include "protocol.h"
@@ -27,19 +28,32 @@ static bool put_array(struct wire_writer *writer, const json_t *array, unsigned 
 static bool put_value(struct wire_writer *writer, const json_t *value, unsigned depth)
 {
     switch (json_typeof(value)) {
-    case JSON_ARRAY: return depth < JSON_DEPTH_MAX && put_array(writer, value, depth + 1);
-    case JSON_OBJECT: wire_put_map(writer, 0); return true; /* no key takes one */
-    case JSON_STRING: wire_put_text(writer, json_string_value(value)); return true;
+    case JSON_ARRAY:
+        return depth < JSON_DEPTH_MAX && put_array(writer, value, depth + 1);
+    case JSON_OBJECT:
+        wire_put_map(writer, 0);
+        return true; /* no key takes one */
+    case JSON_STRING:
+        wire_put_text(writer, json_string_value(value));
+        return true;
     case JSON_INTEGER:
         if (json_integer_value(value) < 0)
             msgpack_pack_int64(&writer->packer, json_integer_value(value));
         else
             wire_put_uint(writer, (uint64_t)json_integer_value(value));
         return true;
-    case JSON_REAL: wire_put_float(writer, json_real_value(value)); return true;
-    case JSON_TRUE: wire_put_bool(writer, true); return true;
-    case JSON_FALSE: wire_put_bool(writer, false); return true;
-    default: wire_put_nil(writer); return true;
+    case JSON_REAL:
+        wire_put_float(writer, json_real_value(value));
+        return true;
+    case JSON_TRUE:
+        wire_put_bool(writer, true);
+        return true;
+    case JSON_FALSE:
+        wire_put_bool(writer, false);
+        return true;
+    default:
+        wire_put_nil(writer);
+        return true;
     }
 }
 
@@ -119,20 +133,20 @@ static void append_row(json_t *all_ids, json_t *all_distances, const struct sear
 static json_t *stats_json(const struct search *search, enum fathom_io io)
 {
     const struct search_counts *counts = &search->counts;
-    return json_pack(
-        "{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s}", PROTOCOL_KEY_NAVIGATOR,
-        fathom_navigator_name(search->edition->info.navigator), PROTOCOL_KEY_IO_ENGINE,
-        fathom_io_name(io), PROTOCOL_KEY_HOPS, (json_int_t)counts->hops, PROTOCOL_KEY_ROUNDS,
-        (json_int_t)counts->rounds, PROTOCOL_KEY_READS, (json_int_t)counts->reads,
-        PROTOCOL_KEY_BYTES, (json_int_t)counts->bytes, PROTOCOL_KEY_RESIDENT_LISTS,
-        (json_int_t)counts->resident_lists, PROTOCOL_KEY_CODE_DISTANCES,
-        (json_int_t)counts->code_distances, PROTOCOL_KEY_FULL_DISTANCES,
-        (json_int_t)counts->full_distances, PROTOCOL_KEY_QUEUE_US,
-        (json_int_t)(counts->queue_ns / 1000), PROTOCOL_KEY_DEVICE_US,
-        (json_int_t)(counts->io_ns / 1000), PROTOCOL_KEY_COMPUTE_US,
-        (json_int_t)(counts->compute_ns / 1000), PROTOCOL_KEY_TOTAL_US,
-        (json_int_t)(counts->total_ns / 1000), PROTOCOL_KEY_STOP_REASON,
-        counts->stop_reason ? counts->stop_reason : "");
+    return json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s}",
+                     PROTOCOL_KEY_NAVIGATOR, fathom_navigator_name(search->edition->info.navigator),
+                     PROTOCOL_KEY_IO_ENGINE, fathom_io_name(io), PROTOCOL_KEY_HOPS,
+                     (json_int_t)counts->hops, PROTOCOL_KEY_ROUNDS, (json_int_t)counts->rounds,
+                     PROTOCOL_KEY_READS, (json_int_t)counts->reads, PROTOCOL_KEY_BYTES,
+                     (json_int_t)counts->bytes, PROTOCOL_KEY_RESIDENT_LISTS,
+                     (json_int_t)counts->resident_lists, PROTOCOL_KEY_CODE_DISTANCES,
+                     (json_int_t)counts->code_distances, PROTOCOL_KEY_FULL_DISTANCES,
+                     (json_int_t)counts->full_distances, PROTOCOL_KEY_QUEUE_US,
+                     (json_int_t)(counts->queue_ns / 1000), PROTOCOL_KEY_DEVICE_US,
+                     (json_int_t)(counts->io_ns / 1000), PROTOCOL_KEY_COMPUTE_US,
+                     (json_int_t)(counts->compute_ns / 1000), PROTOCOL_KEY_TOTAL_US,
+                     (json_int_t)(counts->total_ns / 1000), PROTOCOL_KEY_STOP_REASON,
+                     counts->stop_reason ? counts->stop_reason : "");
 }
 
 json_t *http_json_results(const struct search *search, enum fathom_io io)
@@ -173,10 +187,10 @@ json_t *http_json_index(const struct edition *edition)
 {
     const struct fathom_index_info *info = &edition->info;
     const struct fathom_ledger *ledger = &edition->ledger;
-    json_t *dram = json_pack("{s:I,s:I,s:I,s:I}", "total", (json_int_t)ledger->total_bytes, "index",
-                             (json_int_t)ledger->index_bytes, "scratch",
-                             (json_int_t)ledger->scratch_bytes, "budget",
-                             (json_int_t)ledger->budget_bytes);
+    json_t *dram =
+        json_pack("{s:I,s:I,s:I,s:I}", "total", (json_int_t)ledger->total_bytes, "index",
+                  (json_int_t)ledger->index_bytes, "scratch", (json_int_t)ledger->scratch_bytes,
+                  "budget", (json_int_t)ledger->budget_bytes);
     for (unsigned i = 0; i < ledger->part_count; i++)
         json_object_set_new(dram, ledger->parts[i].name,
                             json_integer((json_int_t)ledger->parts[i].bytes));
@@ -187,8 +201,8 @@ json_t *http_json_index(const struct edition *edition)
         fathom_metric_name(info->metric), PROTOCOL_KEY_GENERATION,
         generation_json(info->generation), PROTOCOL_KEY_NAVIGATOR,
         fathom_navigator_name(info->navigator), "code_bits", (int)info->code_bits, "degree_max",
-        (int)info->degree_max, "cells", (int)info->cells, "rows_per_page",
-        (int)info->rows_per_page, "index_bytes", (json_int_t)info->index_bytes, "raw_bytes",
-        (json_int_t)info->raw_bytes, "format_version", (int)info->format_version, "direct_io",
-        (int)info->direct_io, "has_external_ids", (int)info->has_external_ids, "dram_bytes", dram);
+        (int)info->degree_max, "cells", (int)info->cells, "rows_per_page", (int)info->rows_per_page,
+        "index_bytes", (json_int_t)info->index_bytes, "raw_bytes", (json_int_t)info->raw_bytes,
+        "format_version", (int)info->format_version, "direct_io", (int)info->direct_io,
+        "has_external_ids", (int)info->has_external_ids, "dram_bytes", dram);
 }

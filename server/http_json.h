@@ -1,5 +1,5 @@
-/* JSON for the admin port. A request's body is rewritten as a wire message and decoded by request.h, so that both ways
- * in obey the same rules with the same messages. */
+/* JSON for the admin port. A request's body is rewritten as a wire message and decoded by
+ * request.h, so that both ways in obey the same rules with the same messages. */
 #ifndef SERVER_HTTP_JSON_H
 #define SERVER_HTTP_JSON_H
 

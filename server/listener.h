@@ -1,9 +1,9 @@
-/* Listening sockets: addresses in words to bound sockets, and the accept loop on the main thread's event base, which hands
- * each connection to the next worker in turn.
+/* Listening sockets: addresses in words to bound sockets, and the accept loop on the main thread's
+ * event base, which hands each connection to the next worker in turn.
  *
- * Out of file descriptors (EMFILE), a level-triggered accept loop would spin; the listener pauses itself for 100 ms
- * instead. SO_REUSEPORT was not chosen for spreading: the kernel spreads by address hash, which leaves workers idle
- * when there are few connections. */
+ * Out of file descriptors (EMFILE), a level-triggered accept loop would spin; the listener pauses
+ * itself for 100 ms instead. SO_REUSEPORT was not chosen for spreading: the kernel spreads by
+ * address hash, which leaves workers idle when there are few connections. */
 #ifndef SERVER_LISTENER_H
 #define SERVER_LISTENER_H
 
@@ -31,13 +31,14 @@ struct listener {
 
 /* Binds all addresses and starts accepting. On failure nothing is left open. */
 int listener_open(struct listener *listener, struct service *service, struct worker *workers,
-                  unsigned worker_count, struct event_base *base, struct fathom_error *err)
-    FATHOM_MUST_USE;
+                  unsigned worker_count, struct event_base *base,
+                  struct fathom_error *err) FATHOM_MUST_USE;
 /* Stops accepting and removes unix sockets. May be called twice. */
 void listener_close(struct listener *listener);
 
-/* Binds HOST:PORT ([HOST]:PORT for IPv6; port 0: a free one) or unix:PATH. HOST may name several addresses: all are bound.
- * Adds to fds and addresses; returns how many were added, or a negative code. */
+/* Binds HOST:PORT ([HOST]:PORT for IPv6; port 0: a free one) or unix:PATH. HOST may name several
+ * addresses: all are bound. Adds to fds and addresses; returns how many were added, or a negative
+ * code. */
 int listener_bind(const char *address, struct listener_socket *out, unsigned max,
                   struct fathom_error *err) FATHOM_MUST_USE;
 

@@ -1,5 +1,5 @@
-/* A ring of lines between any number of threads and one writer. The lock is held to copy a line of at most 512 bytes in
- * or out, never while writing. */
+/* A ring of lines between any number of threads and one writer. The lock is held to copy a line of
+ * at most 512 bytes in or out, never while writing. */
 #include "log.h"
 
 #include "error.h"
@@ -197,9 +197,8 @@ static bool admit_peer_locked(struct log *log)
 {
     time_t now = time(NULL);
     if (now != log->peer_second) {
-        unsigned over = log->peer_lines > LOG_PEER_PER_SECOND
-                            ? log->peer_lines - LOG_PEER_PER_SECOND
-                            : 0;
+        unsigned over =
+            log->peer_lines > LOG_PEER_PER_SECOND ? log->peer_lines - LOG_PEER_PER_SECOND : 0;
         log->peer_second = now;
         log->peer_lines = 0;
         if (over > 0) {

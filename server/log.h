@@ -1,5 +1,6 @@
-/* The server's log: one line per event on stderr, as text or JSON. Lines are handed to a thread of their own through a
- * bounded queue, so that a blocked pipe never blocks a worker; what does not fit is dropped and counted. */
+/* The server's log: one line per event on stderr, as text or JSON. Lines are handed to a thread of
+ * their own through a bounded queue, so that a blocked pipe never blocks a worker; what does not
+ * fit is dropped and counted. */
 #ifndef SERVER_LOG_H
 #define SERVER_LOG_H
 
@@ -19,7 +20,8 @@ int log_open(struct log **out, int fd, enum log_format format, enum log_level le
 void log_close(struct log *log);
 void log_line(struct log *log, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-/* For what a peer can cause at will: at most 20 such lines a second, then one that counts the rest. */
+/* For what a peer can cause at will: at most 20 such lines a second, then one that counts the rest.
+ */
 void log_peer(struct log *log, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 uint64_t log_dropped(struct log *log);

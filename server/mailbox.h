@@ -1,5 +1,5 @@
-/* Messages from other threads to one event loop: a locked list and an eventfd that wakes the loop. Off the query path:
- * new connections, finished reloads and the order to drain travel this way. */
+/* Messages from other threads to one event loop: a locked list and an eventfd that wakes the loop.
+ * Off the query path: new connections, finished reloads and the order to drain travel this way. */
 #ifndef SERVER_MAILBOX_H
 #define SERVER_MAILBOX_H
 

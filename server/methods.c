@@ -10,7 +10,8 @@
 
 /* ---- answering ---- */
 
-/* A reply was packed (rc 0) or there was no memory for it, which ends the connection: a client must not wait for ever. */
+/* A reply was packed (rc 0) or there was no memory for it, which ends the connection: a client must
+ * not wait for ever. */
 static void after_reply(struct methods *methods, struct session *session,
                         const struct rpc_error *err, int rc)
 {
@@ -23,8 +24,7 @@ static void answer_error(struct methods *methods, struct session *session,
                          const struct request *request, const struct rpc_error *err)
 {
     if (!request->notification)
-        after_reply(methods, session, err,
-                    reply_error(&session->conn.out, request->msgid, err));
+        after_reply(methods, session, err, reply_error(&session->conn.out, request->msgid, err));
 }
 
 /* ---- who may do what ---- */
@@ -34,7 +34,8 @@ static bool needs_hello(const struct methods *methods, const struct session *ses
     return methods->service->token && !session->conn.greeted;
 }
 
-/* reload and shutdown change the server: from this machine, or with a token (which every request needs then). */
+/* reload and shutdown change the server: from this machine, or with a token (which every request
+ * needs then). */
 static int check_admin(const struct methods *methods, const struct session *session,
                        const struct request *request, struct rpc_error *err)
 {
@@ -67,8 +68,7 @@ static int take_hello(struct methods *methods, struct session *session,
     session->conn.greeted = true;
     log_peer(service->log, LOG_LEVEL_DEBUG, "%s: hello from %.*s", session->address,
              (int)request->hello.client.size, request->hello.client.bytes);
-    after_reply(methods, session, NULL,
-                reply_hello(&session->conn.out, request->msgid, service));
+    after_reply(methods, session, NULL, reply_hello(&session->conn.out, request->msgid, service));
     return 0;
 }
 
@@ -127,9 +127,9 @@ void methods_answer_search(struct methods *methods, struct search *search, uint6
                     reply_error(&session->conn.out, search->msgid, &search->err));
         return;
     }
-    after_reply(methods, session, NULL,
-                reply_search(&session->conn.out, search->msgid, search,
-                             dispatch_io(methods->dispatch)));
+    after_reply(
+        methods, session, NULL,
+        reply_search(&session->conn.out, search->msgid, search, dispatch_io(methods->dispatch)));
 }
 
 void methods_forget(struct methods *methods, struct session *session)
@@ -141,7 +141,8 @@ void methods_forget(struct methods *methods, struct session *session)
     }
 }
 
-/* Every search of this msgid; a client that repeats msgids in flight cannot tell its replies apart anyway. */
+/* Every search of this msgid; a client that repeats msgids in flight cannot tell its replies apart
+ * anyway. */
 static void take_cancel(struct methods *methods, struct session *session, uint32_t msgid,
                         uint64_t now_ns)
 {
@@ -162,11 +163,12 @@ static int take_info(struct methods *methods, struct session *session,
                      const struct request *request, struct rpc_error *err)
 {
     int slot = -1;
-    if (request->index.bytes && (slot = admission_find_index(methods->service, &request->index, err)) < 0)
+    if (request->index.bytes &&
+        (slot = admission_find_index(methods->service, &request->index, err)) < 0)
         return -1;
-    after_reply(methods, session, NULL,
-                reply_info(&session->conn.out, request->msgid, methods->service, methods->view,
-                           slot));
+    after_reply(
+        methods, session, NULL,
+        reply_info(&session->conn.out, request->msgid, methods->service, methods->view, slot));
     return 0;
 }
 
@@ -192,8 +194,7 @@ void methods_answer_reload(struct methods *methods, struct session *session, uin
     session->conn.in_flight--;
     if (result->err.code == 0) {
         const char *name = registry_name(methods->service->registry, slot);
-        after_reply(methods, session, NULL,
-                    reply_reload(&session->conn.out, msgid, name, result));
+        after_reply(methods, session, NULL, reply_reload(&session->conn.out, msgid, name, result));
         return;
     }
     struct rpc_error err;
@@ -217,11 +218,16 @@ static int take_request(struct methods *methods, struct session *session,
 {
     struct buffer *out = &session->conn.out;
     switch (request->method) {
-    case METHOD_HELLO: return take_hello(methods, session, request, err);
-    case METHOD_SEARCH: return take_search(methods, session, request, now_ns, err);
-    case METHOD_INFO: return take_info(methods, session, request, err);
-    case METHOD_RELOAD: return take_reload(methods, session, request, err);
-    case METHOD_SHUTDOWN: return take_shutdown(methods, session, request, err);
+    case METHOD_HELLO:
+        return take_hello(methods, session, request, err);
+    case METHOD_SEARCH:
+        return take_search(methods, session, request, now_ns, err);
+    case METHOD_INFO:
+        return take_info(methods, session, request, err);
+    case METHOD_RELOAD:
+        return take_reload(methods, session, request, err);
+    case METHOD_SHUTDOWN:
+        return take_shutdown(methods, session, request, err);
     case METHOD_PING:
         after_reply(methods, session, NULL, reply_empty(out, request->msgid));
         return 0;

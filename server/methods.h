@@ -1,4 +1,5 @@
-/* The methods: a scanned message comes in, a reply is packed or a search is started. One per worker; runs on its thread. */
+/* The methods: a scanned message comes in, a reply is packed or a search is started. One per
+ * worker; runs on its thread. */
 #ifndef SERVER_METHODS_H
 #define SERVER_METHODS_H
 
@@ -20,7 +21,8 @@ struct methods {
     struct dispatch *dispatch;
     struct thread_stats *stats;
     bool draining; /* searches are refused */
-    /* Starts a reload for the session and counts it in conn.in_flight; methods_answer_reload answers. */
+    /* Starts a reload for the session and counts it in conn.in_flight; methods_answer_reload
+     * answers. */
     int (*reload)(void *context, struct session *session, uint32_t msgid, unsigned slot);
     void *context;
 };
@@ -32,8 +34,9 @@ int methods_take(struct methods *methods, struct session *session, const uint8_t
 void methods_answer_search(struct methods *methods, struct search *search, uint64_t now_ns);
 void methods_answer_reload(struct methods *methods, struct session *session, uint32_t msgid,
                            unsigned slot, const struct reload_result *result);
-/* It has as much in flight as one connection may: read no more from it for now, so that one that pipelines without end
- * is slowed down rather than refused, and leaves room in the queue for others. */
+/* It has as much in flight as one connection may: read no more from it for now, so that one that
+ * pipelines without end is slowed down rather than refused, and leaves room in the queue for
+ * others. */
 bool methods_is_ahead(const struct methods *methods, const struct session *session);
 /* The connection is gone: its searches are abandoned. */
 void methods_forget(struct methods *methods, struct session *session);

@@ -1,5 +1,6 @@
-/* Names: prefix fathom_, base units (seconds, bytes), counters end in _total. Label values need no escaping: index names
- * are letters, digits and ._-, everything else is ours. Histograms are folded to powers of two. */
+/* Names: prefix fathom_, base units (seconds, bytes), counters end in _total. Label values need no
+ * escaping: index names are letters, digits and ._-, everything else is ours. Histograms are folded
+ * to powers of two. */
 #include "metrics.h"
 
 #include "env.h"
@@ -82,18 +83,17 @@ static void render_histogram(struct evbuffer *out, const char *name, const char 
                              unsigned last_power, double unit)
 {
     for (unsigned power = first_power; power <= last_power; power++) {
-        /* Integer values: "below 2^power" is "at most 2^power - 1" when the unit is one, and up to 2^power when it is
-         * a time that was rounded down. */
+        /* Integer values: "below 2^power" is "at most 2^power - 1" when the unit is one, and up to
+         * 2^power when it is a time that was rounded down. */
         double bound = unit == 1 ? (double)(1ull << power) - 1 : (double)(1ull << power) * unit;
         evbuffer_add_printf(out, "fathom_%s_bucket{index=\"%s\",le=\"%.9g\"} %" PRIu64 "\n", name,
                             index, bound, histogram_below(sum, power));
     }
-    evbuffer_add_printf(out,
-                        "fathom_%s_bucket{index=\"%s\",le=\"+Inf\"} %" PRIu64 "\n"
-                        "fathom_%s_sum{index=\"%s\"} %.9g\nfathom_%s_count{index=\"%s\"} %" PRIu64
-                        "\n",
-                        name, index, sum->count, name, index, (double)sum->sum * unit, name, index,
-                        sum->count);
+    evbuffer_add_printf(
+        out,
+        "fathom_%s_bucket{index=\"%s\",le=\"+Inf\"} %" PRIu64 "\n"
+        "fathom_%s_sum{index=\"%s\"} %.9g\nfathom_%s_count{index=\"%s\"} %" PRIu64 "\n",
+        name, index, sum->count, name, index, (double)sum->sum * unit, name, index, sum->count);
 }
 
 enum index_histogram { HISTOGRAM_LATENCY, HISTOGRAM_QUEUE, HISTOGRAM_READS };
@@ -152,12 +152,11 @@ static void render_index_counters(struct evbuffer *out, const struct service *se
     for (unsigned i = 0; i < service->stats->index_count; i++) {
         struct reload_counts counts;
         registry_reload_counts(service->registry, i, &counts);
-        evbuffer_add_printf(out,
-                            "fathom_index_reloads_total{index=\"%s\",result=\"ok\"} %" PRIu64 "\n"
-                            "fathom_index_reloads_total{index=\"%s\",result=\"failed\"} %" PRIu64
-                            "\n",
-                            view->editions[i]->name, counts.ok, view->editions[i]->name,
-                            counts.failed);
+        evbuffer_add_printf(
+            out,
+            "fathom_index_reloads_total{index=\"%s\",result=\"ok\"} %" PRIu64 "\n"
+            "fathom_index_reloads_total{index=\"%s\",result=\"failed\"} %" PRIu64 "\n",
+            view->editions[i]->name, counts.ok, view->editions[i]->name, counts.failed);
     }
 }
 

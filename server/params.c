@@ -1,4 +1,5 @@
-/* Each value is checked where it is read, against its kind and its range. Messages say what was expected and what came. */
+/* Each value is checked where it is read, against its kind and its range. Messages say what was
+ * expected and what came. */
 #include "params.h"
 
 #include "protocol.h"
@@ -144,8 +145,7 @@ PARAM_TAKE(param_search_target_recall)
     /* As a float of the library's width, so that nothing rounds to 0 or 1 behind the check. */
     float target = (float)value.real;
     if (!(target > 0 && target < 1))
-        return rpc_error_field(err, key, "a float between 0 and 1 is expected, not %g",
-                               value.real);
+        return rpc_error_field(err, key, "a float between 0 and 1 is expected, not %g", value.real);
     out->search.target_recall = target;
     return 0;
 }

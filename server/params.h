@@ -1,4 +1,5 @@
-/* The values of params: one function per key, and the loop that applies them. Private to request.c. */
+/* The values of params: one function per key, and the loop that applies them. Private to request.c.
+ */
 #ifndef SERVER_PARAMS_H
 #define SERVER_PARAMS_H
 

@@ -1,5 +1,5 @@
-/* A connection's socket. Reading hands bytes to the session's conn; everything that may close or free the peer happens in
- * peer_settle or peer_close, never while a search is being answered. */
+/* A connection's socket. Reading hands bytes to the session's conn; everything that may close or
+ * free the peer happens in peer_settle or peer_close, never while a search is being answered. */
 #include "worker.h"
 
 #include "env.h"
@@ -14,10 +14,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define READ_BYTES       (16u << 10) /* at a time: few enough small requests that a peer is not far ahead at once */
-#define READS_PER_TURN   8           /* of one peer, so that a busy one does not starve the others */
-#define DRAIN_READS_MAX  256
-#define LINGER_NS        1000000000ull
+#define READ_BYTES                                                                                 \
+    (16u << 10) /* at a time: few enough small requests that a peer is not far ahead at once */
+#define READS_PER_TURN  8 /* of one peer, so that a busy one does not starve the others */
+#define DRAIN_READS_MAX 256
+#define LINGER_NS       1000000000ull
 
 static void set_reading(struct peer *peer, bool on)
 {
@@ -78,15 +79,32 @@ static void log_end(struct peer *peer, const struct rpc_error *err)
     struct conn *conn = &peer->session.conn;
     const char *what = "";
     switch (conn->end) {
-    case CONN_END_HTTP: what = "it speaks HTTP, which is for the admin port (--http)"; break;
-    case CONN_END_TLS: what = "it speaks TLS, which this server does not"; break;
-    case CONN_END_SSH: what = "it speaks SSH"; break;
-    case CONN_END_MALFORMED: what = "its bytes are not this protocol"; break;
-    case CONN_END_TOO_LONG: what = "its message is above --max-message-bytes"; break;
-    case CONN_END_MEMORY: what = "--connection-memory is used up"; break;
-    case CONN_END_OUTPUT: what = "it does not read its replies"; break;
-    case CONN_END_TIMEOUT: what = err ? err->message : "timeout"; break;
-    default: return;
+    case CONN_END_HTTP:
+        what = "it speaks HTTP, which is for the admin port (--http)";
+        break;
+    case CONN_END_TLS:
+        what = "it speaks TLS, which this server does not";
+        break;
+    case CONN_END_SSH:
+        what = "it speaks SSH";
+        break;
+    case CONN_END_MALFORMED:
+        what = "its bytes are not this protocol";
+        break;
+    case CONN_END_TOO_LONG:
+        what = "its message is above --max-message-bytes";
+        break;
+    case CONN_END_MEMORY:
+        what = "--connection-memory is used up";
+        break;
+    case CONN_END_OUTPUT:
+        what = "it does not read its replies";
+        break;
+    case CONN_END_TIMEOUT:
+        what = err ? err->message : "timeout";
+        break;
+    default:
+        return;
     }
     log_peer(peer->worker->service->log,
              conn->end == CONN_END_TIMEOUT ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, "%s: closed: %s",
@@ -165,8 +183,9 @@ static void on_writable(evutil_socket_t fd, short what, void *context)
     peer_mark(peer);
 }
 
-/* All is sent and the connection is over: our end is closed, and the peer gets a moment to read and to close its own,
- * because closing with unread bytes in the socket would reset it and throw our last words away. */
+/* All is sent and the connection is over: our end is closed, and the peer gets a moment to read and
+ * to close its own, because closing with unread bytes in the socket would reset it and throw our
+ * last words away. */
 static void start_linger(struct peer *peer)
 {
     peer->lingering = true;
@@ -286,7 +305,8 @@ void peer_open(struct worker *worker, const struct mail_connection *from)
         setsockopt(peer->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         setsockopt(peer->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
     }
-    event_assign(&peer->read_event, worker->base, peer->fd, EV_READ | EV_PERSIST, on_readable, peer);
+    event_assign(&peer->read_event, worker->base, peer->fd, EV_READ | EV_PERSIST, on_readable,
+                 peer);
     event_assign(&peer->write_event, worker->base, peer->fd, EV_WRITE | EV_PERSIST, on_writable,
                  peer);
     peer->next = worker->peers;

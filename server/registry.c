@@ -1,5 +1,5 @@
-/* The registry: one lock over names, current editions and the jobs of its thread. The query path takes no lock: it uses a
- * view, and counts users of an edition with atomics. */
+/* The registry: one lock over names, current editions and the jobs of its thread. The query path
+ * takes no lock: it uses a view, and counts users of an edition with atomics. */
 #include "registry.h"
 
 #include "env.h"
@@ -51,8 +51,7 @@ struct edition *edition_retain(struct edition *edition)
 void edition_release(struct edition *edition)
 {
     /* acq_rel: the last user must see everything that the others did with the index. */
-    if (!edition ||
-        atomic_fetch_sub_explicit(&edition->users, 1, memory_order_acq_rel) != 1)
+    if (!edition || atomic_fetch_sub_explicit(&edition->users, 1, memory_order_acq_rel) != 1)
         return;
     struct registry *registry = edition->registry;
     pthread_mutex_lock(&registry->lock);
@@ -96,8 +95,9 @@ static int edition_open(struct edition **out, struct registry *registry, unsigne
 
 /* ---- opening ---- */
 
-/* Splits the budget over the indexes by their raw sizes, which are only known from an opened index: each is opened
- * once with all of the budget to ask, and closed again. One index needs no asking. */
+/* Splits the budget over the indexes by their raw sizes, which are only known from an opened index:
+ * each is opened once with all of the budget to ask, and closed again. One index needs no asking.
+ */
 static int split_budget(struct registry *registry, uint64_t budget_bytes, struct fathom_error *err)
 {
     uint64_t total = 0;

@@ -1,9 +1,11 @@
-/* The indexes that are served: a fixed list of names, each with its current edition (an opened generation). Editions are
- * immutable and counted: the registry holds the current one, each worker's view holds what it saw last, and each search
- * holds the one it started on, so that every reply comes from one generation.
+/* The indexes that are served: a fixed list of names, each with its current edition (an opened
+ * generation). Editions are immutable and counted: the registry holds the current one, each
+ * worker's view holds what it saw last, and each search holds the one it started on, so that every
+ * reply comes from one generation.
  *
- * Opening and closing take time and happen on a thread of their own (registry_run): a reload opens the new edition beside
- * the old one, swaps, and the old one is closed by that thread when its last user lets go of it. */
+ * Opening and closing take time and happen on a thread of their own (registry_run): a reload opens
+ * the new edition beside the old one, swaps, and the old one is closed by that thread when its last
+ * user lets go of it. */
 #ifndef SERVER_REGISTRY_H
 #define SERVER_REGISTRY_H
 
@@ -29,7 +31,8 @@ struct edition {
 };
 
 struct edition *edition_retain(struct edition *edition);
-void edition_release(struct edition *edition); /* never closes on the caller's thread; accepts NULL */
+void edition_release(
+    struct edition *edition); /* never closes on the caller's thread; accepts NULL */
 
 struct registry_index {
     const char *name, *dir;
@@ -77,8 +80,8 @@ struct reload_result {
 typedef void reload_done_fn(void *context, const struct reload_result *result);
 
 /* Queues a reload; done may be NULL. 0 or -ENOMEM, or -EBUSY when too many wait already. */
-int registry_reload(struct registry *registry, unsigned slot, reload_done_fn *done, void *context)
-    FATHOM_MUST_USE;
+int registry_reload(struct registry *registry, unsigned slot, reload_done_fn *done,
+                    void *context) FATHOM_MUST_USE;
 /* The registry's thread: reloads and closes until registry_stop. */
 void registry_run(struct registry *registry);
 void registry_stop(struct registry *registry);

@@ -55,7 +55,7 @@ int reply_hello(struct buffer *out, uint32_t msgid, const struct service *servic
 
 /* ---- search ---- */
 
-#define COUNT_PAIRS 14
+#define COUNT_PAIRS     14
 #define COUNT_BYTES_MAX 400
 
 static void put_count_pairs(struct wire_writer *writer, const struct search_counts *counts,
@@ -94,8 +94,7 @@ static void put_stats(struct wire_writer *writer, const struct search *search, e
     }
 }
 
-int reply_search(struct buffer *out, uint32_t msgid, const struct search *search,
-                 enum fathom_io io)
+int reply_search(struct buffer *out, uint32_t msgid, const struct search *search, enum fathom_io io)
 {
     uint32_t n = search->n, k = search->query.k;
     struct wire_writer writer;
@@ -247,8 +246,7 @@ int reply_stats(struct buffer *out, uint32_t msgid, const struct service *servic
     begin_result(&writer, out, msgid);
     wire_put_map(&writer, 13);
     wire_pair_text(&writer, PROTOCOL_KEY_SERVER, SERVER_NAME);
-    wire_pair_float(&writer, "uptime_s",
-                    (double)(now_ns - service->stats->started_ns) / 1e9);
+    wire_pair_float(&writer, "uptime_s", (double)(now_ns - service->stats->started_ns) / 1e9);
     wire_pair_uint(&writer, "workers", service->config->workers);
     wire_pair_text(&writer, PROTOCOL_KEY_IO_ENGINE, service_io_name(service));
     wire_pair_uint(&writer, "connections", sum.connections);

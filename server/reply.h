@@ -1,4 +1,5 @@
-/* Replies: each function packs one whole message at the end of a buffer. 0, or -ENOMEM with the buffer as it was. */
+/* Replies: each function packs one whole message at the end of a buffer. 0, or -ENOMEM with the
+ * buffer as it was. */
 #ifndef SERVER_REPLY_H
 #define SERVER_REPLY_H
 

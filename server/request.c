@@ -1,5 +1,6 @@
-/* The envelope, then the params by a table per method: key, whether it must be there, and how its value is taken.
- * Unknown and repeated keys are errors, because a misspelt option that is silently ignored is worse than a refusal. */
+/* The envelope, then the params by a table per method: key, whether it must be there, and how its
+ * value is taken. Unknown and repeated keys are errors, because a misspelt option that is silently
+ * ignored is worse than a refusal. */
 #include "request.h"
 
 #include "params.h"
@@ -8,9 +9,9 @@
 #include <string.h>
 
 static const char *const method_names[METHOD_COUNT] = {
-    [METHOD_HELLO] = PROTOCOL_METHOD_HELLO,   [METHOD_SEARCH] = PROTOCOL_METHOD_SEARCH,
-    [METHOD_INFO] = PROTOCOL_METHOD_INFO,     [METHOD_STATS] = PROTOCOL_METHOD_STATS,
-    [METHOD_PING] = PROTOCOL_METHOD_PING,     [METHOD_RELOAD] = PROTOCOL_METHOD_RELOAD,
+    [METHOD_HELLO] = PROTOCOL_METHOD_HELLO,       [METHOD_SEARCH] = PROTOCOL_METHOD_SEARCH,
+    [METHOD_INFO] = PROTOCOL_METHOD_INFO,         [METHOD_STATS] = PROTOCOL_METHOD_STATS,
+    [METHOD_PING] = PROTOCOL_METHOD_PING,         [METHOD_RELOAD] = PROTOCOL_METHOD_RELOAD,
     [METHOD_SHUTDOWN] = PROTOCOL_METHOD_SHUTDOWN, [METHOD_CANCEL] = PROTOCOL_METHOD_CANCEL,
 };
 
@@ -67,15 +68,20 @@ static int decode_method_params(struct request *out, struct wire_cursor *cursor,
                                 struct rpc_error *err)
 {
     switch (out->method) {
-    case METHOD_HELLO: return params_decode(out, cursor, pairs, RULES(hello_rules), err);
+    case METHOD_HELLO:
+        return params_decode(out, cursor, pairs, RULES(hello_rules), err);
     case METHOD_SEARCH:
         if (params_decode(out, cursor, pairs, RULES(search_rules), err) < 0)
             return -1;
         return params_check_search(&out->search, err);
-    case METHOD_INFO: return params_decode(out, cursor, pairs, RULES(info_rules), err);
-    case METHOD_RELOAD: return params_decode(out, cursor, pairs, RULES(reload_rules), err);
-    case METHOD_CANCEL: return params_decode(out, cursor, pairs, RULES(cancel_rules), err);
-    default: return params_decode(out, cursor, pairs, NULL, 0, err);
+    case METHOD_INFO:
+        return params_decode(out, cursor, pairs, RULES(info_rules), err);
+    case METHOD_RELOAD:
+        return params_decode(out, cursor, pairs, RULES(reload_rules), err);
+    case METHOD_CANCEL:
+        return params_decode(out, cursor, pairs, RULES(cancel_rules), err);
+    default:
+        return params_decode(out, cursor, pairs, NULL, 0, err);
     }
 }
 
@@ -95,8 +101,7 @@ static int decode_envelope(struct request *out, struct wire_cursor *cursor,
                              "the first value of a message is 0 (request) or 2 (notification)");
     out->notification = type.number == PROTOCOL_NOTIFICATION;
     if (envelope.count != (out->notification ? 3 : 4))
-        return rpc_error_set(err, PROTOCOL_ERROR_INVALID_ARGUMENT,
-                             "a %s has %d values, not %u",
+        return rpc_error_set(err, PROTOCOL_ERROR_INVALID_ARGUMENT, "a %s has %d values, not %u",
                              out->notification ? "notification" : "request",
                              out->notification ? 3 : 4, envelope.count);
     if (!out->notification) {

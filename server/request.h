@@ -1,5 +1,6 @@
-/* Requests: from scanned bytes to a checked struct whose texts and vectors are views of those bytes. Everything that can
- * be judged without an index is judged here, once, with the name of the key at fault; nothing is copied. */
+/* Requests: from scanned bytes to a checked struct whose texts and vectors are views of those
+ * bytes. Everything that can be judged without an index is judged here, once, with the name of the
+ * key at fault; nothing is copied. */
 #ifndef SERVER_REQUEST_H
 #define SERVER_REQUEST_H
 
@@ -33,12 +34,13 @@ struct search_params {
     enum fathom_dtype dtype;
     uint32_t n, dim;
     uint32_t k;
-    uint32_t search_list;  /* 0: absent */
-    float target_recall;   /* 0: absent */
+    uint32_t search_list; /* 0: absent */
+    float target_recall;  /* 0: absent */
     bool has_deadline;
     uint32_t deadline_ms;
     bool explain, exact_distances;
-    /* The vectors: a bin of n * dim scalars, or the inside of an array of n arrays of dim numbers. */
+    /* The vectors: a bin of n * dim scalars, or the inside of an array of n arrays of dim numbers.
+     */
     const uint8_t *bin;
     uint32_t bin_bytes;
     struct wire_cursor nested; /* at the first row's head; at == NULL for a bin */
@@ -67,13 +69,14 @@ enum request_status {
 };
 
 /* Decodes one whole message that the scanner has passed. */
-int request_decode(struct request *out, const uint8_t *bytes, size_t count, struct rpc_error *err)
-    FATHOM_MUST_USE;
+int request_decode(struct request *out, const uint8_t *bytes, size_t count,
+                   struct rpc_error *err) FATHOM_MUST_USE;
 
 /* The bytes of the n * dim scalars of search->dtype. */
 size_t search_vector_bytes(const struct search_params *search);
-/* Writes them to out (aligned for the type) and refuses values that are not finite, naming row and column. */
-int search_copy_vectors(const struct search_params *search, void *out, struct rpc_error *err)
-    FATHOM_MUST_USE;
+/* Writes them to out (aligned for the type) and refuses values that are not finite, naming row and
+ * column. */
+int search_copy_vectors(const struct search_params *search, void *out,
+                        struct rpc_error *err) FATHOM_MUST_USE;
 
 #endif

@@ -1,5 +1,6 @@
-/* Codes of the library to names of the wire. A wrong question is the client's (invalid_argument), wrong bytes on disk are
- * data_loss, a device that fails may work on the next try (unavailable); everything else is ours (internal). */
+/* Codes of the library to names of the wire. A wrong question is the client's (invalid_argument),
+ * wrong bytes on disk are data_loss, a device that fails may work on the next try (unavailable);
+ * everything else is ours (internal). */
 #include "rpc_error.h"
 
 #include "protocol.h"
@@ -19,8 +20,8 @@ static void start(struct rpc_error *err, const char *code)
     err->row = -1;
 }
 
-/* Messages repeat what clients sent; only printable ASCII goes back, so that the reply is always valid UTF-8 and
- * a log line stays one line. */
+/* Messages repeat what clients sent; only printable ASCII goes back, so that the reply is always
+ * valid UTF-8 and a log line stays one line. */
 static void make_printable(char *text)
 {
     for (; *text; text++) {
@@ -82,20 +83,28 @@ static const char *code_name(int code)
     case FATHOM_EDIM:
     case FATHOM_ELIMIT:
     case FATHOM_EARGUMENT:
-    case FATHOM_EINPUT: return PROTOCOL_ERROR_INVALID_ARGUMENT;
+    case FATHOM_EINPUT:
+        return PROTOCOL_ERROR_INVALID_ARGUMENT;
     case FATHOM_ECORRUPT:
     case FATHOM_ECHECKSUM:
-    case -ENODATA: return PROTOCOL_ERROR_DATA_LOSS;
-    case FATHOM_EVERSION: return PROTOCOL_ERROR_FAILED_PRECONDITION;
-    case FATHOM_EDEADLINE: return PROTOCOL_ERROR_DEADLINE_EXCEEDED;
-    case FATHOM_ECANCELLED: return PROTOCOL_ERROR_CANCELLED;
+    case -ENODATA:
+        return PROTOCOL_ERROR_DATA_LOSS;
+    case FATHOM_EVERSION:
+        return PROTOCOL_ERROR_FAILED_PRECONDITION;
+    case FATHOM_EDEADLINE:
+        return PROTOCOL_ERROR_DEADLINE_EXCEEDED;
+    case FATHOM_ECANCELLED:
+        return PROTOCOL_ERROR_CANCELLED;
     case FATHOM_EINTERRUPTED:
     case -EIO:
     case -EINTR:
-    case -EAGAIN: return PROTOCOL_ERROR_UNAVAILABLE;
+    case -EAGAIN:
+        return PROTOCOL_ERROR_UNAVAILABLE;
     case -ENOENT:
-    case -ENOTDIR: return PROTOCOL_ERROR_NOT_FOUND;
-    default: return PROTOCOL_ERROR_INTERNAL;
+    case -ENOTDIR:
+        return PROTOCOL_ERROR_NOT_FOUND;
+    default:
+        return PROTOCOL_ERROR_INTERNAL;
     }
 }
 
@@ -103,12 +112,16 @@ static const char *exhausted_reason(int code)
 {
     switch (code) {
     case FATHOM_EBUDGET:
-    case -ENOMEM: return PROTOCOL_REASON_MEMORY;
-    case FATHOM_EBUSY: return PROTOCOL_REASON_QUEUE;
+    case -ENOMEM:
+        return PROTOCOL_REASON_MEMORY;
+    case FATHOM_EBUSY:
+        return PROTOCOL_REASON_QUEUE;
     case -EMFILE:
     case -ENFILE:
-    case -ENOSPC: return PROTOCOL_REASON_DISK;
-    default: return NULL;
+    case -ENOSPC:
+        return PROTOCOL_REASON_DISK;
+    default:
+        return NULL;
     }
 }
 
@@ -153,11 +166,11 @@ int rpc_error_http_status(const char *code)
         const char *code;
         int status;
     } statuses[] = {
-        {PROTOCOL_ERROR_INVALID_ARGUMENT, 400},   {PROTOCOL_ERROR_FAILED_PRECONDITION, 400},
-        {PROTOCOL_ERROR_UNAUTHENTICATED, 401},    {PROTOCOL_ERROR_PERMISSION_DENIED, 403},
-        {PROTOCOL_ERROR_NOT_FOUND, 404},          {PROTOCOL_ERROR_RESOURCE_EXHAUSTED, 429},
-        {PROTOCOL_ERROR_CANCELLED, 499},          {PROTOCOL_ERROR_UNIMPLEMENTED, 501},
-        {PROTOCOL_ERROR_UNAVAILABLE, 503},        {PROTOCOL_ERROR_DEADLINE_EXCEEDED, 504},
+        {PROTOCOL_ERROR_INVALID_ARGUMENT, 400}, {PROTOCOL_ERROR_FAILED_PRECONDITION, 400},
+        {PROTOCOL_ERROR_UNAUTHENTICATED, 401},  {PROTOCOL_ERROR_PERMISSION_DENIED, 403},
+        {PROTOCOL_ERROR_NOT_FOUND, 404},        {PROTOCOL_ERROR_RESOURCE_EXHAUSTED, 429},
+        {PROTOCOL_ERROR_CANCELLED, 499},        {PROTOCOL_ERROR_UNIMPLEMENTED, 501},
+        {PROTOCOL_ERROR_UNAVAILABLE, 503},      {PROTOCOL_ERROR_DEADLINE_EXCEEDED, 504},
     };
     for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
         if (strcmp(code, statuses[i].code) == 0)

@@ -1,5 +1,6 @@
-/* An error as the wire shows it: a stable code by name, a message that says what to do, whether trying again can help.
- * Numbers of libfathom never leave the process; this is where they become names. */
+/* An error as the wire shows it: a stable code by name, a message that says what to do, whether
+ * trying again can help. Numbers of libfathom never leave the process; this is where they become
+ * names. */
 #ifndef SERVER_RPC_ERROR_H
 #define SERVER_RPC_ERROR_H
 

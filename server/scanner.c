@@ -1,6 +1,7 @@
-/* The scanner. A value is a head (type byte and, for some types, a big-endian length), then a payload to skip or a
- * number of inner values. Where we stand is (head bytes so far, payload bytes to skip, values open at each level): that
- * is all of the state, which is why any byte may be the last one of a feed. */
+/* The scanner. A value is a head (type byte and, for some types, a big-endian length), then a
+ * payload to skip or a number of inner values. Where we stand is (head bytes so far, payload bytes
+ * to skip, values open at each level): that is all of the state, which is why any byte may be the
+ * last one of a feed. */
 #include "scanner.h"
 
 #include <string.h>
@@ -115,14 +116,19 @@ static int begin_value(struct scanner *scanner)
     const struct head_rule *rule = &head_rules[type - 0xc0];
     uint64_t length = load_big_endian(scanner->head + 1, rule->length_bytes);
     switch (rule->kind) {
-    case HEAD_BAD: return SCANNER_EBYTE;
-    case HEAD_ARRAY: return begin_container(scanner, length);
-    case HEAD_MAP: return begin_container(scanner, 2 * length);
-    default: return begin_payload(scanner, length + rule->payload);
+    case HEAD_BAD:
+        return SCANNER_EBYTE;
+    case HEAD_ARRAY:
+        return begin_container(scanner, length);
+    case HEAD_MAP:
+        return begin_container(scanner, 2 * length);
+    default:
+        return begin_payload(scanner, length + rule->payload);
     }
 }
 
-/* A value has ended; so have the containers of which it was the last. True when that was the outermost. */
+/* A value has ended; so have the containers of which it was the last. True when that was the
+ * outermost. */
 static int end_value(struct scanner *scanner)
 {
     while (scanner->depth > 0) {
@@ -178,10 +184,15 @@ int scanner_feed(struct scanner *scanner, const uint8_t *bytes, size_t count, si
 const char *scanner_strerror(int status)
 {
     switch (status) {
-    case SCANNER_EDEPTH: return "nested deeper than 8 levels";
-    case SCANNER_EBUDGET: return "declares more values than a message may hold";
-    case SCANNER_ETOOLONG: return "declares more bytes than the limit of a message";
-    case SCANNER_EBYTE: return "holds the byte 0xc1, which MessagePack never uses";
-    default: return "ok";
+    case SCANNER_EDEPTH:
+        return "nested deeper than 8 levels";
+    case SCANNER_EBUDGET:
+        return "declares more values than a message may hold";
+    case SCANNER_ETOOLONG:
+        return "declares more bytes than the limit of a message";
+    case SCANNER_EBYTE:
+        return "holds the byte 0xc1, which MessagePack never uses";
+    default:
+        return "ok";
     }
 }

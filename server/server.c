@@ -1,9 +1,10 @@
-/* Threads: this one accepts connections and takes signals; W workers; one for the registry (opening and closing
- * indexes); one for the admin port; one for the log.
+/* Threads: this one accepts connections and takes signals; W workers; one for the registry (opening
+ * and closing indexes); one for the admin port; one for the log.
  *
- * Start: log -> registry (opens every index) -> threads -> listener -> "listening on". End, on SIGTERM, SIGINT or shutdown:
- * the listener closes, workers finish what is in flight (a second signal, or --drain-timeout, cuts that short), then the
- * admin thread, the registry and the log end. Signals are read from a signalfd, so that no handler interrupts anything. */
+ * Start: log -> registry (opens every index) -> threads -> listener -> "listening on". End, on
+ * SIGTERM, SIGINT or shutdown: the listener closes, workers finish what is in flight (a second
+ * signal, or --drain-timeout, cuts that short), then the admin thread, the registry and the log
+ * end. Signals are read from a signalfd, so that no handler interrupts anything. */
 #include "server.h"
 
 #include "env.h"
@@ -175,7 +176,8 @@ static void start_drain(struct server *server, const char *why)
     for (unsigned i = 0; i < server->worker_count; i++)
         mailbox_post(&server->workers[i].mailbox, &server->workers[i].drain_mail);
     struct timeval patience = {.tv_sec = (time_t)(service->config->drain_ns / 1000000000),
-                               .tv_usec = (suseconds_t)(service->config->drain_ns / 1000 % 1000000)};
+                               .tv_usec =
+                                   (suseconds_t)(service->config->drain_ns / 1000 % 1000000)};
     event_add(server->drain_event, &patience);
 }
 
@@ -268,8 +270,8 @@ static void raise_file_limit(const struct config *config, struct log *log)
     rlim_t wanted = config->max_connections + 256 + 8 * config->index_count;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
         return;
-    limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || limit.rlim_max >= wanted ? wanted
-                                                                                 : limit.rlim_max;
+    limit.rlim_cur =
+        limit.rlim_max == RLIM_INFINITY || limit.rlim_max >= wanted ? wanted : limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     if (limit.rlim_cur < wanted)
         log_line(log, LOG_LEVEL_WARN,
@@ -441,7 +443,8 @@ static void close_fd(int fd)
         close(fd);
 }
 
-/* Everything in the order in which one depends on the other; whatever was not made is passed over. */
+/* Everything in the order in which one depends on the other; whatever was not made is passed over.
+ */
 static void finish(struct server *server)
 {
     struct service *service = &server->service;
@@ -483,8 +486,8 @@ int server_run(const struct config *config)
     block_signals(&server.signals);
     pthread_mutex_init(&server.lock, NULL);
     pthread_cond_init(&server.ready, NULL);
-    int rc = log_open(&server.service.log, STDERR_FILENO, config->log_format, config->log_level,
-                      &err);
+    int rc =
+        log_open(&server.service.log, STDERR_FILENO, config->log_format, config->log_level, &err);
     if (rc < 0)
         return tool_fail("fathom-server", &err);
     rc = start(&server, &err);

@@ -4,7 +4,8 @@
 
 #include "config.h"
 
-/* Runs until SIGTERM, SIGINT or the shutdown method, and returns an exit code (tool.h). What fails is said on stderr. */
+/* Runs until SIGTERM, SIGINT or the shutdown method, and returns an exit code (tool.h). What fails
+ * is said on stderr. */
 int server_run(const struct config *config);
 
 #endif

@@ -1,4 +1,5 @@
-/* What the threads of one server share. Set up before the threads start; constant afterwards, but for the atomics. */
+/* What the threads of one server share. Set up before the threads start; constant afterwards, but
+ * for the atomics. */
 #ifndef SERVER_SERVICE_H
 #define SERVER_SERVICE_H
 
@@ -17,10 +18,10 @@ struct service {
     struct conn_limits limits;
     char *token; /* NULL: none is asked for */
     size_t token_bytes;
-    int shutdown_fd; /* an eventfd of the listener's thread: adding to it asks for a drain */
-    atomic_bool draining;     /* set by the listener's thread; read by /readyz and ping */
-    atomic_uint connections;  /* accepted and not yet closed */
-    atomic_int io;            /* enum fathom_io that the engines really use; set once all have started */
+    int shutdown_fd;      /* an eventfd of the listener's thread: adding to it asks for a drain */
+    atomic_bool draining; /* set by the listener's thread; read by /readyz and ping */
+    atomic_uint connections; /* accepted and not yet closed */
+    atomic_int io; /* enum fathom_io that the engines really use; set once all have started */
 };
 
 const char *service_io_name(const struct service *service);

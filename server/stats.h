@@ -1,5 +1,6 @@
-/* What the server counts. Each worker (and the admin thread) writes a block of its own without locked instructions; who
- * wants to know sums the blocks. Counters only grow; gauges are stored by their owner. */
+/* What the server counts. Each worker (and the admin thread) writes a block of its own without
+ * locked instructions; who wants to know sums the blocks. Counters only grow; gauges are stored by
+ * their owner. */
 #ifndef SERVER_STATS_H
 #define SERVER_STATS_H
 
@@ -11,12 +12,12 @@
 #define STATS_CODES 13 /* "ok" first */
 
 struct index_stats {
-    atomic_uint_least64_t searches, rows;     /* requests answered, and the queries in them */
-    atomic_uint_least64_t failed;             /* requests answered with an error after admission */
-    atomic_uint_least64_t reads, read_bytes;  /* of the index's files */
-    atomic_uint_least64_t incomplete;         /* requests with complete = false */
-    struct histogram latency_us;              /* of a request, from its last byte to its reply */
-    struct histogram queue_us;                /* of a query, before it got a slot */
+    atomic_uint_least64_t searches, rows;    /* requests answered, and the queries in them */
+    atomic_uint_least64_t failed;            /* requests answered with an error after admission */
+    atomic_uint_least64_t reads, read_bytes; /* of the index's files */
+    atomic_uint_least64_t incomplete;        /* requests with complete = false */
+    struct histogram latency_us;             /* of a request, from its last byte to its reply */
+    struct histogram queue_us;               /* of a query, before it got a slot */
     struct histogram reads_per_query;
 };
 
@@ -27,7 +28,7 @@ struct thread_stats {
     atomic_uint_least64_t bytes_in, bytes_out;
     atomic_uint_least64_t opened, ended[CONN_END_COUNT];
     atomic_uint_least64_t connections, running, waiting; /* gauges */
-    struct index_stats *indexes; /* one per registered index */
+    struct index_stats *indexes;                         /* one per registered index */
 };
 
 struct stats {
@@ -51,8 +52,8 @@ struct stats_sum {
     uint64_t connections, running, waiting;
 };
 
-int stats_create(struct stats **out, unsigned threads, unsigned indexes, uint64_t now_ns)
-    FATHOM_MUST_USE;
+int stats_create(struct stats **out, unsigned threads, unsigned indexes,
+                 uint64_t now_ns) FATHOM_MUST_USE;
 void stats_destroy(struct stats *stats); /* accepts NULL */
 /* Counts a reply: code NULL for a result, or the error's code and, when exhausted, its reason. */
 void stats_count_reply(struct thread_stats *stats, const struct rpc_error *err);

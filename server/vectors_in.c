@@ -1,5 +1,6 @@
-/* The vectors of a search leave the message here: copied to aligned memory in the query's own type, and refused when a
- * value is not finite, so that a NaN is the client's error with a row and a column rather than an odd result. */
+/* The vectors of a search leave the message here: copied to aligned memory in the query's own type,
+ * and refused when a value is not finite, so that a NaN is the client's error with a row and a
+ * column rather than an odd result. */
 #include "request.h"
 
 #include "le.h"
@@ -16,9 +17,12 @@ size_t search_vector_bytes(const struct search_params *search)
 static double wire_number(const struct wire_value *value)
 {
     switch (value->kind) {
-    case WIRE_UINT: return (double)value->number;
-    case WIRE_INT: return (double)value->negative;
-    default: return value->real;
+    case WIRE_UINT:
+        return (double)value->number;
+    case WIRE_INT:
+        return (double)value->negative;
+    default:
+        return value->real;
     }
 }
 
@@ -39,8 +43,8 @@ static bool copy_nested(const struct search_params *search, float *out)
     return true;
 }
 
-/* A float is infinite or NaN when all bits of its exponent are set. The loops have no branch, so that they are
- * vectorised; the place is looked for only when there is one. */
+/* A float is infinite or NaN when all bits of its exponent are set. The loops have no branch, so
+ * that they are vectorised; the place is looked for only when there is one. */
 static bool f32_all_finite(const void *values, size_t count)
 {
     uint32_t bad = 0;

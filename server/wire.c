@@ -1,5 +1,6 @@
-/* The cursor follows the table in the MessagePack specification; every step checks the bytes that are left, although the
- * scanner has done so before, because a decoder that trusts its caller is one bug away from reading past the end. */
+/* The cursor follows the table in the MessagePack specification; every step checks the bytes that
+ * are left, although the scanner has done so before, because a decoder that trusts its caller is
+ * one bug away from reading past the end. */
 #include "wire.h"
 
 #include <string.h>
@@ -117,47 +118,72 @@ static bool take_fixed(struct wire_cursor *cursor, uint8_t type, struct wire_val
     return take_text(cursor, WIRE_STR, type & 0x1f, out);
 }
 
+/* The types 0xc0 to 0xdf: how their values are read, and from how many bytes (of the value, or of
+ * its length). */
+enum how {
+    HOW_NEVER, /* 0xc1 */
+    HOW_NIL,
+    HOW_BOOL,
+    HOW_UINT,
+    HOW_INT,
+    HOW_FLOAT,
+    HOW_STR,
+    HOW_BIN,
+    HOW_EXT,
+    HOW_FIXED_EXT,
+    HOW_ARRAY,
+    HOW_MAP,
+};
+
+static const struct {
+    uint8_t how, bytes;
+} type_rules[32] = {
+    {HOW_NIL, 0},        {HOW_NEVER, 0},     {HOW_BOOL, 0},      {HOW_BOOL, 0},
+    {HOW_BIN, 1},        {HOW_BIN, 2},       {HOW_BIN, 4},       {HOW_EXT, 1},
+    {HOW_EXT, 2},        {HOW_EXT, 4},       {HOW_FLOAT, 4},     {HOW_FLOAT, 8},
+    {HOW_UINT, 1},       {HOW_UINT, 2},      {HOW_UINT, 4},      {HOW_UINT, 8},
+    {HOW_INT, 1},        {HOW_INT, 2},       {HOW_INT, 4},       {HOW_INT, 8},
+    {HOW_FIXED_EXT, 1},  {HOW_FIXED_EXT, 2}, {HOW_FIXED_EXT, 4}, {HOW_FIXED_EXT, 8},
+    {HOW_FIXED_EXT, 16}, {HOW_STR, 1},       {HOW_STR, 2},       {HOW_STR, 4},
+    {HOW_ARRAY, 2},      {HOW_ARRAY, 4},     {HOW_MAP, 2},       {HOW_MAP, 4},
+};
+
 bool wire_next(struct wire_cursor *cursor, struct wire_value *out)
 {
-    const uint8_t *head;
-    if (!take(cursor, 1, &head))
+    const uint8_t *type;
+    if (!take(cursor, 1, &type))
         return false;
-    uint8_t type = *head;
-    if (type < 0xc0 || type >= 0xe0)
-        return take_fixed(cursor, type, out);
-    switch (type) {
-    case 0xc0: out->kind = WIRE_NIL; return true;
-    case 0xc2: /* false */
-    case 0xc3: out->kind = WIRE_BOOL; out->truth = type == 0xc3; return true;
-    case 0xc4: return take_long_text(cursor, WIRE_BIN, 1, out);
-    case 0xc5: return take_long_text(cursor, WIRE_BIN, 2, out);
-    case 0xc6: return take_long_text(cursor, WIRE_BIN, 4, out);
-    case 0xc7: return take_ext(cursor, 1, 0, out);
-    case 0xc8: return take_ext(cursor, 2, 0, out);
-    case 0xc9: return take_ext(cursor, 4, 0, out);
-    case 0xca: return take_float(cursor, 4, out);
-    case 0xcb: return take_float(cursor, 8, out);
-    case 0xcc: return take_uint(cursor, 1, out);
-    case 0xcd: return take_uint(cursor, 2, out);
-    case 0xce: return take_uint(cursor, 4, out);
-    case 0xcf: return take_uint(cursor, 8, out);
-    case 0xd0: return take_int(cursor, 1, out);
-    case 0xd1: return take_int(cursor, 2, out);
-    case 0xd2: return take_int(cursor, 4, out);
-    case 0xd3: return take_int(cursor, 8, out);
-    case 0xd4: return take_ext(cursor, 0, 1, out);
-    case 0xd5: return take_ext(cursor, 0, 2, out);
-    case 0xd6: return take_ext(cursor, 0, 4, out);
-    case 0xd7: return take_ext(cursor, 0, 8, out);
-    case 0xd8: return take_ext(cursor, 0, 16, out);
-    case 0xd9: return take_long_text(cursor, WIRE_STR, 1, out);
-    case 0xda: return take_long_text(cursor, WIRE_STR, 2, out);
-    case 0xdb: return take_long_text(cursor, WIRE_STR, 4, out);
-    case 0xdc: return take_count(cursor, WIRE_ARRAY, 2, out);
-    case 0xdd: return take_count(cursor, WIRE_ARRAY, 4, out);
-    case 0xde: return take_count(cursor, WIRE_MAP, 2, out);
-    case 0xdf: return take_count(cursor, WIRE_MAP, 4, out);
-    default: return false; /* 0xc1 */
+    if (*type < 0xc0 || *type >= 0xe0)
+        return take_fixed(cursor, *type, out);
+    unsigned bytes = type_rules[*type - 0xc0].bytes;
+    switch (type_rules[*type - 0xc0].how) {
+    case HOW_NIL:
+        out->kind = WIRE_NIL;
+        return true;
+    case HOW_BOOL:
+        out->kind = WIRE_BOOL;
+        out->truth = *type == 0xc3;
+        return true;
+    case HOW_UINT:
+        return take_uint(cursor, bytes, out);
+    case HOW_INT:
+        return take_int(cursor, bytes, out);
+    case HOW_FLOAT:
+        return take_float(cursor, bytes, out);
+    case HOW_STR:
+        return take_long_text(cursor, WIRE_STR, bytes, out);
+    case HOW_BIN:
+        return take_long_text(cursor, WIRE_BIN, bytes, out);
+    case HOW_EXT:
+        return take_ext(cursor, bytes, 0, out);
+    case HOW_FIXED_EXT:
+        return take_ext(cursor, 0, bytes, out);
+    case HOW_ARRAY:
+        return take_count(cursor, WIRE_ARRAY, bytes, out);
+    case HOW_MAP:
+        return take_count(cursor, WIRE_MAP, bytes, out);
+    default:
+        return false;
     }
 }
 
@@ -178,16 +204,26 @@ bool wire_skip(struct wire_cursor *cursor)
 const char *wire_kind_name(enum wire_kind kind)
 {
     switch (kind) {
-    case WIRE_NIL: return "nil";
-    case WIRE_BOOL: return "a boolean";
-    case WIRE_UINT: return "an integer";
-    case WIRE_INT: return "a negative integer";
-    case WIRE_FLOAT: return "a float";
-    case WIRE_STR: return "a string";
-    case WIRE_BIN: return "a bin";
-    case WIRE_ARRAY: return "an array";
-    case WIRE_MAP: return "a map";
-    case WIRE_EXT: return "an extension";
+    case WIRE_NIL:
+        return "nil";
+    case WIRE_BOOL:
+        return "a boolean";
+    case WIRE_UINT:
+        return "an integer";
+    case WIRE_INT:
+        return "a negative integer";
+    case WIRE_FLOAT:
+        return "a float";
+    case WIRE_STR:
+        return "a string";
+    case WIRE_BIN:
+        return "a bin";
+    case WIRE_ARRAY:
+        return "an array";
+    case WIRE_MAP:
+        return "a map";
+    case WIRE_EXT:
+        return "an extension";
     }
     return "?";
 }

@@ -1,6 +1,6 @@
-/* MessagePack, both ways. Reading is a cursor over bytes that the scanner has passed (scanner.h); values point into those
- * bytes. Writing is msgpack-c's packer over a connection's output buffer, through a few helpers that keep replies
- * short to write. Knows types, not the protocol. */
+/* MessagePack, both ways. Reading is a cursor over bytes that the scanner has passed (scanner.h);
+ * values point into those bytes. Writing is msgpack-c's packer over a connection's output buffer,
+ * through a few helpers that keep replies short to write. Knows types, not the protocol. */
 #ifndef SERVER_WIRE_H
 #define SERVER_WIRE_H
 
@@ -42,8 +42,8 @@ struct wire_cursor {
     const uint8_t *at, *end;
 };
 
-/* Reads one value; of an array or a map the head alone. False at the end of the bytes (which scanned bytes
- * never reach within a value; checked all the same). */
+/* Reads one value; of an array or a map the head alone. False at the end of the bytes (which
+ * scanned bytes never reach within a value; checked all the same). */
 bool wire_next(struct wire_cursor *cursor, struct wire_value *out) FATHOM_MUST_USE;
 /* Passes over one value with all that is in it. */
 bool wire_skip(struct wire_cursor *cursor) FATHOM_MUST_USE;
@@ -54,8 +54,8 @@ bool wire_text_is(const struct wire_value *value, const char *text);
 
 /* ---- writing ---- */
 
-/* A message under way. The first failed write is remembered and the rest ignored, so that code that packs a reply
- * reads straight down; wire_end then takes back what was written. */
+/* A message under way. The first failed write is remembered and the rest ignored, so that code that
+ * packs a reply reads straight down; wire_end then takes back what was written. */
 struct wire_writer {
     struct buffer *out;
     size_t start;

@@ -1,5 +1,5 @@
-/* The worker's loop. A turn: events (sockets, mail, timers) -> dispatch_pump (submit, step, answer) -> settle the peers
- * that got something to send. */
+/* The worker's loop. A turn: events (sockets, mail, timers) -> dispatch_pump (submit, step, answer)
+ * -> settle the peers that got something to send. */
 #include "worker.h"
 
 #include "env.h"
@@ -137,10 +137,18 @@ static void stop(struct worker *worker)
 static void take_mail(struct worker *worker, struct mail *mail)
 {
     switch (mail->kind) {
-    case MAIL_CONNECTION: peer_open(worker, (struct mail_connection *)(void *)mail); break;
-    case MAIL_RELOADED: answer_reload(worker, (struct reload_ticket *)(void *)mail); break;
-    case MAIL_DRAIN: start_drain(worker); break;
-    case MAIL_STOP: stop(worker); break;
+    case MAIL_CONNECTION:
+        peer_open(worker, (struct mail_connection *)(void *)mail);
+        break;
+    case MAIL_RELOADED:
+        answer_reload(worker, (struct reload_ticket *)(void *)mail);
+        break;
+    case MAIL_DRAIN:
+        start_drain(worker);
+        break;
+    case MAIL_STOP:
+        stop(worker);
+        break;
     }
 }
 
@@ -228,8 +236,8 @@ static void arm_expiry(struct worker *worker)
     bool wanted = dispatch_has_deadlines(worker->dispatch);
     if (wanted == worker->expiry_armed)
         return;
-    if ((wanted ? event_add(&worker->expiry_event, &period)
-                : event_del(&worker->expiry_event)) == 0)
+    if ((wanted ? event_add(&worker->expiry_event, &period) : event_del(&worker->expiry_event)) ==
+        0)
         worker->expiry_armed = wanted;
 }
 
@@ -314,8 +322,7 @@ static void take_down(struct worker *worker)
 }
 
 void worker_run(struct worker *worker,
-                void (*ready)(void *context, int rc, const struct fathom_error *err),
-                void *context)
+                void (*ready)(void *context, int rc, const struct fathom_error *err), void *context)
 {
     struct fathom_error err = {.msg = ""};
     worker->now_ns = env_clock_ns(env_os());

@@ -1,6 +1,6 @@
-/* A worker: one event loop, one engine, and the connections it was given. It never waits for anything but its loop: each
- * turn handles the sockets that are ready, submits what they asked for in one go, steps the engine once, and
- * sends the replies. */
+/* A worker: one event loop, one engine, and the connections it was given. It never waits for
+ * anything but its loop: each turn handles the sockets that are ready, submits what they asked for
+ * in one go, steps the engine once, and sends the replies. */
 #ifndef SERVER_WORKER_H
 #define SERVER_WORKER_H
 
@@ -28,7 +28,8 @@ struct peer {
     bool reading, writing; /* the events are added */
     bool half_closed;      /* the peer sends no more */
     bool broken;           /* nor does it read */
-    bool lingering;        /* we send no more; waiting for the peer's end, so that it reads our last bytes */
+    bool lingering; /* we send no more; waiting for the peer's end, so that it reads our last bytes
+                     */
     uint64_t linger_until_ns;
     bool dirty;
     struct peer *dirty_next;
@@ -40,7 +41,8 @@ struct worker {
     struct thread_stats *stats;
     unsigned number;
     struct mailbox mailbox;
-    struct mail drain_mail, stop_mail; /* here, so that ending needs no memory; each is posted once */
+    struct mail drain_mail,
+        stop_mail; /* here, so that ending needs no memory; each is posted once */
     /* The rest is the worker's thread's. */
     struct event_base *base;
     struct event mail_event, engine_event, sweep_event, expiry_event;
@@ -64,14 +66,14 @@ int worker_init(struct worker *worker, struct service *service, unsigned number,
                 struct fathom_error *err) FATHOM_MUST_USE;
 void worker_fini(struct worker *worker);
 
-/* On the worker's thread: set up, run until MAIL_STOP, or until MAIL_DRAIN has emptied it, and take down. ready is called
- * once, with 0 or the error that kept it from starting. */
+/* On the worker's thread: set up, run until MAIL_STOP, or until MAIL_DRAIN has emptied it, and take
+ * down. ready is called once, with 0 or the error that kept it from starting. */
 void worker_run(struct worker *worker,
                 void (*ready)(void *context, int rc, const struct fathom_error *err),
                 void *context);
 
-/* For peers: steps the engine when reading sockets has kept it waiting for long enough. Otherwise refusing a flood of
- * requests would starve the ones that were let in. */
+/* For peers: steps the engine when reading sockets has kept it waiting for long enough. Otherwise
+ * refusing a flood of requests would starve the ones that were let in. */
 void worker_pump_if_due(struct worker *worker);
 
 /* ---- peer.c ---- */
@@ -82,7 +84,8 @@ void peer_open(struct worker *worker, const struct mail_connection *from);
 void peer_close(struct peer *peer);
 /* It has something to send, or has ended: peer_settle will be called before the turn ends. */
 void peer_mark(struct peer *peer);
-/* Sends what waits and decides what is next: read on, wait for the socket, linger, close. May free the peer. */
+/* Sends what waits and decides what is next: read on, wait for the socket, linger, close. May free
+ * the peer. */
 void peer_settle(struct peer *peer);
 /* Ends it when a deadline has passed. */
 void peer_check_deadlines(struct peer *peer);

@@ -1,12 +1,11 @@
-/* A libfathom that answers from arithmetic, so that the server can be held to account for what a disk rarely does on
- * request: queries that take a second, fail, or never come back in time.
+/* A libfathom that answers from arithmetic, so that the server can be held to account for what a
+ * disk rarely does on request: queries that take a second, fail, or never come back in time.
  *
  * An index is a directory with a file "fake": lines of `key value`, read at open:
- *     rows 1000   dim 4   generation 7    what the index claims; row i is (i, i, ..., i), squared Euclidean
- *     delay_us 0                          how long each query takes
- *     status 0                            what each query ends with (a code of fathom/error.h, or -errno)
- *     open 0                              what opening ends with
- * A query is a point on the diagonal: its first value decides. */
+ *     rows 1000   dim 4   generation 7    what the index claims; row i is (i, i, ..., i), squared
+ * Euclidean delay_us 0                          how long each query takes status 0 what each query
+ * ends with (a code of fathom/error.h, or -errno) open 0                              what opening
+ * ends with A query is a point on the diagonal: its first value decides. */
 #include "fathom/fathom.h"
 
 #include "error.h"
@@ -69,9 +68,12 @@ static void read_fake(struct fathom_index *index, FILE *file)
     const struct {
         const char *key;
         long long *value;
-    } keys[] = {{"rows", &index->rows},         {"dim", &index->dim},
-                {"generation", &index->generation}, {"delay_us", &index->delay_us},
-                {"status", &index->status},     {"open", &index->open}};
+    } keys[] = {{"rows", &index->rows},
+                {"dim", &index->dim},
+                {"generation", &index->generation},
+                {"delay_us", &index->delay_us},
+                {"status", &index->status},
+                {"open", &index->open}};
     char key[32];
     long long value;
     while (fscanf(file, "%31s %lld", key, &value) == 2) {
@@ -224,7 +226,8 @@ static uint32_t answer(struct fake_slot *slot)
     high = low + 1;
     uint32_t count = 0;
     while (count < slot->k && (low >= 0 || high < rows)) {
-        bool take_low = high >= rows || (low >= 0 && slot->at - (float)low <= (float)high - slot->at);
+        bool take_low =
+            high >= rows || (low >= 0 && slot->at - (float)low <= (float)high - slot->at);
         long long row = take_low ? low-- : high++;
         float step = slot->at - (float)row;
         slot->ids[count] = (uint64_t)row;
@@ -253,8 +256,8 @@ static void finish(struct fake_slot *slot, struct fathom_result *out)
                                             .stop_reason = "converged"}};
 }
 
-/* Unlike the real engine this one never looks at deadlines: a device that stalls answers late, and the server must
- * not wait for it. */
+/* Unlike the real engine this one never looks at deadlines: a device that stalls answers late, and
+ * the server must not wait for it. */
 int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out, unsigned max,
                        bool wait)
 {

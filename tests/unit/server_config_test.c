@@ -44,9 +44,10 @@ static void a_file_sets_every_kind_of_value(void **state)
 {
     (void)state;
     struct fathom_error err;
-    const char *text = "# a comment\n\nindex = words=/data/words\r\n  index=clip.3=/data/a=b  \n"
-                       "dram-budget = 1.5GiB\n# x = y\n"
-                       "drain-timeout = 250ms\nio = pread\nlog-format=json\nworkers = 3\nhttp = off";
+    const char *text =
+        "# a comment\n\nindex = words=/data/words\r\n  index=clip.3=/data/a=b  \n"
+        "dram-budget = 1.5GiB\n# x = y\n"
+        "drain-timeout = 250ms\nio = pread\nlog-format=json\nworkers = 3\nhttp = off";
     assert_int_equal(config_load_text(&config, text, "f", &err), 0);
     assert_int_equal(config.index_count, 2);
     assert_string_equal(config.indexes[0].name, "words");
@@ -78,8 +79,8 @@ static void errors_of_a_file_name_file_line_and_key(void **state)
         {"config = other\n", "f.conf:1: there is no setting 'config'"},
         {"index = /data\n",
          "f.conf:1: index: '/data' is not NAME=DIR (a name has up to 64 letters, digits and ._-)"},
-        {"index = a/b=/data\n",
-         "f.conf:1: index: 'a/b=/data' is not NAME=DIR (a name has up to 64 letters, digits and ._-)"},
+        {"index = a/b=/data\n", "f.conf:1: index: 'a/b=/data' is not NAME=DIR (a name has up to 64 "
+                                "letters, digits and ._-)"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fathom_error err = {.msg = ""};
@@ -92,9 +93,15 @@ static void the_environment_wins_over_the_file_and_splits_lists(void **state)
 {
     (void)state;
     struct fathom_error err;
-    char *environment[] = {"PATH=/bin", "FATHOM_WORKERS=5", "FATHOM_BIN=x", "FATHOM_CPU_MAX=avx2",
-                           "FATHOM_INDEX=a=/x,b=/y", "FATHOM_LISTEN=unix:/tmp/s", NULL};
-    assert_int_equal(config_load_text(&config, "workers = 3\nindex = c=/z\ninflight = 4\n", "f", &err), 0);
+    char *environment[] = {"PATH=/bin",
+                           "FATHOM_WORKERS=5",
+                           "FATHOM_BIN=x",
+                           "FATHOM_CPU_MAX=avx2",
+                           "FATHOM_INDEX=a=/x,b=/y",
+                           "FATHOM_LISTEN=unix:/tmp/s",
+                           NULL};
+    assert_int_equal(
+        config_load_text(&config, "workers = 3\nindex = c=/z\ninflight = 4\n", "f", &err), 0);
     assert_int_equal(config_load_environment(&config, environment, &err), 0);
     assert_int_equal(config.workers, 5);
     assert_int_equal(config.inflight, 4);

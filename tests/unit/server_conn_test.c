@@ -1,4 +1,5 @@
-/* A connection without a socket: framing at every split, strangers, limits, deadlines, and how it ends. */
+/* A connection without a socket: framing at every split, strangers, limits, deadlines, and how it
+ * ends. */
 #include "fathom_test.h"
 
 #include "conn.h"
@@ -161,11 +162,16 @@ static void strangers_are_recognised(void **state)
         size_t count;
         enum conn_end end;
     } strangers[] = {
-        {"GET / HTTP/1.1\r\n", 16, CONN_END_HTTP},   {"POST /x HTTP/1.1\r\n", 18, CONN_END_HTTP},
-        {"PRI * HTTP/2.0\r\n", 16, CONN_END_HTTP},   {"\x16\x03\x01\x02\x00\x01", 6, CONN_END_TLS},
-        {"SSH-2.0-OpenSSH\r\n", 17, CONN_END_SSH},   {"hello there", 11, CONN_END_MALFORMED},
-        {"\0\0\0\0", 4, CONN_END_MALFORMED},         {"\xc1\xff", 2, CONN_END_MALFORMED},
-        {"\x16", 1, CONN_END_TLS},                   {"\x81\x01\x01", 3, CONN_END_MALFORMED},
+        {"GET / HTTP/1.1\r\n", 16, CONN_END_HTTP},
+        {"POST /x HTTP/1.1\r\n", 18, CONN_END_HTTP},
+        {"PRI * HTTP/2.0\r\n", 16, CONN_END_HTTP},
+        {"\x16\x03\x01\x02\x00\x01", 6, CONN_END_TLS},
+        {"SSH-2.0-OpenSSH\r\n", 17, CONN_END_SSH},
+        {"hello there", 11, CONN_END_MALFORMED},
+        {"\0\0\0\0", 4, CONN_END_MALFORMED},
+        {"\xc1\xff", 2, CONN_END_MALFORMED},
+        {"\x16", 1, CONN_END_TLS},
+        {"\x81\x01\x01", 3, CONN_END_MALFORMED},
     };
     for (size_t i = 0; i < sizeof strangers / sizeof strangers[0]; i++) {
         set_up(state);

@@ -1,5 +1,5 @@
-/* The queue in front of an engine, over the fake library: order, refusals, deadlines that a stuck device must not hold
- * up, cancelling, owners that go away, and memory that comes back. */
+/* The queue in front of an engine, over the fake library: order, refusals, deadlines that a stuck
+ * device must not hold up, cancelling, owners that go away, and memory that comes back. */
 #include "fathom_test.h"
 
 #include "dispatch.h"
@@ -69,7 +69,8 @@ static void open_with(void **state, const char *fake, unsigned inflight, unsigne
     fixture.allowance.limit = 64 << 20;
     const struct registry_index index = {"a", fixture.dir};
     const struct registry_options options = {&index, 1, 0, 1, inflight};
-    assert_int_equal(log_open(&fixture.log, STDERR_FILENO, LOG_FORMAT_TEXT, LOG_LEVEL_ERROR, &err), 0);
+    assert_int_equal(log_open(&fixture.log, STDERR_FILENO, LOG_FORMAT_TEXT, LOG_LEVEL_ERROR, &err),
+                     0);
     assert_int_equal(registry_open(&fixture.registry, &options, fixture.log, &err), 0);
     assert_int_equal(registry_view_init(&fixture.view, fixture.registry), 0);
     assert_int_equal(stats_create(&fixture.stats, 1, 1, 1), 0);

@@ -70,9 +70,26 @@ static void expect_code(struct message *message, int status, const char *code)
 /* ---- values of every type ---- */
 
 enum value {
-    VALUE_NIL, VALUE_TRUE, VALUE_ZERO, VALUE_ONE, VALUE_NEGATIVE, VALUE_HUGE, VALUE_FLOAT, VALUE_NAN,
-    VALUE_INFINITY, VALUE_EMPTY_TEXT, VALUE_TEXT, VALUE_LONG_TEXT, VALUE_EMPTY_BIN, VALUE_BIN, VALUE_EMPTY_ARRAY,
-    VALUE_ARRAY, VALUE_NESTED, VALUE_MAP, VALUE_EXT, VALUE_COUNT,
+    VALUE_NIL,
+    VALUE_TRUE,
+    VALUE_ZERO,
+    VALUE_ONE,
+    VALUE_NEGATIVE,
+    VALUE_HUGE,
+    VALUE_FLOAT,
+    VALUE_NAN,
+    VALUE_INFINITY,
+    VALUE_EMPTY_TEXT,
+    VALUE_TEXT,
+    VALUE_LONG_TEXT,
+    VALUE_EMPTY_BIN,
+    VALUE_BIN,
+    VALUE_EMPTY_ARRAY,
+    VALUE_ARRAY,
+    VALUE_NESTED,
+    VALUE_MAP,
+    VALUE_EXT,
+    VALUE_COUNT,
 };
 
 static void put_value(struct message *message, enum value value)
@@ -81,58 +98,127 @@ static void put_value(struct message *message, enum value value)
     msgpack_packer *packer = &message->packer;
     memset(long_text, 'x', sizeof long_text - 1);
     switch (value) {
-    case VALUE_NIL: msgpack_pack_nil(packer); break;
-    case VALUE_TRUE: msgpack_pack_true(packer); break;
-    case VALUE_ZERO: msgpack_pack_int(packer, 0); break;
-    case VALUE_ONE: msgpack_pack_int(packer, 1); break;
-    case VALUE_NEGATIVE: msgpack_pack_int(packer, -1); break;
-    case VALUE_HUGE: msgpack_pack_uint64(packer, UINT64_MAX); break;
-    case VALUE_FLOAT: msgpack_pack_double(packer, 0.5); break;
-    case VALUE_NAN: msgpack_pack_double(packer, NAN); break;
-    case VALUE_INFINITY: msgpack_pack_float(packer, INFINITY); break;
-    case VALUE_EMPTY_TEXT: text(message, ""); break;
-    case VALUE_TEXT: text(message, "word"); break;
-    case VALUE_LONG_TEXT: text(message, long_text); break;
-    case VALUE_EMPTY_BIN: bin(message, "", 0); break;
-    case VALUE_BIN: bin(message, "\0\0\0\0\0\0\0\0", 8); break;
-    case VALUE_EMPTY_ARRAY: msgpack_pack_array(packer, 0); break;
-    case VALUE_ARRAY: msgpack_pack_array(packer, 1); msgpack_pack_int(packer, 1); break;
+    case VALUE_NIL:
+        msgpack_pack_nil(packer);
+        break;
+    case VALUE_TRUE:
+        msgpack_pack_true(packer);
+        break;
+    case VALUE_ZERO:
+        msgpack_pack_int(packer, 0);
+        break;
+    case VALUE_ONE:
+        msgpack_pack_int(packer, 1);
+        break;
+    case VALUE_NEGATIVE:
+        msgpack_pack_int(packer, -1);
+        break;
+    case VALUE_HUGE:
+        msgpack_pack_uint64(packer, UINT64_MAX);
+        break;
+    case VALUE_FLOAT:
+        msgpack_pack_double(packer, 0.5);
+        break;
+    case VALUE_NAN:
+        msgpack_pack_double(packer, NAN);
+        break;
+    case VALUE_INFINITY:
+        msgpack_pack_float(packer, INFINITY);
+        break;
+    case VALUE_EMPTY_TEXT:
+        text(message, "");
+        break;
+    case VALUE_TEXT:
+        text(message, "word");
+        break;
+    case VALUE_LONG_TEXT:
+        text(message, long_text);
+        break;
+    case VALUE_EMPTY_BIN:
+        bin(message, "", 0);
+        break;
+    case VALUE_BIN:
+        bin(message, "\0\0\0\0\0\0\0\0", 8);
+        break;
+    case VALUE_EMPTY_ARRAY:
+        msgpack_pack_array(packer, 0);
+        break;
+    case VALUE_ARRAY:
+        msgpack_pack_array(packer, 1);
+        msgpack_pack_int(packer, 1);
+        break;
     case VALUE_NESTED:
         msgpack_pack_array(packer, 1);
         msgpack_pack_array(packer, 2);
         msgpack_pack_float(packer, 1);
         msgpack_pack_int(packer, -2);
         break;
-    case VALUE_MAP: msgpack_pack_map(packer, 1); msgpack_pack_nil(packer); msgpack_pack_nil(packer); break;
-    case VALUE_EXT: msgpack_pack_ext(packer, 4, 7); msgpack_pack_ext_body(packer, "abcd", 4); break;
-    case VALUE_COUNT: break;
+    case VALUE_MAP:
+        msgpack_pack_map(packer, 1);
+        msgpack_pack_nil(packer);
+        msgpack_pack_nil(packer);
+        break;
+    case VALUE_EXT:
+        msgpack_pack_ext(packer, 4, 7);
+        msgpack_pack_ext_body(packer, "abcd", 4);
+        break;
+    case VALUE_COUNT:
+        break;
     }
 }
 
 /* ---- a search that is right, but for one key ---- */
 
-enum { KEY_INDEX, KEY_VECTORS, KEY_DTYPE, KEY_SHAPE, KEY_K, KEY_LIST, KEY_DEADLINE, KEY_EXPLAIN, KEY_EXACT, KEY_COUNT };
+enum {
+    KEY_INDEX,
+    KEY_VECTORS,
+    KEY_DTYPE,
+    KEY_SHAPE,
+    KEY_K,
+    KEY_LIST,
+    KEY_DEADLINE,
+    KEY_EXPLAIN,
+    KEY_EXACT,
+    KEY_COUNT
+};
 
-static const char *const keys[KEY_COUNT] = {"index", "vectors", "dtype", "shape", "k", "search_list",
+static const char *const keys[KEY_COUNT] = {"index",       "vectors", "dtype",
+                                            "shape",       "k",       "search_list",
                                             "deadline_ms", "explain", "exact_distances"};
 
 static void put_good(struct message *message, int key)
 {
     msgpack_packer *packer = &message->packer;
     switch (key) {
-    case KEY_INDEX: text(message, "words"); break;
-    case KEY_VECTORS: bin(message, "\0\0\200\77\0\0\0\300", 8); break; /* 1, -2 */
-    case KEY_DTYPE: text(message, "f32"); break;
+    case KEY_INDEX:
+        text(message, "words");
+        break;
+    case KEY_VECTORS:
+        bin(message, "\0\0\200\77\0\0\0\300", 8);
+        break; /* 1, -2 */
+    case KEY_DTYPE:
+        text(message, "f32");
+        break;
     case KEY_SHAPE:
         msgpack_pack_array(packer, 2);
         msgpack_pack_int(packer, 1);
         msgpack_pack_int(packer, 2);
         break;
-    case KEY_K: msgpack_pack_int(packer, 10); break;
-    case KEY_LIST: msgpack_pack_int(packer, 50); break;
-    case KEY_DEADLINE: msgpack_pack_int(packer, 100); break;
-    case KEY_EXPLAIN: msgpack_pack_true(packer); break;
-    case KEY_EXACT: msgpack_pack_false(packer); break;
+    case KEY_K:
+        msgpack_pack_int(packer, 10);
+        break;
+    case KEY_LIST:
+        msgpack_pack_int(packer, 50);
+        break;
+    case KEY_DEADLINE:
+        msgpack_pack_int(packer, 100);
+        break;
+    case KEY_EXPLAIN:
+        msgpack_pack_true(packer);
+        break;
+    case KEY_EXACT:
+        msgpack_pack_false(packer);
+        break;
     }
 }
 
@@ -151,14 +237,20 @@ static void begin_search(struct message *message, int odd_key, enum value value)
 static bool is_fine(int key, enum value value)
 {
     switch (key) {
-    case KEY_INDEX: return value == VALUE_TEXT;
-    case KEY_VECTORS: return value == VALUE_BIN || value == VALUE_NESTED;
+    case KEY_INDEX:
+        return value == VALUE_TEXT;
+    case KEY_VECTORS:
+        return value == VALUE_BIN || value == VALUE_NESTED;
     case KEY_K:
-    case KEY_LIST: return value == VALUE_ONE;
-    case KEY_DEADLINE: return value == VALUE_ZERO || value == VALUE_ONE || value == VALUE_HUGE;
+    case KEY_LIST:
+        return value == VALUE_ONE;
+    case KEY_DEADLINE:
+        return value == VALUE_ZERO || value == VALUE_ONE || value == VALUE_HUGE;
     case KEY_EXPLAIN:
-    case KEY_EXACT: return value == VALUE_TRUE;
-    default: return false;
+    case KEY_EXACT:
+        return value == VALUE_TRUE;
+    default:
+        return false;
     }
 }
 
@@ -318,7 +410,8 @@ static void values_that_are_not_finite_are_named_by_row_and_column(void **state)
         uint32_t vectors[6] = {0x3f800000, 0, 0x7f7fffff, 0, 0x80000000, 0};
         float copied[6];
         struct rpc_error err;
-        struct search_params search = {.dtype = FATHOM_F32, .n = 2, .dim = 3, .bin = (uint8_t *)vectors};
+        struct search_params search = {
+            .dtype = FATHOM_F32, .n = 2, .dim = 3, .bin = (uint8_t *)vectors};
         assert_int_equal(search_copy_vectors(&search, copied, &err), 0);
         vectors[4] = odd[i];
         assert_int_equal(search_copy_vectors(&search, copied, &err), -1);
@@ -406,14 +499,14 @@ static void envelopes_that_cannot_be_answered_are_malformed(void **state)
         const char *bytes;
         size_t count;
     } bad[] = {
-        {"\x01", 1},                         /* not an array */
-        {"\x90", 1},                         /* an empty one */
-        {"\x94\x03\x01\xa4ping\x90", 9},     /* a type that does not exist */
-        {"\x94\x01\x01\xa4ping\x90", 9},     /* a reply */
-        {"\x93\x00\x01\xa4ping", 8},         /* a request of three */
-        {"\x94\x02\x01\xa4ping\x90", 9},     /* a notification of four */
-        {"\x94\x00\xff\xa4ping\x90", 9},     /* a negative msgid */
-        {"\x94\x00\xa1x\xa4ping\x90", 10},   /* one that is a string */
+        {"\x01", 1},                                      /* not an array */
+        {"\x90", 1},                                      /* an empty one */
+        {"\x94\x03\x01\xa4ping\x90", 9},                  /* a type that does not exist */
+        {"\x94\x01\x01\xa4ping\x90", 9},                  /* a reply */
+        {"\x93\x00\x01\xa4ping", 8},                      /* a request of three */
+        {"\x94\x02\x01\xa4ping\x90", 9},                  /* a notification of four */
+        {"\x94\x00\xff\xa4ping\x90", 9},                  /* a negative msgid */
+        {"\x94\x00\xa1x\xa4ping\x90", 10},                /* one that is a string */
         {"\x94\x00\xcf\0\0\0\1\0\0\0\0\xa4ping\x90", 17}, /* one of 2^32 */
     };
     struct request request;
@@ -432,8 +525,8 @@ static void methods_and_params_that_are_wrong_can_be_answered(void **state)
         const char *code;
     } bad[] = {
         {"\x94\x00\x01\xa4pong\x90", 9, PROTOCOL_ERROR_UNIMPLEMENTED},
-        {"\x94\x00\x01\x05\x90", 5, PROTOCOL_ERROR_INVALID_ARGUMENT},         /* method 5 */
-        {"\x94\x00\x01\xa4ping\x80", 9, PROTOCOL_ERROR_INVALID_ARGUMENT},     /* params a map */
+        {"\x94\x00\x01\x05\x90", 5, PROTOCOL_ERROR_INVALID_ARGUMENT},          /* method 5 */
+        {"\x94\x00\x01\xa4ping\x80", 9, PROTOCOL_ERROR_INVALID_ARGUMENT},      /* params a map */
         {"\x94\x00\x01\xa4ping\x91\xc0", 10, PROTOCOL_ERROR_INVALID_ARGUMENT}, /* [nil] */
         {"\x94\x00\x01\xa4ping\x92\x80\x80", 11, PROTOCOL_ERROR_INVALID_ARGUMENT},
     };

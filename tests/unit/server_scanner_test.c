@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BYTES_MAX 100000
+#define BYTES_MAX    100000
 #define ELEMENTS_MAX 1000
 
 static int scan(const uint8_t *bytes, size_t count, size_t *used)
@@ -169,10 +169,14 @@ static void declared_lengths_are_believed_only_within_the_limits(void **state)
         size_t count;
         int expected;
     } bombs[] = {
-        {"\xdd\xff\xff\xff\xff", 5, SCANNER_EBUDGET},  {"\xdf\xff\xff\xff\xff", 5, SCANNER_EBUDGET},
-        {"\xdc\xff\xff", 3, SCANNER_EBUDGET},          {"\xde\xff\xff", 3, SCANNER_EBUDGET},
-        {"\xc6\xff\xff\xff\xff", 5, SCANNER_ETOOLONG}, {"\xdb\xff\xff\xff\xff", 5, SCANNER_ETOOLONG},
-        {"\xc9\xff\xff\xff\xff", 5, SCANNER_ETOOLONG}, {"\xc6\x00\x01\x86\x9c", 5, SCANNER_ETOOLONG},
+        {"\xdd\xff\xff\xff\xff", 5, SCANNER_EBUDGET},
+        {"\xdf\xff\xff\xff\xff", 5, SCANNER_EBUDGET},
+        {"\xdc\xff\xff", 3, SCANNER_EBUDGET},
+        {"\xde\xff\xff", 3, SCANNER_EBUDGET},
+        {"\xc6\xff\xff\xff\xff", 5, SCANNER_ETOOLONG},
+        {"\xdb\xff\xff\xff\xff", 5, SCANNER_ETOOLONG},
+        {"\xc9\xff\xff\xff\xff", 5, SCANNER_ETOOLONG},
+        {"\xc6\x00\x01\x86\x9c", 5, SCANNER_ETOOLONG},
         {"\xc6\x00\x01\x86\x9b", 5, SCANNER_MORE}, /* 99,995 + 5 bytes: exactly the limit */
     };
     for (size_t i = 0; i < sizeof bombs / sizeof bombs[0]; i++)

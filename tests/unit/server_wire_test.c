@@ -12,9 +12,9 @@ static struct buffer_allowance allowance = {.limit = 1 << 20};
 static void integers_of_every_width_are_read_as_written(void **state)
 {
     (void)state;
-    static const int64_t values[] = {0, 1, 127, 128, 255, 256, 65535, 65536, INT32_MAX,
-                                     UINT32_MAX, INT64_MAX, -1, -32, -33, -128, -129, -32768,
-                                     -32769, INT32_MIN, INT64_MIN};
+    static const int64_t values[] = {
+        0,         1,  127, 128, 255,  256,  65535,  65536,  INT32_MAX, UINT32_MAX,
+        INT64_MAX, -1, -32, -33, -128, -129, -32768, -32769, INT32_MIN, INT64_MIN};
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
         msgpack_sbuffer bytes;
         msgpack_packer packer;

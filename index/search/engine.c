@@ -241,22 +241,30 @@ struct fathom_query fathom_query_default(void)
 
 /* As asked for; or what reaches the target recall, by the index's operating points; or the default.
  */
-static uint32_t search_list_of(const struct fathom_index *index, const struct fathom_query *request)
+static struct operating_choice choose(const struct fathom_index *index,
+                                      const struct fathom_query *request)
 {
-    if (request->search_list)
-        return request->search_list;
-    float target = request->target_recall > 0 ? request->target_recall : DEFAULT_TARGET_RECALL;
-    uint32_t list = points_search_list(index->points, index->point_count, request->k, target);
-    return list ? list : index->properties.default_search_list;
+    struct operating_choice choice = {.search_list = request->search_list};
+    if (request->search_list == 0) {
+        float target = request->target_recall > 0 ? request->target_recall : DEFAULT_TARGET_RECALL;
+        choice = points_choose(index->points, index->point_count, request->k, target);
+    }
+    if (choice.search_list == 0)
+        choice.search_list = index->properties.default_search_list;
+    if (request->refine_threshold > 0)
+        choice.refine_threshold = request->refine_threshold;
+    choice.search_list = larger(choice.search_list, query_least_list(request->k));
+    if (choice.search_list > index->properties.rows)
+        choice.search_list = (uint32_t)index->properties.rows;
+    return choice;
 }
 
 static int reserve(struct fathom_engine *engine, struct query *query,
                    const struct fathom_index *index, const struct fathom_query *request,
                    struct navigator **navigator, struct fathom_error *err)
 {
-    uint32_t search_list = larger(search_list_of(index, request), query_least_list(request->k));
-    if (search_list > index->properties.rows)
-        search_list = (uint32_t)index->properties.rows;
+    struct operating_choice choice = choose(index, request);
+    uint32_t search_list = choice.search_list;
     uint32_t candidates = query_candidates(index, search_list, request->k);
     struct query_capacity want = {
         .dim = index->properties.dim, .k = request->k, .candidates = candidates};
@@ -267,6 +275,7 @@ static int reserve(struct fathom_engine *engine, struct query *query,
             query_unreserve(query, index);
     }
     query->search_list = search_list;
+    query->refine_threshold = choice.refine_threshold;
     if (status == FATHOM_EBUDGET)
         error_set(err, status,
                   "no memory within the DRAM budget for k %u with search_list %u; lower them or "

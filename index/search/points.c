@@ -15,13 +15,17 @@
 #include "navigate.h"
 #include "query.h"
 
-#define SAMPLE_ROWS   128
-#define TRUTH         100   /* neighbours of the truth; the largest k measured */
-#define RECALL_ENOUGH 0.99f /* no larger search list is tried above it */
-#define LEVELS_TRIED  5     /* code sizes of each navigator, at most */
-#define SCAN_ROWS     256
-#define INFLIGHT      8
-#define PLANS_AT_ONCE 2 /* each keeps an opened index in memory */
+#define SAMPLE_ROWS       128
+#define TRUTH             100   /* neighbours of the truth; the largest k measured */
+#define RECALL_ENOUGH     0.99f /* no larger search list is tried above it */
+#define LEVELS_TRIED      5     /* code sizes of each navigator, at most */
+#define SCAN_ROWS         256
+#define INFLIGHT          8
+#define THRIFTY_THRESHOLD 0.13f
+#define READS_THAT_MATTER 2
+#define READ_US           14.0 /* a read's share of the device (engine.md: 72,000 a second) */
+#define STEP_US           1.1 /* of CPU for each unit of search list, either navigator at 128 dimensions */
+#define PLANS_AT_ONCE     2 /* each keeps an opened index in memory */
 
 static const uint32_t search_lists[] = {10, 16, 24, 40, 64, 100, 160, 256, 400};
 static const uint32_t ks[] = {1, 10, 100};
@@ -222,7 +226,8 @@ static int collect(struct searcher *s, uint32_t k, bool wait)
     return count < 0 ? count : 0;
 }
 
-static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list)
+static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list,
+                         float refine_threshold)
 {
     const struct measure *m = s->measure;
     int status = 0;
@@ -231,6 +236,7 @@ static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list)
         query.vector = m->vectors + (size_t)i * m->dim;
         query.k = k;
         query.search_list = search_list;
+        query.refine_threshold = refine_threshold;
         query.user = &s->recall[i];
         s->recall[i] = -1;
         if (!usable(m, i))
@@ -264,12 +270,12 @@ static void summarise(const struct searcher *s, struct operating_point *point)
     point->reads = (float)(count ? reads / count : 0);
 }
 
-static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
+static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k, float refine_threshold)
 {
     for (size_t l = 0; l < sizeof search_lists / sizeof *search_lists; l++) {
         if (search_lists[l] < query_least_list(k))
             continue;
-        int status = search_sample(s, k, search_lists[l]);
+        int status = search_sample(s, k, search_lists[l], refine_threshold);
         if (status)
             return status;
         struct operating_point *point = &job->points[job->count++];
@@ -277,12 +283,23 @@ static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
             .navigator = job->navigator,
             .k = k,
             .search_list = search_lists[l],
+            .refine_threshold = refine_threshold,
             .code_bytes = s->index->plan.rows8 ? s->index->records->row_bytes : job->code_bytes};
         summarise(s, point);
         if (point->recall_low >= RECALL_ENOUGH)
             break;
     }
     return 0;
+}
+
+/* With the usual threshold, and, where reads are what a query costs, with one that reads less and
+ * so wants a longer walk for the same recall. */
+static int measure_both(struct searcher *s, struct plan_job *job, uint32_t k)
+{
+    int status = measure_k(s, job, k, 0);
+    if (status == 0 && job->count && job->points[job->count - 1].reads > READS_THAT_MATTER)
+        status = measure_k(s, job, k, THRIFTY_THRESHOLD);
+    return status;
 }
 
 static int measure_plan(const struct measure *m, struct plan_job *job)
@@ -297,7 +314,7 @@ static int measure_plan(const struct measure *m, struct plan_job *job)
         status = engine_create_with(&s->engine, m->env, &options, NULL);
     for (size_t i = 0; i < sizeof ks / sizeof *ks && status == 0; i++)
         if (ks[i] <= m->truth_count)
-            status = measure_k(s, job, ks[i]);
+            status = measure_both(s, job, ks[i]);
     fathom_engine_destroy(s->engine);
     fathom_index_close(s->index);
     mem_free(s);
@@ -370,24 +387,44 @@ int points_measure(const struct env *env, const char *path, unsigned threads,
 
 /* ---- using them ---- */
 
-uint32_t points_search_list(const struct operating_point *points, uint32_t count, uint32_t k,
-                            float target)
+/* The smallest k measured that covers ours, or the largest there is; 0 without points. */
+static uint32_t nearest_k(const struct operating_point *points, uint32_t count, uint32_t k)
 {
-    uint32_t best_k = 0, list = 0;
-    for (uint32_t i = 0; i < count;
-         i++) { /* the smallest k that covers ours, or the largest there is */
-        bool covers = points[i].k >= k, had = best_k >= k;
-        if (best_k == 0 || (covers && (!had || points[i].k < best_k)) ||
-            (!covers && !had && points[i].k > best_k))
-            best_k = points[i].k;
-    }
+    uint32_t best = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (points[i].k != best_k)
-            continue;
-        list = points[i].search_list;
-        if (points[i].recall_low >= target)
-            break;
+        bool covers = points[i].k >= k, had = best >= k;
+        if (best == 0 || (covers && (!had || points[i].k < best)) ||
+            (!covers && !had && points[i].k > best))
+            best = points[i].k;
     }
-    uint64_t scaled = best_k && k > best_k ? (uint64_t)list * k / best_k : list;
-    return scaled < FATHOM_SEARCH_LIST_MAX ? (uint32_t)scaled : FATHOM_SEARCH_LIST_MAX;
+    return best;
+}
+
+static double cost_us(const struct operating_point *point)
+{
+    return READ_US * point->reads + STEP_US * point->search_list;
+}
+
+struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
+                                      uint32_t k, float target)
+{
+    uint32_t measured_k = nearest_k(points, count, k);
+    const struct operating_point *best = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct operating_point *point = &points[i];
+        if (point->k != measured_k)
+            continue;
+        bool reaches = point->recall_low >= target, had = best && best->recall_low >= target;
+        if (!best || (reaches && (!had || cost_us(point) < cost_us(best))) ||
+            (!reaches && !had && point->recall_low > best->recall_low))
+            best = point;
+    }
+    if (!best)
+        return (struct operating_choice){0};
+    uint64_t list = best->search_list;
+    if (k > measured_k)
+        list = list * k / measured_k;
+    return (struct operating_choice){
+        .search_list = list < FATHOM_SEARCH_LIST_MAX ? (uint32_t)list : FATHOM_SEARCH_LIST_MAX,
+        .refine_threshold = best->refine_threshold};
 }

@@ -16,23 +16,29 @@ struct operating_point {
     float recall, recall_low; /* mean over the sample, and the lower end of its one-sided 95%
                                  confidence interval */
     float reads;              /* per query */
-    uint32_t reserved;
+    float refine_threshold;   /* doubt at which pages were read (refine.c); 0: the default */
 };
 
 _Static_assert(sizeof(struct operating_point) == FORMAT_POINT_BYTES, "see docs/FORMAT.md");
 
 #define POINTS_MAX          FORMAT_POINTS_MAX
-#define POINTS_RESIDENT_MAX 32 /* kept in memory: those of one residency */
+#define POINTS_RESIDENT_MAX 64 /* kept in memory: those of one residency */
 
-/* Measures the index file at path. out has room for POINTS_MAX; sorted by navigator, code bytes, k,
- * search list. The result does not depend on threads. */
+/* Measures the index file at path. out has room for POINTS_MAX; ordered by navigator and code bytes.
+ * The result does not depend on threads. */
 int points_measure(const struct env *env, const char *path, unsigned threads,
                    struct operating_point *out, uint32_t *count,
                    struct fathom_error *err) FATHOM_MUST_USE;
 
-/* The smallest search list that reaches target for k at this residency; 0 when there is no point to
- * go by. */
-uint32_t points_search_list(const struct operating_point *points, uint32_t count, uint32_t k,
-                            float target);
+/* How to search. */
+struct operating_choice {
+    uint32_t search_list;
+    float refine_threshold; /* 0: the default */
+};
+
+/* The cheapest way, by reads and by the length of the walk, that reaches target for k at this
+ * residency; the best there is when none does. search_list 0: there is no point to go by. */
+struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
+                                      uint32_t k, float target);
 
 #endif

@@ -240,7 +240,6 @@ int query_begin(struct query *query, struct navigator *navigator,
     query->exact_distances = request->exact_distances;
     query->k = request->k < index->properties.rows ? request->k : (uint32_t)index->properties.rows;
     query->keep = query->exact_distances ? keep_max(query->k) : query->k;
-    query->refine_threshold = request->refine_threshold;
     query->hit_count = query->candidate_count = 0;
     query->page_count = query->pages_issued = query->pages_done = 0;
     query->status = 0;

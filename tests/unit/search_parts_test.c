@@ -140,7 +140,7 @@ static const struct operating_point points[] = {
 
 static uint32_t list_for(uint32_t k, float target)
 {
-    return points_search_list(points, POINTS, k, target);
+    return points_choose(points, POINTS, k, target).search_list;
 }
 
 static void the_shortest_list_that_reaches_the_target_is_taken(void **state)
@@ -174,13 +174,28 @@ static void a_k_beyond_all_points_scales_the_list(void **state)
     assert_int_equal(list_for(200, 0.95f), 320);
     assert_int_equal(list_for(FATHOM_K_MAX, 0.95f), 160 * FATHOM_K_MAX / 100);
     assert_in_range(list_for(FATHOM_K_MAX, 0.99f), FATHOM_K_MAX, FATHOM_SEARCH_LIST_MAX);
-    assert_int_equal(points_search_list(points, 2, FATHOM_K_MAX, 0.9f), FATHOM_SEARCH_LIST_MAX);
+    assert_int_equal(points_choose(points, 2, FATHOM_K_MAX, 0.9f).search_list,
+                     FATHOM_SEARCH_LIST_MAX);
+}
+
+static void fewer_reads_are_worth_a_longer_walk(void **state)
+{
+    static const struct operating_point both[] = {
+        {.k = 10, .search_list = 40, .recall_low = 0.96f, .reads = 9},
+        {.k = 10, .search_list = 64, .recall_low = 0.96f, .reads = 6, .refine_threshold = 0.13f},
+        {.k = 10, .search_list = 400, .recall_low = 0.99f, .reads = 6, .refine_threshold = 0.13f},
+    };
+    (void)state;
+    assert_int_equal(points_choose(both, 3, 10, 0.95f).search_list, 64);
+    assert_true(points_choose(both, 3, 10, 0.95f).refine_threshold == 0.13f);
+    assert_int_equal(points_choose(both, 3, 10, 0.99f).search_list, 400);
+    assert_int_equal(points_choose(both, 1, 10, 0.95f).search_list, 40);
 }
 
 static void without_points_there_is_no_list(void **state)
 {
     (void)state;
-    assert_int_equal(points_search_list(NULL, 0, 10, 0.9f), 0);
+    assert_int_equal(points_choose(NULL, 0, 10, 0.9f).search_list, 0);
 }
 
 static const struct CMUnitTest tests[] = {
@@ -192,6 +207,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_target_beyond_all_points_takes_the_longest),
     cmocka_unit_test(a_k_between_two_goes_by_the_larger),
     cmocka_unit_test(a_k_beyond_all_points_scales_the_list),
+    cmocka_unit_test(fewer_reads_are_worth_a_longer_walk),
     cmocka_unit_test(without_points_there_is_no_list),
 };
 

@@ -18,7 +18,7 @@
 #define SAMPLE_ROWS       128
 #define TRUTH             100   /* neighbours of the truth; the largest k measured */
 #define RECALL_ENOUGH     0.99f /* no larger search list is tried above it */
-#define LEVELS_TRIED      5     /* code sizes of each navigator, at most */
+#define LEVELS_TRIED      4     /* code sizes of each navigator, at most */
 #define SCAN_ROWS         256
 #define INFLIGHT          8
 #define THRIFTY_THRESHOLD 0.13f
@@ -28,7 +28,7 @@
 #define PLANS_AT_ONCE     2 /* each keeps an opened index in memory */
 
 static const uint32_t search_lists[] = {10, 16, 24, 40, 64, 100, 160, 256, 400};
-static const uint32_t ks[] = {1, 10, 100};
+static const uint32_t ks[] = {10, 100};
 
 struct measure {
     const struct env *env;

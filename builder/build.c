@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "builder.h"
+#include "degree.h"
 #include "error.h"
 #include "ids.h"
 #include "lock.h"
@@ -17,8 +18,8 @@
 #define MEASURED_ROWS_MIN 2000
 
 struct build {
-    struct build_options options; /* with R and L chosen */
-    const char *degree_reason;
+    struct build_options options; /* with R and L once chosen */
+    double probed_degree;
     struct crew crew;
     int lock;
     struct input input;
@@ -67,29 +68,20 @@ static int check_options(const struct build_options *o, struct fathom_error *err
     return 0;
 }
 
-/* R and L where they are not given. */
-static const char *choose_degree(struct build_options *options)
+/* For what must be known before the data is: the larger of what may be chosen. */
+static struct build_options assume_degree(const struct build_options *options)
 {
-    bool given = options->degree || options->build_list;
-    if (!options->degree)
-        options->degree = 32;
-    if (!options->build_list)
-        options->build_list = 2 * options->degree;
-    return given ? "given" : "default";
-}
-
-static void settle_options(struct build_options *options, const char **reason)
-{
-    *reason = choose_degree(options);
-    /* Codes hold up to 6 bits a dimension; more come from the 8-bit rows themselves. */
-    if (options->code_bits > PLANES_MAX)
-        options->code_bits = PLANES_MAX;
+    struct build_options assumed = *options;
+    if (!assumed.degree)
+        assumed.degree = DEGREE_HARD;
+    if (!assumed.build_list)
+        assumed.build_list = 2 * assumed.degree;
+    return assumed;
 }
 
 int build_predict(const struct build_options *options, struct build_estimate *out, struct fathom_error *err)
 {
-    struct build_options settled = *options;
-    const char *reason;
+    struct build_options assumed = assume_degree(options);
     int status = check_options(options, err);
     if (status == 0 && options->input) {
         struct vector_file *file;
@@ -106,14 +98,13 @@ int build_predict(const struct build_options *options, struct build_estimate *ou
         fathom_dtype_bytes(out->dtype) == 0)
         return error_set(err, FATHOM_EARGUMENT, "rows must be in 1..%" PRIu32 " and the dimension in 1..%d",
                          UINT32_MAX - 1, FATHOM_DIM_MAX);
-    settle_options(&settled, &reason);
-    predict_shape(&settled, out);
+    predict_shape(&assumed, out);
     return 0;
 }
 
 static int check_budget(const struct build *build, struct fathom_error *err)
 {
-    const struct build_options *options = &build->options;
+    struct build_options assumed = assume_degree(&build->options), *options = &assumed;
     struct build_estimate estimate = {
         .rows = build->input.info.rows, .dim = build->input.info.dim, .dtype = build->input.info.dtype};
     predict_shape(options, &estimate);
@@ -158,11 +149,14 @@ static int stage_order(struct build *build, struct fathom_error *err)
 
 static int stage_graph(struct build *build, struct fathom_error *err)
 {
-    const struct build_options *options = &build->options;
+    struct build_options *options = &build->options;
+    crew_phase(&build->crew, "graph", build->input.rows.count, "rows");
+    int status = degree_choose(options, &build->crew, &build->input.rows, &build->probed_degree, err);
+    if (status != 0)
+        return status;
     struct graph_options graph = {.degree = options->degree, .list = options->build_list, .alpha = options->alpha,
                                   .seed = options->seed};
-    crew_phase(&build->crew, "graph", build->input.rows.count, "rows");
-    int status = graph_build(&build->graph, &build->crew, &build->input.rows, build->cells.first,
+    status = graph_build(&build->graph, &build->crew, &build->input.rows, build->cells.first,
                              build->cells.count, &graph, err);
     uint64_t edges = 0;
     for (uint32_t row = 0; row < build->input.rows.count && status == 0; row++)
@@ -194,13 +188,16 @@ static int stage_write(struct build *build, struct fathom_error *err)
     struct product product = {
         .options = &build->options, .crew = &build->crew, .input = &build->input, .cells = &build->cells,
         .graph = &build->graph, .trained = &build->trained, .codes = &build->codes, .lists = &build->lists,
-        .ids = build->ids, .build_list = build->options.build_list, .degree_reason = build->degree_reason,
+        .ids = build->ids, .build_list = build->options.build_list, .probed_degree = build->probed_degree,
         .mean_degree = build->mean_degree};
     crew_phase(&build->crew, "write", build->input.rows.count, "rows");
+    build->report->rows = build->input.rows.count;
     int status = write_index(&product, &build->writer, &build->report->generation, err);
     build->report->list_bytes = build->lists.bytes;
-    encoded_codes_fini(&build->codes); /* measuring opens the index: its memory takes this one's place */
+    /* Measuring opens the index: its memory takes this one's place. */
+    encoded_codes_fini(&build->codes);
     encoded_lists_fini(&build->lists);
+    rows8_fini(&build->input.rows);
     return status;
 }
 
@@ -229,7 +226,7 @@ static int stage_measure(struct build *build, struct fathom_error *err)
 {
     int status = 0;
     crew_phase(&build->crew, "measure", 0, "rows");
-    if (build->input.rows.count >= MEASURED_ROWS_MIN)
+    if (build->report->rows >= MEASURED_ROWS_MIN)
         status = add_points(build, err);
     if (status == 0 && crew_stopped(&build->crew))
         status = FATHOM_EINTERRUPTED;
@@ -277,7 +274,6 @@ static int fill_report(struct build *build, uint64_t start, struct fathom_error 
 {
     struct build_report *report = build->report;
     const struct input *input = &build->input;
-    report->rows = input->rows.count;
     report->dim = input->info.dim;
     report->cells = build->cells.count;
     report->degree = build->options.degree;
@@ -313,7 +309,9 @@ int build_run(const struct build_options *options, struct build_report *report, 
         return status;
     uint64_t start = env_clock_ns(options->env);
     build.crew = (struct crew){.threads = options->threads, .watch = options->watch};
-    settle_options(&build.options, &build.degree_reason);
+    /* Codes hold up to 6 bits a dimension; more come from the 8-bit rows themselves. */
+    if (options->code_bits > PLANES_MAX)
+        build.options.code_bits = PLANES_MAX;
     openblas_set_num_threads(1); /* blocks of work are ours to spread */
     status = run_stages(&build, err);
     if (status == 0)

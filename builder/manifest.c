@@ -54,11 +54,11 @@ static json_t *statistics_json(const struct product *product)
 
 static json_t *manifest_json(const struct product *product)
 {
-    return json_pack("{s:{s:s s:i s:s} s:o s:o s:o s:{s:i s:i s:s} s:o}", "fathom", "version", FATHOM_VERSION,
+    return json_pack("{s:{s:s s:i s:s} s:o s:o s:o s:{s:i s:i s:f} s:o}", "fathom", "version", FATHOM_VERSION,
                      "format_version", FORMAT_VERSION, "cpu_level", kernels_get()->name, "input",
                      input_json(product), "ids", ids_json(product), "options", options_json(product), "chosen",
-                     "degree", (int)product->graph->degree_max, "build_list", (int)product->build_list, "reason",
-                     product->degree_reason, "statistics", statistics_json(product));
+                     "degree", (int)product->graph->degree_max, "build_list", (int)product->build_list, "probed_degree",
+                     product->probed_degree, "statistics", statistics_json(product));
 }
 
 static const char *base_name(const char *path)

@@ -25,22 +25,22 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
 {
     uint64_t rows8 = s->rows * (s->stride + sizeof(struct row8_terms));
     uint64_t cells = s->rows * 4 + s->rows / CELLS_ROWS * (s->stride + 16);
-    uint64_t ids = options->ids ? 8 * s->rows : 0;
-    uint64_t threads = (uint64_t)options->threads * (THREAD_BYTES + 4096 * s->dim);
     uint64_t lists = s->rows * (s->degree * LIST_BYTES_EDGE + 4);
-    uint64_t slack = size_round_up(s->degree * 13 / 10 + 1, 16);
-    uint64_t adjacency = s->rows * 4 * slack;
-    uint64_t reading = (64u << 20) + (8u << 20);
-    uint64_t clustering = s->rows * 20 + cells;
-    uint64_t graphing = adjacency + cells + s->rows * 12 + s->rows / 50 * s->degree * 12;
-    uint64_t training = adjacency + cells + 10 * 4 * s->dim * s->dim + (8u << 20);
-    uint64_t listing = adjacency + cells + lists;
-    uint64_t encoding = cells + lists + s->rows * (s->order_count + 4 * s->levels);
-    uint64_t writing = encoding + s->rows * 4 + (exact ? 0 : 48u << 20);
+    uint64_t adjacency = s->rows * 4 * size_round_up(s->degree * 13 / 10 + 1, 16);
+    uint64_t reading = rows8 + (72u << 20);
+    uint64_t clustering = rows8 + s->rows * 20 + cells;
+    uint64_t graphing = rows8 + adjacency + cells + s->rows * 13 + s->rows / 50 * s->degree * 12;
+    uint64_t training = rows8 + adjacency + cells + 10 * 4 * s->dim * s->dim + (8u << 20);
+    uint64_t listing = rows8 + adjacency + cells + lists;
+    uint64_t writing = rows8 + cells + lists + s->rows * (s->order_count + 4 * s->levels) +
+                       s->rows * 4 + (exact ? 0 : 72u << 20);
+    /* Two openings of the index at a time, each with codes or records, lists and ids. */
+    uint64_t opened = s->rows * (larger(s->order_count, s->dim) + 16) + lists + (4u << 20);
+    uint64_t measuring = cells + (options->threads > 1 ? 2 : 1) * opened;
     uint64_t most = larger(larger(reading, clustering), larger(graphing, training));
-    uint64_t measuring = cells + s->rows * (s->order_count / PLANES_MAX * PLANES_GROUP + 8) + lists + (8u << 20);
     most = larger(most, larger(larger(listing, writing), measuring));
-    return BASE_BYTES + threads + rows8 + ids + most;
+    uint64_t threads = (uint64_t)options->threads * (THREAD_BYTES + 4096 * s->dim);
+    return BASE_BYTES + threads + (options->ids ? 8 * s->rows : 0) + most;
 }
 
 static uint64_t disk_bytes(const struct shape *s, uint64_t raw_bytes, bool exact)

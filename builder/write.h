@@ -17,7 +17,7 @@ struct product {
     const struct encoded_lists *lists;
     const uint64_t *ids; /* by row of the file; NULL: row numbers */
     uint32_t build_list;
-    const char *degree_reason;
+    double probed_degree; /* degree_choose */
     double mean_degree;
 };
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "degree.h"
 #include "graph.h"
 #include "scout.h"
 
@@ -199,6 +200,29 @@ static void a_second_pass_of_pruning_is_bound_by_alpha(void **state)
     rows8_fini(&rows);
 }
 
+static uint32_t chosen_degree(struct rows8 rows, uint32_t given)
+{
+    struct ordered ordered = ordered_make(rows, 2);
+    struct build_options options = build_options_default();
+    struct crew crew = crew_of(2);
+    double mean_degree;
+    options.degree = given;
+    assert_int_equal(degree_choose(&options, &crew, &ordered.rows, &mean_degree, NULL), 0);
+    assert_int_equal(options.build_list, 2 * options.degree);
+    assert_true((mean_degree > 0) == (given == 0 && ordered.rows.count > 1));
+    ordered_fini(&ordered);
+    return options.degree;
+}
+
+static void hard_data_is_given_longer_lists(void **state)
+{
+    (void)state;
+    assert_int_equal(chosen_degree(rows_clustered(3000, 4, 1, 30, 1), 0), DEGREE_USUAL);
+    assert_int_equal(chosen_degree(rows_clustered(3000, 64, 1, 30, 1), 0), DEGREE_HARD);
+    assert_int_equal(chosen_degree(rows_clustered(300, 64, 1, 30, 1), 20), 20);
+    assert_int_equal(chosen_degree(rows_clustered(1, 5, 1, 30, 1), 0), DEGREE_USUAL);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_search_finds_the_nearest),
     cmocka_unit_test(any_number_of_threads_gives_the_same_graph),
@@ -207,6 +231,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(islands_are_connected),
     cmocka_unit_test(few_rows_are_all_linked),
     cmocka_unit_test(a_second_pass_of_pruning_is_bound_by_alpha),
+    cmocka_unit_test(hard_data_is_given_longer_lists),
 };
 
 FATHOM_TEST_MAIN(tests)

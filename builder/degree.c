@@ -1,0 +1,61 @@
+/* How many neighbours pruning leaves when it may keep many says how hard the data is: where rows have neighbours in many
+ * directions (SIFT, text), lists fill up and a larger R saves a third of the expansions; where not (fashion, words,
+ * synthetic sets), it would add bytes and little else. Measured on the graph of a sample, which is as dense in directions as the
+ * whole. */
+#include "degree.h"
+
+#include "error.h"
+#include "graph.h"
+
+#define SAMPLE_ROWS 16384
+#define SAMPLE_LIST 64
+#define HARD_SHARE  0.72 /* of DEGREE_HARD that lists must fill on average */
+
+static int sample_rows(struct rows8 *out, const struct rows8 *rows)
+{
+    uint32_t count = rows->count < SAMPLE_ROWS ? rows->count : SAMPLE_ROWS;
+    int status = rows8_init(out, count, rows->dim);
+    for (uint32_t i = 0; i < count && status == 0; i++)
+        rows8_set(out, i, rows8_at(rows, (uint32_t)((uint64_t)i * rows->count / count)));
+    return status;
+}
+
+static int measure(const struct build_options *options, const struct crew *crew, const struct rows8 *rows,
+                   double *mean_degree, struct fathom_error *err)
+{
+    struct graph_options probe = {
+        .degree = DEGREE_HARD, .list = SAMPLE_LIST, .alpha = options->alpha, .seed = options->seed};
+    struct graph graph;
+    uint32_t cell[2] = {0, rows->count};
+    struct crew quiet = {.threads = crew->threads, .watch = {.stopped = crew->watch.stopped, .context = crew->watch.context}};
+    int status = graph_build(&graph, &quiet, rows, cell, 1, &probe, err);
+    if (status != 0)
+        return status;
+    uint64_t edges = 0;
+    for (uint32_t row = 0; row < rows->count; row++)
+        edges += graph_list(&graph, row)[0];
+    *mean_degree = (double)edges / rows->count;
+    graph_fini(&graph);
+    return 0;
+}
+
+int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows, double *mean_degree,
+                  struct fathom_error *err)
+{
+    *mean_degree = 0;
+    if (options->degree == 0) {
+        struct rows8 sample;
+        int status = sample_rows(&sample, rows);
+        if (status == 0)
+            status = measure(options, crew, &sample, mean_degree, err);
+        else
+            (void)error_set(err, status, "graph: no memory for a sample");
+        rows8_fini(&sample);
+        if (status != 0)
+            return status;
+        options->degree = *mean_degree >= HARD_SHARE * DEGREE_HARD ? DEGREE_HARD : DEGREE_USUAL;
+    }
+    if (options->build_list == 0)
+        options->build_list = 2 * options->degree < BUILD_LIST_MAX ? 2 * options->degree : BUILD_LIST_MAX;
+    return 0;
+}

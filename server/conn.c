@@ -173,7 +173,7 @@ int conn_feed(struct conn *conn, const uint8_t *bytes, size_t count, uint64_t no
 const uint8_t *conn_pending(const struct conn *conn, size_t *count)
 {
     *count = conn->out.size - conn->out_at;
-    return conn->out.bytes + conn->out_at;
+    return conn->out.bytes ? conn->out.bytes + conn->out_at : NULL; /* null + 0 is undefined */
 }
 
 void conn_sent(struct conn *conn, size_t count, uint64_t now_ns)

@@ -9,7 +9,8 @@
 
 #include <cmocka.h>
 
-/* main() for a file's tests: FATHOM_TEST_MAIN(tests) after `static const struct CMUnitTest tests[] = {...}`. */
+/* main() for a file's tests: FATHOM_TEST_MAIN(tests) after `static const struct CMUnitTest tests[]
+ * = {...}`. */
 #define FATHOM_TEST_MAIN(tests)                                                                    \
     int main(void)                                                                                 \
     {                                                                                              \

@@ -178,7 +178,7 @@ void small_index_make(struct small_index *small, const struct small_options *opt
     struct small_options *o = &small->options;
     o->queries = o->queries ? o->queries : 20;
     o->spread = o->spread > 0 ? o->spread : 0.5f;
-    folder_make(small->folder);
+    (o->in_memory ? folder_make_fast : folder_make)(small->folder);
     folder_name(small->folder, "index", small->dir);
     small->rows = make_vectors(o, 2, o->rows);
     small->queries = make_vectors(o, 3, o->queries);

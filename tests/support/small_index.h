@@ -15,6 +15,8 @@ struct small_options {
     float spread; /* of the rows of a cluster round their centre, centres being about 1 apart; 0:
                      0.5 */
     uint64_t seed;
+    bool in_memory; /* on a file system in memory where there is one: for tests that read a great
+                       deal */
 };
 
 struct small_index {

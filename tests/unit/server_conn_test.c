@@ -239,6 +239,15 @@ static void a_byte_a_second_does_not_push_the_deadline_of_a_message_back(void **
     assert_true(expired(fixture, 12 * SECOND + 1));
 }
 
+static void a_message_that_was_completed_has_no_deadline_any_more(void **state)
+{
+    struct fixture *fixture = *state;
+    assert_int_equal(feed(fixture, "\x91\xc4\x02", 3, 2 * SECOND), 0);
+    assert_int_equal(feed(fixture, "xx", 2, 11 * SECOND), 0);
+    assert_int_equal(fixture->taken.messages, 1);
+    assert_false(expired(fixture, 100 * SECOND));
+}
+
 static void idleness_ends_after_five_minutes_unless_something_is_in_flight(void **state)
 {
     struct fixture *fixture = *state;
@@ -306,6 +315,7 @@ static const struct CMUnitTest tests[] = {
     CASE(without_memory_for_an_unfinished_message_the_connection_ends),
     CASE(silence_ends_after_two_seconds),
     CASE(a_byte_a_second_does_not_push_the_deadline_of_a_message_back),
+    CASE(a_message_that_was_completed_has_no_deadline_any_more),
     CASE(idleness_ends_after_five_minutes_unless_something_is_in_flight),
     CASE(replies_that_nobody_reads_end_it),
     CASE(sent_bytes_leave_in_order_whatever_the_steps),

@@ -89,6 +89,8 @@ static int close_all(void **state)
     struct fixture *fixture = *state;
     char path[128];
     dispatch_destroy(fixture->dispatch);
+    /* The registry's reference and the view's; every search has let go of its own. */
+    assert_int_equal(atomic_load(&fixture->view.editions[0]->users), 2);
     registry_view_fini(&fixture->view);
     registry_close(fixture->registry);
     stats_destroy(fixture->stats);
@@ -262,6 +264,22 @@ static void a_cancelled_search_is_answered_at_once_and_its_slot_comes_back(void 
     pump_empty(fixture, 1000);
 }
 
+static void a_cancelled_search_gives_its_place_in_the_queue_back(void **state)
+{
+    open_with(state, "rows 100 dim 4 delay_us 50000", 1, 10);
+    struct fixture *fixture = *state;
+    struct rpc_error err;
+    rpc_error_set(&err, PROTOCOL_ERROR_CANCELLED, "cancelled");
+    for (uint32_t round = 0; round < 5; round++) {
+        struct search *waiting = start(fixture, round, 10, 1, 0, 0);
+        assert_non_null(waiting);
+        assert_null(start(fixture, 99, 1, 1, 0, 0));
+        dispatch_fail(fixture->dispatch, waiting, &err, now());
+    }
+    assert_non_null(start(fixture, 6, 10, 1, 0, 0));
+    pump_empty(fixture, 5000);
+}
+
 static void an_abandoned_search_is_not_answered(void **state)
 {
     open_with(state, "rows 100 dim 4 delay_us 20000", 1, 100);
@@ -364,6 +382,7 @@ static const struct CMUnitTest tests[] = {
     CASE(a_deadline_is_kept_although_the_device_is_stuck),
     CASE(one_failed_row_fails_the_batch_once),
     CASE(a_cancelled_search_is_answered_at_once_and_its_slot_comes_back),
+    CASE(a_cancelled_search_gives_its_place_in_the_queue_back),
     CASE(an_abandoned_search_is_not_answered),
     CASE(ending_with_searches_in_flight_gives_everything_back),
     CASE(rows_with_too_few_results_are_padded_but_complete),

@@ -97,11 +97,19 @@ class Server:
                                         env={**os.environ, **(env or {})})
         self.listen = listen
         if wait:
-            self.wait_for("ready:", 30)
-            if not listen.startswith("unix:"):
-                self.port = int(re.search(r'(?<!http )listening on [^\s"]*:(\d+)', self.log()).group(1))
-            found = re.search(r'http listening on [^\s"]*:(\d+)', self.log())
-            self.http_port = int(found.group(1)) if found else None
+            try:
+                self.find_ports()
+            except Exception:
+                self.process.kill()  # or it would outlive the test
+                self.process.wait()
+                raise
+
+    def find_ports(self):
+        self.wait_for("ready:", 30)
+        if not self.listen.startswith("unix:"):
+            self.port = int(re.search(r'(?<!http )listening on [^\s"]*:(\d+)', self.log()).group(1))
+        found = re.search(r'http listening on [^\s"]*:(\d+)', self.log())
+        self.http_port = int(found.group(1)) if found else None
 
     def log(self):
         return Path(self.log_file.name).read_text(errors="replace")

@@ -72,11 +72,16 @@ static int verify_section_pages(struct verify *v, const struct section *section,
 
 static int verify_pages(struct verify *v, struct fathom_error *err)
 {
-    uint8_t *buffer = mem_alloc_aligned(CHUNK_PAGES * PAGE_BYTES, PAGE_BYTES);
+    const struct superblock *super = &v->file->super;
+    uint64_t most = 1; /* a small index needs no large buffer */
+    for (uint32_t i = 0; i < super->section_count; i++)
+        most = super->sections[i].page_count > most ? super->sections[i].page_count : most;
+    most = most < CHUNK_PAGES ? most : CHUNK_PAGES;
+    uint8_t *buffer = mem_alloc_aligned(most * PAGE_BYTES, PAGE_BYTES);
     int status = buffer ? 0 : error_set(err, -ENOMEM, "%s: no memory to verify", v->file->path);
     v->report->pages++; /* the superblock, checked when the file was opened */
-    for (uint32_t i = 0; status == 0 && i < v->file->super.section_count; i++)
-        status = verify_section_pages(v, &v->file->super.sections[i], buffer, err);
+    for (uint32_t i = 0; status == 0 && i < super->section_count; i++)
+        status = verify_section_pages(v, &super->sections[i], buffer, err);
     mem_free(buffer);
     return status;
 }

@@ -1,6 +1,7 @@
 /* Shared by the tests of builder. */
 #include "builder_support.h"
 
+#include <cblas.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,7 @@ struct rows8 rows_equal(uint32_t count, uint32_t dim)
 
 struct crew crew_of(unsigned threads)
 {
+    openblas_set_num_threads(1); /* as build_run does: the crew's threads are all there are */
     return (struct crew){.threads = threads};
 }
 

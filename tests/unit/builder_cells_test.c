@@ -27,6 +27,7 @@ static void assigning_finds_the_nearest_of_all_candidates(void **state)
     (void)state;
     struct rows8 rows = rows_clustered(700, 37, 9, 20, 3), centroids = rows_clustered(61, 37, 61, 0, 4);
     struct assign assign;
+    (void)crew_of(1);
     uint32_t ids[700], nearest[700];
     for (uint32_t i = 0; i < 700; i++)
         ids[i] = 699 - i;

@@ -51,6 +51,8 @@ class Index:
          self.section_count) = struct.unpack_from("<13I", page, 72)
         if (self.version, self.incompat, page_bytes) != (1, 0, PAGE) or len(self.data) != self.pages * PAGE:
             raise FormatError("version, features or size")
+        if any(page[124:256]) or any(page[256 + 64 * self.section_count:]):
+            raise FormatError("superblock reserved fields")
         self.dtype, self.metric = np.dtype(DTYPES[dtype]), METRICS[metric]
 
     def check_pages(self):
@@ -160,13 +162,21 @@ class Index:
         values = self.rows_of("records").astype(np.int16)
         return (values - 128 + self.mean.astype(np.int16)).astype(self.dtype)
 
+    def record_scales(self):
+        """The scale of each record, in steps, as a column."""
+        if self.records_exact:
+            return np.ones((self.rows, 1), np.float32)
+        return np.ascontiguousarray(self.rows_of("records")[:, self.work_dim:]).view("<f4")
+
     def records(self):
         """The records as work-space vectors."""
-        rows = self.rows_of("records")
-        units = rows[:, :self.work_dim].astype(np.float32) - 128
-        if not self.records_exact:
-            units *= np.ascontiguousarray(rows[:, self.work_dim:]).view("<f4")
-        return units * self.step + self.mean
+        units = self.rows_of("records")[:, :self.work_dim].astype(np.float32) - 128
+        return units * self.record_scales() * self.step + self.mean
+
+    def points(self):
+        """The operating points: navigator, code bytes, k, search list, recall, its lower end, reads, refine threshold."""
+        data = self.stream("points") if "points" in self.sections else b""
+        return [struct.unpack_from("<4I4f", data, at) for at in range(0, len(data), 32)]
 
     def codes(self):
         """Codes in order of worth, from their bands."""

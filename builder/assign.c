@@ -51,36 +51,50 @@ void assign_add(struct assign *assign, const struct rows8 *centroids, uint32_t f
     }
 }
 
-typedef float lanes_f __attribute__((vector_size(32)));
-typedef int32_t lanes_i __attribute__((vector_size(32)));
+/* Vectors of the width that every machine has; the compiler would take wider ones apart. */
+typedef float lanes_f __attribute__((vector_size(16)));
+typedef int32_t lanes_i __attribute__((vector_size(16)));
 
-/* The place of the greatest product - half norm, the first of equals. Eight running maxima at once; the compiler makes of the
- * vectors what the machine has. */
+#define LANES 4
+
+struct maxima {
+    lanes_f value;
+    lanes_i place;
+};
+
+static inline void maxima_add(struct maxima *maxima, const float *products, const float *half_norms, lanes_i at)
+{
+    lanes_f product, half_norm;
+    memcpy(&product, products, sizeof product);
+    memcpy(&half_norm, half_norms, sizeof half_norm);
+    lanes_f value = product - half_norm;
+    lanes_i better = value > maxima->value;
+    maxima->place = (at & better) | (maxima->place & ~better);
+    maxima->value = (lanes_f)(((lanes_i)value & better) | ((lanes_i)maxima->value & ~better));
+}
+
+/* The place of the greatest product - half norm, the first of equals. */
 static uint32_t best_candidate(const float *products, const float *half_norms, uint32_t count)
 {
-    lanes_f best = (lanes_f){0} - INFINITY;
-    lanes_i index = {0}, at = {0, 1, 2, 3, 4, 5, 6, 7};
-    uint32_t whole = count / 8 * 8;
-    for (uint32_t i = 0; i < whole; i += 8, at += 8) {
-        lanes_f product, half_norm;
-        memcpy(&product, products + i, sizeof product);
-        memcpy(&half_norm, half_norms + i, sizeof half_norm);
-        lanes_f value = product - half_norm;
-        lanes_i better = value > best;
-        index = (at & better) | (index & ~better);
-        best = (lanes_f)(((lanes_i)value & better) | ((lanes_i)best & ~better));
+    struct maxima maxima[2] = {{.value = (lanes_f){0} - INFINITY}, {.value = (lanes_f){0} - INFINITY}};
+    lanes_i at = {0, 1, 2, 3};
+    uint32_t whole = count / (2 * LANES) * (2 * LANES), found = 0;
+    for (uint32_t i = 0; i < whole; i += 2 * LANES, at += 2 * LANES) {
+        maxima_add(&maxima[0], products + i, half_norms + i, at);
+        maxima_add(&maxima[1], products + i + LANES, half_norms + i + LANES, at + LANES);
     }
-    float value = best[0];
-    uint32_t found = (uint32_t)index[0];
-    for (int lane = 1; lane < 8; lane++) {
-        if (best[lane] > value || (best[lane] == value && (uint32_t)index[lane] < found)) {
-            value = best[lane];
-            found = (uint32_t)index[lane];
+    float best = -INFINITY;
+    for (int lane = 0; lane < 2 * LANES; lane++) {
+        float value = maxima[lane / LANES].value[lane % LANES];
+        uint32_t place = (uint32_t)maxima[lane / LANES].place[lane % LANES];
+        if (value > best || (value == best && place < found)) {
+            best = value;
+            found = place;
         }
     }
     for (uint32_t i = whole; i < count; i++) {
-        if (products[i] - half_norms[i] > value) {
-            value = products[i] - half_norms[i];
+        if (products[i] - half_norms[i] > best) {
+            best = products[i] - half_norms[i];
             found = i;
         }
     }

@@ -25,7 +25,7 @@ struct calibration {
     uint32_t sample;
     struct range *ranges; /* blocks x levels */
     struct error_sum {
-        double sum, squares;
+        double sum, squares, widths; /* of errors, their squares, and the squares of what they scale with */
         uint64_t count;
     } *errors; /* blocks x levels */
 };
@@ -126,7 +126,7 @@ static double decoded_product(const struct planes_model *planes, const struct pl
     return product;
 }
 
-/* Adds the standardised error of one estimate at each level. query holds the rotated query in rotated_centroid. */
+/* Adds the error of one estimate at each level. query holds the rotated query in rotated_centroid. */
 static void add_errors(const struct calibration *c, const struct residual *query, const uint8_t *query_row,
                        struct residual *near, uint32_t row, struct error_sum *errors)
 {
@@ -145,9 +145,10 @@ static void add_errors(const struct calibration *c, const struct residual *query
         if (!(width > 0))
             continue;
         double product = decoded_product(planes, level, query->rotated_centroid, near->bits6);
-        double error = (base + f.offset - 2 * f.scale * product - truth) / width;
+        double error = base + f.offset - 2 * f.scale * product - truth;
         errors[l].sum += error;
         errors[l].squares += error * error;
+        errors[l].widths += width * width;
         errors[l].count++;
     }
 }
@@ -175,13 +176,15 @@ static int kappa_block(void *context, uint64_t block, unsigned worker)
     return status;
 }
 
-/* Standard deviation. A bias that all near rows share does not change who is nearer, so it does not count. */
+/* The standard deviation over the width that it scales with, both over all pairs: dividing each error by its own width
+ * would let rows that all but sit on their centroid, whose width is next to nothing, speak for all. A bias that
+ * near rows share does not change who is nearer, so it does not count. */
 static float spread(const struct error_sum *all)
 {
-    if (all->count == 0)
+    if (all->count == 0 || !(all->widths > 0))
         return 0;
-    double mean = all->sum / (double)all->count, variance = all->squares / (double)all->count - mean * mean;
-    return variance > 0 ? (float)sqrt(variance) : 0;
+    double variance = all->squares - all->sum * all->sum / (double)all->count;
+    return variance > 0 ? (float)sqrt(variance / all->widths) : 0;
 }
 
 int train_kappa(struct trained *out, const struct crew *crew, const struct rows8 *rows,
@@ -198,6 +201,7 @@ int train_kappa(struct trained *out, const struct crew *crew, const struct rows8
         for (uint32_t b = 0; b < blocks; b++) {
             all.sum += c.errors[(size_t)b * levels + l].sum;
             all.squares += c.errors[(size_t)b * levels + l].squares;
+            all.widths += c.errors[(size_t)b * levels + l].widths;
             all.count += c.errors[(size_t)b * levels + l].count;
         }
         out->levels[l].kappa = spread(&all);

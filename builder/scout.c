@@ -97,8 +97,18 @@ static uint32_t beam_insert(struct scout *scout, uint64_t key)
     return at;
 }
 
-/* Scores scout->ids and offers them to the beam. Returns the lowest place that changed, or list. */
-static uint32_t offer(struct scout *scout, int32_t query_bias, uint32_t count)
+static void prefetch_list(const struct scout *scout, uint32_t place)
+{
+    if (place >= scout->beam_count)
+        return;
+    const char *list = (const char *)graph_list(scout->graph, (uint32_t)scout->beam[place]);
+    for (size_t byte = 0; byte < scout->graph->stride * sizeof(uint32_t); byte += 64)
+        __builtin_prefetch(list + byte);
+}
+
+/* Scores scout->ids and offers them to the beam. Returns the lowest place that changed, or list. next: the place that will be
+ * expanded if nothing nearer is found; what lands before it will be, so its list is fetched. */
+static uint32_t offer(struct scout *scout, int32_t query_bias, uint32_t count, uint32_t next)
 {
     const struct rows8 *rows = scout->rows;
     uint32_t lowest = scout->list;
@@ -108,6 +118,8 @@ static uint32_t offer(struct scout *scout, int32_t query_bias, uint32_t count)
         uint32_t distance = rows8_distance_from_dot(&rows->terms[row], query_bias, scout->dots[i]);
         uint32_t at = beam_insert(scout, prune_key(distance, row));
         lowest = at < lowest ? at : lowest;
+        if (at <= next)
+            prefetch_list(scout, at);
     }
     scout->distances += count;
     return lowest;
@@ -149,15 +161,6 @@ static uint32_t gather_neighbours(struct scout *scout, uint32_t row)
     return count;
 }
 
-static void prefetch_list(const struct scout *scout, uint32_t place)
-{
-    if (place >= scout->beam_count)
-        return;
-    const char *list = (const char *)graph_list(scout->graph, (uint32_t)scout->beam[place]);
-    for (size_t byte = 0; byte < scout->graph->stride * sizeof(uint32_t); byte += 64)
-        __builtin_prefetch(list + byte);
-}
-
 static void start(struct scout *scout, int32_t query_bias, const uint32_t *entries, uint32_t entry_count)
 {
     uint32_t count = 0;
@@ -166,7 +169,7 @@ static void start(struct scout *scout, int32_t query_bias, const uint32_t *entri
     for (uint32_t i = 0; i < entry_count; i++)
         if (visited_add(scout, entries[i]))
             scout->ids[count++] = entries[i];
-    (void)offer(scout, query_bias, count);
+    (void)offer(scout, query_bias, count, scout->list);
 }
 
 int scout_run(struct scout *scout, const uint8_t *query, const uint32_t *entries, uint32_t entry_count)
@@ -181,9 +184,10 @@ int scout_run(struct scout *scout, const uint8_t *query, const uint32_t *entries
         if (status != 0)
             return status;
         scout->expanded[place] = 1;
-        prefetch_list(scout, next_unexpanded(scout, place));
+        uint32_t next = next_unexpanded(scout, place);
+        prefetch_list(scout, next);
         uint32_t count = gather_neighbours(scout, (uint32_t)scout->beam[place]);
-        uint32_t lowest = offer(scout, query_bias, count);
+        uint32_t lowest = offer(scout, query_bias, count, next);
         place = next_unexpanded(scout, lowest < place ? lowest : place);
     }
     return 0;

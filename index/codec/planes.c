@@ -7,6 +7,8 @@
 
 #include "mem.h"
 
+#define SEEN_COSINE 0.05
+
 /* ---- the compander: cells of equal probability under N(0, 3) ---- */
 
 static double normal_cdf(double x)
@@ -171,7 +173,7 @@ struct planes_factors planes_row_factors(const struct planes_model *model,
                                          const float *y, double residual_norm_sq,
                                          const float *rotated_centroid)
 {
-    double norm = 0, product = 0, centroid_product = 0;
+    double norm = 0, decoded_norm = 0, product = 0, centroid_product = 0;
     for (uint32_t g = 0; g < level->groups[0]; g++) {
         unsigned bits = group_bits(level, g);
         for (uint32_t d = g * PLANES_GROUP; d < (g + 1) * PLANES_GROUP; d++) {
@@ -179,12 +181,15 @@ struct planes_factors planes_row_factors(const struct planes_model *model,
             float decoded =
                 (model->level_bytes[index] - 128) * model->level_quantum * model->sigma[d];
             norm += (double)y[d] * y[d];
+            decoded_norm += (double)decoded * decoded;
             product += (double)y[d] * decoded;
             centroid_product += (double)rotated_centroid[d] * decoded;
         }
     }
-    /* A residual that its code does not see at all: trust the centroid alone. */
-    double scale = product > 1e-3 * norm && norm > 0 ? norm / product : 0;
+    /* A residual that its code does not see at all: trust the centroid alone. A cosine decides, so
+     * that the units of sigma do not matter. */
+    bool seen = product > 0 && product * product > SEEN_COSINE * SEEN_COSINE * norm * decoded_norm;
+    double scale = seen ? norm / product : 0;
     return (struct planes_factors){
         .scale = (float)scale, .offset = (float)(residual_norm_sq + 2 * scale * centroid_product)};
 }

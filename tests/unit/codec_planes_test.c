@@ -138,6 +138,34 @@ static void estimates_are_unbiased_and_sharpen_with_bits(void **state)
     assert_true(spread[2] < 0.03);
 }
 
+/* Found on bible1024: long residuals under a sigma of length one lost their scale. */
+static void the_units_of_sigma_do_not_matter(void **state)
+{
+    struct fixture f;
+    struct prng prng;
+    float thresholds[64], centroid[DIM] = {0}, y[DIM];
+    uint8_t bits6[DIM];
+    (void)state;
+    make(&f);
+    planes_thresholds(thresholds);
+    prng_init(&prng, 8, 0);
+    for (float unit = 1e-4f; unit < 1e4f; unit *= 10) {
+        struct fixture scaled = f;
+        scaled.model.sigma = scaled.sigma;
+        for (int d = 0; d < DIM; d++) {
+            scaled.sigma[d] = f.sigma[d] * unit;
+            y[d] = (float)(100 * f.sigma[d] * gaussian(&prng));
+        }
+        planes_quantise(&f.model, thresholds, y, bits6);
+        float expected =
+            planes_row_factors(&f.model, &f.levels[2], bits6, y, 1, centroid).scale;
+        float scale =
+            planes_row_factors(&scaled.model, &f.levels[2], bits6, y, 1, centroid).scale;
+        assert_true(expected > 0);
+        assert_true(fabsf(scale * unit / expected - 1) < 1e-3f);
+    }
+}
+
 static void factors_survive_packing(void **state)
 {
     struct planes_level level = {0};
@@ -155,6 +183,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_compander_is_near_the_optimum_at_every_bit),
     cmocka_unit_test(allotments_are_nested_and_planes_have_no_gaps),
     cmocka_unit_test(estimates_are_unbiased_and_sharpen_with_bits),
+    cmocka_unit_test(the_units_of_sigma_do_not_matter),
     cmocka_unit_test(factors_survive_packing),
 };
 

@@ -4,7 +4,7 @@
 
 #include "graph.h"
 
-#define CELLS_AN_ENTRY 48 /* about: enough entries to skip the first hops, few enough to be scored at once */
+#define CELLS_AN_ENTRY 48 /* about */
 
 /* The row of [begin, end) that is nearest to their mean; the first of equals. */
 static int nearest_to_mean(const struct rows8 *rows, uint32_t begin, uint32_t end, uint32_t *out)

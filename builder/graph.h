@@ -8,7 +8,7 @@
 #include "crew.h"
 #include "rows8.h"
 
-#define GRAPH_ENTRIES_MAX 256
+#define GRAPH_ENTRIES_MAX 64 /* a hop or two is saved; more cost more than that to score */
 
 struct graph {
     uint32_t rows, degree_max;

@@ -134,6 +134,16 @@ static uint64_t least_bytes(const struct sizes *sizes, const struct fathom_open_
     return least;
 }
 
+/* At the most: which points belong to the residency is known only after it is chosen. */
+static uint64_t points_bytes(const struct superblock *super)
+{
+    const struct section *section = superblock_find(super, SECTION_POINTS);
+    uint64_t most = POINTS_RESIDENT_MAX * sizeof(struct operating_point);
+    if (!section || section->bytes == 0)
+        return 0;
+    return resident(section->bytes < most ? section->bytes : most);
+}
+
 int plan_make(struct plan *plan, const struct superblock *super, const struct model *model,
               const struct fathom_open_options *options, const char *path, struct fathom_error *err)
 {
@@ -141,8 +151,7 @@ int plan_make(struct plan *plan, const struct superblock *super, const struct mo
                           .model = model,
                           .lists = superblock_find(super, SECTION_LISTS)->bytes,
                           .fixed = resident(sizeof(struct fathom_index)) +
-                                   resident(strlen(path) + 1) +
-                                   resident(POINTS_RESIDENT_MAX * sizeof(struct operating_point))};
+                                   resident(strlen(path) + 1) + points_bytes(super)};
     uint64_t scratch =
         options->threads * engine_scratch_bytes(&super->properties, options->inflight);
     uint64_t budget = options->dram_budget_bytes;

@@ -23,7 +23,7 @@
 #define INFLIGHT          8
 #define THRIFTY_THRESHOLD 0.13f
 #define READS_THAT_MATTER 2
-#define READ_US           14.0 /* a read's share of the device (engine.md: 72,000 a second) */
+#define READ_US           14.0 /* a read's share of the device (docs/adr/0004) */
 #define STEP_US           1.1 /* of CPU for each unit of search list, either navigator at 128 dimensions */
 #define PLANS_AT_ONCE     2 /* each keeps an opened index in memory */
 

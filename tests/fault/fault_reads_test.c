@@ -147,6 +147,39 @@ static void a_read_that_is_slow_changes_nothing(void **state)
     }
 }
 
+/* A vector that spans two pages comes in one read: each of its pages is checked. */
+static void both_pages_of_a_long_row_are_checked(void **state)
+{
+    struct small_options options = {.rows = 120,
+                                    .dim = 1200,
+                                    .metric = FATHOM_METRIC_L2,
+                                    .dtype = FATHOM_F32,
+                                    .in_memory = true};
+    struct fixture long_rows = {0};
+    struct fathom_error err;
+    (void)state;
+    small_index_make(&long_rows.small, &options);
+    if (harm_open(&long_rows.index, env_os(), long_rows.small.dir, HARM_ROWS, &err) != 0)
+        fail_msg("%s", err.msg);
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 4);
+    harm_ask(&long_rows.right[1], &long_rows.small, engine, long_rows.index, QUERIES, true);
+    fathom_engine_destroy(engine);
+    for (unsigned n = 1; n <= 40; n++) {
+        static const unsigned bits[] = {70, 32767, 32768, 40000, 65535};
+        for (size_t b = 0; b < sizeof bits / sizeof bits[0]; b++) {
+            char plan[64];
+            int status = 0;
+            snprintf(plan, sizeof plan, "read#%u:flip=bit%u", n, bits[b]);
+            if (run_plan(&long_rows, FATHOM_IO_PREAD, plan, true, &status) != 1 ||
+                status != FATHOM_ECHECKSUM)
+                fail_msg("%s: %d", plan, status);
+        }
+    }
+    answers_free(&long_rows.right[1]);
+    fathom_index_close(long_rows.index);
+    small_index_remove(&long_rows.small);
+}
+
 /* ---- for ever ---- */
 
 static void a_dead_device_fails_all_that_read_and_no_more(void **state)
@@ -303,6 +336,7 @@ int main(void)
         cmocka_unit_test(a_read_that_falls_short_is_completed),
         cmocka_unit_test(a_read_that_is_interrupted_or_put_off_is_done_again),
         cmocka_unit_test(a_read_that_is_slow_changes_nothing),
+        cmocka_unit_test(both_pages_of_a_long_row_are_checked),
         cmocka_unit_test(a_dead_device_fails_all_that_read_and_no_more),
         cmocka_unit_test(random_failures_spoil_no_answer),
         cmocka_unit_test(random_faults_of_every_kind_spoil_no_answer),

@@ -57,9 +57,12 @@ uint32_t harm_count(const struct answers *right, const struct answers *got, cons
         failed++;
         if (status)
             *status = answer->status;
-        if (!strstr(answer->detail, FORMAT_FILE_NAME) || !strstr(answer->detail, "page "))
-            fail_msg("%s: query %u: %d does not name file and page: '%s'", what, q, answer->status,
-                     answer->detail);
+        /* What the OS said is passed on in its words. */
+        const char *said = answer->status > FATHOM_ECORRUPT ? fathom_strerror(answer->status) : "";
+        if (!strstr(answer->detail, FORMAT_FILE_NAME) || !strstr(answer->detail, "page ") ||
+            !strstr(answer->detail, said))
+            fail_msg("%s: query %u: %d does not name file, page and cause: '%s'", what, q,
+                     answer->status, answer->detail);
     }
     return failed;
 }

@@ -201,7 +201,7 @@ static void a_neighbour_that_is_no_row_is_found(void **state)
 {
     uint32_t neighbours[6] = {45, 46, 47, 48, 49, ROWS};
     change_list(*state, 44, neighbours, 6);
-    expect_found(*state, "section lists", 1);
+    expect_found(*state, "names a row that does not exist (row 44)", 1);
 }
 
 static void a_degree_above_the_largest_is_found(void **state)

@@ -2,10 +2,13 @@
  * a feeling of size and no more. */
 #include "predict.h"
 
+#include <math.h>
+
 #include "cells.h"
 #include "error.h"
 #include "input.h"
 #include "metric.h"
+#include "page.h"
 #include "planes.h"
 
 #define BASE_BYTES      (40u << 20) /* the program, BLAS, buffers */
@@ -43,19 +46,32 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
     return BASE_BYTES + threads + (options->ids ? 8 * s->rows : 0) + most;
 }
 
-static uint64_t disk_bytes(const struct shape *s, uint64_t raw_bytes, bool exact)
+/* A row store: rows do not straddle pages, or take whole ones. */
+static uint64_t store_bytes(uint64_t rows, uint64_t row_bytes)
 {
-    uint64_t bytes = s->rows * (s->order_count + 4 * s->levels + s->degree * LIST_BYTES_EDGE + 1 + 4 + s->dim) +
-                     s->rows / CELLS_ROWS * (s->dim + 4) + s->code_dim * s->dim + (exact ? 0 : raw_bytes);
-    return bytes + bytes / 50 + (64u << 10);
+    uint64_t per_page = PAGE_PAYLOAD / row_bytes;
+    uint64_t pages = per_page ? rows / per_page + 1 : rows * ((row_bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD);
+    return pages * PAGE_BYTES;
 }
 
+static uint64_t disk_bytes(const struct shape *s, uint64_t vector_bytes, bool exact)
+{
+    uint64_t streams = s->rows * (s->order_count + 4 * s->levels + s->degree * LIST_BYTES_EDGE + 1 + 4) +
+                       s->rows / CELLS_ROWS * (s->dim + 4) + s->code_dim * s->dim;
+    return streams + streams / 500 + (64u << 10) + store_bytes(s->rows, row8_record_bytes((uint32_t)s->dim, exact)) +
+           (exact ? 0 : store_bytes(s->rows, vector_bytes));
+}
+
+/* Fitted to SIFT (128 dimensions, R 32 and 48), Fashion-MNIST (784) and a synthetic million. */
 static double seconds(const struct build_options *options, const struct shape *s)
 {
     double rows = (double)s->rows, dim = (double)s->dim;
-    double graph = 1.5e-6 * options->build_list * (0.4 + dim / 210) * (0.5 + s->degree / 64.0);
-    double cells = 1.5e-5 * (0.3 + dim / 180), codes = 1e-7 * dim + 1e-9 * dim * dim;
-    return 0.2 + rows * (graph + cells + codes) / options->threads + 3e-9 * rows * dim * 8;
+    double graph_us = 1.5 * options->build_list * (0.6 + dim / 1500) * (0.4 + s->degree / 50.0);
+    double cells_us = 8 + 0.031 * dim * sqrt(rows / 4e5), order_us = 0.02 * dim;
+    double code_us = 0.06 * dim + 1.2e-5 * dim * dim;
+    double measure = (4 + 1.2e-5 * rows) * (0.5 + dim / 256);
+    double work = measure + 1e-6 * rows * (graph_us + cells_us + order_us + code_us);
+    return 0.2 + work / options->threads + 2.4e-8 * rows * dim;
 }
 
 void predict_shape(const struct build_options *options, struct build_estimate *estimate)
@@ -67,8 +83,8 @@ void predict_shape(const struct build_options *options, struct build_estimate *e
     s.stride = size_round_up(s.dim, MEM_ALIGN);
     s.code_dim = size_round_up(s.dim, PLANES_GROUP);
     s.order_count = s.code_dim * options->code_bits / PLANES_GROUP;
-    uint64_t raw_bytes = estimate->rows * estimate->dim * fathom_dtype_bytes(estimate->dtype);
+    uint64_t vector_bytes = estimate->dim * fathom_dtype_bytes(estimate->dtype);
     estimate->peak_bytes = peak_bytes(options, &s, exact);
-    estimate->disk_bytes = disk_bytes(&s, raw_bytes, exact);
+    estimate->disk_bytes = disk_bytes(&s, vector_bytes, exact);
     estimate->seconds = seconds(options, &s);
 }

@@ -1,13 +1,11 @@
-/* A beam of the L nearest so far; the nearest unexpanded one is expanded next; the end is when all are. A set of visited
- * rows in a small hash keeps each distance to one computation, and stays in the nearest cache where a bitmap of all rows
- * would not. */
+/* A beam of the L nearest so far; the nearest unexpanded one is expanded next; the end is when all are. A bitmap of visited
+ * rows keeps each distance to one computation. Rows are in an order in which neighbours are near, so a search touches few
+ * lines of it; a hash would scatter what it touches. What was set is found again in the lists of the expanded rows. */
 #include "scout.h"
 
 #include <errno.h>
 
-#define VISITED_NONE  UINT32_MAX
-#define VISITED_START 4096
-#define PATH_START    512
+#define PATH_START 512
 
 int scout_init(struct scout *scout, const struct graph *graph, const struct rows8 *rows, uint32_t list)
 {
@@ -16,8 +14,7 @@ int scout_init(struct scout *scout, const struct graph *graph, const struct rows
     scout->beam = mem_alloc_array((size_t)list + 1, sizeof *scout->beam);
     scout->expanded = mem_alloc((size_t)list + 1);
     scout->path = mem_alloc_array(PATH_START, sizeof *scout->path);
-    scout->visited = mem_alloc_array(VISITED_START, sizeof *scout->visited);
-    scout->visited_mask = VISITED_START - 1;
+    scout->visited = mem_alloc_array(rows->count / 64 + 1, sizeof *scout->visited);
     scout->query = mem_alloc(rows->stride);
     scout->ids = mem_alloc_array(batch, sizeof *scout->ids);
     scout->dots = mem_alloc_array(batch, sizeof *scout->dots);
@@ -45,36 +42,15 @@ void scout_fini(struct scout *scout)
 /* True when row was not in the set; it is afterwards. */
 static bool visited_add(struct scout *scout, uint32_t row)
 {
-    uint32_t slot = row * 0x9e3779b1u >> 7 & scout->visited_mask;
-    while (scout->visited[slot] != VISITED_NONE) {
-        if (scout->visited[slot] == row)
-            return false;
-        slot = (slot + 1) & scout->visited_mask;
-    }
-    scout->visited[slot] = row;
-    scout->visited_count++;
-    return true;
+    uint64_t *word = &scout->visited[row / 64], bit = UINT64_C(1) << row % 64;
+    bool added = !(*word & bit);
+    *word |= bit;
+    return added;
 }
 
-/* Room for as many more rows, at half load. */
-static int visited_reserve(struct scout *scout, uint32_t more)
+static void visited_forget(struct scout *scout, uint32_t row)
 {
-    size_t slots = (size_t)scout->visited_mask + 1;
-    if (2 * ((size_t)scout->visited_count + more) <= slots)
-        return 0;
-    uint32_t *old = scout->visited;
-    uint32_t *grown = mem_alloc_array(2 * slots, sizeof *grown);
-    if (!grown)
-        return -ENOMEM;
-    memset(grown, 0xff, 2 * slots * sizeof *grown);
-    scout->visited = grown;
-    scout->visited_mask = (uint32_t)(2 * slots - 1);
-    scout->visited_count = 0;
-    for (size_t i = 0; i < slots; i++)
-        if (old[i] != VISITED_NONE)
-            (void)visited_add(scout, old[i]);
-    mem_free(old);
-    return visited_reserve(scout, more);
+    scout->visited[row / 64] = 0;
 }
 
 /* ---- the beam ---- */
@@ -164,12 +140,23 @@ static uint32_t gather_neighbours(struct scout *scout, uint32_t row)
 static void start(struct scout *scout, int32_t query_bias, const uint32_t *entries, uint32_t entry_count)
 {
     uint32_t count = 0;
-    memset(scout->visited, 0xff, ((size_t)scout->visited_mask + 1) * sizeof *scout->visited);
-    scout->beam_count = scout->path_count = scout->visited_count = 0;
+    scout->beam_count = scout->path_count = 0;
     for (uint32_t i = 0; i < entry_count; i++)
         if (visited_add(scout, entries[i]))
             scout->ids[count++] = entries[i];
     (void)offer(scout, query_bias, count, scout->list);
+}
+
+/* Every visited row is an entry or in the list of a row on the path. */
+static void forget_all(struct scout *scout, const uint32_t *entries, uint32_t entry_count)
+{
+    for (uint32_t i = 0; i < entry_count; i++)
+        visited_forget(scout, entries[i]);
+    for (uint32_t i = 0; i < scout->path_count; i++) {
+        const uint32_t *list = graph_list(scout->graph, (uint32_t)scout->path[i]);
+        for (uint32_t j = 1; j <= list[0]; j++)
+            visited_forget(scout, list[j]);
+    }
 }
 
 int scout_run(struct scout *scout, const uint8_t *query, const uint32_t *entries, uint32_t entry_count)
@@ -178,11 +165,9 @@ int scout_run(struct scout *scout, const uint8_t *query, const uint32_t *entries
     int32_t query_bias = rows8_terms_of(query, scout->rows->dim).bias;
     start(scout, query_bias, entries, entry_count);
     for (uint32_t place = 0; place < scout->beam_count;) {
-        int status = visited_reserve(scout, (uint32_t)scout->graph->stride);
-        if (status == 0)
-            status = path_append(scout, scout->beam[place]);
+        int status = path_append(scout, scout->beam[place]);
         if (status != 0)
-            return status;
+            return status; /* the scout is of no further use */
         scout->expanded[place] = 1;
         uint32_t next = next_unexpanded(scout, place);
         prefetch_list(scout, next);
@@ -190,5 +175,6 @@ int scout_run(struct scout *scout, const uint8_t *query, const uint32_t *entries
         uint32_t lowest = offer(scout, query_bias, count, next);
         place = next_unexpanded(scout, lowest < place ? lowest : place);
     }
+    forget_all(scout, entries, entry_count);
     return 0;
 }

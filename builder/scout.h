@@ -16,8 +16,7 @@ struct scout {
     uint8_t *expanded; /* of each place in the beam */
     uint64_t *path;
     uint32_t path_room;
-    uint32_t *visited; /* open addressing, VISITED_NONE where empty */
-    uint32_t visited_mask, visited_count;
+    uint64_t *visited; /* a bit a row; all zero between searches */
     int8_t *query;
     uint32_t *ids;
     int32_t *dots;

@@ -35,7 +35,7 @@ struct fathom_engine *harm_engine(struct fault_env *fault, enum fathom_io io, un
                                   const char *plan)
 {
     struct fathom_engine_options options = {.io = io, .inflight = inflight};
-    struct fathom_engine *engine;
+    struct fathom_engine *engine = NULL;
     struct fathom_error err = {0};
     if (fault_init(fault, env_os(), plan, &err) != 0 ||
         engine_create_with(&engine, &fault->env, &options, &err) != 0)

@@ -1,0 +1,250 @@
+"""fathom-build as a user meets it: indexes that fathom-check finds sound and fathom-bench finds the neighbours in,
+exit codes and messages, interruption, and two builds at once. Needs nothing but the programs.
+
+With FATHOM_REAL_DATA set to a folder of real sets, each is built and its recall compared with a threshold.
+"""
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+BIN = Path(os.environ.get("FATHOM_BIN", "build/release/bin"))
+REAL_DATA = os.environ.get("FATHOM_REAL_DATA", "")
+# name -> metric and the recall@10 at a search list of 64 that an index without a budget must reach
+REAL_SETS = {"sift128": ("l2", 0.985), "fashion784": ("l2", 0.995), "word100": ("cos", 0.97),
+             "passages256": ("cos", 0.965), "bible1024": ("cos", 0.97)}
+STOP_SECONDS = 2.0
+
+
+def run(program, *arguments, code=0):
+    done = subprocess.run([str(BIN / program), *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == code, f"{program} {arguments}: exit {done.returncode}: {done.stderr}"
+    return done
+
+
+def run_json(program, *arguments):
+    return json.loads(run(program, *arguments, "--json").stdout)
+
+
+def write_fbin(path, rows):
+    dim = len(rows[0])
+    data = struct.pack("<II", len(rows), dim)
+    path.write_bytes(data + b"".join(struct.pack(f"<{dim}f", *row) for row in rows))
+
+
+class BuildTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.out = self.folder / "out.fathom"
+
+    def path(self, name):
+        return self.folder / name
+
+    def synth(self, count, dim=24, name="base.fbin", queries=0):
+        more = ("--queries", queries, "--query-out", self.path("query.fbin")) if queries else ()
+        run("fathom-data", "synth", "--count", count, "--dim", dim, "--intrinsic", 8, "--seed", 3, "--out",
+            self.path(name), *more)
+        return self.path(name)
+
+    def build(self, base, *more, metric="l2", code=0):
+        return run("fathom-build", "build", "--input", base, "--metric", metric, "--out", self.out, *more, code=code)
+
+    def names(self):
+        return sorted(entry.name for entry in self.out.iterdir())
+
+
+class Build(BuildTest):
+    def test_an_index_is_sound_and_finds_the_neighbours(self):
+        base = self.synth(6000, queries=100)
+        for metric in ("l2", "ip", "cos"):
+            with self.subTest(metric=metric):
+                self.build(base, metric=metric)
+                self.assertEqual(self.names(), ["index.fathom"])
+                run("fathom-check", "verify", self.out, "--deep")
+                run("fathom-data", "gt", "--base", base, "--query", self.path("query.fbin"), "--metric", metric, "--k",
+                    10, "--out", self.path("gt.bin"))
+                found = run_json("fathom-bench", "search", "--index", self.out, "--query", self.path("query.fbin"),
+                                 "--gt", self.path("gt.bin"), "--k", 10, "--search-list", 64)
+                self.assertGreater(found["runs"][0]["recall"], 0.97)
+
+    def test_the_json_document_has_what_the_line_says_and_the_stages(self):
+        base = self.synth(500)
+        document = run_json("fathom-build", "build", "--input", base, "--metric", "l2", "--out", self.out)
+        self.assertEqual(document["rows"], 500)
+        self.assertEqual(document["index_bytes"], (self.out / "index.fathom").stat().st_size)
+        self.assertEqual(document["path"], str(self.out))
+        for stage in ("read", "cells", "order", "graph", "train", "encode", "write"):
+            self.assertGreaterEqual(document["stage_seconds"][stage], 0)
+        self.assertGreater(document["peak_memory_bytes"], 0)
+        line = self.build(base).stdout
+        self.assertEqual(line.count("\n"), 1)
+        self.assertIn("500 rows in", line)
+        self.assertIn(str(self.out), line)
+
+    def test_any_number_of_threads_gives_the_same_bytes(self):
+        base = self.synth(4000)
+        seen = set()
+        for threads in (1, 2, 4):
+            self.build(base, "--threads", threads)
+            seen.add((self.out / "index.fathom").read_bytes())
+        self.assertEqual(len(seen), 1)
+
+    def test_the_same_vectors_under_another_name_and_form_are_the_same_generation(self):
+        base = self.synth(300)
+        run("fathom-data", "convert", base, self.path("other.npy"))
+        first = run_json("fathom-build", "build", "--input", base, "--metric", "l2", "--out", self.out)
+        second = run_json("fathom-build", "build", "--input", self.path("other.npy"), "--metric", "l2", "--out", self.out)
+        self.assertEqual(first["generation"], second["generation"])
+
+    def test_external_ids_are_what_a_search_returns(self):
+        base = self.synth(200)
+        ids = self.path("ids.txt")
+        ids.write_text("".join(f"{10**12 + 7 * row}\n" for row in range(200)))
+        self.build(base, "--ids", ids)
+        run("fathom-check", "verify", self.out, "--deep")
+        ids.write_text("1\n" * 200)
+        self.assertIn("appears more than once", self.build(base, "--ids", ids, code=4).stderr)
+
+    def test_resume_says_that_there_is_nothing_to_resume(self):
+        self.assertIn("nothing to resume", self.build(self.synth(50), "--resume").stderr)
+
+    def test_zero_rows_are_refused_or_left_out_by_name(self):
+        rows = [[float(i % 7 + 1), float(i % 5), 1.0] for i in range(60)]
+        rows[11] = rows[40] = [0.0, 0.0, 0.0]
+        write_fbin(self.path("zero.fbin"), rows)
+        refused = self.build(self.path("zero.fbin"), metric="cos", code=4)
+        self.assertIn("row 11", refused.stderr)
+        self.assertFalse((self.out / "index.fathom").exists())
+        skipped = self.build(self.path("zero.fbin"), "--zero-rows", "skip", metric="cos")
+        self.assertIn("2 zero rows: 11 40", skipped.stderr)
+        self.assertIn("58 rows", skipped.stdout)
+
+    def test_progress_is_json_lines_on_demand_and_nothing_on_a_pipe(self):
+        base = self.synth(3000)
+        self.assertEqual(self.build(base).stderr, "")
+        lines = self.build(base, "--progress", "json").stderr.splitlines()
+        phases = [json.loads(line)["phase"] for line in lines]
+        for phase in ("read", "cells", "graph", "encode", "write"):
+            self.assertIn(phase, phases)
+
+
+class Refusals(BuildTest):
+    def test_what_is_wrong_with_the_command_line_is_usage(self):
+        base = self.synth(20)
+        for arguments in (("--degree", 3), ("--alpha", 0.5), ("--code-bits", 9), ("--metric", "hamming"),
+                          ("--threads", 0), ("--nonsense",)):
+            with self.subTest(arguments=arguments):
+                self.build(base, *arguments, code=2)
+        run("fathom-build", "build", "--input", base, "--out", self.out, code=2)
+        run("fathom-build", "build", "--metric", "l2", "--out", self.out, code=2)
+        run("fathom-build", "build", "--metric", "l2", "--input", base, code=2)
+
+    def test_a_memory_budget_that_is_too_small_names_the_need(self):
+        refused = self.build(self.synth(20), "--memory-budget", "8MiB", code=2)
+        self.assertIn("needs about", refused.stderr)
+        self.assertFalse(self.out.exists())
+
+    def test_inputs_that_cannot_be_read_leave_nothing_behind(self):
+        os.mkfifo(self.path("fifo.npy"))
+        self.path("short.fbin").write_bytes(struct.pack("<IIf", 5, 3, 1.0))
+        self.path("empty.npy").write_bytes(b"")
+        for name, code in (("fifo.npy", 3), ("short.fbin", 4), ("empty.npy", 4), ("missing.npy", 3)):
+            with self.subTest(name=name):
+                self.assertIn(name, self.build(self.path(name), code=code).stderr)
+        self.assertFalse(self.out.exists())
+
+    def test_an_output_that_cannot_be_is_named(self):
+        base = self.synth(20)
+        self.out.write_text("a file")
+        self.assertIn("not a directory", self.build(base, code=3).stderr)
+        self.assertEqual(self.out.read_text(), "a file")
+
+    def test_a_failed_build_keeps_the_old_index(self):
+        self.build(self.synth(100))
+        before = (self.out / "index.fathom").read_bytes()
+        write_fbin(self.path("nan.fbin"), [[1.0, 2.0], [float("nan"), 1.0]])
+        self.assertIn("row 1", self.build(self.path("nan.fbin"), code=4).stderr)
+        self.assertEqual((self.out / "index.fathom").read_bytes(), before)
+
+
+class Interruption(BuildTest):
+    def start(self, base, *more):
+        arguments = ["build", "--input", base, "--metric", "l2", "--out", self.out, *more]
+        child = subprocess.Popen([str(BIN / "fathom-build"), *map(str, arguments)], stdout=subprocess.PIPE,
+                                 stderr=subprocess.PIPE, text=True)
+        self.addCleanup(child.stdout.close)
+        self.addCleanup(child.stderr.close)
+        self.addCleanup(child.wait)
+        self.addCleanup(child.kill)
+        return child
+
+    def wait_for(self, child, phase):
+        """Until the progress of child says that a phase has begun."""
+        for line in child.stderr:
+            if json.loads(line)["phase"] == phase:
+                return
+        self.fail(f"the build ended before {phase}")
+
+    def test_a_signal_ends_a_build_in_time_without_debris(self):
+        base = self.synth(60000, dim=64)
+        for phase, number in (("cells", signal.SIGINT), ("graph", signal.SIGTERM), ("encode", signal.SIGINT)):
+            with self.subTest(phase=phase):
+                child = self.start(base, "--progress", "json")
+                self.wait_for(child, phase)
+                child.send_signal(number)
+                sent = time.monotonic()
+                self.assertEqual(child.wait(60), 75)
+                self.assertLess(time.monotonic() - sent, STOP_SECONDS)
+                self.assertEqual(self.names(), [])
+
+    def test_a_second_build_in_the_same_directory_is_refused(self):
+        base = self.synth(60000, dim=64)
+        child = self.start(base, "--progress", "json")
+        self.wait_for(child, "cells")
+        self.assertIn("another build", self.build(base, code=3).stderr)
+        child.kill()
+        child.wait()
+        self.build(self.synth(100, name="small.fbin"))  # a killed build holds no lock
+        self.assertEqual(self.names(), ["index.fathom"])
+
+
+class Estimate(BuildTest):
+    def test_an_estimate_is_near_what_a_build_takes(self):
+        base = self.synth(20000, dim=96)
+        estimate = run_json("fathom-build", "estimate", "--input", base, "--metric", "l2")
+        report = run_json("fathom-build", "build", "--input", base, "--metric", "l2", "--out", self.out)
+        self.assertEqual(estimate["rows"], 20000)
+        self.assertGreater(estimate["peak_memory_bytes"] * 1.05, report["peak_memory_bytes"])
+        self.assertLess(abs(estimate["disk_bytes"] - report["index_bytes"]), 0.2 * report["index_bytes"])
+
+    def test_a_shape_does_for_an_input(self):
+        shape = run_json("fathom-build", "estimate", "--count", 1000000, "--dim", 768, "--type", "f16")
+        self.assertGreater(shape["disk_bytes"], 10**6 * 768 * 3)
+        run("fathom-build", "estimate", "--count", 10, code=2)
+        run("fathom-build", "estimate", "--count", 10, "--dim", 4, "--type", "f64", code=2)
+
+
+@unittest.skipUnless(REAL_DATA, "FATHOM_REAL_DATA is not set")
+class RealSets(BuildTest):
+    def test_recall_of_every_set(self):
+        for name, (metric, least) in REAL_SETS.items():
+            folder = Path(REAL_DATA, name)
+            if not folder.exists():
+                continue
+            with self.subTest(name=name):
+                self.build(folder / "base.npy", "--zero-rows", "skip", metric=metric)
+                found = run_json("fathom-bench", "search", "--index", self.out, "--query", folder / "query.npy", "--gt",
+                                 folder / "gt100.bin", "--k", 10, "--search-list", 64)
+                self.assertGreaterEqual(found["runs"][0]["recall"], least)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -153,17 +153,21 @@ static int measure_axes(struct trained *out, const struct crew *crew, const stru
     if (!stats.sums)
         return -ENOMEM;
     int status = crew_run(crew, blocks, stats_block, &stats);
+    double length_sq = 0; /* mean of |y|^2: sigma is in row units, so that the length of a row is about 1 to it */
     for (uint32_t d = 0; d < code_dim && status == 0; d++) {
         double plain = 0, scaled = 0;
         for (uint32_t b = 0; b < blocks; b++) {
             plain += stats.sums[(size_t)b * 2 * code_dim + d];
             scaled += stats.sums[((size_t)b * 2 + 1) * code_dim + d];
         }
+        length_sq += plain / stats.sample;
         out->sigma[d] = (float)sqrt(scaled / stats.sample);
         out->weight[d] = pow(plain / stats.sample, WEIGHT_POWER);
         if (d > 0 && out->weight[d] > out->weight[d - 1])
             out->weight[d] = out->weight[d - 1];
     }
+    for (uint32_t d = 0; d < code_dim; d++)
+        out->sigma[d] *= (float)sqrt(length_sq);
     mem_free(stats.sums);
     return status;
 }

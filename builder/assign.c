@@ -1,5 +1,6 @@
-/* |x - c|^2 / 2 = |x|^2 / 2 + |c|^2 / 2 - <x, c>: the nearest has the greatest <x, c> - |c|^2 / 2. Products of 8-bit
- * integers add up exactly in float below 2^24, that is up to 1,024 dimensions, in whatever order BLAS sums. */
+/* |x - c|^2 / 2 = |x|^2 / 2 + |c|^2 / 2 - <x, c>: the nearest has the greatest <x, c> - |c|^2 / 2.
+ * Products of 8-bit integers add up exactly in float below 2^24, that is up to 1,024 dimensions, in
+ * whatever order BLAS sums. */
 #include "assign.h"
 
 #include <cblas.h>
@@ -14,7 +15,8 @@ int assign_init(struct assign *assign, uint32_t dim, uint32_t candidates_max)
     assign->half_norms = mem_alloc_array(candidates_max, sizeof(float));
     assign->products = mem_alloc_array((size_t)ASSIGN_BLOCK * candidates_max, sizeof(float));
     assign->indices = mem_alloc_array(candidates_max, sizeof(uint32_t));
-    if (assign->rows && assign->candidates && assign->half_norms && assign->products && assign->indices)
+    if (assign->rows && assign->candidates && assign->half_norms && assign->products &&
+        assign->indices)
         return 0;
     assign_fini(assign);
     return -ENOMEM;
@@ -41,11 +43,13 @@ void assign_clear(struct assign *assign)
     assign->count = 0;
 }
 
-void assign_add(struct assign *assign, const struct rows8 *centroids, uint32_t first, uint32_t count)
+void assign_add(struct assign *assign, const struct rows8 *centroids, uint32_t first,
+                uint32_t count)
 {
     for (uint32_t c = first; c < first + count; c++) {
         uint32_t at = assign->count++;
-        centred_floats(rows8_at(centroids, c), assign->dim, assign->candidates + (size_t)at * assign->dim);
+        centred_floats(rows8_at(centroids, c), assign->dim,
+                       assign->candidates + (size_t)at * assign->dim);
         assign->half_norms[at] = (float)centroids->terms[c].norm * 0.5f;
         assign->indices[at] = c;
     }
@@ -62,7 +66,8 @@ struct maxima {
     lanes_i place;
 };
 
-static inline void maxima_add(struct maxima *maxima, const float *products, const float *half_norms, lanes_i at)
+static inline void maxima_add(struct maxima *maxima, const float *products, const float *half_norms,
+                              lanes_i at)
 {
     lanes_f product, half_norm;
     memcpy(&product, products, sizeof product);
@@ -76,7 +81,8 @@ static inline void maxima_add(struct maxima *maxima, const float *products, cons
 /* The place of the greatest product - half norm, the first of equals. */
 static uint32_t best_candidate(const float *products, const float *half_norms, uint32_t count)
 {
-    struct maxima maxima[2] = {{.value = (lanes_f){0} - INFINITY}, {.value = (lanes_f){0} - INFINITY}};
+    struct maxima maxima[2] = {{.value = (lanes_f){0} - INFINITY},
+                               {.value = (lanes_f){0} - INFINITY}};
     lanes_i at = {0, 1, 2, 3};
     uint32_t whole = count / (2 * LANES) * (2 * LANES), found = 0;
     for (uint32_t i = 0; i < whole; i += 2 * LANES, at += 2 * LANES) {
@@ -115,8 +121,8 @@ static void assign_block(struct assign *assign, const struct rows8 *rows, const 
     }
 }
 
-void assign_rows(struct assign *assign, const struct rows8 *rows, const uint32_t *ids, uint32_t count,
-                 uint32_t *nearest)
+void assign_rows(struct assign *assign, const struct rows8 *rows, const uint32_t *ids,
+                 uint32_t count, uint32_t *nearest)
 {
     for (uint32_t i = 0; i < count; i += ASSIGN_BLOCK) {
         uint32_t block = count - i < ASSIGN_BLOCK ? count - i : ASSIGN_BLOCK;

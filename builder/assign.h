@@ -1,4 +1,5 @@
-/* Which centroid is nearest to each row: blocks of rows against panels of candidates, by matrix product. */
+/* Which centroid is nearest to each row: blocks of rows against panels of candidates, by matrix
+ * product. */
 #ifndef BUILDER_ASSIGN_H
 #define BUILDER_ASSIGN_H
 
@@ -23,10 +24,12 @@ void assign_fini(struct assign *assign);
 
 /* Starts a new panel, and adds centroids first..first+count-1 to it. */
 void assign_clear(struct assign *assign);
-void assign_add(struct assign *assign, const struct rows8 *centroids, uint32_t first, uint32_t count);
+void assign_add(struct assign *assign, const struct rows8 *centroids, uint32_t first,
+                uint32_t count);
 
-/* nearest[i] = index of the candidate nearest to row ids[i]; the one added first wins ties. Any count of rows. */
-void assign_rows(struct assign *assign, const struct rows8 *rows, const uint32_t *ids, uint32_t count,
-                 uint32_t *nearest);
+/* nearest[i] = index of the candidate nearest to row ids[i]; the one added first wins ties. Any
+ * count of rows. */
+void assign_rows(struct assign *assign, const struct rows8 *rows, const uint32_t *ids,
+                 uint32_t count, uint32_t *nearest);
 
 #endif

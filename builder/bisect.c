@@ -18,8 +18,8 @@ int bisect_init(struct bisect *bisect, const struct rows8 *rows, uint32_t count_
     bisect->ids = mem_alloc_array(count_max, sizeof(uint32_t));
     bisect->sums = mem_alloc_array(rows->dim, sizeof(int64_t));
     bisect->keys = mem_alloc_array(count_max, sizeof(uint64_t));
-    if (bisect->means[0] && bisect->means[1] && bisect->dots[0] && bisect->dots[1] && bisect->query &&
-        bisect->ids && bisect->sums && bisect->keys)
+    if (bisect->means[0] && bisect->means[1] && bisect->dots[0] && bisect->dots[1] &&
+        bisect->query && bisect->ids && bisect->sums && bisect->keys)
         return 0;
     bisect_fini(bisect);
     return -ENOMEM;
@@ -39,8 +39,8 @@ void bisect_fini(struct bisect *bisect)
 }
 
 /* dots of all ids with a point; returns the point's bias. */
-static int32_t dots_with(struct bisect *bisect, const uint8_t *point, const uint32_t *ids, uint32_t count,
-                         int32_t *dots)
+static int32_t dots_with(struct bisect *bisect, const uint8_t *point, const uint32_t *ids,
+                         uint32_t count, int32_t *dots)
 {
     const struct rows8 *rows = bisect->rows;
     rows8_centre(point, rows->stride, bisect->query);
@@ -49,7 +49,8 @@ static int32_t dots_with(struct bisect *bisect, const uint8_t *point, const uint
 }
 
 /* The first of the rows that are farthest from point. */
-static uint32_t farthest(struct bisect *bisect, const uint8_t *point, const uint32_t *ids, uint32_t count)
+static uint32_t farthest(struct bisect *bisect, const uint8_t *point, const uint32_t *ids,
+                         uint32_t count)
 {
     int32_t bias = dots_with(bisect, point, ids, count, bisect->dots[0]);
     uint32_t best = 0, best_distance = 0;
@@ -94,7 +95,8 @@ static int compare_keys(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Orders by margin and cuts at the given place: for sets with outliers, which plain 2-means peels off one by one. */
+/* Orders by margin and cuts at the given place: for sets with outliers, which plain 2-means peels
+ * off one by one. */
 static uint32_t cut_at(struct bisect *bisect, uint32_t *ids, uint32_t count, uint32_t cut)
 {
     margins(bisect, ids, count);

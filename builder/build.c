@@ -1,4 +1,5 @@
-/* The build from start to end; each stage is a file of its own. What a stage no longer needs is freed before the next. */
+/* The build from start to end; each stage is a file of its own. What a stage no longer needs is
+ * freed before the next. */
 #include <cblas.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -36,14 +37,17 @@ struct build {
 
 struct build_options build_options_default(void)
 {
-    return (struct build_options){.metric = FATHOM_METRIC_L2, .alpha = 1.2, .code_bits = PLANES_MAX, .threads = 1,
+    return (struct build_options){.metric = FATHOM_METRIC_L2,
+                                  .alpha = 1.2,
+                                  .code_bits = PLANES_MAX,
+                                  .threads = 1,
                                   .env = env_os()};
 }
 
 const char *build_stage_name(enum build_stage stage)
 {
-    static const char *const names[BUILD_STAGES] = {"read", "cells", "order", "graph", "train", "encode", "write",
-                                                     "measure"};
+    static const char *const names[BUILD_STAGES] = {"read",  "cells",  "order", "graph",
+                                                    "train", "encode", "write", "measure"};
     return stage < BUILD_STAGES ? names[stage] : "?";
 }
 
@@ -54,17 +58,19 @@ static int check_options(const struct build_options *o, struct fathom_error *err
     if (o->metric < FATHOM_METRIC_L2 || o->metric > FATHOM_METRIC_COS)
         return error_set(err, FATHOM_EARGUMENT, "metric must be l2, ip or cos");
     if (o->degree && (o->degree < BUILD_DEGREE_MIN || o->degree > BUILD_DEGREE_MAX))
-        return error_set(err, FATHOM_EARGUMENT, "degree %" PRIu32 " is not in %d..%d", o->degree, BUILD_DEGREE_MIN,
-                         BUILD_DEGREE_MAX);
+        return error_set(err, FATHOM_EARGUMENT, "degree %" PRIu32 " is not in %d..%d", o->degree,
+                         BUILD_DEGREE_MIN, BUILD_DEGREE_MAX);
     if (o->build_list && (o->build_list < BUILD_LIST_MIN || o->build_list > BUILD_LIST_MAX))
-        return error_set(err, FATHOM_EARGUMENT, "build list %" PRIu32 " is not in %d..%d", o->build_list,
-                         BUILD_LIST_MIN, BUILD_LIST_MAX);
+        return error_set(err, FATHOM_EARGUMENT, "build list %" PRIu32 " is not in %d..%d",
+                         o->build_list, BUILD_LIST_MIN, BUILD_LIST_MAX);
     if (!(o->alpha >= 1 && o->alpha <= 2))
         return error_set(err, FATHOM_EARGUMENT, "alpha %g is not in 1..2", o->alpha);
     if (o->code_bits < 1 || o->code_bits > 8)
-        return error_set(err, FATHOM_EARGUMENT, "code bits %" PRIu32 " are not in 1..8", o->code_bits);
+        return error_set(err, FATHOM_EARGUMENT, "code bits %" PRIu32 " are not in 1..8",
+                         o->code_bits);
     if (o->threads < 1 || o->threads > BUILD_THREADS_MAX)
-        return error_set(err, FATHOM_EARGUMENT, "threads %u are not in 1..%d", o->threads, BUILD_THREADS_MAX);
+        return error_set(err, FATHOM_EARGUMENT, "threads %u are not in 1..%d", o->threads,
+                         BUILD_THREADS_MAX);
     return 0;
 }
 
@@ -79,7 +85,8 @@ static struct build_options assume_degree(const struct build_options *options)
     return assumed;
 }
 
-int build_predict(const struct build_options *options, struct build_estimate *out, struct fathom_error *err)
+int build_predict(const struct build_options *options, struct build_estimate *out,
+                  struct fathom_error *err)
 {
     struct build_options assumed = assume_degree(options);
     int status = check_options(options, err);
@@ -96,7 +103,8 @@ int build_predict(const struct build_options *options, struct build_estimate *ou
         return status;
     if (out->rows < 1 || out->rows >= UINT32_MAX || out->dim < 1 || out->dim > FATHOM_DIM_MAX ||
         fathom_dtype_bytes(out->dtype) == 0)
-        return error_set(err, FATHOM_EARGUMENT, "rows must be in 1..%" PRIu32 " and the dimension in 1..%d",
+        return error_set(err, FATHOM_EARGUMENT,
+                         "rows must be in 1..%" PRIu32 " and the dimension in 1..%d",
                          UINT32_MAX - 1, FATHOM_DIM_MAX);
     predict_shape(&assumed, out);
     return 0;
@@ -105,15 +113,17 @@ int build_predict(const struct build_options *options, struct build_estimate *ou
 static int check_budget(const struct build *build, struct fathom_error *err)
 {
     struct build_options assumed = assume_degree(&build->options), *options = &assumed;
-    struct build_estimate estimate = {
-        .rows = build->input.info.rows, .dim = build->input.info.dim, .dtype = build->input.info.dtype};
+    struct build_estimate estimate = {.rows = build->input.info.rows,
+                                      .dim = build->input.info.dim,
+                                      .dtype = build->input.info.dtype};
     predict_shape(options, &estimate);
     if (options->memory_budget_bytes == 0 || estimate.peak_bytes <= options->memory_budget_bytes)
         return 0;
-    return error_set(err, FATHOM_EBUDGET,
-                     "%s: a build in memory needs about %" PRIu64 " MiB, more than the memory budget of %" PRIu64
-                     " MiB; raise --memory-budget, or lower --degree or --code-bits", options->input,
-                     (estimate.peak_bytes >> 20) + 1, options->memory_budget_bytes >> 20);
+    return error_set(
+        err, FATHOM_EBUDGET,
+        "%s: a build in memory needs about %" PRIu64 " MiB, more than the memory budget of %" PRIu64
+        " MiB; raise --memory-budget, or lower --degree or --code-bits",
+        options->input, (estimate.peak_bytes >> 20) + 1, options->memory_budget_bytes >> 20);
 }
 
 /* ---- stages ---- */
@@ -151,13 +161,16 @@ static int stage_graph(struct build *build, struct fathom_error *err)
 {
     struct build_options *options = &build->options;
     crew_phase(&build->crew, "graph", build->input.rows.count, "rows");
-    int status = degree_choose(options, &build->crew, &build->input.rows, &build->probed_degree, err);
+    int status =
+        degree_choose(options, &build->crew, &build->input.rows, &build->probed_degree, err);
     if (status != 0)
         return status;
-    struct graph_options graph = {.degree = options->degree, .list = options->build_list, .alpha = options->alpha,
+    struct graph_options graph = {.degree = options->degree,
+                                  .list = options->build_list,
+                                  .alpha = options->alpha,
                                   .seed = options->seed};
     status = graph_build(&build->graph, &build->crew, &build->input.rows, build->cells.first,
-                             build->cells.count, &graph, err);
+                         build->cells.count, &graph, err);
     uint64_t edges = 0;
     for (uint32_t row = 0; row < build->input.rows.count && status == 0; row++)
         edges += graph_list(&build->graph, row)[0];
@@ -168,8 +181,8 @@ static int stage_graph(struct build *build, struct fathom_error *err)
 static int stage_train(struct build *build, struct fathom_error *err)
 {
     crew_phase(&build->crew, "train", 0, "rows");
-    return train_build(&build->trained, &build->crew, &build->input.rows, &build->cells, &build->graph,
-                       build->options.code_bits, err);
+    return train_build(&build->trained, &build->crew, &build->input.rows, &build->cells,
+                       &build->graph, build->options.code_bits, err);
 }
 
 static int stage_encode(struct build *build, struct fathom_error *err)
@@ -180,16 +193,24 @@ static int stage_encode(struct build *build, struct fathom_error *err)
     build->graph.lists = NULL;
     if (status != 0)
         return status;
-    return encode_codes(&build->codes, &build->crew, &build->trained, &build->input.rows, &build->cells, err);
+    return encode_codes(&build->codes, &build->crew, &build->trained, &build->input.rows,
+                        &build->cells, err);
 }
 
 static int stage_write(struct build *build, struct fathom_error *err)
 {
-    struct product product = {
-        .options = &build->options, .crew = &build->crew, .input = &build->input, .cells = &build->cells,
-        .graph = &build->graph, .trained = &build->trained, .codes = &build->codes, .lists = &build->lists,
-        .ids = build->ids, .build_list = build->options.build_list, .probed_degree = build->probed_degree,
-        .mean_degree = build->mean_degree};
+    struct product product = {.options = &build->options,
+                              .crew = &build->crew,
+                              .input = &build->input,
+                              .cells = &build->cells,
+                              .graph = &build->graph,
+                              .trained = &build->trained,
+                              .codes = &build->codes,
+                              .lists = &build->lists,
+                              .ids = build->ids,
+                              .build_list = build->options.build_list,
+                              .probed_degree = build->probed_degree,
+                              .mean_degree = build->mean_degree};
     crew_phase(&build->crew, "write", build->input.rows.count, "rows");
     build->report->rows = build->input.rows.count;
     int status = write_index(&product, &build->writer, &build->report->generation, err);
@@ -201,7 +222,8 @@ static int stage_write(struct build *build, struct fathom_error *err)
     return status;
 }
 
-/* Operating points, from the file as it will be published. Small indexes do without: their default search list covers them. */
+/* Operating points, from the file as it will be published. Small indexes do without: their default
+ * search list covers them. */
 static int add_points(struct build *build, struct fathom_error *err)
 {
     struct operating_point *points = mem_alloc_array(POINTS_MAX, sizeof *points);
@@ -210,8 +232,8 @@ static int add_points(struct build *build, struct fathom_error *err)
         return error_set(err, -ENOMEM, "no memory for operating points");
     int status = index_writer_checkpoint(build->writer, err);
     if (status == 0)
-        status = points_measure(build->options.env, index_writer_path(build->writer), build->crew.threads, points,
-                                &count, err);
+        status = points_measure(build->options.env, index_writer_path(build->writer),
+                                build->crew.threads, points, &count, err);
     if (status == 0)
         status = index_writer_begin(build->writer, SECTION_POINTS, 0, err);
     if (status == 0)
@@ -238,8 +260,8 @@ static int stage_measure(struct build *build, struct fathom_error *err)
 }
 
 static int (*const stages[BUILD_STAGES])(struct build *build, struct fathom_error *err) = {
-    stage_read, stage_cells, stage_order, stage_graph, stage_train, stage_encode, stage_write,
-    stage_measure};
+    stage_read,  stage_cells,  stage_order, stage_graph,
+    stage_train, stage_encode, stage_write, stage_measure};
 
 /* ---- the whole ---- */
 
@@ -300,7 +322,8 @@ static void build_fini(struct build *build)
     file_close(build->options.env, build->lock);
 }
 
-int build_run(const struct build_options *options, struct build_report *report, struct fathom_error *err)
+int build_run(const struct build_options *options, struct build_report *report,
+              struct fathom_error *err)
 {
     struct build build = {.options = *options, .lock = -1, .report = report};
     *report = (struct build_report){0};

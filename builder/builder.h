@@ -1,5 +1,6 @@
-/* From a file of vectors to an index directory. In memory, on all threads, and the same bytes whatever their number:
- * work is cut into blocks that never depend on the threads, and what decides (distances, ranks) is exact integers.
+/* From a file of vectors to an index directory. In memory, on all threads, and the same bytes
+ * whatever their number: work is cut into blocks that never depend on the threads, and what decides
+ * (distances, ranks) is exact integers.
  *
  *   rows    stream the file, check it, keep an 8-bit form of each row
  *   cells   k-means over the 8-bit rows
@@ -8,7 +9,9 @@
  *   train   rotation, bits and levels of the navigation codes
  *   encode  codes and factors of every row
  *   write   sections, vectors in the new order, manifest
- *   measure operating points: recall and reads by residency and search list; then verified and published by one rename */
+ *   measure operating points: recall and reads by residency and search list
+ *
+ * Then the index is verified and published by one rename. */
 #ifndef BUILDER_BUILDER_H
 #define BUILDER_BUILDER_H
 
@@ -18,14 +21,15 @@
 #include "env.h"
 #include "fathom/fathom.h"
 
-#define BUILD_DEGREE_MIN 4
-#define BUILD_DEGREE_MAX 128
-#define BUILD_LIST_MIN 8
-#define BUILD_LIST_MAX 1024
-#define BUILD_THREADS_MAX 256
+#define BUILD_DEGREE_MIN          4
+#define BUILD_DEGREE_MAX          128
+#define BUILD_LIST_MIN            8
+#define BUILD_LIST_MAX            1024
+#define BUILD_THREADS_MAX         256
 #define BUILD_DEFAULT_SEARCH_LIST 64
 
-/* How a build talks to its caller while it runs. Members may be NULL; called from any of its threads. */
+/* How a build talks to its caller while it runs. Members may be NULL; called from any of its
+ * threads. */
 struct build_watch {
     bool (*stopped)(void *context); /* true: end soon with FATHOM_EINTERRUPTED */
     void (*phase)(void *context, const char *phase, uint64_t total, const char *unit);
@@ -40,7 +44,8 @@ struct build_options {
     uint32_t degree;     /* R; 0: chosen by the data */
     uint32_t build_list; /* L; 0: chosen by the data */
     double alpha;
-    uint32_t code_bits; /* 1..8 bits a dimension that codes store at the most, on average; more than 6 are 6 */
+    uint32_t code_bits; /* 1..8 bits a dimension that codes store at the most, on average; more than
+                           6 are 6 */
     bool skip_zero_rows;
     uint64_t memory_budget_bytes; /* 0: none */
     unsigned threads;
@@ -76,8 +81,8 @@ struct build_report {
     uint64_t peak_bytes; /* resident memory of the process at its highest */
 };
 
-/* Builds options->input into options->out. Nothing of an index that was there before changes until the new one is verified
- * and published. On failure report is empty. */
+/* Builds options->input into options->out. Nothing of an index that was there before changes until
+ * the new one is verified and published. On failure report is empty. */
 int build_run(const struct build_options *options, struct build_report *report,
               struct fathom_error *err) FATHOM_MUST_USE;
 void build_report_fini(struct build_report *report);
@@ -87,11 +92,13 @@ struct build_estimate {
     uint64_t rows;
     uint32_t dim;
     enum fathom_dtype dtype;
-    uint64_t peak_bytes, disk_bytes; /* disk: the new index; an old one stays beside it until the end */
+    uint64_t peak_bytes,
+        disk_bytes; /* disk: the new index; an old one stays beside it until the end */
     double seconds;
 };
 
-/* rows, dim and dtype come from the header of options->input, or when that is NULL from the arguments in out. */
+/* rows, dim and dtype come from the header of options->input, or when that is NULL from the
+ * arguments in out. */
 int build_predict(const struct build_options *options, struct build_estimate *out,
                   struct fathom_error *err) FATHOM_MUST_USE;
 

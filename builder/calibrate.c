@@ -1,4 +1,5 @@
-/* What a level must know of its own estimates: the range of the factors that it stores, and how far estimates stray. */
+/* What a level must know of its own estimates: the range of the factors that it stores, and how far
+ * estimates stray. */
 #include <errno.h>
 #include <float.h>
 #include <math.h>
@@ -9,12 +10,18 @@
 #define RANGE_BLOCK  512
 #define QUERY_ROWS   640
 #define QUERY_BLOCK  32
-#define QUERY_PAIRS  16 /* rows near a query that its estimates are compared with */
+#define QUERY_PAIRS  16   /* rows near a query that its estimates are compared with */
 #define SCALE_MARGIN 2.0f /* beyond the largest of the sample; there are 8 octaves below */
 #define OFFSET_SPARE 1.0f /* of the sample's range, on either side */
 
 struct range {
     float scale_max, offset_min, offset_max;
+};
+
+struct error_sum {
+    double sum, squares,
+        widths; /* of errors, their squares, and of what they scale with, squared */
+    uint64_t count;
 };
 
 struct calibration {
@@ -23,11 +30,8 @@ struct calibration {
     const struct cells *cells;
     const struct graph *graph;
     uint32_t sample;
-    struct range *ranges; /* blocks x levels */
-    struct error_sum {
-        double sum, squares, widths; /* of errors, their squares, and the squares of what they scale with */
-        uint64_t count;
-    } *errors; /* blocks x levels */
+    struct range *ranges;     /* blocks x levels */
+    struct error_sum *errors; /* blocks x levels */
 };
 
 static uint32_t sample_row(const struct calibration *c, uint32_t i)
@@ -56,8 +60,9 @@ static int range_block(void *context, uint64_t block, unsigned worker)
         last_cell = cell;
         residual_set_row(&residual, c->trained, rows8_at(c->rows, row), centroid, c->rows->dim);
         for (uint32_t l = 0; l < planes->level_count; l++) {
-            struct planes_factors f = planes_row_factors(planes, &planes->levels[l], residual.bits6, residual.y,
-                                                         residual.norm_sq, residual.rotated_centroid);
+            struct planes_factors f =
+                planes_row_factors(planes, &planes->levels[l], residual.bits6, residual.y,
+                                   residual.norm_sq, residual.rotated_centroid);
             ranges[l].scale_max = fmaxf(ranges[l].scale_max, f.scale);
             ranges[l].offset_min = fminf(ranges[l].offset_min, f.offset);
             ranges[l].offset_max = fmaxf(ranges[l].offset_max, f.offset);
@@ -67,7 +72,8 @@ static int range_block(void *context, uint64_t block, unsigned worker)
     return status;
 }
 
-int train_ranges(struct trained *out, const struct crew *crew, const struct rows8 *rows, const struct cells *cells)
+int train_ranges(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+                 const struct cells *cells)
 {
     struct calibration c = {.trained = out, .rows = rows, .cells = cells};
     uint32_t levels = out->planes.level_count;
@@ -119,16 +125,18 @@ static double decoded_product(const struct planes_model *planes, const struct pl
             bits++;
         for (uint32_t d = g * PLANES_GROUP; d < (g + 1) * PLANES_GROUP; d++) {
             unsigned index = (bits6[d] >> (6 - bits)) << (7 - bits) | 1u << (6 - bits);
-            double decoded = (planes->level_bytes[index] - 128) * (double)planes->level_quantum * planes->sigma[d];
+            double decoded = (planes->level_bytes[index] - 128) * (double)planes->level_quantum *
+                             planes->sigma[d];
             product += rotated_query[d] * decoded;
         }
     }
     return product;
 }
 
-/* Adds the error of one estimate at each level. query holds the rotated query in rotated_centroid. */
-static void add_errors(const struct calibration *c, const struct residual *query, const uint8_t *query_row,
-                       struct residual *near, uint32_t row, struct error_sum *errors)
+/* Adds the error of one estimate at each level. query->rotated_centroid is the rotated query. */
+static void add_errors(const struct calibration *c, const struct residual *query,
+                       const uint8_t *query_row, struct residual *near, uint32_t row,
+                       struct error_sum *errors)
 {
     const struct planes_model *planes = &c->trained->planes;
     const uint8_t *centroid = rows8_at(&c->cells->centroids, cell_of_row(c->cells, row));
@@ -138,8 +146,8 @@ static void add_errors(const struct calibration *c, const struct residual *query
     residual_set_row(near, c->trained, rows8_at(c->rows, row), centroid, c->rows->dim);
     for (uint32_t l = 0; l < planes->level_count; l++) {
         const struct planes_level *level = &planes->levels[l];
-        struct planes_factors f = planes_row_factors(planes, level, near->bits6, near->y, near->norm_sq,
-                                                     near->rotated_centroid);
+        struct planes_factors f = planes_row_factors(planes, level, near->bits6, near->y,
+                                                     near->norm_sq, near->rotated_centroid);
         f = planes_unpack_factors(level, planes_pack_factors(level, f));
         double width = f.scale * sqrt(base);
         if (!(width > 0))
@@ -176,9 +184,10 @@ static int kappa_block(void *context, uint64_t block, unsigned worker)
     return status;
 }
 
-/* The standard deviation over the width that it scales with, both over all pairs: dividing each error by its own width
- * would let rows that all but sit on their centroid, whose width is next to nothing, speak for all. A bias that
- * near rows share does not change who is nearer, so it does not count. */
+/* The standard deviation over the width that it scales with, both over all pairs: dividing each
+ * error by its own width would let rows that all but sit on their centroid, whose width is next to
+ * nothing, speak for all. A bias that near rows share does not change who is nearer, so it does not
+ * count. */
 static float spread(const struct error_sum *all)
 {
     if (all->count == 0 || !(all->widths > 0))

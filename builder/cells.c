@@ -1,9 +1,11 @@
-/* K-means in two levels. Coarse groups (about the square root of the cells) come from a sample; every group gets cells in
- * proportion to its rows; then Lloyd rounds over all rows, first each group alone, then against the cells of the nearest
- * groups, one matrix product for each block of a group's rows. Probing the near groups finds the nearest of all
- * centroids for nearly every row at a tenth of the work.
+/* K-means in two levels. Coarse groups (about the square root of the cells) come from a sample;
+ * every group gets cells in proportion to its rows; then Lloyd rounds over all rows, first each
+ * group alone, then against the cells of the nearest groups, one matrix product for each block of a
+ * group's rows. Probing the near groups finds the nearest of all centroids for nearly every row at
+ * a tenth of the work.
  *
- * Centroids are 8-bit rows throughout: their rounding is nothing next to the spread of a cell, and all stays exact. */
+ * Centroids are 8-bit rows throughout: their rounding is nothing next to the spread of a cell, and
+ * all stays exact. */
 #include "cells.h"
 
 #include <errno.h>
@@ -18,7 +20,8 @@
 #define GROUP_SAMPLE 128 /* sampled rows a coarse group */
 #define GROUP_ROUNDS 8
 #define ALONE_ROUNDS 4 /* rounds in which a group sees its own cells only */
-#define WIDE_ROUNDS  2 /* rounds in which it sees those of near groups too; one more assigns for good */
+#define WIDE_ROUNDS                                                                                \
+    2 /* rounds in which it sees those of near groups too; one more assigns for good */
 #define GROUP_PROBES 12
 #define SPAN_ROWS    1024 /* of one block; a multiple of ASSIGN_BLOCK */
 #define UPDATE_BLOCK 16   /* cells */
@@ -105,7 +108,8 @@ static int update_block(void *context, uint64_t block, unsigned worker)
     for (uint32_t c = begin; sums && mean && c < end; c++) {
         if (first[c + 1] == first[c])
             continue;
-        rows8_mean(update->rows, update->grouping->members + first[c], first[c + 1] - first[c], sums, mean);
+        rows8_mean(update->rows, update->grouping->members + first[c], first[c + 1] - first[c],
+                   sums, mean);
         rows8_set(centroids, c, mean);
     }
     int status = sums && mean ? 0 : -ENOMEM;
@@ -143,15 +147,16 @@ static int repair_empty(struct kmeans *km, const struct grouping *grouping, stru
         const struct by_size *from = &order[donor++];
         if (from->size < 2)
             break;
-        uint32_t row = grouping->members[grouping->first[from->cluster] + prng_below(&prng, from->size)];
+        uint32_t row =
+            grouping->members[grouping->first[from->cluster] + prng_below(&prng, from->size)];
         rows8_set(centroids, order[c].cluster, rows8_at(km->rows, row));
     }
     mem_free(order);
     return 0;
 }
 
-static int update_centroids(struct kmeans *km, const struct grouping *grouping, struct rows8 *centroids,
-                            unsigned round)
+static int update_centroids(struct kmeans *km, const struct grouping *grouping,
+                            struct rows8 *centroids, unsigned round)
 {
     struct update update = {.rows = km->rows, .grouping = grouping, .centroids = centroids};
     int status =
@@ -242,8 +247,8 @@ static int find_near_groups(struct kmeans *km)
         return -ENOMEM;
     for (uint32_t g = 0; g < groups; g++) {
         for (uint32_t other = 0; other < groups; other++) {
-            uint32_t distance =
-                rows8_distance(rows8_at(&km->groups, g), rows8_at(&km->groups, other), km->groups.dim);
+            uint32_t distance = rows8_distance(rows8_at(&km->groups, g),
+                                               rows8_at(&km->groups, other), km->groups.dim);
             order[other] = (struct by_distance){other == g ? 0 : distance + 1, other};
         }
         qsort(order, groups, sizeof *order, compare_distances);
@@ -256,7 +261,8 @@ static int find_near_groups(struct kmeans *km)
 
 /* ---- cells ---- */
 
-/* Shares the cells out by rows; a group with rows has one at least. Returns how many there are in all. */
+/* Shares the cells out by rows; a group with rows has one at least. Returns how many there are in
+ * all. */
 static uint32_t share_cells(struct kmeans *km, uint32_t target)
 {
     uint32_t total = 0;
@@ -355,8 +361,10 @@ static int workers_init(struct kmeans *km, uint32_t candidates_max)
 static int make_cells(struct kmeans *km, uint32_t target)
 {
     uint32_t count = share_cells(km, target);
-    km->spans = mem_alloc_array(km->groups.count + km->rows->count / SPAN_ROWS + 1, sizeof *km->spans);
-    if (!km->spans || find_near_groups(km) != 0 || grouping_init(&km->by_cell, count, km->rows->count) != 0 ||
+    km->spans =
+        mem_alloc_array(km->groups.count + km->rows->count / SPAN_ROWS + 1, sizeof *km->spans);
+    if (!km->spans || find_near_groups(km) != 0 ||
+        grouping_init(&km->by_cell, count, km->rows->count) != 0 ||
         rows8_init(&km->centroids, count, km->rows->dim) != 0 ||
         workers_init(km, most_candidates(km)) != 0)
         return -ENOMEM;
@@ -382,7 +390,8 @@ static void append_cell(struct cells *out, const uint8_t *centroid, uint32_t row
     out->count++;
 }
 
-/* Appends the cell of ids (their place in out->rows is the next), cut in two until no part is too large. */
+/* Appends the cell of ids (their place in out->rows is the next), cut in two until no part is too
+ * large. */
 static void append_split(struct cells *out, struct bisect *bisect, uint32_t *ids, uint32_t count,
                          const uint8_t *centroid, uint8_t *scratch)
 {
@@ -416,7 +425,8 @@ static int finish_cells(struct kmeans *km, struct cells *out)
     int status = bisect_init(&bisect, km->rows, largest);
     if (status != 0)
         return status;
-    uint8_t *scratch = mem_alloc_array(256, km->rows->stride); /* one a level: parts shrink by 7/8 */
+    uint8_t *scratch =
+        mem_alloc_array(256, km->rows->stride); /* one a level: parts shrink by 7/8 */
     out->first = mem_alloc_array((size_t)cells + 1, sizeof *out->first);
     out->rows = km->by_cell.members;
     km->by_cell.members = NULL;
@@ -460,7 +470,8 @@ static int kmeans_init(struct kmeans *km, uint32_t groups)
     km->nearest = mem_alloc_array(count, sizeof *km->nearest);
     km->workers = mem_alloc_array(km->crew->threads, sizeof *km->workers);
     if (!km->ids || !km->sample || !km->cell_first || !km->near || !km->nearest || !km->workers ||
-        grouping_init(&km->by_group, groups, count) != 0 || rows8_init(&km->groups, groups, km->rows->dim) != 0)
+        grouping_init(&km->by_group, groups, count) != 0 ||
+        rows8_init(&km->groups, groups, km->rows->dim) != 0)
         return -ENOMEM;
     for (uint32_t i = 0; i < count; i++)
         km->ids[i] = i;

@@ -1,12 +1,12 @@
-/* K-means cells over the 8-bit rows: about CELLS_ROWS rows each, centroids in 8-bit form, so that every comparison is
- * between integers (and exact in float up to 1,024 dimensions). */
+/* K-means cells over the 8-bit rows: about CELLS_ROWS rows each, centroids in 8-bit form, so that
+ * every comparison is between integers (and exact in float up to 1,024 dimensions). */
 #ifndef BUILDER_CELLS_H
 #define BUILDER_CELLS_H
 
 #include "crew.h"
 #include "rows8.h"
 
-#define CELLS_ROWS      64 /* rows of a cell, on average */
+#define CELLS_ROWS      64               /* rows of a cell, on average */
 #define CELLS_ROWS_MAX  (8 * CELLS_ROWS) /* larger cells are split, as those of many equal rows */
 #define CELLS_COUNT_MAX 65536
 

@@ -1,9 +1,11 @@
-/* Every row must be reachable from the first entry, whatever the data: equal rows, islands, fewer rows than R.
+/* Every row must be reachable from the first entry, whatever the data: equal rows, islands, fewer
+ * rows than R.
  *
- * Rows that equal the row before them would fill lists and beams without leading anywhere, and pruning keeps hardly an
- * edge between them. So only the first row of such a run is inserted; the rest hang below it in a tree of small fan-out.
- * Then a walk from the entry marks what it reaches, and each row that it missed gets an edge from a near reached row. Edges of
- * the walk's tree are never taken away, so that what is reached stays reached. */
+ * Rows that equal the row before them would fill lists and beams without leading anywhere, and
+ * pruning keeps hardly an edge between them. So only the first row of such a run is inserted; the
+ * rest hang below it in a tree of small fan-out. Then a walk from the entry marks what it reaches,
+ * and each row that it missed gets an edge from a near reached row. Edges of the walk's tree are
+ * never taken away, so that what is reached stays reached. */
 #include <errno.h>
 
 #include "graph.h"
@@ -26,8 +28,9 @@ uint32_t graph_run_fanout(uint32_t degree)
     return degree / 8 > 1 ? degree / 8 : 1;
 }
 
-/* Children of the i-th row of a run are number fanout * i + 1 and those behind it; each row but the first points to its
- * parent too. The first row gives up its last, that is farthest, neighbours for its children. */
+/* Children of the i-th row of a run are number fanout * i + 1 and those behind it; each row but the
+ * first points to its parent too. The first row gives up its last, that is farthest, neighbours for
+ * its children. */
 void graph_hang_run(struct graph *graph, uint32_t begin, uint32_t end)
 {
     uint32_t fanout = graph_run_fanout(graph->degree_max), count = end - begin;
@@ -69,7 +72,8 @@ static void walk_on(struct walk *walk)
     }
 }
 
-/* Gives from an edge to row, in a free place or in that of its last edge outside the tree. False when it has neither. */
+/* Gives from an edge to row, in a free place or in that of its last edge outside the tree. False
+ * when it has neither. */
 static bool add_edge(struct walk *walk, uint32_t from, uint32_t row)
 {
     uint32_t *list = graph_list(walk->graph, from);
@@ -86,7 +90,8 @@ static bool add_edge(struct walk *walk, uint32_t from, uint32_t row)
     return true;
 }
 
-/* An edge to row from the nearest reached row that can take one. One always can: a tree has fewer edges than rows. */
+/* An edge to row from the nearest reached row that can take one. One always can: a tree has fewer
+ * edges than rows. */
 static int attach(struct walk *walk, struct scout *scout, const struct rows8 *rows, uint32_t row)
 {
     int status = scout_run(scout, rows8_at(rows, row), walk->graph->entries, 1);

@@ -21,11 +21,12 @@ static void run_worker(void *context, unsigned worker)
         uint64_t block = atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed);
         if (block >= run->blocks)
             return;
-        int status = crew_stopped(run->crew) ? FATHOM_EINTERRUPTED : run->fn(run->context, block, worker);
+        int status =
+            crew_stopped(run->crew) ? FATHOM_EINTERRUPTED : run->fn(run->context, block, worker);
         int none = 0;
         if (status != 0)
-            atomic_compare_exchange_strong_explicit(&run->status, &none, status, memory_order_relaxed,
-                                                    memory_order_relaxed);
+            atomic_compare_exchange_strong_explicit(&run->status, &none, status,
+                                                    memory_order_relaxed, memory_order_relaxed);
     }
 }
 

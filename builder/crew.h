@@ -1,5 +1,6 @@
-/* Running a stage on all threads. Work is cut into numbered blocks; whoever is free takes the next one. What a block
- * computes may depend on its number alone, never on the worker, so that results do not depend on the threads. */
+/* Running a stage on all threads. Work is cut into numbered blocks; whoever is free takes the next
+ * one. What a block computes may depend on its number alone, never on the worker, so that results
+ * do not depend on the threads. */
 #ifndef BUILDER_CREW_H
 #define BUILDER_CREW_H
 
@@ -10,10 +11,11 @@ struct crew {
     struct build_watch watch;
 };
 
-/* Calls fn for block = 0..blocks-1. Stops early at the first failure, which it returns, or with FATHOM_EINTERRUPTED when
- * the watch says so. */
+/* Calls fn for block = 0..blocks-1. Stops early at the first failure, which it returns, or with
+ * FATHOM_EINTERRUPTED when the watch says so. */
 int crew_run(const struct crew *crew, uint64_t blocks,
-             int (*fn)(void *context, uint64_t block, unsigned worker), void *context) FATHOM_MUST_USE;
+             int (*fn)(void *context, uint64_t block, unsigned worker),
+             void *context) FATHOM_MUST_USE;
 
 bool crew_stopped(const struct crew *crew);
 void crew_phase(const struct crew *crew, const char *phase, uint64_t total, const char *unit);

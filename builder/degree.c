@@ -1,7 +1,7 @@
-/* How many neighbours pruning leaves when it may keep many says how hard the data is: where rows have neighbours in many
- * directions (SIFT, text), lists fill up and a larger R saves a third of the expansions; where not (fashion, words,
- * synthetic sets), it would add bytes and little else. Measured on the graph of a sample, which is as dense in directions as the
- * whole. */
+/* How many neighbours pruning leaves when it may keep many says how hard the data is: where rows
+ * have neighbours in many directions (SIFT, text), lists fill up and a larger R saves a third of
+ * the expansions; where not (fashion, words, synthetic sets), it would add bytes and little else.
+ * Measured on the graph of a sample, which is as dense in directions as the whole. */
 #include "degree.h"
 
 #include "error.h"
@@ -20,14 +20,15 @@ static int sample_rows(struct rows8 *out, const struct rows8 *rows)
     return status;
 }
 
-static int measure(const struct build_options *options, const struct crew *crew, const struct rows8 *rows,
-                   double *mean_degree, struct fathom_error *err)
+static int measure(const struct build_options *options, const struct crew *crew,
+                   const struct rows8 *rows, double *mean_degree, struct fathom_error *err)
 {
     struct graph_options probe = {
         .degree = DEGREE_HARD, .list = SAMPLE_LIST, .alpha = options->alpha, .seed = options->seed};
     struct graph graph;
     uint32_t cell[2] = {0, rows->count};
-    struct crew quiet = {.threads = crew->threads, .watch = {.stopped = crew->watch.stopped, .context = crew->watch.context}};
+    struct crew quiet = {.threads = crew->threads,
+                         .watch = {.stopped = crew->watch.stopped, .context = crew->watch.context}};
     int status = graph_build(&graph, &quiet, rows, cell, 1, &probe, err);
     if (status != 0)
         return status;
@@ -39,8 +40,8 @@ static int measure(const struct build_options *options, const struct crew *crew,
     return 0;
 }
 
-int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows, double *mean_degree,
-                  struct fathom_error *err)
+int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows,
+                  double *mean_degree, struct fathom_error *err)
 {
     *mean_degree = 0;
     if (options->degree == 0) {
@@ -56,6 +57,7 @@ int degree_choose(struct build_options *options, const struct crew *crew, const 
         options->degree = *mean_degree >= HARD_SHARE * DEGREE_HARD ? DEGREE_HARD : DEGREE_USUAL;
     }
     if (options->build_list == 0)
-        options->build_list = 2 * options->degree < BUILD_LIST_MAX ? 2 * options->degree : BUILD_LIST_MAX;
+        options->build_list =
+            2 * options->degree < BUILD_LIST_MAX ? 2 * options->degree : BUILD_LIST_MAX;
     return 0;
 }

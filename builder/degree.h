@@ -8,9 +8,9 @@
 #define DEGREE_USUAL 32
 #define DEGREE_HARD  48
 
-/* Chooses options->degree and options->build_list where they are 0. rows are in their final order. *mean_degree is what the choice
- * was made by, 0 when it did not need to be measured. */
-int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows, double *mean_degree,
-                  struct fathom_error *err) FATHOM_MUST_USE;
+/* Chooses options->degree and options->build_list where they are 0. rows are in their final order.
+ * *mean_degree is what the choice was made by, 0 when it did not need to be measured. */
+int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows,
+                  double *mean_degree, struct fathom_error *err) FATHOM_MUST_USE;
 
 #endif

@@ -32,8 +32,8 @@ static void scatter_code(const struct code_pass *pass, uint32_t row, const uint8
     }
 }
 
-static void encode_row(const struct code_pass *pass, struct residual *residual, uint32_t row, uint32_t cell,
-                       uint8_t *code)
+static void encode_row(const struct code_pass *pass, struct residual *residual, uint32_t row,
+                       uint32_t cell, uint8_t *code)
 {
     const struct planes_model *planes = &pass->trained->planes;
     residual_set_row(residual, pass->trained, rows8_at(pass->rows, row),
@@ -42,8 +42,8 @@ static void encode_row(const struct code_pass *pass, struct residual *residual, 
     scatter_code(pass, row, code);
     for (uint32_t l = 0; l < planes->level_count; l++) {
         struct planes_factors factors =
-            planes_row_factors(planes, &planes->levels[l], residual->bits6, residual->y, residual->norm_sq,
-                               residual->rotated_centroid);
+            planes_row_factors(planes, &planes->levels[l], residual->bits6, residual->y,
+                               residual->norm_sq, residual->rotated_centroid);
         pass->out->factors[(uint64_t)l * pass->rows->count + row] =
             planes_pack_factors(&planes->levels[l], factors);
     }
@@ -66,7 +66,8 @@ static int code_block(void *context, uint64_t block, unsigned worker)
         for (; pass->cells->first[cell + 1] <= row; cell++)
             next = true;
         if (next)
-            residual_set_cell(&residual, planes, rows8_at(&pass->cells->centroids, cell), pass->rows->dim);
+            residual_set_cell(&residual, planes, rows8_at(&pass->cells->centroids, cell),
+                              pass->rows->dim);
         encode_row(pass, &residual, (uint32_t)row, cell, code);
     }
     residual_fini(&residual);
@@ -79,7 +80,8 @@ int encode_codes(struct encoded_codes *out, const struct crew *crew, const struc
                  const struct rows8 *rows, const struct cells *cells, struct fathom_error *err)
 {
     const struct planes_model *planes = &trained->planes;
-    struct code_pass pass = {.crew = crew, .trained = trained, .rows = rows, .cells = cells, .out = out};
+    struct code_pass pass = {
+        .crew = crew, .trained = trained, .rows = rows, .cells = cells, .out = out};
     *out = (struct encoded_codes){.bytes = (uint64_t)rows->count * planes->order_count};
     out->codes = mem_alloc(out->bytes);
     out->factors = mem_alloc_array((size_t)rows->count * planes->level_count, sizeof *out->factors);
@@ -128,7 +130,8 @@ static int list_block(void *context, uint64_t block, unsigned worker)
     return 0;
 }
 
-/* Where each block's lists begin, how many bytes there are in all, and whether a length fits one byte. */
+/* Where each block's lists begin, how many bytes there are in all, and whether a length fits one
+ * byte. */
 static void place_blocks(struct list_pass *pass, uint64_t *offsets)
 {
     struct encoded_lists *out = pass->out;

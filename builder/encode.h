@@ -11,7 +11,8 @@ struct encoded_codes {
 };
 
 int encode_codes(struct encoded_codes *out, const struct crew *crew, const struct trained *trained,
-                 const struct rows8 *rows, const struct cells *cells, struct fathom_error *err) FATHOM_MUST_USE;
+                 const struct rows8 *rows, const struct cells *cells,
+                 struct fathom_error *err) FATHOM_MUST_USE;
 void encoded_codes_fini(struct encoded_codes *codes);
 
 struct encoded_lists {

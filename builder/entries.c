@@ -1,5 +1,6 @@
-/* Where searches start: the medoid, which the build itself uses, and rows spread over the cells, so that a query begins near
- * its end. Cells are in 2-means order, hence equal stretches of them are compact regions. */
+/* Where searches start: the medoid, which the build itself uses, and rows spread over the cells, so
+ * that a query begins near its end. Cells are in 2-means order, hence equal stretches of them are
+ * compact regions. */
 #include <errno.h>
 
 #include "graph.h"
@@ -55,7 +56,7 @@ static int entry_block(void *context, uint64_t block, unsigned worker)
     return nearest_to_mean(pass->rows, begin, end, &pass->found[block]);
 }
 
-/* The first of the rows equal to row: others of its run are no part of the graph that is searched. */
+/* The first of the rows equal to row: the others are no part of the graph that is searched. */
 static uint32_t run_begin(const struct rows8 *rows, uint32_t row)
 {
     while (row > 0 && memcmp(rows8_at(rows, row), rows8_at(rows, row - 1), rows->dim) == 0)
@@ -66,9 +67,12 @@ static uint32_t run_begin(const struct rows8 *rows, uint32_t row)
 int graph_choose_entries(struct graph *graph, const struct crew *crew, const struct rows8 *rows,
                          const uint32_t *cell_first, uint32_t cell_count)
 {
-    struct entry_pass pass = {.graph = graph, .rows = rows, .cell_first = cell_first, .cell_count = cell_count};
+    struct entry_pass pass = {
+        .graph = graph, .rows = rows, .cell_first = cell_first, .cell_count = cell_count};
     uint32_t stretches = cell_count / CELLS_AN_ENTRY;
-    pass.stretches = stretches < 1 ? 1 : stretches < GRAPH_ENTRIES_MAX ? stretches : GRAPH_ENTRIES_MAX - 1;
+    pass.stretches = stretches < 1                   ? 1
+                     : stretches < GRAPH_ENTRIES_MAX ? stretches
+                                                     : GRAPH_ENTRIES_MAX - 1;
     int status = crew_run(crew, pass.stretches + 1, entry_block, &pass);
     graph->entry_count = 0;
     for (uint32_t i = 0; i <= pass.stretches && status == 0; i++) {

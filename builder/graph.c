@@ -1,11 +1,14 @@
-/* The build in batches. Rows are inserted in random order, in batches that double until they are a fiftieth of all rows.
+/* The build in batches. Rows are inserted in random order, in batches that double until they are a
+ * fiftieth of all rows.
  *
- *   search   each row of a batch searches the graph of the earlier batches and prunes what it met to its list
+ *   search   each row of a batch searches the graph of the earlier batches; it prunes what it met
+ *            to its list
  *   link     the edges of the batch are listed by target, serially and in a fixed order
  *   accept   each target appends its new sources, and prunes when it has more than a slack over R
  *
- * A step reads what the one before has finished and writes lists of its own, so blocks may run in any order on any
- * thread. The rows of a batch do not see each other; that costs next to nothing at a fiftieth. At the end all lists are pruned to R. */
+ * A step reads what the one before has finished and writes lists of its own, so blocks may run in
+ * any order on any thread. The rows of a batch do not see each other; that costs next to nothing at
+ * a fiftieth. At the end all lists are pruned to R. */
 #include "graph.h"
 
 #include <errno.h>
@@ -28,6 +31,13 @@ struct link {
     uint32_t source, next; /* next link to the same target */
 };
 
+struct worker {
+    struct scout scout;
+    struct prune prune;
+    uint32_t *ids; /* of one target: its list and its sources */
+    uint64_t *keys;
+};
+
 struct vamana {
     const struct crew *crew;
     const struct rows8 *rows;
@@ -36,7 +46,7 @@ struct vamana {
     uint32_t degree_slack; /* lists may grow to this between prunes */
     uint32_t *order;       /* rows to insert */
     uint32_t order_count;
-    uint8_t *inserted;     /* 1 for rows of earlier batches */
+    uint8_t *inserted; /* 1 for rows of earlier batches */
     const uint32_t *batch;
     uint32_t batch_count;
     struct link *links;
@@ -44,17 +54,12 @@ struct vamana {
     uint32_t *first_link; /* rows; LINK_NONE outside a batch */
     uint32_t *targets;
     uint32_t target_count;
-    struct worker {
-        struct scout scout;
-        struct prune prune;
-        uint32_t *ids;  /* of one target: its list and its sources */
-        uint64_t *keys;
-    } *workers;
+    struct worker *workers; /* one a thread */
 };
 
 /* ---- search ---- */
 
-/* The inserted row next to this one in the order on disk, hence near it. There is one: the medoid. */
+/* The inserted row next to this one in the order on disk, hence near it. The medoid is one. */
 static uint32_t nearby_inserted(const struct vamana *vamana, uint32_t row)
 {
     for (uint32_t away = 1;; away++) {
@@ -65,8 +70,8 @@ static uint32_t nearby_inserted(const struct vamana *vamana, uint32_t row)
     }
 }
 
-/* Starting near its end, a search takes a fifth less than from the medoid, and the graph is none the worse: far edges come
- * from the first batches, when near rows were far. */
+/* Starting near its end, a search takes a fifth less than from the medoid, and the graph is none
+ * the worse: far edges come from the first batches, when near rows were far. */
 static int search_row(struct vamana *vamana, struct worker *worker, uint32_t row)
 {
     struct scout *scout = &worker->scout;
@@ -85,7 +90,8 @@ static int search_block(void *context, uint64_t block, unsigned worker)
     struct vamana *vamana = context;
     uint32_t begin = (uint32_t)block * SEARCH_BLOCK;
     int status = 0;
-    for (uint32_t i = begin; i < begin + SEARCH_BLOCK && i < vamana->batch_count && status == 0; i++)
+    for (uint32_t i = begin; i < begin + SEARCH_BLOCK && i < vamana->batch_count && status == 0;
+         i++)
         status = search_row(vamana, &vamana->workers[worker], vamana->batch[i]);
     return status;
 }
@@ -102,7 +108,8 @@ static void link_batch(struct vamana *vamana)
             uint32_t target = list[j];
             if (vamana->first_link[target] == LINK_NONE)
                 vamana->targets[vamana->target_count++] = target;
-            vamana->links[vamana->link_count] = (struct link){vamana->batch[i], vamana->first_link[target]};
+            vamana->links[vamana->link_count] =
+                (struct link){vamana->batch[i], vamana->first_link[target]};
             vamana->first_link[target] = vamana->link_count++;
         }
     }
@@ -111,8 +118,8 @@ static void link_batch(struct vamana *vamana)
 /* ---- accept ---- */
 
 /* Sets the list of row to ids, pruned to R when they are more than room. */
-static void set_list(struct vamana *vamana, struct worker *worker, uint32_t row, const uint32_t *ids,
-                     uint32_t count, uint32_t room)
+static void set_list(struct vamana *vamana, struct worker *worker, uint32_t row,
+                     const uint32_t *ids, uint32_t count, uint32_t room)
 {
     uint32_t *list = graph_list(vamana->graph, row);
     if (count <= room) {
@@ -199,7 +206,8 @@ static int insert_batch(struct vamana *vamana, uint32_t begin, uint32_t count)
     link_batch(vamana);
     for (uint32_t i = 0; i < count; i++)
         vamana->inserted[vamana->batch[i]] = 1;
-    return crew_run(vamana->crew, crew_blocks(vamana->target_count, ACCEPT_BLOCK), accept_block, vamana);
+    return crew_run(vamana->crew, crew_blocks(vamana->target_count, ACCEPT_BLOCK), accept_block,
+                    vamana);
 }
 
 static int insert_all(struct vamana *vamana)
@@ -215,7 +223,8 @@ static int insert_all(struct vamana *vamana)
             return status;
         crew_advance(vamana->crew, done + count);
     }
-    return crew_run(vamana->crew, crew_blocks(vamana->rows->count, FINISH_BLOCK), finish_block, vamana);
+    return crew_run(vamana->crew, crew_blocks(vamana->rows->count, FINISH_BLOCK), finish_block,
+                    vamana);
 }
 
 static void vamana_fini(struct vamana *vamana)
@@ -255,7 +264,8 @@ static int vamana_init(struct vamana *vamana)
     vamana->links = mem_alloc_array(links, sizeof *vamana->links);
     vamana->targets = mem_alloc_array(links, sizeof *vamana->targets);
     vamana->workers = mem_alloc_array(vamana->crew->threads, sizeof *vamana->workers);
-    if (!vamana->order || !vamana->inserted || !vamana->first_link || !vamana->links || !vamana->targets || !vamana->workers)
+    if (!vamana->order || !vamana->inserted || !vamana->first_link || !vamana->links ||
+        !vamana->targets || !vamana->workers)
         return -ENOMEM;
     memset(vamana->first_link, 0xff, rows * sizeof *vamana->first_link);
     int status = 0;
@@ -278,15 +288,16 @@ static int complete(struct vamana *vamana)
 }
 
 int graph_build(struct graph *out, const struct crew *crew, const struct rows8 *rows,
-                const uint32_t *cell_first, uint32_t cell_count, const struct graph_options *options,
-                struct fathom_error *err)
+                const uint32_t *cell_first, uint32_t cell_count,
+                const struct graph_options *options, struct fathom_error *err)
 {
     struct vamana vamana = {.crew = crew, .rows = rows, .options = options, .graph = out};
     vamana.degree_slack = options->degree + options->degree * 3 / 10;
     *out = (struct graph){.rows = rows->count, .degree_max = options->degree};
     out->stride = size_round_up(vamana.degree_slack + 1, MEM_ALIGN / sizeof(uint32_t));
     out->lists = mem_alloc_array(rows->count, out->stride * sizeof *out->lists);
-    int status = out->lists ? graph_choose_entries(out, crew, rows, cell_first, cell_count) : -ENOMEM;
+    int status =
+        out->lists ? graph_choose_entries(out, crew, rows, cell_first, cell_count) : -ENOMEM;
     if (status == 0)
         status = vamana_init(&vamana);
     if (status == 0) {

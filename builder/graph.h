@@ -1,6 +1,6 @@
-/* The neighbour graph: Vamana (Jayaram Subramanya et al., NeurIPS 2019), built in batches against a frozen graph as in
- * ParlayANN (Manohar et al., PPoPP 2024), so that the result does not depend on the threads. Over 8-bit rows in their final
- * order; distances are exact integers. */
+/* The neighbour graph: Vamana (Jayaram Subramanya et al., NeurIPS 2019), built in batches against a
+ * frozen graph as in ParlayANN (Manohar et al., PPoPP 2024), so that the result does not depend on
+ * the threads. Over 8-bit rows in their final order; distances are exact integers. */
 #ifndef BUILDER_GRAPH_H
 #define BUILDER_GRAPH_H
 
@@ -15,7 +15,8 @@ struct graph {
     size_t stride;   /* of a row's list, in uint32_t: the count first, then the neighbours */
     uint32_t *lists; /* rows x stride */
     uint32_t entry_count;
-    uint32_t entries[GRAPH_ENTRIES_MAX]; /* the first is the medoid, from which every row is reachable */
+    uint32_t
+        entries[GRAPH_ENTRIES_MAX]; /* the first is the medoid, from which every row is reachable */
 };
 
 struct graph_options {
@@ -31,8 +32,8 @@ static inline uint32_t *graph_list(const struct graph *graph, uint32_t row)
 
 /* cell_first: count + 1 rows where cells begin, for the spread of entries. */
 int graph_build(struct graph *out, const struct crew *crew, const struct rows8 *rows,
-                const uint32_t *cell_first, uint32_t cell_count, const struct graph_options *options,
-                struct fathom_error *err) FATHOM_MUST_USE;
+                const uint32_t *cell_first, uint32_t cell_count,
+                const struct graph_options *options, struct fathom_error *err) FATHOM_MUST_USE;
 void graph_fini(struct graph *graph);
 
 /* ---- parts, each in its own file ---- */
@@ -41,8 +42,8 @@ void graph_fini(struct graph *graph);
 int graph_choose_entries(struct graph *graph, const struct crew *crew, const struct rows8 *rows,
                          const uint32_t *cell_first, uint32_t cell_count) FATHOM_MUST_USE;
 
-/* Reachability (connect.c). Rows equal to the row before them are no part of the search graph proper: they hang in a
- * tree below the first of their run. */
+/* Reachability (connect.c). Rows equal to the row before them are no part of the search graph
+ * proper: they hang in a tree below the first of their run. */
 uint32_t graph_run_end(const struct rows8 *rows, uint32_t row);
 uint32_t graph_run_fanout(uint32_t degree);
 void graph_hang_run(struct graph *graph, uint32_t begin, uint32_t end);

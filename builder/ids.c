@@ -28,11 +28,13 @@ static bool is_table(const char *path)
 
 static int wrong_count(const char *path, uint64_t found, uint64_t rows, struct fathom_error *err)
 {
-    return error_set(err, FATHOM_EINPUT, "%s: has %" PRIu64 " ids, but the vectors have %" PRIu64 " rows", path, found,
+    return error_set(err, FATHOM_EINPUT,
+                     "%s: has %" PRIu64 " ids, but the vectors have %" PRIu64 " rows", path, found,
                      rows);
 }
 
-static int read_table(const struct env *env, const char *path, uint64_t rows, uint64_t *ids, struct fathom_error *err)
+static int read_table(const struct env *env, const char *path, uint64_t rows, uint64_t *ids,
+                      struct fathom_error *err)
 {
     struct vector_file *file;
     int status = vector_file_open_integers(&file, env, path, NULL, err);
@@ -40,7 +42,8 @@ static int read_table(const struct env *env, const char *path, uint64_t rows, ui
         return status;
     struct vector_info info = vector_file_info(file);
     if (info.dim != 1)
-        status = error_set(err, FATHOM_EINPUT, "%s: has %" PRIu32 " columns; ids are one number a row", path, info.dim);
+        status = error_set(err, FATHOM_EINPUT,
+                           "%s: has %" PRIu32 " columns; ids are one number a row", path, info.dim);
     else if (info.rows != rows)
         status = wrong_count(path, info.rows, rows, err);
     else
@@ -48,8 +51,9 @@ static int read_table(const struct env *env, const char *path, uint64_t rows, ui
     vector_file_close(file);
     for (uint64_t row = 0; row < rows && status == 0; row++)
         if ((int64_t)ids[row] < 0)
-            status = error_set(err, FATHOM_EINPUT, "%s: row %" PRIu64 ": id %" PRId64 " is negative", path, row,
-                               (int64_t)ids[row]);
+            status =
+                error_set(err, FATHOM_EINPUT, "%s: row %" PRIu64 ": id %" PRId64 " is negative",
+                          path, row, (int64_t)ids[row]);
     return status;
 }
 
@@ -73,7 +77,8 @@ static int next_byte(struct text *text, struct fathom_error *err)
         text->at = 0;
         if (text->count == 0)
             return -1;
-        int status = file_read_full(text->env, text->fd, text->path, text->piece, text->count, text->offset, err);
+        int status = file_read_full(text->env, text->fd, text->path, text->piece, text->count,
+                                    text->offset, err);
         if (status != 0)
             return status < -1 ? status : -EIO;
         text->offset += text->count;
@@ -81,10 +86,11 @@ static int next_byte(struct text *text, struct fathom_error *err)
     return (unsigned char)text->piece[text->at++];
 }
 
-static int bad_line(const struct text *text, uint64_t line, const char *what, struct fathom_error *err)
+static int bad_line(const struct text *text, uint64_t line, const char *what,
+                    struct fathom_error *err)
 {
-    return error_set(err, FATHOM_EINPUT, "%s: line %" PRIu64 ": %s; one id a line, 0 to 2^64-2", text->path, line + 1,
-                     what);
+    return error_set(err, FATHOM_EINPUT, "%s: line %" PRIu64 ": %s; one id a line, 0 to 2^64-2",
+                     text->path, line + 1, what);
 }
 
 /* One line: 1 and an id, 0 at the end of the file, or an error. */
@@ -96,7 +102,8 @@ static int read_line(struct text *text, uint64_t line, uint64_t *id, struct fath
     if (byte == -1)
         return 0;
     for (; byte >= '0' && byte <= '9'; byte = next_byte(text, err), digits++)
-        if (__builtin_mul_overflow(*id, 10, id) || __builtin_add_overflow(*id, (uint64_t)(byte - '0'), id))
+        if (__builtin_mul_overflow(*id, 10, id) ||
+            __builtin_add_overflow(*id, (uint64_t)(byte - '0'), id))
             return bad_line(text, line, "the number is too large", err);
     if (byte == '\r')
         byte = next_byte(text, err);
@@ -107,7 +114,8 @@ static int read_line(struct text *text, uint64_t line, uint64_t *id, struct fath
     return 1;
 }
 
-static int read_text(const struct env *env, const char *path, uint64_t rows, uint64_t *ids, struct fathom_error *err)
+static int read_text(const struct env *env, const char *path, uint64_t rows, uint64_t *ids,
+                     struct fathom_error *err)
 {
     struct text text = {.env = env, .path = path};
     bool direct;
@@ -125,8 +133,9 @@ static int read_text(const struct env *env, const char *path, uint64_t rows, uin
             break;
         }
         if (row == rows)
-            status = error_set(err, FATHOM_EINPUT, "%s: has more ids than the vectors have rows (%" PRIu64 ")", path,
-                               rows);
+            status =
+                error_set(err, FATHOM_EINPUT,
+                          "%s: has more ids than the vectors have rows (%" PRIu64 ")", path, rows);
         else
             ids[row++] = id;
     }
@@ -143,7 +152,8 @@ static int compare_ids(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int check_unique(const uint64_t *ids, uint64_t rows, const char *path, struct fathom_error *err)
+static int check_unique(const uint64_t *ids, uint64_t rows, const char *path,
+                        struct fathom_error *err)
 {
     uint64_t *sorted = mem_alloc_array(rows, sizeof *sorted);
     if (!sorted)
@@ -152,20 +162,24 @@ static int check_unique(const uint64_t *ids, uint64_t rows, const char *path, st
     qsort(sorted, rows, sizeof *sorted, compare_ids);
     int status = 0;
     if (sorted[rows - 1] == FATHOM_ID_NONE)
-        status = error_set(err, FATHOM_EINPUT, "%s: an id is 2^64-1, which stands for no result", path);
+        status =
+            error_set(err, FATHOM_EINPUT, "%s: an id is 2^64-1, which stands for no result", path);
     for (uint64_t i = 1; i < rows && status == 0; i++)
         if (sorted[i] == sorted[i - 1])
-            status = error_set(err, FATHOM_EINPUT, "%s: id %" PRIu64 " appears more than once", path, sorted[i]);
+            status = error_set(err, FATHOM_EINPUT, "%s: id %" PRIu64 " appears more than once",
+                               path, sorted[i]);
     mem_free(sorted);
     return status;
 }
 
-int ids_read(uint64_t **out, const struct env *env, const char *path, uint64_t rows, struct fathom_error *err)
+int ids_read(uint64_t **out, const struct env *env, const char *path, uint64_t rows,
+             struct fathom_error *err)
 {
     *out = mem_alloc_array(rows, sizeof **out);
     if (!*out)
         return error_set(err, -ENOMEM, "%s: no memory for %" PRIu64 " ids", path, rows);
-    int status = is_table(path) ? read_table(env, path, rows, *out, err) : read_text(env, path, rows, *out, err);
+    int status = is_table(path) ? read_table(env, path, rows, *out, err)
+                                : read_text(env, path, rows, *out, err);
     if (status == 0)
         status = check_unique(*out, rows, path, err);
     if (status != 0) {

@@ -1,6 +1,7 @@
-/* Reading. The file is streamed in pieces; each piece is checked and worked on in blocks of rows. What needs all rows first
- * (the largest norm, the range of values) comes from a first pass, which keeps a sample of evenly spread rows; the second
- * pass then encodes. u8 and i8 under l2 need no first pass. */
+/* Reading. The file is streamed in pieces; each piece is checked and worked on in blocks of rows.
+ * What needs all rows first (the largest norm, the range of values) comes from a first pass, which
+ * keeps a sample of evenly spread rows; the second pass then encodes. u8 and i8 under l2 need no
+ * first pass. */
 #include "input.h"
 
 #include <errno.h>
@@ -17,7 +18,9 @@
 #define BLOCK_ROWS   256
 #define SAMPLE_ROWS  65536
 #define SAMPLE_BYTES (64u << 20)
-#define NORM_SQ_MAX  (FLT_MAX / 8.0) /* squared distances up to 4 times this must be finite floats */
+#define NORM_SQ_MAX                                                                                \
+    (FLT_MAX / 8.0) /* squared distances up to 4 times this must be finite floats                  \
+                     */
 
 /* One pass over the file. */
 struct pass {
@@ -29,15 +32,15 @@ struct pass {
     uint8_t *raw;       /* the piece */
     uint64_t first_row; /* of the piece, in the file */
     size_t rows;
-    double *norms;      /* squared, of the piece's rows */
-    float **scratch;    /* of each thread: a row of work space, then its 8-bit form */
-    uint64_t zeros;     /* zero rows before the piece */
-    float *sample;      /* sample_count rows of work_dim, or NULL */
+    double *norms;   /* squared, of the piece's rows */
+    float **scratch; /* of each thread: a row of work space, then its 8-bit form */
+    uint64_t zeros;  /* zero rows before the piece */
+    float *sample;   /* sample_count rows of work_dim, or NULL */
     uint32_t sample_count;
 };
 
-int input_open(struct input *input, const struct env *env, const char *path, enum fathom_metric metric,
-               struct fathom_error *err)
+int input_open(struct input *input, const struct env *env, const char *path,
+               enum fathom_metric metric, struct fathom_error *err)
 {
     *input = (struct input){.metric = metric};
     int status = vector_file_open(&input->file, env, path, NULL, err);
@@ -49,8 +52,8 @@ int input_open(struct input *input, const struct env *env, const char *path, enu
                    (input->info.dtype == FATHOM_U8 || input->info.dtype == FATHOM_I8);
     if (input->info.rows < UINT32_MAX)
         return 0;
-    status = error_set(err, FATHOM_ELIMIT, "%s: %" PRIu64 " rows; an index holds at most %" PRIu32, path,
-                       input->info.rows, UINT32_MAX - 1);
+    status = error_set(err, FATHOM_ELIMIT, "%s: %" PRIu64 " rows; an index holds at most %" PRIu32,
+                       path, input->info.rows, UINT32_MAX - 1);
     input_close(input);
     return status;
 }
@@ -73,12 +76,14 @@ static const uint8_t *raw_row(const struct pass *pass, size_t i)
     return pass->raw + i * info->dim * vectors_scalar_bytes(info->dtype);
 }
 
-/* Where in the sample a row of the file goes, or UINT32_MAX: sample i is row i * rows / sample_count. */
+/* Where in the sample a row of the file goes, or UINT32_MAX: sample i is row i * rows /
+ * sample_count. */
 static uint32_t sample_place(const struct pass *pass, uint64_t row)
 {
     uint64_t rows = pass->input->info.rows;
     uint64_t place = (row * pass->sample_count + rows - 1) / rows;
-    return place < pass->sample_count && place * rows / pass->sample_count == row ? (uint32_t)place : UINT32_MAX;
+    return place < pass->sample_count && place * rows / pass->sample_count == row ? (uint32_t)place
+                                                                                  : UINT32_MAX;
 }
 
 static int check_block(void *context, uint64_t block, unsigned worker)
@@ -90,7 +95,8 @@ static int check_block(void *context, uint64_t block, unsigned worker)
     size_t begin = block * BLOCK_ROWS, end = begin + BLOCK_ROWS;
     if (end > pass->rows)
         end = pass->rows;
-    if (vectors_check_finite(info->dtype, raw_row(pass, begin), 0, end - begin, info->dim, "", NULL) != 0)
+    if (vectors_check_finite(info->dtype, raw_row(pass, begin), 0, end - begin, info->dim, "",
+                             NULL) != 0)
         return FATHOM_EINPUT;
     for (size_t i = begin; i < end; i++) {
         vectors_to_f32(info->dtype, raw_row(pass, i), info->dim, row);
@@ -134,14 +140,17 @@ static int explain_refusal(const struct pass *pass, struct fathom_error *err)
 {
     const struct vector_info *info = &pass->input->info;
     const char *path = vector_file_path(pass->input->file);
-    int status = vectors_check_finite(info->dtype, pass->raw, pass->first_row, pass->rows, info->dim, path, err);
+    int status = vectors_check_finite(info->dtype, pass->raw, pass->first_row, pass->rows,
+                                      info->dim, path, err);
     for (size_t i = 0; i < pass->rows && status == 0; i++) {
         float *row = pass->scratch[0];
         vectors_to_f32(info->dtype, raw_row(pass, i), info->dim, row);
         if (metric_work_row(FATHOM_METRIC_L2, info->dim, 0, row, row) > NORM_SQ_MAX)
             status = error_set(err, FATHOM_EINPUT,
-                               "%s: row %" PRIu64 ": values so large that distances overflow a 32-bit float; scale "
-                               "the vectors down", path, pass->first_row + i);
+                               "%s: row %" PRIu64
+                               ": values so large that distances overflow a 32-bit float; scale "
+                               "the vectors down",
+                               path, pass->first_row + i);
     }
     return status;
 }
@@ -150,14 +159,18 @@ static int add_zero_row(struct pass *pass, uint64_t row, struct fathom_error *er
 {
     struct input *input = pass->input;
     if (!pass->skip_zero_rows)
-        return error_set(err, FATHOM_EINPUT,
-                         "%s: row %" PRIu64 " is all zero, and cosine is undefined there; leave it out of the file, or "
-                         "let --zero-rows skip leave out all such rows", vector_file_path(input->file), row);
+        return error_set(
+            err, FATHOM_EINPUT,
+            "%s: row %" PRIu64
+            " is all zero, and cosine is undefined there; leave it out of the file, or "
+            "let --zero-rows skip leave out all such rows",
+            vector_file_path(input->file), row);
     uint64_t count = input->zero_count;
     if ((count & (count - 1)) == 0) { /* the room is the next power of two */
         uint64_t *grown = mem_alloc_array(count ? 2 * count : 1, sizeof *grown);
         if (!grown)
-            return error_set(err, -ENOMEM, "%s: no memory for the list of zero rows", vector_file_path(input->file));
+            return error_set(err, -ENOMEM, "%s: no memory for the list of zero rows",
+                             vector_file_path(input->file));
         if (count)
             memcpy(grown, input->zero_rows, count * sizeof *grown);
         mem_free(input->zero_rows);
@@ -174,7 +187,8 @@ static int check_piece(struct pass *pass, struct fathom_error *err)
     if (status == FATHOM_EINPUT)
         return explain_refusal(pass, err);
     if (status != 0)
-        return error_set(err, status, "%s: %s", vector_file_path(input->file), fathom_strerror(status));
+        return error_set(err, status, "%s: %s", vector_file_path(input->file),
+                         fathom_strerror(status));
     for (size_t i = 0; i < pass->rows && status == 0; i++) {
         if (input->metric == FATHOM_METRIC_IP)
             input->max_norm = fmax(input->max_norm, sqrt(pass->norms[i]));
@@ -190,7 +204,9 @@ static int encode_piece(struct pass *pass, struct fathom_error *err)
     while (pass->zeros < input->zero_count && input->zero_rows[pass->zeros] < pass->first_row)
         pass->zeros++;
     int status = crew_run(pass->crew, crew_blocks(pass->rows, BLOCK_ROWS), encode_block, pass);
-    return status == 0 ? 0 : error_set(err, status, "%s: %s", vector_file_path(input->file), fathom_strerror(status));
+    return status == 0 ? 0
+                       : error_set(err, status, "%s: %s", vector_file_path(input->file),
+                                   fathom_strerror(status));
 }
 
 /* ---- a pass ---- */
@@ -235,11 +251,13 @@ static int run_pass(struct pass *pass, struct fathom_error *err)
     size_t most = piece_rows(input);
     int status = 0;
     XXH3_128bits_reset(pass->hash);
-    for (pass->first_row = 0; pass->first_row < rows && status == 0; pass->first_row += pass->rows) {
+    for (pass->first_row = 0; pass->first_row < rows && status == 0;
+         pass->first_row += pass->rows) {
         pass->rows = rows - pass->first_row < most ? rows - pass->first_row : most;
         status = vector_file_read(input->file, pass->first_row, pass->rows, pass->raw, err);
         if (status == 0)
-            XXH3_128bits_update(pass->hash, pass->raw, (size_t)(raw_row(pass, pass->rows) - pass->raw));
+            XXH3_128bits_update(pass->hash, pass->raw,
+                                (size_t)(raw_row(pass, pass->rows) - pass->raw));
         if (status == 0 && pass->check)
             status = check_piece(pass, err);
         if (status == 0 && pass->encode)
@@ -259,7 +277,8 @@ static int number_rows(struct input *input, struct fathom_error *err)
     if (input->zero_count == 0)
         return 0;
     if (input->zero_count == rows)
-        return error_set(err, FATHOM_EINPUT, "%s: every row is zero; there is nothing to index under cos", path);
+        return error_set(err, FATHOM_EINPUT,
+                         "%s: every row is zero; there is nothing to index under cos", path);
     input->file_rows = mem_alloc_array(rows - input->zero_count, sizeof *input->file_rows);
     if (!input->file_rows)
         return error_set(err, -ENOMEM, "%s: no memory for row numbers", path);
@@ -284,9 +303,12 @@ static int choose_model(struct pass *pass, struct fathom_error *err)
             continue;
         memmove(pass->sample + (size_t)kept++ * dim, row, dim * sizeof *row);
     }
-    input->model.step = 1.0f / 127; /* for unit vectors, should the sample hold nothing but zero rows */
+    input->model.step =
+        1.0f / 127; /* for unit vectors, should the sample hold nothing but zero rows */
     int status = kept ? range8_choose(pass->sample, kept, dim, input->mean, &input->model.step) : 0;
-    return status == 0 ? 0 : error_set(err, status, "%s: %s", vector_file_path(input->file), fathom_strerror(status));
+    return status == 0 ? 0
+                       : error_set(err, status, "%s: %s", vector_file_path(input->file),
+                                   fathom_strerror(status));
 }
 
 static int out_of_memory(const struct input *input, struct fathom_error *err)
@@ -314,7 +336,8 @@ static int read_twice(struct pass *pass, struct fathom_error *err)
     uint64_t room = SAMPLE_BYTES / (input->work_dim * sizeof(float));
     room = room < SAMPLE_ROWS ? room : SAMPLE_ROWS;
     pass->sample_count = (uint32_t)(input->info.rows < room ? input->info.rows : room);
-    pass->sample = mem_alloc_array((size_t)pass->sample_count * input->work_dim, sizeof *pass->sample);
+    pass->sample =
+        mem_alloc_array((size_t)pass->sample_count * input->work_dim, sizeof *pass->sample);
     if (!pass->sample)
         return out_of_memory(input, err);
     pass->check = true;
@@ -329,19 +352,22 @@ static int read_twice(struct pass *pass, struct fathom_error *err)
     pass->sample = NULL;
     if (status != 0)
         return status;
-    if (rows8_init(&input->rows, (uint32_t)(input->info.rows - input->zero_count), input->work_dim) != 0)
+    if (rows8_init(&input->rows, (uint32_t)(input->info.rows - input->zero_count),
+                   input->work_dim) != 0)
         return out_of_memory(input, err);
     pass->check = false;
     pass->encode = true;
     crew_phase(pass->crew, "read", input->info.rows, "rows");
     status = run_pass(pass, err);
     if (status == 0 && !XXH128_isEqual(first, XXH3_128bits_digest(pass->hash)))
-        status = error_set(err, FATHOM_EINPUT, "%s: changed while it was read; build again when it is complete",
+        status = error_set(err, FATHOM_EINPUT,
+                           "%s: changed while it was read; build again when it is complete",
                            vector_file_path(input->file));
     return status;
 }
 
-int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows, struct fathom_error *err)
+int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows,
+               struct fathom_error *err)
 {
     struct pass pass = {.input = input, .crew = crew, .skip_zero_rows = skip_zero_rows};
     input->mean = mem_alloc_array(input->work_dim, sizeof *input->mean);

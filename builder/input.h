@@ -12,20 +12,20 @@ struct input {
     struct vector_info info;
     enum fathom_metric metric;
     uint32_t work_dim;
-    uint64_t hash[2];     /* XXH3-128 of all scalars as they lie in the file: low, high */
-    uint64_t zero_count;  /* rows left out because cosine is undefined there */
-    uint64_t *zero_rows;  /* their numbers */
-    uint32_t *file_rows;  /* row of the file by row of the build; NULL: the same */
-    double max_norm;      /* M of metric.h; 0 unless ip */
-    bool exact;           /* the 8-bit form is the vector itself */
+    uint64_t hash[2];    /* XXH3-128 of all scalars as they lie in the file: low, high */
+    uint64_t zero_count; /* rows left out because cosine is undefined there */
+    uint64_t *zero_rows; /* their numbers */
+    uint32_t *file_rows; /* row of the file by row of the build; NULL: the same */
+    double max_norm;     /* M of metric.h; 0 unless ip */
+    bool exact;          /* the 8-bit form is the vector itself */
     struct row8_model model;
-    float *mean;          /* of model */
+    float *mean; /* of model */
     struct rows8 rows;
 };
 
 /* Opens the file and checks that it can be built from. */
-int input_open(struct input *input, const struct env *env, const char *path, enum fathom_metric metric,
-               struct fathom_error *err) FATHOM_MUST_USE;
+int input_open(struct input *input, const struct env *env, const char *path,
+               enum fathom_metric metric, struct fathom_error *err) FATHOM_MUST_USE;
 /* Streams it once or twice: checks every scalar, hashes, chooses the 8-bit form and fills rows. */
 int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows,
                struct fathom_error *err) FATHOM_MUST_USE;

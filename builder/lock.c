@@ -20,6 +20,8 @@ int lock_directory(const struct env *env, const char *dir, struct fathom_error *
     status = errno == EWOULDBLOCK ? -EBUSY : -errno;
     file_close(env, fd);
     if (status == -EBUSY)
-        return error_set(err, status, "%s: another build is writing here; wait for it or choose another --out", dir);
+        return error_set(err, status,
+                         "%s: another build is writing here; wait for it or choose another --out",
+                         dir);
     return error_set(err, status, "%s: cannot be locked: %s", dir, fathom_strerror(status));
 }

@@ -4,8 +4,10 @@
 
 #include "env.h"
 
-/* Makes the directory if it is missing and locks it. Returns an fd to give to file_close, or a negative code (-EBUSY when another
- * build has it). The system drops the lock when the process ends, however it ends. */
-int lock_directory(const struct env *env, const char *dir, struct fathom_error *err) FATHOM_MUST_USE;
+/* Makes the directory if it is missing and locks it. Returns an fd to give to file_close, or a
+ * negative code (-EBUSY when another build has it). The system drops the lock when the process
+ * ends, however it ends. */
+int lock_directory(const struct env *env, const char *dir,
+                   struct fathom_error *err) FATHOM_MUST_USE;
 
 #endif

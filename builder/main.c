@@ -17,34 +17,40 @@ struct request {
     enum tool_progress_mode progress;
 };
 
-enum option_key { KEY_ZERO_ROWS = 256, KEY_CODE_BITS, KEY_MEMORY_BUDGET, KEY_RESUME, KEY_PROGRESS, KEY_JSON };
+/* Options without a letter. */
+enum option_key {
+    KEY_ZERO_ROWS = 256,
+    KEY_CODE_BITS,
+    KEY_MEMORY_BUDGET,
+    KEY_RESUME,
+    KEY_PROGRESS,
+    KEY_JSON
+};
 
-#define SHARED_OPTIONS                                                                                       \
-    {"input", 'i', "FILE", 0, "Vectors: .npy .fbin .f16bin .u8bin .i8bin .fvecs .bvecs .hdf5", 0},            \
-    {"metric", 'm', "METRIC", 0, "l2, ip or cos (default: l2 for estimate; required for build)", 0},          \
-    {"ids", 'I', "FILE", 0, "Ids by row: .npy of i64 or u64, or text with one number a line", 0},             \
-    {"degree", 'R', "R", 0, "Neighbours of a row at the most (default: chosen)", 0},                         \
-    {"build-list", 'L', "L", 0, "Width of the search that finds neighbours (default: chosen)", 0},           \
-    {"alpha", 'a', "A", 0, "Pruning factor, 1 to 2 (default: 1.2)", 0},                                      \
-    {"code-bits", KEY_CODE_BITS, "B", 0, "Most bits a dimension that codes store, 1 to 8 (default: 6, the "    \
-     "most that codes hold)", 0},                                                                            \
-    {"memory-budget", KEY_MEMORY_BUDGET, "SIZE", 0, "Refuse a build that would take more", 0},               \
-    {"threads", 't', "T", 0, "Threads (default: one for each CPU)", 0},                                      \
-    {"seed", 's', "S", 0, "Seed; the same input, options and seed give the same bytes (default: 1)", 0},     \
-    {"zero-rows", KEY_ZERO_ROWS, "WHAT", 0, "Zero rows under cos: reject (default) or skip; row numbers keep " \
-     "counting", 0},                                                                                         \
-    {"json", KEY_JSON, NULL, 0, "One JSON document on stdout", 0}
+static const struct argp_option shared_options[] = {
+    {"input", 'i', "FILE", 0, "Vectors: .npy .fbin .f16bin .u8bin .i8bin .fvecs .bvecs .hdf5", 0},
+    {"metric", 'm', "METRIC", 0, "l2, ip or cos (build: required; estimate: l2)", 0},
+    {"ids", 'I', "FILE", 0, "Ids by row: .npy of i64 or u64, or text, one number a line", 0},
+    {"degree", 'R', "R", 0, "Neighbours of a row at the most (default: by the data)", 0},
+    {"build-list", 'L', "L", 0, "Width of the search for neighbours (default: 2 R)", 0},
+    {"alpha", 'a', "A", 0, "Pruning factor, 1 to 2 (default: 1.2)", 0},
+    {"code-bits", KEY_CODE_BITS, "B", 0, "Most bits a dimension in codes, 1 to 8 (default: 6)", 0},
+    {"memory-budget", KEY_MEMORY_BUDGET, "SIZE", 0, "Refuse a build that would take more", 0},
+    {"threads", 't', "T", 0, "Threads (default: one for each CPU)", 0},
+    {"seed", 's', "S", 0, "The same input, options and seed give the same bytes (default: 1)", 0},
+    {"zero-rows", KEY_ZERO_ROWS, "WHAT", 0, "Zero rows under cos: reject (default) or skip", 0},
+    {"json", KEY_JSON, NULL, 0, "One JSON document on stdout", 0},
+    {0},
+};
 
 static const struct argp_option build_options[] = {
-    SHARED_OPTIONS,
-    {"out", 'o', "DIR", 0, "Index directory; an index in it is replaced when the new one is verified", 0},
+    {"out", 'o', "DIR", 0, "Index directory; the index in it is replaced at the end", 0},
     {"resume", KEY_RESUME, NULL, 0, "Go on with an interrupted build", 0},
-    {"progress", KEY_PROGRESS, "HOW", 0, "auto (a bar on a terminal), json (lines on stderr) or off", 0},
+    {"progress", KEY_PROGRESS, "HOW", 0, "auto (a bar on a terminal), json (on stderr) or off", 0},
     {0},
 };
 
 static const struct argp_option estimate_options[] = {
-    SHARED_OPTIONS,
     {"count", 'n', "N", 0, "Rows, when there is no --input", 0},
     {"dim", 'd', "D", 0, "Dimension, when there is no --input", 0},
     {"type", 'T', "TYPE", 0, "f32, f16, i8 or u8, when there is no --input", 0},
@@ -83,45 +89,98 @@ static void check_request(struct argp_state *state, const struct request *reques
         argp_error(state, "--metric must be given: l2, ip or cos");
 }
 
-static error_t parse(int key, char *arg, struct argp_state *state)
+/* What both verbs take. */
+static error_t parse_shared(int key, char *arg, struct argp_state *state)
 {
     struct request *request = state->input;
     struct build_options *o = &request->options;
     switch (key) {
-    case 'i': o->input = arg; break;
-    case 'o': o->out = arg; break;
-    case 'I': o->ids = arg; break;
+    case 'i':
+        o->input = arg;
+        break;
+    case 'I':
+        o->ids = arg;
+        break;
     case 'm':
         o->metric = parse_metric(state, arg);
-        request->metric_given = true;
         break;
-    case 'R': o->degree = (uint32_t)tool_arg_u64(state, "degree", arg, BUILD_DEGREE_MIN, BUILD_DEGREE_MAX); break;
-    case 'L': o->build_list = (uint32_t)tool_arg_u64(state, "build-list", arg, BUILD_LIST_MIN, BUILD_LIST_MAX); break;
-    case 'a': o->alpha = tool_arg_f64(state, "alpha", arg, 1, 2); break;
-    case KEY_CODE_BITS: o->code_bits = (uint32_t)tool_arg_u64(state, "code-bits", arg, 1, 8); break;
-    case KEY_MEMORY_BUDGET: o->memory_budget_bytes = tool_arg_bytes(state, "memory-budget", arg); break;
-    case 't': o->threads = (unsigned)tool_arg_u64(state, "threads", arg, 1, BUILD_THREADS_MAX); break;
-    case 's': o->seed = tool_arg_u64(state, "seed", arg, 0, INT64_MAX); break;
-    case KEY_ZERO_ROWS: o->skip_zero_rows = parse_zero_rows(state, arg); break;
-    case KEY_RESUME: request->resume = true; break;
-    case KEY_PROGRESS: request->progress = tool_arg_progress(state, arg); break;
-    case KEY_JSON: request->json = true; break;
-    case 'n': request->count = tool_arg_u64(state, "count", arg, 1, UINT32_MAX - 1); break;
-    case 'd': request->dim = (uint32_t)tool_arg_u64(state, "dim", arg, 1, FATHOM_DIM_MAX); break;
+    case 'R':
+        o->degree = tool_arg_u64(state, "degree", arg, BUILD_DEGREE_MIN, BUILD_DEGREE_MAX);
+        break;
+    case 'L':
+        o->build_list = tool_arg_u64(state, "build-list", arg, BUILD_LIST_MIN, BUILD_LIST_MAX);
+        break;
+    case 'a':
+        o->alpha = tool_arg_f64(state, "alpha", arg, 1, 2);
+        break;
+    case KEY_CODE_BITS:
+        o->code_bits = tool_arg_u64(state, "code-bits", arg, 1, 8);
+        break;
+    case KEY_MEMORY_BUDGET:
+        o->memory_budget_bytes = tool_arg_bytes(state, "memory-budget", arg);
+        break;
+    case 't':
+        o->threads = tool_arg_u64(state, "threads", arg, 1, BUILD_THREADS_MAX);
+        break;
+    case 's':
+        o->seed = tool_arg_u64(state, "seed", arg, 0, INT64_MAX);
+        break;
+    case KEY_ZERO_ROWS:
+        o->skip_zero_rows = parse_zero_rows(state, arg);
+        break;
+    case KEY_JSON:
+        request->json = true;
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    request->metric_given = request->metric_given || key == 'm';
+    return 0;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct request *request = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = request;
+        break;
+    case 'o':
+        request->options.out = arg;
+        break;
+    case KEY_RESUME:
+        request->resume = true;
+        break;
+    case KEY_PROGRESS:
+        request->progress = tool_arg_progress(state, arg);
+        break;
+    case 'n':
+        request->count = tool_arg_u64(state, "count", arg, 1, UINT32_MAX - 1);
+        break;
+    case 'd':
+        request->dim = tool_arg_u64(state, "dim", arg, 1, FATHOM_DIM_MAX);
+        break;
     case 'T':
         if (!vectors_dtype_parse(arg, &request->dtype))
             argp_error(state, "--type: '%s' is not f32, f16, i8 or u8", arg);
         break;
-    case ARGP_KEY_END: check_request(state, request); break;
-    default: return ARGP_ERR_UNKNOWN;
+    case ARGP_KEY_END:
+        check_request(state, request);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
     return 0;
 }
 
+static const struct argp shared_argp = {.options = shared_options, .parser = parse_shared};
+static const struct argp_child children[] = {{&shared_argp, 0, NULL, 0}, {0}};
+
 static struct request request_default(bool estimate)
 {
     struct request request = {.options = build_options_default(), .estimate = estimate};
-    request.options.threads = env_cpu_count() < BUILD_THREADS_MAX ? env_cpu_count() : BUILD_THREADS_MAX;
+    request.options.threads =
+        env_cpu_count() < BUILD_THREADS_MAX ? env_cpu_count() : BUILD_THREADS_MAX;
     request.options.seed = 1;
     return request;
 }
@@ -148,19 +207,21 @@ static json_t *report_json(const struct request *request, const struct build_rep
 {
     json_t *stages = json_object(), *zero_rows = json_array();
     for (int stage = 0; stage < BUILD_STAGES; stage++)
-        json_object_set_new(stages, build_stage_name(stage), json_real(report->stage_ns[stage] * 1e-9));
+        json_object_set_new(stages, build_stage_name(stage),
+                            json_real(report->stage_ns[stage] * 1e-9));
     for (uint64_t i = 0; i < report->zero_row_count; i++)
         json_array_append_new(zero_rows, json_integer((json_int_t)report->zero_rows[i]));
     double seconds = report->total_ns * 1e-9;
     char generation[17];
     snprintf(generation, sizeof generation, "%016" PRIx64, report->generation);
-    return json_pack("{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:i s:i s:i s:i s:s s:s s:o}", "rows",
-                     (json_int_t)report->rows, "dim", (int)report->dim, "metric",
-                     fathom_metric_name(request->options.metric), "seconds", seconds, "rows_per_second",
-                     (double)report->rows / seconds, "stage_seconds", stages, "peak_memory_bytes",
-                     (json_int_t)report->peak_bytes, "index_bytes", (json_int_t)report->index_bytes, "raw_bytes",
-                     (json_int_t)report->raw_bytes, "list_bytes", (json_int_t)report->list_bytes, "cells",
-                     (int)report->cells, "degree", (int)report->degree, "build_list", (int)report->build_list,
+    return json_pack("{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:i s:i s:i s:i s:s s:s s:o}",
+                     "rows", (json_int_t)report->rows, "dim", (int)report->dim, "metric",
+                     fathom_metric_name(request->options.metric), "seconds", seconds,
+                     "rows_per_second", (double)report->rows / seconds, "stage_seconds", stages,
+                     "peak_memory_bytes", (json_int_t)report->peak_bytes, "index_bytes",
+                     (json_int_t)report->index_bytes, "raw_bytes", (json_int_t)report->raw_bytes,
+                     "list_bytes", (json_int_t)report->list_bytes, "cells", (int)report->cells,
+                     "degree", (int)report->degree, "build_list", (int)report->build_list,
                      "threads", (int)request->options.threads, "generation", generation, "path",
                      request->options.out, "skipped_zero_rows", zero_rows);
 }
@@ -183,19 +244,22 @@ static int print_report(const struct request *request, const struct build_report
     if (request->json)
         return tool_print_json(report_json(request, report));
     printf("%" PRIu64 " rows in %s (%.0f rows/s), peak memory %s, index %s: %s\n", report->rows,
-           tool_format_duration_ns(report->total_ns, seconds), report->rows / (report->total_ns * 1e-9),
-           tool_format_bytes(report->peak_bytes, peak), tool_format_bytes(report->index_bytes, size),
-           request->options.out);
+           tool_format_duration_ns(report->total_ns, seconds),
+           report->rows / (report->total_ns * 1e-9), tool_format_bytes(report->peak_bytes, peak),
+           tool_format_bytes(report->index_bytes, size), request->options.out);
     return TOOL_EXIT_OK;
 }
 
 static int verb_build(int argc, char **argv)
 {
     static const struct argp argp = {
-        .options = build_options, .parser = parse,
+        .options = build_options,
+        .children = children,
+        .parser = parse,
         .doc = "Build an index directory from a file of vectors."
                "\v"
-               "The index that DIR held before stays in use until the new one is written, read back and verified.\n\n"
+               "The index that DIR held before stays in use until the new one is written, read "
+               "back and verified.\n\n"
                "Example:\n"
                "  fathom-build build --input base.npy --metric cos --out base.fathom\n"};
     struct request request = request_default(false);
@@ -205,11 +269,14 @@ static int verb_build(int argc, char **argv)
     if (code != 0)
         return code;
     if (request.resume)
-        fprintf(stderr, PROGRAM ": nothing to resume in %s; building afresh\n", request.options.out);
+        fprintf(stderr, PROGRAM ": nothing to resume in %s; building afresh\n",
+                request.options.out);
     tool_catch_signals();
     struct tool_progress *progress = tool_progress_create(request.progress);
-    request.options.watch = (struct build_watch){
-        .stopped = watch_stopped, .phase = watch_phase, .advance = watch_advance, .context = progress};
+    request.options.watch = (struct build_watch){.stopped = watch_stopped,
+                                                 .phase = watch_phase,
+                                                 .advance = watch_advance,
+                                                 .context = progress};
     int status = build_run(&request.options, &report, &err);
     tool_progress_finish(progress);
     tool_progress_destroy(progress);
@@ -226,12 +293,14 @@ static int print_estimate(const struct request *request, const struct build_esti
 {
     char peak[32], disk[32], seconds[32];
     if (request->json)
-        return tool_print_json(json_pack(
-            "{s:I s:i s:s s:I s:I s:f}", "rows", (json_int_t)estimate->rows, "dim", (int)estimate->dim, "dtype",
-            fathom_dtype_name(estimate->dtype), "peak_memory_bytes", (json_int_t)estimate->peak_bytes, "disk_bytes",
-            (json_int_t)estimate->disk_bytes, "seconds", estimate->seconds));
-    printf("%" PRIu64 " rows x %" PRIu32 " %s: peak memory %s, disk %s, about %s\n", estimate->rows, estimate->dim,
-           fathom_dtype_name(estimate->dtype), tool_format_bytes(estimate->peak_bytes, peak),
+        return tool_print_json(
+            json_pack("{s:I s:i s:s s:I s:I s:f}", "rows", (json_int_t)estimate->rows, "dim",
+                      (int)estimate->dim, "dtype", fathom_dtype_name(estimate->dtype),
+                      "peak_memory_bytes", (json_int_t)estimate->peak_bytes, "disk_bytes",
+                      (json_int_t)estimate->disk_bytes, "seconds", estimate->seconds));
+    printf("%" PRIu64 " rows x %" PRIu32 " %s: peak memory %s, disk %s, about %s\n", estimate->rows,
+           estimate->dim, fathom_dtype_name(estimate->dtype),
+           tool_format_bytes(estimate->peak_bytes, peak),
            tool_format_bytes(estimate->disk_bytes, disk),
            tool_format_duration_ns((uint64_t)(estimate->seconds * 1e9), seconds));
     return TOOL_EXIT_OK;
@@ -240,7 +309,9 @@ static int print_estimate(const struct request *request, const struct build_esti
 static int verb_estimate(int argc, char **argv)
 {
     static const struct argp argp = {
-        .options = estimate_options, .parser = parse,
+        .options = estimate_options,
+        .children = children,
+        .parser = parse,
         .doc = "Predict memory, disk and time of a build from the shape of its input."
                "\v"
                "Examples:\n"
@@ -251,7 +322,8 @@ static int verb_estimate(int argc, char **argv)
     int code = tool_parse(&argp, argc, argv, &request);
     if (code != 0)
         return code;
-    struct build_estimate estimate = {.rows = request.count, .dim = request.dim, .dtype = request.dtype};
+    struct build_estimate estimate = {
+        .rows = request.count, .dim = request.dim, .dtype = request.dtype};
     if (build_predict(&request.options, &estimate, &err) != 0)
         return tool_fail(PROGRAM, &err);
     return print_estimate(&request, &estimate);

@@ -1,4 +1,5 @@
-/* Provenance: what was built from what, and how. No time, no path and no thread count, so that equal builds are equal bytes. */
+/* Provenance: what was built from what, and how. No time, no path and no thread count, so that
+ * equal builds are equal bytes. */
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -14,9 +15,9 @@ static json_t *input_json(const struct product *product)
     const struct input *input = product->input;
     char hash[33];
     snprintf(hash, sizeof hash, "%016" PRIx64 "%016" PRIx64, input->hash[1], input->hash[0]);
-    return json_pack("{s:I s:i s:s s:s s:I}", "rows", (json_int_t)input->info.rows, "dim", (int)input->info.dim,
-                     "dtype", fathom_dtype_name(input->info.dtype), "scalars_xxh3_128", hash, "zero_rows",
-                     (json_int_t)input->zero_count);
+    return json_pack("{s:I s:i s:s s:s s:I}", "rows", (json_int_t)input->info.rows, "dim",
+                     (int)input->info.dim, "dtype", fathom_dtype_name(input->info.dtype),
+                     "scalars_xxh3_128", hash, "zero_rows", (json_int_t)input->zero_count);
 }
 
 static json_t *ids_json(const struct product *product)
@@ -32,9 +33,10 @@ static json_t *ids_json(const struct product *product)
 static json_t *options_json(const struct product *product)
 {
     const struct build_options *options = product->options;
-    return json_pack("{s:s s:i s:i s:f s:i s:I s:s}", "metric", fathom_metric_name(options->metric), "degree",
-                     (int)options->degree, "build_list", (int)options->build_list, "alpha", options->alpha,
-                     "code_bits", (int)options->code_bits, "seed", (json_int_t)options->seed, "zero_rows",
+    return json_pack("{s:s s:i s:i s:f s:i s:I s:s}", "metric", fathom_metric_name(options->metric),
+                     "degree", (int)options->degree, "build_list", (int)options->build_list,
+                     "alpha", options->alpha, "code_bits", (int)options->code_bits, "seed",
+                     (json_int_t)options->seed, "zero_rows",
                      options->skip_zero_rows ? "skip" : "reject");
 }
 
@@ -43,22 +45,23 @@ static json_t *statistics_json(const struct product *product)
     json_t *levels = json_array();
     for (uint32_t l = 0; l < product->trained->planes.level_count; l++) {
         const struct planes_level *level = &product->trained->planes.levels[l];
-        json_array_append_new(levels, json_pack("{s:i s:f}", "code_bytes", (int)level->code_bytes, "kappa",
-                                                (double)level->kappa));
+        json_array_append_new(levels, json_pack("{s:i s:f}", "code_bytes", (int)level->code_bytes,
+                                                "kappa", (double)level->kappa));
     }
     return json_pack("{s:i s:i s:f s:I s:f s:o}", "cells", (int)product->cells->count, "entries",
-                     (int)product->graph->entry_count, "mean_degree", product->mean_degree, "list_bytes",
-                     (json_int_t)product->lists->bytes, "row8_step", (double)product->input->model.step, "levels",
-                     levels);
+                     (int)product->graph->entry_count, "mean_degree", product->mean_degree,
+                     "list_bytes", (json_int_t)product->lists->bytes, "row8_step",
+                     (double)product->input->model.step, "levels", levels);
 }
 
 static json_t *manifest_json(const struct product *product)
 {
-    return json_pack("{s:{s:s s:i s:s} s:o s:o s:o s:{s:i s:i s:f} s:o}", "fathom", "version", FATHOM_VERSION,
-                     "format_version", FORMAT_VERSION, "cpu_level", kernels_get()->name, "input",
-                     input_json(product), "ids", ids_json(product), "options", options_json(product), "chosen",
-                     "degree", (int)product->graph->degree_max, "build_list", (int)product->build_list, "probed_degree",
-                     product->probed_degree, "statistics", statistics_json(product));
+    return json_pack(
+        "{s:{s:s s:i s:s} s:o s:o s:o s:{s:i s:i s:f} s:o}", "fathom", "version", FATHOM_VERSION,
+        "format_version", FORMAT_VERSION, "cpu_level", kernels_get()->name, "input",
+        input_json(product), "ids", ids_json(product), "options", options_json(product), "chosen",
+        "degree", (int)product->graph->degree_max, "build_list", (int)product->build_list,
+        "probed_degree", product->probed_degree, "statistics", statistics_json(product));
 }
 
 static const char *base_name(const char *path)
@@ -69,13 +72,15 @@ static const char *base_name(const char *path)
 
 #define DUMP_FLAGS (JSON_SORT_KEYS | JSON_INDENT(1) | JSON_REAL_PRECISION(9))
 
-int manifest_make(const struct product *product, char **text, uint64_t *generation, struct fathom_error *err)
+int manifest_make(const struct product *product, char **text, uint64_t *generation,
+                  struct fathom_error *err)
 {
     json_t *manifest = manifest_json(product);
     char *hashed = manifest ? json_dumps(manifest, DUMP_FLAGS) : NULL;
     *text = NULL;
     if (hashed) {
-        /* The name of the input comes after hashing: the same vectors under another name are the same index. */
+        /* The name of the input comes after hashing: the same vectors under another name are the
+         * same index. */
         uint64_t hash = XXH3_64bits(hashed, strlen(hashed));
         *generation = hash ? hash : 1;
         json_t *name = json_string(base_name(product->options->input));

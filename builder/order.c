@@ -1,5 +1,5 @@
-/* 2-means order: a space-filling order that follows the data. The rows of one page then lie close together, and the gaps in
- * neighbour lists are small. */
+/* 2-means order: a space-filling order that follows the data. The rows of one page then lie close
+ * together, and the gaps in neighbour lists are small. */
 #include "order.h"
 
 #include <errno.h>
@@ -10,7 +10,8 @@
 #define LEAF_ROWS  3
 #define CELL_BLOCK 64 /* cells of one block of work */
 
-/* Orders ids in place; previous is the row that comes before them, or NULL. Recursion is as deep as parts that shrink by 7/8. */
+/* Orders ids in place; previous is the row that comes before them, or NULL. Recursion is as deep as
+ * parts that shrink by 7/8. */
 static void order_set(struct bisect *bisect, uint32_t *ids, uint32_t count, const uint8_t *previous)
 {
     if (count < LEAF_ROWS)
@@ -51,7 +52,8 @@ static int permute_cells(struct cells *cells, const uint32_t *order, uint32_t ro
     struct cells moved = {.count = cells->count};
     moved.first = mem_alloc_array((size_t)cells->count + 1, sizeof *moved.first);
     moved.rows = mem_alloc_array(rows, sizeof *moved.rows);
-    if (rows8_init(&moved.centroids, cells->count, cells->centroids.dim) != 0 || !moved.first || !moved.rows) {
+    if (rows8_init(&moved.centroids, cells->count, cells->centroids.dim) != 0 || !moved.first ||
+        !moved.rows) {
         cells_fini(&moved);
         return -ENOMEM;
     }

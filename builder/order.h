@@ -4,12 +4,14 @@
 
 #include "cells.h"
 
-/* Puts cells, and the rows within each, in 2-means order: a set is cut in two again and again, and of two parts the one
- * nearer to what comes before goes first. Afterwards cells->rows is the map from new row numbers to old ones. */
+/* Puts cells, and the rows within each, in 2-means order: a set is cut in two again and again, and
+ * of two parts the one nearer to what comes before goes first. Afterwards cells->rows is the map
+ * from new row numbers to old ones. */
 int order_build(struct cells *cells, const struct crew *crew, const struct rows8 *rows,
                 struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Moves rows to their new places: row i becomes what row old_of_new[i] was. */
-int order_apply(struct rows8 *rows, const uint32_t *old_of_new, struct fathom_error *err) FATHOM_MUST_USE;
+int order_apply(struct rows8 *rows, const uint32_t *old_of_new,
+                struct fathom_error *err) FATHOM_MUST_USE;
 
 #endif

@@ -1,5 +1,5 @@
-/* Peak memory is the largest of what the stages hold at the same time. Times come from a machine of two cores with AVX-512, for
- * a feeling of size and no more. */
+/* Peak memory is the largest of what the stages hold at the same time. Times come from a machine of
+ * two cores with AVX-512, for a feeling of size and no more. */
 #include "predict.h"
 
 #include <math.h>
@@ -50,15 +50,18 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
 static uint64_t store_bytes(uint64_t rows, uint64_t row_bytes)
 {
     uint64_t per_page = PAGE_PAYLOAD / row_bytes;
-    uint64_t pages = per_page ? rows / per_page + 1 : rows * ((row_bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD);
+    uint64_t pages =
+        per_page ? rows / per_page + 1 : rows * ((row_bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD);
     return pages * PAGE_BYTES;
 }
 
 static uint64_t disk_bytes(const struct shape *s, uint64_t vector_bytes, bool exact)
 {
-    uint64_t streams = s->rows * (s->order_count + 4 * s->levels + s->degree * LIST_BYTES_EDGE + 1 + 4) +
-                       s->rows / CELLS_ROWS * (s->dim + 4) + s->code_dim * s->dim;
-    return streams + streams / 500 + (64u << 10) + store_bytes(s->rows, row8_record_bytes((uint32_t)s->dim, exact)) +
+    uint64_t streams =
+        s->rows * (s->order_count + 4 * s->levels + s->degree * LIST_BYTES_EDGE + 1 + 4) +
+        s->rows / CELLS_ROWS * (s->dim + 4) + s->code_dim * s->dim;
+    return streams + streams / 500 + (64u << 10) +
+           store_bytes(s->rows, row8_record_bytes((uint32_t)s->dim, exact)) +
            (exact ? 0 : store_bytes(s->rows, vector_bytes));
 }
 
@@ -78,8 +81,10 @@ void predict_shape(const struct build_options *options, struct build_estimate *e
 {
     bool exact = options->metric == FATHOM_METRIC_L2 &&
                  (estimate->dtype == FATHOM_U8 || estimate->dtype == FATHOM_I8);
-    struct shape s = {.rows = estimate->rows, .dim = metric_work_dim(options->metric, estimate->dim),
-                      .levels = PLANES_LEVELS_MAX, .degree = options->degree};
+    struct shape s = {.rows = estimate->rows,
+                      .dim = metric_work_dim(options->metric, estimate->dim),
+                      .levels = PLANES_LEVELS_MAX,
+                      .degree = options->degree};
     s.stride = size_round_up(s.dim, MEM_ALIGN);
     s.code_dim = size_round_up(s.dim, PLANES_GROUP);
     s.order_count = s.code_dim * options->code_bits / PLANES_GROUP;

@@ -1,7 +1,8 @@
-/* From the nearest candidate on: one is kept unless a kept one is nearer to it, by the factor alpha, than the row is. What
- * stays points in different directions, and far edges survive. The first pass has an alpha of 1, the second fills what
- * room is left with the given one: a single pass spends the places on the nearest (on SIFT the second pass at R=32
- * is worth as much recall as 15% more distances). */
+/* From the nearest candidate on: one is kept unless a kept one is nearer to it, by the factor
+ * alpha, than the row is. What stays points in different directions, and far edges survive. The
+ * first pass has an alpha of 1, the second fills what room is left with the given one: a single
+ * pass spends the places on the nearest (on SIFT the second pass at R=32 is worth as much recall as
+ * 15% more distances). */
 #include "prune.h"
 
 #include <errno.h>
@@ -30,7 +31,8 @@ void prune_fini(struct prune *prune)
     *prune = (struct prune){0};
 }
 
-/* Whether one of the kept rows occludes the candidate, which lies at distance from the row that is pruned. */
+/* Whether one of the kept rows occludes the candidate, which lies at distance from the row that is
+ * pruned. */
 static bool occluded(struct prune *prune, uint64_t key, uint32_t alpha_q10, const uint32_t *kept,
                      uint32_t kept_count)
 {
@@ -40,9 +42,11 @@ static bool occluded(struct prune *prune, uint64_t key, uint32_t alpha_q10, cons
     rows8_centre(rows8_at(rows, candidate), rows->stride, prune->query);
     for (uint32_t i = 0; i < kept_count; i += CHUNK) {
         uint32_t count = kept_count - i < CHUNK ? kept_count - i : CHUNK;
-        kernels_get()->dot_u8s8_gather(prune->dots, prune->query, rows->bytes, rows->stride, kept + i, count);
+        kernels_get()->dot_u8s8_gather(prune->dots, prune->query, rows->bytes, rows->stride,
+                                       kept + i, count);
         for (uint32_t j = 0; j < count; j++) {
-            uint64_t between = rows8_distance_from_dot(&rows->terms[kept[i + j]], terms->bias, prune->dots[j]);
+            uint64_t between =
+                rows8_distance_from_dot(&rows->terms[kept[i + j]], terms->bias, prune->dots[j]);
             if (between * alpha_q10 <= (uint64_t)distance << 10)
                 return true;
         }
@@ -50,7 +54,8 @@ static bool occluded(struct prune *prune, uint64_t key, uint32_t alpha_q10, cons
     return false;
 }
 
-uint32_t prune_run(struct prune *prune, uint64_t *keys, uint32_t count, uint32_t limit, uint32_t *out)
+uint32_t prune_run(struct prune *prune, uint64_t *keys, uint32_t count, uint32_t limit,
+                   uint32_t *out)
 {
     uint32_t kept = 0, passed_over = 0;
     for (uint32_t i = 0; i < count && kept < limit; i++) {
@@ -65,16 +70,19 @@ uint32_t prune_run(struct prune *prune, uint64_t *keys, uint32_t count, uint32_t
     return kept;
 }
 
-void prune_keys(struct prune *prune, uint32_t row, const uint32_t *ids, uint32_t count, uint64_t *keys)
+void prune_keys(struct prune *prune, uint32_t row, const uint32_t *ids, uint32_t count,
+                uint64_t *keys)
 {
     const struct rows8 *rows = prune->rows;
     int32_t bias = rows->terms[row].bias;
     rows8_centre(rows8_at(rows, row), rows->stride, prune->query);
     for (uint32_t i = 0; i < count; i += DOTS) {
         uint32_t batch = count - i < DOTS ? count - i : DOTS;
-        kernels_get()->dot_u8s8_gather(prune->dots, prune->query, rows->bytes, rows->stride, ids + i, batch);
+        kernels_get()->dot_u8s8_gather(prune->dots, prune->query, rows->bytes, rows->stride,
+                                       ids + i, batch);
         for (uint32_t j = 0; j < batch; j++) {
-            uint32_t distance = rows8_distance_from_dot(&rows->terms[ids[i + j]], bias, prune->dots[j]);
+            uint32_t distance =
+                rows8_distance_from_dot(&rows->terms[ids[i + j]], bias, prune->dots[j]);
             keys[i + j] = prune_key(distance, ids[i + j]);
         }
     }

@@ -23,12 +23,14 @@ struct prune {
 int prune_init(struct prune *prune, const struct rows8 *rows, double alpha) FATHOM_MUST_USE;
 void prune_fini(struct prune *prune);
 
-/* keys: the candidates of a row (prune_key), rising, without duplicates and without the row itself; used up. Fills out with
- * at most limit rows and returns how many. */
-uint32_t prune_run(struct prune *prune, uint64_t *keys, uint32_t count, uint32_t limit, uint32_t *out);
+/* keys: the candidates of a row (prune_key), rising, without duplicates and without the row itself;
+ * used up. Fills out with at most limit rows and returns how many. */
+uint32_t prune_run(struct prune *prune, uint64_t *keys, uint32_t count, uint32_t limit,
+                   uint32_t *out);
 
 /* Keys of ids by their distance from row. */
-void prune_keys(struct prune *prune, uint32_t row, const uint32_t *ids, uint32_t count, uint64_t *keys);
+void prune_keys(struct prune *prune, uint32_t row, const uint32_t *ids, uint32_t count,
+                uint64_t *keys);
 
 /* Sorts keys and drops duplicates and the row itself. Returns how many are left. */
 uint32_t prune_sort(uint64_t *keys, uint32_t count, uint32_t row);

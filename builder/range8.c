@@ -1,5 +1,6 @@
-/* One step serves all dimensions. 127 of them reach from the mean to where clamping costs as much as a coarser step
- * would: with outliers, the largest value would waste most of the 256 levels on hardly anything. */
+/* One step serves all dimensions. 127 of them reach from the mean to where clamping costs as much
+ * as a coarser step would: with outliers, the largest value would waste most of the 256 levels on
+ * hardly anything. */
 #include "range8.h"
 
 #include <errno.h>
@@ -19,7 +20,8 @@ static float bin_start(uint32_t bin)
     return value;
 }
 
-static void column_means(const float *sample, uint32_t count, uint32_t dim, double *sums, float *mean)
+static void column_means(const float *sample, uint32_t count, uint32_t dim, double *sums,
+                         float *mean)
 {
     memset(sums, 0, dim * sizeof *sums);
     for (size_t row = 0; row < count; row++)
@@ -30,7 +32,8 @@ static void column_means(const float *sample, uint32_t count, uint32_t dim, doub
 }
 
 /* How many scalars are how far from their column's mean; returns the farthest. */
-static float deviations(const float *sample, uint32_t count, uint32_t dim, const float *mean, uint64_t *bins)
+static float deviations(const float *sample, uint32_t count, uint32_t dim, const float *mean,
+                        uint64_t *bins)
 {
     float most = 0;
     for (size_t row = 0; row < count; row++) {
@@ -45,7 +48,8 @@ static float deviations(const float *sample, uint32_t count, uint32_t dim, const
     return most;
 }
 
-/* The reach with the least squared error: rounding, step^2 / 12 a scalar, plus what clamping takes off. */
+/* The reach with the least squared error: rounding, step^2 / 12 a scalar, plus what clamping takes
+ * off. */
 static double best_reach(const uint64_t *bins, float most)
 {
     uint32_t top;

@@ -1,5 +1,6 @@
-/* Principal axes: second moments of a sample of residuals by BLAS, eigenvectors by LAPACK, rows rounded to int8. The moments
- * are summed in a fixed number of lanes, so that no sum depends on the threads. */
+/* Principal axes: second moments of a sample of residuals by BLAS, eigenvectors by LAPACK, rows
+ * rounded to int8. The moments are summed in a fixed number of lanes, so that no sum depends on the
+ * threads. */
 #include <cblas.h>
 #include <errno.h>
 #include <lapacke.h>
@@ -7,11 +8,12 @@
 
 #include "train.h"
 
-#define SAMPLE_ROWS  100000
-#define STATS_ROWS   16384 /* of the sample, for variances along the axes */
-#define LANE_ROWS    512   /* of one product */
-#define STATS_BLOCK  512
-#define WEIGHT_POWER 1.4 /* an axis matters by its variance for the error, and again, less so, for queries */
+#define SAMPLE_ROWS 100000
+#define STATS_ROWS  16384 /* of the sample, for variances along the axes */
+#define LANE_ROWS   512   /* of one product */
+#define STATS_BLOCK 512
+#define WEIGHT_POWER                                                                               \
+    1.4 /* an axis matters by its variance for the error, and again, less so, for queries */
 
 struct moments {
     const struct rows8 *rows;
@@ -35,7 +37,8 @@ static int lane_block(void *context, uint64_t lane, unsigned worker)
     float *residuals = mem_alloc_array((size_t)LANE_ROWS * dim, sizeof *residuals);
     if (!residuals)
         return -ENOMEM;
-    for (uint32_t begin = (uint32_t)lane * LANE_ROWS; begin < m->sample; begin += m->lanes * LANE_ROWS) {
+    for (uint32_t begin = (uint32_t)lane * LANE_ROWS; begin < m->sample;
+         begin += m->lanes * LANE_ROWS) {
         uint32_t count = m->sample - begin < LANE_ROWS ? m->sample - begin : LANE_ROWS;
         for (uint32_t i = 0; i < count; i++) {
             uint32_t row = sample_row(m->rows, begin + i, m->sample);
@@ -44,15 +47,16 @@ static int lane_block(void *context, uint64_t lane, unsigned worker)
             for (uint32_t d = 0; d < dim; d++)
                 residuals[(size_t)i * dim + d] = (float)((int32_t)x[d] - c[d]);
         }
-        cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, dim, count, 1.0f, residuals, dim, 1.0f, m->sums[lane],
-                    dim);
+        cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, dim, count, 1.0f, residuals, dim, 1.0f,
+                    m->sums[lane], dim);
     }
     mem_free(residuals);
     return 0;
 }
 
 /* The second moments over the sample, as an upper triangle by rows. */
-static int second_moments(const struct crew *crew, const struct rows8 *rows, const struct cells *cells, float *out)
+static int second_moments(const struct crew *crew, const struct rows8 *rows,
+                          const struct cells *cells, float *out)
 {
     struct moments m = {.rows = rows, .cells = cells};
     size_t cells_of_matrix = (size_t)rows->dim * rows->dim;
@@ -75,7 +79,7 @@ static int second_moments(const struct crew *crew, const struct rows8 *rows, con
     return status;
 }
 
-/* One axis to int8, its largest component positive, so that LAPACK's choice of sign does not show. */
+/* One axis to int8, its largest component positive, whatever sign LAPACK chose. */
 static void quantise_axis(const float *axis, uint32_t dim, int8_t *out, float *scale)
 {
     uint32_t largest = 0;
@@ -95,7 +99,8 @@ static int find_axes(struct trained *out, const struct crew *crew, const struct 
     float *matrix = mem_alloc_array((size_t)dim * dim, sizeof *matrix);
     float *variance = mem_alloc_array(dim, sizeof *variance);
     int status = matrix && variance ? second_moments(crew, rows, cells, matrix) : -ENOMEM;
-    /* An upper triangle by rows is a lower one by columns; the eigenvectors come back one after the other, rising. */
+    /* An upper triangle by rows is a lower one by columns; the eigenvectors come back one after the
+     * other, rising. */
     if (status == 0 && LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', dim, matrix, dim, variance) != 0)
         status = -ENOMEM;
     for (uint32_t d = 0; d < dim && status == 0; d++)
@@ -127,8 +132,10 @@ static int stats_block(void *context, uint64_t block, unsigned worker)
     int status = residual_init(&residual, stats->rows->dim, code_dim);
     for (uint32_t i = begin; i < begin + STATS_BLOCK && i < stats->sample && status == 0; i++) {
         uint32_t row = sample_row(stats->rows, i, stats->sample);
-        const uint8_t *centroid = rows8_at(&stats->cells->centroids, cell_of_row(stats->cells, row));
-        residual_set_row(&residual, stats->trained, rows8_at(stats->rows, row), centroid, stats->rows->dim);
+        const uint8_t *centroid =
+            rows8_at(&stats->cells->centroids, cell_of_row(stats->cells, row));
+        residual_set_row(&residual, stats->trained, rows8_at(stats->rows, row), centroid,
+                         stats->rows->dim);
         double norm_sq = 0;
         for (uint32_t d = 0; d < code_dim; d++)
             norm_sq += (double)residual.y[d] * residual.y[d];
@@ -153,7 +160,8 @@ static int measure_axes(struct trained *out, const struct crew *crew, const stru
     if (!stats.sums)
         return -ENOMEM;
     int status = crew_run(crew, blocks, stats_block, &stats);
-    double length_sq = 0; /* mean of |y|^2: sigma is in row units, so that the length of a row is about 1 to it */
+    double length_sq =
+        0; /* mean of |y|^2: sigma is in row units, so that the length of a row is about 1 to it */
     for (uint32_t d = 0; d < code_dim && status == 0; d++) {
         double plain = 0, scaled = 0;
         for (uint32_t b = 0; b < blocks; b++) {
@@ -172,7 +180,8 @@ static int measure_axes(struct trained *out, const struct crew *crew, const stru
     return status;
 }
 
-int train_rotation(struct trained *out, const struct crew *crew, const struct rows8 *rows, const struct cells *cells)
+int train_rotation(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+                   const struct cells *cells)
 {
     struct planes_model *planes = &out->planes;
     uint32_t code_dim = planes->code_dim;

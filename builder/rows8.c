@@ -45,7 +45,8 @@ uint32_t rows8_distance(const uint8_t *a, const uint8_t *b, uint32_t dim)
     return distance;
 }
 
-void rows8_mean(const struct rows8 *rows, const uint32_t *ids, uint32_t count, int64_t *sums, uint8_t *out)
+void rows8_mean(const struct rows8 *rows, const uint32_t *ids, uint32_t count, int64_t *sums,
+                uint8_t *out)
 {
     memset(sums, 0, rows->dim * sizeof *sums);
     for (uint32_t i = 0; i < count; i++) {

@@ -9,7 +9,8 @@
 #include "kernel.h"
 #include "mem.h"
 
-/* With x = row - 128: |x - q|^2 = norm_x + bias_q - 2 * <row, q>, where bias_q = |q|^2 + 256 * sum of q. */
+/* With x = row - 128: |x - q|^2 = norm_x + bias_q - 2 * <row, q>, where bias_q = |q|^2 + 256 * sum
+ * of q. */
 struct row8_terms {
     int32_t norm, bias;
 };
@@ -34,7 +35,8 @@ static inline const uint8_t *rows8_at(const struct rows8 *rows, uint32_t row)
 
 struct row8_terms rows8_terms_of(const uint8_t *row, uint32_t dim);
 
-/* query = row - 128 in every byte; what lands in the padding meets zeros in the rows. stride bytes, a multiple of 8. */
+/* query = row - 128 in every byte; what lands in the padding meets zeros in the rows. stride bytes,
+ * a multiple of 8. */
 static inline void rows8_centre(const uint8_t *row, size_t stride, int8_t *query)
 {
     for (size_t i = 0; i < stride; i += 8) {
@@ -45,7 +47,8 @@ static inline void rows8_centre(const uint8_t *row, size_t stride, int8_t *query
     }
 }
 
-static inline uint32_t rows8_distance_from_dot(const struct row8_terms *row, int32_t query_bias, int32_t dot)
+static inline uint32_t rows8_distance_from_dot(const struct row8_terms *row, int32_t query_bias,
+                                               int32_t dot)
 {
     return (uint32_t)(row->norm + query_bias - 2 * dot);
 }
@@ -54,6 +57,7 @@ static inline uint32_t rows8_distance_from_dot(const struct row8_terms *row, int
 uint32_t rows8_distance(const uint8_t *a, const uint8_t *b, uint32_t dim);
 
 /* Mean of chosen rows, rounded to 8 bits. sums: int64[dim]. */
-void rows8_mean(const struct rows8 *rows, const uint32_t *ids, uint32_t count, int64_t *sums, uint8_t *out);
+void rows8_mean(const struct rows8 *rows, const uint32_t *ids, uint32_t count, int64_t *sums,
+                uint8_t *out);
 
 #endif

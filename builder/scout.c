@@ -1,13 +1,15 @@
-/* A beam of the L nearest so far; the nearest unexpanded one is expanded next; the end is when all are. A bitmap of visited
- * rows keeps each distance to one computation. Rows are in an order in which neighbours are near, so a search touches few
- * lines of it; a hash would scatter what it touches. What was set is found again in the lists of the expanded rows. */
+/* A beam of the L nearest so far; the nearest unexpanded one is expanded next; the end is when all
+ * are. A bitmap of visited rows keeps each distance to one computation. Rows are in an order in
+ * which neighbours are near, so a search touches few lines of it; a hash would scatter what it
+ * touches. What was set is found again in the lists of the expanded rows. */
 #include "scout.h"
 
 #include <errno.h>
 
 #define PATH_START 512
 
-int scout_init(struct scout *scout, const struct graph *graph, const struct rows8 *rows, uint32_t list)
+int scout_init(struct scout *scout, const struct graph *graph, const struct rows8 *rows,
+               uint32_t list)
 {
     *scout = (struct scout){.graph = graph, .rows = rows, .list = list, .path_room = PATH_START};
     size_t batch = graph->stride > GRAPH_ENTRIES_MAX ? graph->stride : GRAPH_ENTRIES_MAX;
@@ -18,8 +20,8 @@ int scout_init(struct scout *scout, const struct graph *graph, const struct rows
     scout->query = mem_alloc(rows->stride);
     scout->ids = mem_alloc_array(batch, sizeof *scout->ids);
     scout->dots = mem_alloc_array(batch, sizeof *scout->dots);
-    if (scout->beam && scout->expanded && scout->path && scout->visited && scout->query && scout->ids &&
-        scout->dots)
+    if (scout->beam && scout->expanded && scout->path && scout->visited && scout->query &&
+        scout->ids && scout->dots)
         return 0;
     scout_fini(scout);
     return -ENOMEM;
@@ -82,13 +84,15 @@ static void prefetch_list(const struct scout *scout, uint32_t place)
         __builtin_prefetch(list + byte);
 }
 
-/* Scores scout->ids and offers them to the beam. Returns the lowest place that changed, or list. next: the place that will be
- * expanded if nothing nearer is found; what lands before it will be, so its list is fetched. */
+/* Scores scout->ids and offers them to the beam. Returns the lowest place that changed, or list.
+ * next: the place that will be expanded if nothing nearer is found; what lands before it will be,
+ * so its list is fetched. */
 static uint32_t offer(struct scout *scout, int32_t query_bias, uint32_t count, uint32_t next)
 {
     const struct rows8 *rows = scout->rows;
     uint32_t lowest = scout->list;
-    kernels_get()->dot_u8s8_gather(scout->dots, scout->query, rows->bytes, rows->stride, scout->ids, count);
+    kernels_get()->dot_u8s8_gather(scout->dots, scout->query, rows->bytes, rows->stride, scout->ids,
+                                   count);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t row = scout->ids[i];
         uint32_t distance = rows8_distance_from_dot(&rows->terms[row], query_bias, scout->dots[i]);
@@ -137,7 +141,8 @@ static uint32_t gather_neighbours(struct scout *scout, uint32_t row)
     return count;
 }
 
-static void start(struct scout *scout, int32_t query_bias, const uint32_t *entries, uint32_t entry_count)
+static void start(struct scout *scout, int32_t query_bias, const uint32_t *entries,
+                  uint32_t entry_count)
 {
     uint32_t count = 0;
     scout->beam_count = scout->path_count = 0;
@@ -159,7 +164,8 @@ static void forget_all(struct scout *scout, const uint32_t *entries, uint32_t en
     }
 }
 
-int scout_run(struct scout *scout, const uint8_t *query, const uint32_t *entries, uint32_t entry_count)
+int scout_run(struct scout *scout, const uint8_t *query, const uint32_t *entries,
+              uint32_t entry_count)
 {
     rows8_centre(query, scout->rows->stride, scout->query);
     int32_t query_bias = rows8_terms_of(query, scout->rows->dim).bias;

@@ -6,7 +6,8 @@
 #include "graph.h"
 #include "prune.h"
 
-/* One thread's search. After scout_run, path holds the keys of all expanded rows in order of expansion, and beam the nearest. */
+/* One thread's search. After scout_run, path holds the keys of all expanded rows in order of
+ * expansion, and beam the nearest. */
 struct scout {
     const struct graph *graph;
     const struct rows8 *rows;

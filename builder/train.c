@@ -5,9 +5,10 @@
 
 #include "error.h"
 
-/* Code sizes that are offered as levels, in bytes for 128 dimensions: fine where budgets decide, coarse above. Other
- * dimensions take them in proportion. */
-static const uint32_t level_grid[PLANES_LEVELS_MAX] = {12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 56, 64, 72, 80, 88, 96};
+/* Code sizes that are offered as levels, in bytes for 128 dimensions: fine where budgets decide,
+ * coarse above. Other dimensions take them in proportion. */
+static const uint32_t level_grid[PLANES_LEVELS_MAX] = {12, 16, 20, 24, 28, 32, 36, 40,
+                                                       44, 48, 56, 64, 72, 80, 88, 96};
 
 /* The sizes for this dimension, rising and unique, the last one a full code. */
 static uint32_t choose_levels(uint32_t code_dim, uint32_t order_count, uint32_t *code_bytes)
@@ -35,8 +36,8 @@ static int allot(struct trained *out, uint32_t code_bits)
     out->levels = mem_alloc_array(planes->level_count, sizeof *out->levels);
     if (!out->order || !out->levels)
         return -ENOMEM;
-    planes_allot(planes->code_dim, out->weight, planes->order_count, out->order, planes->level_count, code_bytes,
-                 out->levels);
+    planes_allot(planes->code_dim, out->weight, planes->order_count, out->order,
+                 planes->level_count, code_bytes, out->levels);
     planes->order = out->order;
     planes->levels = out->levels;
     return 0;
@@ -103,8 +104,8 @@ void residual_fini(struct residual *residual)
     *residual = (struct residual){0};
 }
 
-void residual_set_cell(struct residual *residual, const struct planes_model *planes, const uint8_t *centroid,
-                       uint32_t dim)
+void residual_set_cell(struct residual *residual, const struct planes_model *planes,
+                       const uint8_t *centroid, uint32_t dim)
 {
     for (uint32_t d = 0; d < dim; d++)
         residual->units[d] = (float)((int32_t)centroid[d] - 128);

@@ -1,5 +1,5 @@
-/* The model of the navigation codes, learnt from a sample of residuals: rotation, allotment of bits, levels, ranges of
- * the factors, and how wrong estimates are. */
+/* The model of the navigation codes, learnt from a sample of residuals: rotation, allotment of
+ * bits, levels, ranges of the factors, and how wrong estimates are. */
 #ifndef BUILDER_TRAIN_H
 #define BUILDER_TRAIN_H
 
@@ -30,8 +30,8 @@ void train_fini(struct trained *trained);
 
 /* One row against its cell, as encoding and training need it; arrays of code_dim. */
 struct residual {
-    float *units;   /* row - centroid; rows8.dim */
-    float *y;       /* rotated residual */
+    float *units; /* row - centroid; rows8.dim */
+    float *y;     /* rotated residual */
     float *rotated_centroid;
     uint8_t *bits6;
     double norm_sq; /* of the residual */
@@ -39,8 +39,8 @@ struct residual {
 
 int residual_init(struct residual *residual, uint32_t dim, uint32_t code_dim) FATHOM_MUST_USE;
 void residual_fini(struct residual *residual);
-void residual_set_cell(struct residual *residual, const struct planes_model *planes, const uint8_t *centroid,
-                       uint32_t dim);
+void residual_set_cell(struct residual *residual, const struct planes_model *planes,
+                       const uint8_t *centroid, uint32_t dim);
 /* Fills all but the centroid. */
 void residual_set_row(struct residual *residual, const struct trained *trained, const uint8_t *row,
                       const uint8_t *centroid, uint32_t dim);

@@ -1,5 +1,5 @@
-/* The sections in the order of their kinds. What is made from full vectors reads them again from the input, in the new order;
- * all else is in memory. */
+/* The sections in the order of their kinds. What is made from full vectors reads them again from
+ * the input, in the new order; all else is in memory. */
 #include "write.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 #define PIECE_BYTES  (1u << 20)
 #define VECTOR_BYTES (32u << 20) /* of vectors that are put in order at a time */
 #define RECORD_BLOCK 256
-#define RUN_ROWS     256         /* consecutive rows of the file read at once, at the most */
+#define RUN_ROWS     256 /* consecutive rows of the file read at once, at the most */
 
 struct write {
     const struct product *product;
@@ -21,9 +21,10 @@ struct write {
     struct properties properties;
 };
 
-/* A whole section from memory, in pieces, so that a stop is noticed between them. piece: a multiple of row_bytes. */
-static int write_section(struct write *write, enum section_kind kind, const void *data, uint64_t bytes,
-                         struct fathom_error *err)
+/* A whole section from memory, in pieces, so that a stop is noticed between them. piece: a multiple
+ * of row_bytes. */
+static int write_section(struct write *write, enum section_kind kind, const void *data,
+                         uint64_t bytes, struct fathom_error *err)
 {
     int status = index_writer_begin(write->writer, kind, 0, err);
     for (uint64_t at = 0; at < bytes && status == 0; at += PIECE_BYTES) {
@@ -38,7 +39,8 @@ static int write_section(struct write *write, enum section_kind kind, const void
 
 static int write_model(struct write *write, struct fathom_error *err)
 {
-    struct model model = {.row8 = write->product->input->model, .planes = write->product->trained->planes};
+    struct model model = {.row8 = write->product->input->model,
+                          .planes = write->product->trained->planes};
     size_t bytes = model_encoded_bytes(&model);
     uint8_t *encoded = mem_alloc(bytes);
     if (!encoded)
@@ -60,7 +62,8 @@ static int append_rows8(struct write *write, const struct rows8 *rows, struct fa
         for (uint32_t i = 0; i < count; i++)
             memcpy(piece + (size_t)i * rows->dim, rows8_at(rows, (uint32_t)first + i), rows->dim);
         if (crew_stopped(write->product->crew))
-            status = error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
+            status =
+                error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
         else
             status = index_writer_append(write->writer, piece, (size_t)count * rows->dim, err);
     }
@@ -68,8 +71,8 @@ static int append_rows8(struct write *write, const struct rows8 *rows, struct fa
     return status;
 }
 
-static int write_rows8(struct write *write, enum section_kind kind, const struct rows8 *rows, uint32_t row_bytes,
-                       struct fathom_error *err)
+static int write_rows8(struct write *write, enum section_kind kind, const struct rows8 *rows,
+                       uint32_t row_bytes, struct fathom_error *err)
 {
     int status = index_writer_begin(write->writer, kind, row_bytes, err);
     if (status == 0)
@@ -122,12 +125,14 @@ static int compare_wanted(const void *a, const void *b)
     return (x->file_row > y->file_row) - (x->file_row < y->file_row);
 }
 
-/* Reads the rows of the next piece, in the order of the file; rows that are neighbours there are read together. */
+/* Reads the rows of the next piece, in the order of the file; rows that are neighbours there are
+ * read together. */
 static int gather(struct reorder *r, uint64_t first, struct fathom_error *err)
 {
     const struct product *product = r->write->product;
     for (uint32_t i = 0; i < r->count; i++)
-        r->wanted[i] = (struct wanted){input_file_row(product->input, product->cells->rows[first + i]), i};
+        r->wanted[i] =
+            (struct wanted){input_file_row(product->input, product->cells->rows[first + i]), i};
     qsort(r->wanted, r->count, sizeof *r->wanted, compare_wanted);
     for (uint32_t i = 0, rows; i < r->count; i += rows) {
         for (rows = 1; i + rows < r->count && rows < RUN_ROWS; rows++)
@@ -135,11 +140,13 @@ static int gather(struct reorder *r, uint64_t first, struct fathom_error *err)
                 break;
         if (crew_stopped(product->crew))
             return error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
-        int status = vector_file_read(product->input->file, r->wanted[i].file_row, rows, r->run, err);
+        int status =
+            vector_file_read(product->input->file, r->wanted[i].file_row, rows, r->run, err);
         if (status != 0)
             return status;
         for (uint32_t j = 0; j < rows; j++)
-            memcpy(r->piece + r->wanted[i + j].place * r->row_bytes, r->run + j * r->row_bytes, r->row_bytes);
+            memcpy(r->piece + r->wanted[i + j].place * r->row_bytes, r->run + j * r->row_bytes,
+                   r->row_bytes);
     }
     return 0;
 }
@@ -210,7 +217,8 @@ static int write_from_vectors(struct write *write, enum section_kind kind, struc
     int status = reorder_init(&r, write, records);
     if (status != 0)
         (void)error_set(err, status, "write: no memory to put vectors in order");
-    uint32_t row_bytes = records ? row8_record_bytes(product->input->work_dim, false) : (uint32_t)r.row_bytes;
+    uint32_t row_bytes =
+        records ? row8_record_bytes(product->input->work_dim, false) : (uint32_t)r.row_bytes;
     if (status == 0)
         status = index_writer_begin(write->writer, kind, row_bytes, err);
     for (uint64_t first = 0; first < write->properties.rows && status == 0; first += r.count) {
@@ -236,14 +244,22 @@ static void fill_properties(struct write *write, uint64_t generation)
         uint64_t id = id_of(product, row);
         highest = id > highest ? id : highest;
     }
-    write->properties = (struct properties){
-        .generation = generation, .rows = input->rows.count, .dim = input->info.dim, .work_dim = input->work_dim,
-        .dtype = input->info.dtype, .metric = input->metric, .cells = product->cells->count,
-        .entry_count = product->graph->entry_count, .degree_max = product->graph->degree_max,
-        .list_length_bytes = product->lists->length_bytes, .id_bits = bits_width(highest),
-        .records_exact = input->exact, .external_ids = product->ids != NULL,
-        .default_search_list = BUILD_DEFAULT_SEARCH_LIST, .max_norm = input->max_norm,
-        .zero_rows = input->zero_count};
+    write->properties = (struct properties){.generation = generation,
+                                            .rows = input->rows.count,
+                                            .dim = input->info.dim,
+                                            .work_dim = input->work_dim,
+                                            .dtype = input->info.dtype,
+                                            .metric = input->metric,
+                                            .cells = product->cells->count,
+                                            .entry_count = product->graph->entry_count,
+                                            .degree_max = product->graph->degree_max,
+                                            .list_length_bytes = product->lists->length_bytes,
+                                            .id_bits = bits_width(highest),
+                                            .records_exact = input->exact,
+                                            .external_ids = product->ids != NULL,
+                                            .default_search_list = BUILD_DEFAULT_SEARCH_LIST,
+                                            .max_norm = input->max_norm,
+                                            .zero_rows = input->zero_count};
 }
 
 static int write_sections(struct write *write, const char *manifest, struct fathom_error *err)
@@ -257,26 +273,35 @@ static int write_sections(struct write *write, const char *manifest, struct fath
     if (status == 0)
         status = write_rows8(write, SECTION_CENTROIDS, &product->cells->centroids, 0, err);
     if (status == 0)
-        status = write_section(write, SECTION_CELLS, product->cells->first, 4 * ((uint64_t)p->cells + 1), err);
+        status = write_section(write, SECTION_CELLS, product->cells->first,
+                               4 * ((uint64_t)p->cells + 1), err);
     if (status == 0)
-        status = write_section(write, SECTION_CODES, product->codes->codes, product->codes->bytes, err);
+        status =
+            write_section(write, SECTION_CODES, product->codes->codes, product->codes->bytes, err);
     if (status == 0)
-        status = write_section(write, SECTION_FACTORS, product->codes->factors, 4 * p->rows * planes->level_count, err);
+        status = write_section(write, SECTION_FACTORS, product->codes->factors,
+                               4 * p->rows * planes->level_count, err);
     if (status == 0)
-        status = write_section(write, SECTION_LIST_LENGTHS, product->lists->lengths, p->rows * p->list_length_bytes, err);
+        status = write_section(write, SECTION_LIST_LENGTHS, product->lists->lengths,
+                               p->rows * p->list_length_bytes, err);
     if (status == 0)
-        status = write_section(write, SECTION_LISTS, product->lists->lists, product->lists->bytes, err);
+        status =
+            write_section(write, SECTION_LISTS, product->lists->lists, product->lists->bytes, err);
     if (status == 0)
         status = write_ids(write, err);
     if (status == 0)
-        status = write_section(write, SECTION_ENTRIES, product->graph->entries, 4 * (uint64_t)p->entry_count, err);
+        status = write_section(write, SECTION_ENTRIES, product->graph->entries,
+                               4 * (uint64_t)p->entry_count, err);
     if (status != 0 || p->records_exact)
-        return status != 0 ? status : write_rows8(write, SECTION_RECORDS, &product->input->rows, p->work_dim, err);
+        return status != 0
+                   ? status
+                   : write_rows8(write, SECTION_RECORDS, &product->input->rows, p->work_dim, err);
     status = write_from_vectors(write, SECTION_RECORDS, err);
     return status != 0 ? status : write_from_vectors(write, SECTION_VECTORS, err);
 }
 
-int write_index(const struct product *product, struct index_writer **out, uint64_t *generation, struct fathom_error *err)
+int write_index(const struct product *product, struct index_writer **out, uint64_t *generation,
+                struct fathom_error *err)
 {
     struct write write = {.product = product};
     char *manifest;
@@ -284,7 +309,8 @@ int write_index(const struct product *product, struct index_writer **out, uint64
     if (status != 0)
         return status;
     fill_properties(&write, *generation);
-    status = index_writer_create(&write.writer, product->options->env, product->options->out, &write.properties, err);
+    status = index_writer_create(&write.writer, product->options->env, product->options->out,
+                                 &write.properties, err);
     if (status == 0)
         status = write_sections(&write, manifest, err);
     free(manifest);

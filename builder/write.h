@@ -21,12 +21,13 @@ struct product {
     double mean_degree;
 };
 
-/* Writes the sections of DIR/index.fathom under a temporary name; *generation receives its name. On success *out is to be published
- * or abandoned. */
+/* Writes the sections of DIR/index.fathom under a temporary name; *generation receives its name. On
+ * success *out is to be published or abandoned. */
 int write_index(const struct product *product, struct index_writer **out, uint64_t *generation,
                 struct fathom_error *err) FATHOM_MUST_USE;
 
-/* manifest.c: provenance as JSON text (free with free), and the generation: a hash of all that the bytes depend on. */
+/* manifest.c: provenance as JSON text (free with free), and the generation: a hash of all that the
+ * bytes depend on. */
 int manifest_make(const struct product *product, char **text, uint64_t *generation,
                   struct fathom_error *err) FATHOM_MUST_USE;
 

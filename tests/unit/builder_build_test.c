@@ -296,17 +296,22 @@ static void estimates_grow_with_rows_and_refuse_nonsense(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown(a_build_is_sound_and_reports_what_it_did, scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(a_build_is_sound_and_reports_what_it_did, scratch_make,
+                                    scratch_remove),
     cmocka_unit_test_setup_teardown(vectors_and_ids_belong_together, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(any_number_of_threads_gives_the_same_bytes, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(another_seed_is_another_generation, scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(any_number_of_threads_gives_the_same_bytes, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(another_seed_is_another_generation, scratch_make,
+                                    scratch_remove),
     cmocka_unit_test_setup_teardown(few_rows_and_every_metric_build, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(a_stopped_build_leaves_the_old_index_and_no_debris, scratch_make,
+    cmocka_unit_test_setup_teardown(a_stopped_build_leaves_the_old_index_and_no_debris,
+                                    scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(a_failed_allocation_is_an_error_and_nothing_more, scratch_make,
                                     scratch_remove),
-    cmocka_unit_test_setup_teardown(a_failed_allocation_is_an_error_and_nothing_more, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(a_directory_that_is_being_built_in_is_refused, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(a_build_above_the_memory_budget_is_refused_with_its_need, scratch_make,
+    cmocka_unit_test_setup_teardown(a_directory_that_is_being_built_in_is_refused, scratch_make,
                                     scratch_remove),
+    cmocka_unit_test_setup_teardown(a_build_above_the_memory_budget_is_refused_with_its_need,
+                                    scratch_make, scratch_remove),
     cmocka_unit_test(estimates_grow_with_rows_and_refuse_nonsense),
 };
 

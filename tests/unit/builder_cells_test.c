@@ -25,7 +25,8 @@ static void assert_partition(const struct cells *cells, uint32_t rows)
 static void assigning_finds_the_nearest_of_all_candidates(void **state)
 {
     (void)state;
-    struct rows8 rows = rows_clustered(700, 37, 9, 20, 3), centroids = rows_clustered(61, 37, 61, 0, 4);
+    struct rows8 rows = rows_clustered(700, 37, 9, 20, 3),
+                 centroids = rows_clustered(61, 37, 61, 0, 4);
     struct assign assign;
     (void)crew_of(1);
     uint32_t ids[700], nearest[700];
@@ -127,7 +128,8 @@ static void any_number_of_threads_gives_the_same_cells(void **state)
         struct crew crew = crew_of(1u << i);
         assert_int_equal(cells_build(&cells[i], &crew, &rows, 7, NULL), 0);
         assert_int_equal(cells[i].count, cells[0].count);
-        assert_memory_equal(cells[i].first, cells[0].first, (cells[0].count + 1) * sizeof(uint32_t));
+        assert_memory_equal(cells[i].first, cells[0].first,
+                            (cells[0].count + 1) * sizeof(uint32_t));
         assert_memory_equal(cells[i].rows, cells[0].rows, rows.count * sizeof(uint32_t));
         assert_memory_equal(cells[i].centroids.bytes, cells[0].centroids.bytes,
                             cells[0].count * cells[0].centroids.stride);

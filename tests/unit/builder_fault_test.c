@@ -1,5 +1,6 @@
-/* Every operation of a build fails once, or from then on, or is the last before a SIGKILL. What is left is the old index or
- * the new one, sound, and nothing beside it that the next build does not take away. */
+/* Every operation of a build fails once, or from then on, or is the last before a SIGKILL. What is
+ * left is the old index or the new one, sound, and nothing beside it that the next build does not
+ * take away. */
 #include "builder_support.h"
 
 #include <stdio.h>
@@ -28,8 +29,8 @@ static struct place place_of(const struct scratch *scratch)
     return place;
 }
 
-static int build(const struct place *place, const struct env *env, uint64_t seed, uint64_t *generation,
-                 struct fathom_error *err)
+static int build(const struct place *place, const struct env *env, uint64_t seed,
+                 uint64_t *generation, struct fathom_error *err)
 {
     struct build_options options = build_options_default();
     struct build_report report;
@@ -47,7 +48,8 @@ static int build(const struct place *place, const struct env *env, uint64_t seed
 }
 
 /* Fails unless the index is sound and one of the two. */
-static void assert_old_or_new(const struct place *place, uint64_t old, uint64_t new, const char *plan)
+static void assert_old_or_new(const struct place *place, uint64_t old, uint64_t new,
+                              const char *plan)
 {
     struct index_file file;
     struct fathom_error err;
@@ -62,7 +64,8 @@ static void assert_old_or_new(const struct place *place, uint64_t old, uint64_t 
 }
 
 /* One build under a plan; true when the plan had an effect. */
-static bool try_plan(const struct place *place, const char *plan, uint64_t old, uint64_t new, bool debris_allowed)
+static bool try_plan(const struct place *place, const char *plan, uint64_t old, uint64_t new,
+                     bool debris_allowed)
 {
     struct fault_env fault;
     struct fathom_error err = {0};
@@ -82,7 +85,8 @@ static bool try_plan(const struct place *place, const char *plan, uint64_t old, 
 
 static void any_operation_may_fail(void **state)
 {
-    static const char *const actions[] = {":EIO", ":ENOSPC", ":EINTR", ":short=100", "+:EIO", "+:ENOSPC"};
+    static const char *const actions[] = {":EIO",       ":ENOSPC", ":EINTR",
+                                          ":short=100", "+:EIO",   "+:ENOSPC"};
     struct place place = place_of(*state);
     uint64_t old, new;
     assert_int_equal(build(&place, env_os(), 2, &new, NULL), 0);
@@ -92,7 +96,8 @@ static void any_operation_may_fail(void **state)
         for (int n = 1;; n++, fired++) {
             char plan[64];
             snprintf(plan, sizeof plan, "op=%d%s", n, actions[a]);
-            /* When everything fails from there on, so does taking the file away; an unlink that fails once does too. */
+            /* When everything fails from there on, so does taking the file away; an unlink that
+             * fails once does too. */
             if (!try_plan(&place, plan, old, new, true))
                 break;
         }
@@ -151,8 +156,10 @@ static void a_killed_build_leaves_the_old_index_or_the_new(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(any_operation_may_fail, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(a_failed_write_leaves_no_temporary_file, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(a_killed_build_leaves_the_old_index_or_the_new, scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(a_failed_write_leaves_no_temporary_file, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(a_killed_build_leaves_the_old_index_or_the_new, scratch_make,
+                                    scratch_remove),
 };
 
 FATHOM_TEST_MAIN(tests)

@@ -8,13 +8,15 @@
 #include "graph.h"
 #include "scout.h"
 
-static struct graph build(const struct ordered *ordered, uint32_t degree, uint32_t list, unsigned threads)
+static struct graph build(const struct ordered *ordered, uint32_t degree, uint32_t list,
+                          unsigned threads)
 {
     struct graph graph;
     struct crew crew = crew_of(threads);
     struct graph_options options = {.degree = degree, .list = list, .alpha = 1.2, .seed = 1};
-    assert_int_equal(graph_build(&graph, &crew, &ordered->rows, ordered->cells.first, ordered->cells.count, &options,
-                                 NULL), 0);
+    assert_int_equal(graph_build(&graph, &crew, &ordered->rows, ordered->cells.first,
+                                 ordered->cells.count, &options, NULL),
+                     0);
     return graph;
 }
 
@@ -71,8 +73,8 @@ static int compare_keys(const void *a, const void *b)
 }
 
 /* Share of the true ten nearest that a search with this L finds. */
-static double recall(const struct ordered *ordered, const struct graph *graph, const struct rows8 *queries,
-                     uint32_t list)
+static double recall(const struct ordered *ordered, const struct graph *graph,
+                     const struct rows8 *queries, uint32_t list)
 {
     const struct rows8 *rows = &ordered->rows;
     uint64_t *keys = malloc(rows->count * sizeof *keys);
@@ -81,9 +83,11 @@ static double recall(const struct ordered *ordered, const struct graph *graph, c
     assert_int_equal(scout_init(&scout, graph, rows, list), 0);
     for (uint32_t q = 0; q < queries->count; q++) {
         for (uint32_t row = 0; row < rows->count; row++)
-            keys[row] = prune_key(rows8_distance(rows8_at(queries, q), rows8_at(rows, row), rows->dim), row);
+            keys[row] = prune_key(
+                rows8_distance(rows8_at(queries, q), rows8_at(rows, row), rows->dim), row);
         qsort(keys, rows->count, sizeof *keys, compare_keys);
-        assert_int_equal(scout_run(&scout, rows8_at(queries, q), graph->entries, graph->entry_count), 0);
+        assert_int_equal(
+            scout_run(&scout, rows8_at(queries, q), graph->entries, graph->entry_count), 0);
         for (uint32_t i = 0; i < 10; i++)
             for (uint32_t j = 0; j < 10 && j < scout.beam_count; j++)
                 found += scout.beam[j] == keys[i];
@@ -121,7 +125,8 @@ static void any_number_of_threads_gives_the_same_graph(void **state)
         assert_int_equal(graphs[i].entry_count, graphs[0].entry_count);
         assert_memory_equal(graphs[i].entries, graphs[0].entries, sizeof graphs[0].entries);
         for (uint32_t row = 0; row < graphs[i].rows; row++) {
-            const uint32_t *list = graph_list(&graphs[i], row), *first = graph_list(&graphs[0], row);
+            const uint32_t *list = graph_list(&graphs[i], row),
+                           *first = graph_list(&graphs[0], row);
             assert_memory_equal(list, first, (first[0] + 1) * sizeof *list);
         }
     }
@@ -181,7 +186,8 @@ static void few_rows_are_all_linked(void **state)
 static void a_second_pass_of_pruning_is_bound_by_alpha(void **state)
 {
     (void)state;
-    /* On a line, seen from row 0: rows 1, 2 and 3 lie behind each other, and a wide alpha keeps none but the first. */
+    /* On a line, seen from row 0: rows 1, 2 and 3 lie behind each other, and a wide alpha keeps
+     * none but the first. */
     struct rows8 rows;
     struct prune prune;
     uint64_t keys[3];

@@ -7,7 +7,8 @@
 #include "ids.h"
 #include "mem.h"
 
-static int read_text(struct scratch *scratch, const char *text, uint64_t rows, uint64_t **ids, struct fathom_error *err)
+static int read_text(struct scratch *scratch, const char *text, uint64_t rows, uint64_t **ids,
+                     struct fathom_error *err)
 {
     char path[SCRATCH_PATH_MAX];
     scratch_name(scratch, "ids.txt", path);
@@ -63,8 +64,9 @@ static void write_npy(const char *path, const int64_t *values, uint64_t count)
     char header[128];
     memset(header, ' ', sizeof header);
     memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10);
-    int length = snprintf(header + 10, 118, "{'descr': '<i8', 'fortran_order': False, 'shape': (%llu,), }",
-                          (unsigned long long)count);
+    int length =
+        snprintf(header + 10, 118, "{'descr': '<i8', 'fortran_order': False, 'shape': (%llu,), }",
+                 (unsigned long long)count);
     header[10 + length] = ' ';
     header[127] = '\n';
     FILE *file = fopen(path, "wb");
@@ -95,11 +97,14 @@ static void a_table_of_integers_has_one_column_and_none_is_negative(void **state
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(text_is_one_number_a_line, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(bad_text_is_refused_with_its_line, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(the_count_must_be_that_of_the_rows, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(duplicates_and_the_reserved_id_are_refused, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(a_table_of_integers_has_one_column_and_none_is_negative, scratch_make,
+    cmocka_unit_test_setup_teardown(bad_text_is_refused_with_its_line, scratch_make,
                                     scratch_remove),
+    cmocka_unit_test_setup_teardown(the_count_must_be_that_of_the_rows, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(duplicates_and_the_reserved_id_are_refused, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(a_table_of_integers_has_one_column_and_none_is_negative,
+                                    scratch_make, scratch_remove),
 };
 
 FATHOM_TEST_MAIN(tests)

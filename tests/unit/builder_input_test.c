@@ -10,8 +10,8 @@
 #include "range8.h"
 #include "vector_writer.h"
 
-static int read_file(struct input *input, const char *path, enum fathom_metric metric, bool skip_zero_rows,
-                     struct fathom_error *err)
+static int read_file(struct input *input, const char *path, enum fathom_metric metric,
+                     bool skip_zero_rows, struct fathom_error *err)
 {
     struct crew crew = crew_of(2);
     int status = input_open(input, env_os(), path, metric, err);
@@ -33,7 +33,8 @@ static void nan_is_refused_with_its_row_and_column(void **state)
     values[2017 * 6 + 4] = NAN;
     floats_write(path, values, 3000, 6);
     assert_int_equal(read_file(&input, path, FATHOM_METRIC_L2, false, &err), FATHOM_EINPUT);
-    assert_true(message_has(&err, "base.npy") && message_has(&err, "2017") && message_has(&err, "4"));
+    assert_true(message_has(&err, "base.npy") && message_has(&err, "2017") &&
+                message_has(&err, "4"));
     input_close(&input);
     free(values);
 }
@@ -169,10 +170,13 @@ static void an_outlier_does_not_widen_the_step_of_all_rows(void **state)
     values[1234] = 1e4f;
     assert_int_equal(range8_choose(values, 5000, 10, mean, &with_outlier), 0);
     assert_true(step > 0.01f && step < 0.2f);
-    assert_true(with_outlier > 5 * step); /* one value in 50,000 that far costs more than a coarser step for all... */
+    assert_true(
+        with_outlier >
+        5 * step); /* one value in 50,000 that far costs more than a coarser step for all... */
     values[1234] = 60;
     assert_int_equal(range8_choose(values, 5000, 10, mean, &with_outlier), 0);
-    assert_true(with_outlier < 60.0f / 127); /* ...but one at ten times the spread does not set it alone */
+    assert_true(with_outlier <
+                60.0f / 127); /* ...but one at ten times the spread does not set it alone */
     free(values);
 }
 
@@ -187,14 +191,19 @@ static void equal_values_have_a_step_too(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown(nan_is_refused_with_its_row_and_column, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(values_whose_distances_overflow_are_refused, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(zero_rows_are_refused_under_cosine_alone, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(skipped_zero_rows_leave_the_other_row_numbers_alone, scratch_make,
+    cmocka_unit_test_setup_teardown(nan_is_refused_with_its_row_and_column, scratch_make,
                                     scratch_remove),
+    cmocka_unit_test_setup_teardown(values_whose_distances_overflow_are_refused, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(zero_rows_are_refused_under_cosine_alone, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(skipped_zero_rows_leave_the_other_row_numbers_alone,
+                                    scratch_make, scratch_remove),
     cmocka_unit_test_setup_teardown(nothing_but_zero_rows_is_refused, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(bytes_under_l2_are_their_own_form, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(floats_come_back_from_their_form_within_a_step, scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(bytes_under_l2_are_their_own_form, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(floats_come_back_from_their_form_within_a_step, scratch_make,
+                                    scratch_remove),
     cmocka_unit_test(an_outlier_does_not_widen_the_step_of_all_rows),
     cmocka_unit_test(equal_values_have_a_step_too),
 };

@@ -62,7 +62,8 @@ static void rows_that_follow_each_other_are_near_each_other(void **state)
 static void applying_the_order_moves_each_row_with_its_terms(void **state)
 {
     (void)state;
-    struct rows8 rows = rows_clustered(1000, 5, 10, 20, 3), moved = rows_clustered(1000, 5, 10, 20, 3);
+    struct rows8 rows = rows_clustered(1000, 5, 10, 20, 3),
+                 moved = rows_clustered(1000, 5, 10, 20, 3);
     uint32_t order[1000];
     for (uint32_t i = 0; i < 1000; i++)
         order[i] = i * 7 % 1000;

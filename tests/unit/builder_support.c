@@ -24,7 +24,8 @@ static uint8_t to_byte(double value)
     return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : lround(value));
 }
 
-struct rows8 rows_clustered(uint32_t count, uint32_t dim, uint32_t clusters, double spread, uint64_t seed)
+struct rows8 rows_clustered(uint32_t count, uint32_t dim, uint32_t clusters, double spread,
+                            uint64_t seed)
 {
     struct rows8 rows;
     struct prng prng;

@@ -9,8 +9,10 @@
 #include "order.h"
 #include "rows8.h"
 
-/* count rows round clusters centres, row i round centre i % clusters; spread is about the standard deviation. */
-struct rows8 rows_clustered(uint32_t count, uint32_t dim, uint32_t clusters, double spread, uint64_t seed);
+/* count rows round clusters centres, row i round centre i % clusters; spread is about the standard
+ * deviation. */
+struct rows8 rows_clustered(uint32_t count, uint32_t dim, uint32_t clusters, double spread,
+                            uint64_t seed);
 struct rows8 rows_equal(uint32_t count, uint32_t dim);
 
 struct crew crew_of(unsigned threads);

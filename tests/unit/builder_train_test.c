@@ -1,4 +1,5 @@
-/* What training promises of the codes: axes, an allotment that follows them, errors that fall with bits. */
+/* What training promises of the codes: axes, an allotment that follows them, errors that fall with
+ * bits. */
 #include "builder_support.h"
 
 #include <math.h>
@@ -20,9 +21,12 @@ static struct training train(struct rows8 rows, uint32_t code_bits, unsigned thr
     struct training t = {.ordered = ordered_make(rows, threads)};
     struct crew crew = crew_of(threads);
     struct graph_options options = {.degree = 16, .list = 32, .alpha = 1.2, .seed = 1};
-    assert_int_equal(graph_build(&t.graph, &crew, &t.ordered.rows, t.ordered.cells.first, t.ordered.cells.count,
-                                 &options, NULL), 0);
-    assert_int_equal(train_build(&t.trained, &crew, &t.ordered.rows, &t.ordered.cells, &t.graph, code_bits, NULL), 0);
+    assert_int_equal(graph_build(&t.graph, &crew, &t.ordered.rows, t.ordered.cells.first,
+                                 t.ordered.cells.count, &options, NULL),
+                     0);
+    assert_int_equal(train_build(&t.trained, &crew, &t.ordered.rows, &t.ordered.cells, &t.graph,
+                                 code_bits, NULL),
+                     0);
     return t;
 }
 
@@ -85,7 +89,8 @@ static void levels_rise_and_their_errors_fall(void **state)
     training_fini(&t);
 }
 
-/* Estimates of near rows at the given level against the truth: bias and spread in units of the predicted width. */
+/* Estimates of near rows at the given level against the truth: bias and spread in units of the
+ * predicted width. */
 static void measure(const struct training *t, uint32_t l, double *bias, double *spread)
 {
     const struct rows8 *rows = &t->ordered.rows;
@@ -107,15 +112,17 @@ static void measure(const struct training *t, uint32_t l, double *bias, double *
             units[d] = (float)((int)rows8_at(rows, row)[d] - 128);
         planes_query_init(&prepared, planes, level, units, y, hi, lo);
         for (uint32_t i = 1; i <= list[0]; i += 3) {
-            const uint8_t *centroid = rows8_at(&t->ordered.cells.centroids, cell_of_row(&t->ordered.cells, list[i]));
+            const uint8_t *centroid =
+                rows8_at(&t->ordered.cells.centroids, cell_of_row(&t->ordered.cells, list[i]));
             residual_set_cell(&near, planes, centroid, rows->dim);
             residual_set_row(&near, &t->trained, rows8_at(rows, list[i]), centroid, rows->dim);
-            struct planes_factors f = planes_row_factors(planes, level, near.bits6, near.y, near.norm_sq,
-                                                         near.rotated_centroid);
+            struct planes_factors f = planes_row_factors(planes, level, near.bits6, near.y,
+                                                         near.norm_sq, near.rotated_centroid);
             uint8_t packed[64 + KERNEL_CODE_SLACK] = {0};
             planes_pack_code(planes, near.bits6, code);
             planes_repack(planes, level, code, planes->order_count, packed, 1);
-            float score, estimate, base = (float)rows8_distance(rows8_at(rows, row), centroid, rows->dim);
+            float score, estimate,
+                base = (float)rows8_distance(rows8_at(rows, row), centroid, rows->dim);
             uint32_t factors = planes_pack_factors(level, f);
             kernels_get()->codes_rows(&score, &plan, &prepared.weights, packed, 1);
             planes_estimate_cell(&estimate, level, &prepared, base, &score, &factors, 1);
@@ -139,10 +146,34 @@ static void kappa_is_the_spread_of_the_estimates_that_a_search_makes(void **stat
     for (uint32_t l = 0; l < t.trained.planes.level_count; l += 3) {
         double bias, spread;
         measure(&t, l, &bias, &spread);
-        /* Where dimensions have no bit, near rows share what is not seen, and all estimates are too high alike. */
+        /* Where dimensions have no bit, near rows share what is not seen, and all estimates are too
+         * high alike. */
         assert_true(fabs(bias) < 1);
         assert_true(spread > 0.8 && spread < 1.25);
     }
+    training_fini(&t);
+}
+
+static void residuals_of_any_length_have_a_scale_near_one(void **state)
+{
+    (void)state;
+    /* Residuals of about 1,500 steps: the codec takes a code for blind when its scale is above
+     * 1,000. */
+    struct training t = train(rows_clustered(400, 900, 1, 50, 6), 6, 2);
+    const struct planes_model *planes = &t.trained.planes;
+    const struct planes_level *level = &planes->levels[planes->level_count - 1];
+    struct residual residual = {0};
+    assert_int_equal(residual_init(&residual, 900, planes->code_dim), 0);
+    for (uint32_t row = 0; row < 400; row += 5) {
+        const uint8_t *centroid =
+            rows8_at(&t.ordered.cells.centroids, cell_of_row(&t.ordered.cells, row));
+        residual_set_cell(&residual, planes, centroid, 900);
+        residual_set_row(&residual, &t.trained, rows8_at(&t.ordered.rows, row), centroid, 900);
+        struct planes_factors f = planes_row_factors(planes, level, residual.bits6, residual.y,
+                                                     residual.norm_sq, residual.rotated_centroid);
+        assert_true(f.scale > 0.7f && f.scale < 1.4f);
+    }
+    residual_fini(&residual);
     training_fini(&t);
 }
 
@@ -175,11 +206,13 @@ static void encoding_does_not_depend_on_the_threads(void **state)
     struct encoded_lists lists[2];
     for (unsigned i = 0; i < 2; i++) {
         struct crew crew = crew_of(1 + 2 * i);
-        assert_int_equal(encode_codes(&codes[i], &crew, &t.trained, &t.ordered.rows, &t.ordered.cells, NULL), 0);
+        assert_int_equal(
+            encode_codes(&codes[i], &crew, &t.trained, &t.ordered.rows, &t.ordered.cells, NULL), 0);
         assert_int_equal(encode_lists(&lists[i], &crew, &t.graph, NULL), 0);
     }
     assert_memory_equal(codes[0].codes, codes[1].codes, codes[0].bytes);
-    assert_memory_equal(codes[0].factors, codes[1].factors, 4 * 3000 * t.trained.planes.level_count);
+    assert_memory_equal(codes[0].factors, codes[1].factors,
+                        4 * 3000 * t.trained.planes.level_count);
     assert_int_equal(lists[0].bytes, lists[1].bytes);
     assert_memory_equal(lists[0].lists, lists[1].lists, lists[0].bytes);
     for (unsigned i = 0; i < 2; i++) {
@@ -193,6 +226,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(axes_are_unit_vectors_at_right_angles_by_falling_variance),
     cmocka_unit_test(levels_rise_and_their_errors_fall),
     cmocka_unit_test(kappa_is_the_spread_of_the_estimates_that_a_search_makes),
+    cmocka_unit_test(residuals_of_any_length_have_a_scale_near_one),
     cmocka_unit_test(code_bits_cap_the_code),
     cmocka_unit_test(degenerate_rows_still_train),
     cmocka_unit_test(encoding_does_not_depend_on_the_threads),

@@ -92,6 +92,24 @@ static void quantise_axis(const float *axis, uint32_t dim, int8_t *out, float *s
         out[d] = (int8_t)lrintf(axis[d] / peak * 127);
 }
 
+/* With a workspace of our own: LAPACKE_ssyevd passes its size through a float, too coarse from
+ * 2,897 dimensions on. */
+static int eigenvectors(float *matrix, uint32_t dim, float *variance)
+{
+    lapack_int n = (lapack_int)dim, work_count = 1 + 6 * n + 2 * n * n;
+    lapack_int integer_count = 3 + 5 * n;
+    float *work = mem_alloc_array((size_t)work_count, sizeof *work);
+    lapack_int *integers = mem_alloc_array((size_t)integer_count, sizeof *integers);
+    int status = -ENOMEM;
+    if (work && integers &&
+        LAPACKE_ssyevd_work(LAPACK_COL_MAJOR, 'V', 'L', n, matrix, n, variance, work, work_count,
+                            integers, integer_count) == 0)
+        status = 0;
+    mem_free(work);
+    mem_free(integers);
+    return status;
+}
+
 static int find_axes(struct trained *out, const struct crew *crew, const struct rows8 *rows,
                      const struct cells *cells)
 {
@@ -101,8 +119,8 @@ static int find_axes(struct trained *out, const struct crew *crew, const struct 
     int status = matrix && variance ? second_moments(crew, rows, cells, matrix) : -ENOMEM;
     /* An upper triangle by rows is a lower one by columns; the eigenvectors come back one after the
      * other, rising. */
-    if (status == 0 && LAPACKE_ssyevd(LAPACK_COL_MAJOR, 'V', 'L', dim, matrix, dim, variance) != 0)
-        status = -ENOMEM;
+    if (status == 0)
+        status = eigenvectors(matrix, dim, variance);
     for (uint32_t d = 0; d < dim && status == 0; d++)
         quantise_axis(matrix + (size_t)(dim - 1 - d) * dim, dim, out->rotation + (size_t)d * dim,
                       &out->rotation_scale[d]);

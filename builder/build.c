@@ -251,7 +251,8 @@ static int stage_measure(struct build *build, struct fathom_error *err)
     if (build->report->rows >= MEASURED_ROWS_MIN)
         status = add_points(build, err);
     if (status == 0 && crew_stopped(&build->crew))
-        status = FATHOM_EINTERRUPTED;
+        status = error_set(err, FATHOM_EINTERRUPTED, "measure: %s",
+                           fathom_strerror(FATHOM_EINTERRUPTED));
     if (status != 0)
         return status; /* build_fini abandons the writer */
     struct index_writer *writer = build->writer;

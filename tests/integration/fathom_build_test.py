@@ -205,6 +205,13 @@ class Interruption(BuildTest):
                 self.assertLess(time.monotonic() - sent, STOP_SECONDS)
                 self.assertEqual(self.names(), [])
 
+    def test_a_signal_while_operating_points_are_measured_is_an_interruption_too(self):
+        child = self.start(self.synth(20000, dim=64), "--progress", "json")
+        self.wait_for(child, "measure")
+        child.send_signal(signal.SIGINT)
+        self.assertEqual(child.wait(60), 75)
+        self.assertEqual(self.names(), [])
+
     def test_a_second_build_in_the_same_directory_is_refused(self):
         base = self.synth(60000, dim=64)
         child = self.start(base, "--progress", "json")

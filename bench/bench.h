@@ -7,7 +7,6 @@
 
 #define BENCH_SEARCH_NAME "fathom-bench search"
 #define BENCH_LOAD_NAME   "fathom-bench load"
-#define BENCH_RUNS_MAX    64
 
 int bench_search_main(int argc, char **argv);
 int bench_load_main(int argc, char **argv);

@@ -1,4 +1,4 @@
-/* `fathom-bench load`: options and report of one run against a server. */
+/* `fathom-bench load`: options and report of runs against a server, one for each rate. */
 #include <string.h>
 
 #include "bench.h"
@@ -35,9 +35,9 @@ static const struct argp_option load_argp_options[] = {
      "Instead: the index's own operating point for this recall", 0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0,
      "Have the full vector of every result read", 0},
-    {"rate", OPTION_RATE, "QPS", 0,
-     "Requests a second, sent at their times whatever happens (1000)", 0},
-    {"seconds", OPTION_SECONDS, "S", 0, "For this long (10)", 0},
+    {"rate", OPTION_RATE, "QPS,...", 0,
+     "Requests a second, sent at their times whatever happens (1000); one run for each", 0},
+    {"seconds", OPTION_SECONDS, "S", 0, "For this long each (10)", 0},
     {"connections", OPTION_CONNECTIONS, "C", 0, "Connections, each pipelined (8)", 0},
     {"deadline", OPTION_DEADLINE, "TIME", 0,
      "The deadline that each request asks for, as 50ms (none)", 0},
@@ -46,8 +46,12 @@ static const struct argp_option load_argp_options[] = {
     {0},
 };
 
+#define RATES_MAX 32
+
 struct load_options {
-    struct load_plan plan;
+    struct load_plan plan; /* rate: of the run at hand */
+    double rates[RATES_MAX];
+    unsigned rate_count;
     const char *query, *truth, *ids;
     bool json;
 };
@@ -60,8 +64,9 @@ static void check(struct argp_state *state, const struct load_options *options)
         argp_error(state, "--search-list and --target-recall exclude each other");
     if (options->ids && !options->truth)
         argp_error(state, "--ids translates the truth set: give --gt too");
-    if (options->plan.rate * options->plan.seconds < 1)
-        argp_error(state, "--rate times --seconds is not one request");
+    for (unsigned i = 0; i < options->rate_count; i++)
+        if (options->rates[i] * options->plan.seconds < 1)
+            argp_error(state, "--rate times --seconds is not one request");
 }
 
 static uint32_t parse_deadline_ms(struct argp_state *state, const char *text)
@@ -70,6 +75,17 @@ static uint32_t parse_deadline_ms(struct argp_state *state, const char *text)
     if (!tool_parse_duration_ns(text, &ns) || ns < 1000000 || ns / 1000000 > UINT32_MAX)
         argp_error(state, "--deadline: '%s' is no time of at least 1ms, such as 50ms", text);
     return (uint32_t)(ns / 1000000);
+}
+
+static void parse_rates(struct argp_state *state, char *text, struct load_options *options)
+{
+    char *rest = text, *item;
+    options->rate_count = 0;
+    while ((item = strsep(&rest, ","))) {
+        if (options->rate_count == RATES_MAX)
+            argp_error(state, "--rate: at most %d runs", RATES_MAX);
+        options->rates[options->rate_count++] = tool_arg_f64(state, "--rate", item, 0.001, 1e7);
+    }
 }
 
 /* The options that shape the searches; false when key is none of them. */
@@ -91,9 +107,6 @@ static bool parse_search(int key, char *arg, struct argp_state *state, struct lo
         return true;
     case OPTION_DEADLINE:
         plan->deadline_ms = parse_deadline_ms(state, arg);
-        return true;
-    case OPTION_RATE:
-        plan->rate = tool_arg_f64(state, "--rate", arg, 0.001, 1e7);
         return true;
     case OPTION_SECONDS:
         plan->seconds = tool_arg_f64(state, "--seconds", arg, 0.001, 86400);
@@ -131,6 +144,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case OPTION_TOKEN:
         options->plan.token = arg;
         return 0;
+    case OPTION_RATE:
+        parse_rates(state, arg, options);
+        return 0;
     case OPTION_JSON:
         options->json = true;
         return 0;
@@ -156,23 +172,27 @@ static json_t *failures_json(const struct load_run *run)
     return out;
 }
 
+static json_t *run_json(const struct load_plan *plan, const struct load_run *run)
+{
+    return json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:f, s:o, s:o, s:o}", "rate",
+                     plan->rate, "due", (json_int_t)run->due, "sent", (json_int_t)run->sent,
+                     "answered", (json_int_t)run->answered, "incomplete",
+                     (json_int_t)run->incomplete, "failed", (json_int_t)run->failed, "unanswered",
+                     (json_int_t)run->unanswered, "errors", failures_json(run), "qps",
+                     answered_qps(run), "recall", report_real(run->recall), "latency_us",
+                     report_latency(&run->latency), "late_us", report_latency(&run->late));
+}
+
 static json_t *document_json(const struct load_plan *plan, const struct load_run *run)
 {
-    return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:b, s:f, s:f, s:i, s:I, s:I, s:I, s:I, s:I, "
-        "s:I, s:o, s:f, "
-        "s:o, s:o, s:o}",
-        "program", BENCH_LOAD_NAME, "version", FATHOM_VERSION, "server", run->server, "address",
-        plan->address, "index", plan->index, "k", (int)plan->k, "search_list",
-        plan->search_list ? json_integer(plan->search_list) : json_null(), "target_recall",
-        plan->target_recall > 0 ? json_real((double)plan->target_recall) : json_null(),
-        "exact_distances", plan->exact_distances, "rate", plan->rate, "seconds", plan->seconds,
-        "connections", (int)plan->connections, "due", (json_int_t)run->due, "sent",
-        (json_int_t)run->sent, "answered", (json_int_t)run->answered, "incomplete",
-        (json_int_t)run->incomplete, "failed", (json_int_t)run->failed, "unanswered",
-        (json_int_t)run->unanswered, "errors", failures_json(run), "qps", answered_qps(run),
-        "recall", report_real(run->recall), "latency_us", report_latency(&run->latency), "late_us",
-        report_latency(&run->late));
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:b, s:f, s:i, s:[]}", "program",
+                     BENCH_LOAD_NAME, "version", FATHOM_VERSION, "server", run->server, "address",
+                     plan->address, "index", plan->index, "k", (int)plan->k, "search_list",
+                     plan->search_list ? json_integer(plan->search_list) : json_null(),
+                     "target_recall",
+                     plan->target_recall > 0 ? json_real((double)plan->target_recall) : json_null(),
+                     "exact_distances", plan->exact_distances, "seconds", plan->seconds,
+                     "connections", (int)plan->connections, "runs");
 }
 
 static void print_report(const struct load_plan *plan, const struct load_run *run)
@@ -202,6 +222,33 @@ static void print_report(const struct load_plan *plan, const struct load_run *ru
                run->failures[i].message);
 }
 
+/* One run for each rate. With a single one, its fields stand beside those of the setting too. */
+static int run_all(struct load_options *options, json_t **document, uint64_t *answered,
+                   struct fathom_error *err)
+{
+    struct load_plan *plan = &options->plan;
+    for (unsigned i = 0; i < options->rate_count && !tool_interrupted(); i++) {
+        struct load_run run;
+        plan->rate = options->rates[i];
+        int status = load_run(&run, plan, err);
+        if (status)
+            return status;
+        *answered += run.answered;
+        if (!options->json) {
+            print_report(plan, &run);
+            fflush(stdout);
+            continue;
+        }
+        if (!*document)
+            *document = document_json(plan, &run);
+        json_t *record = run_json(plan, &run);
+        if (options->rate_count == 1)
+            json_object_update(*document, record);
+        json_array_append_new(json_object_get(*document, "runs"), record);
+    }
+    return 0;
+}
+
 int bench_load_main(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -214,12 +261,14 @@ int bench_load_main(int argc, char **argv)
     struct load_options options = {.plan = {.env = env_os(),
                                             .address = "127.0.0.1:7117",
                                             .k = 10,
-                                            .rate = 1000,
                                             .seconds = 10,
                                             .connections = 8,
-                                            .stop = tool_interrupted}};
+                                            .stop = tool_interrupted},
+                                   .rates = {1000},
+                                   .rate_count = 1};
     struct workload workload;
-    struct load_run run;
+    json_t *document = NULL;
+    uint64_t answered = 0;
     struct fathom_error err = {0};
     int exit_code = tool_parse(&argp, argc, argv, &options);
     if (exit_code)
@@ -229,17 +278,16 @@ int bench_load_main(int argc, char **argv)
     if (workload_open(&workload, env_os(), options.query, options.truth, options.ids,
                       options.plan.k, &err))
         return tool_fail(BENCH_LOAD_NAME, &err);
-    if (load_run(&run, &options.plan, &err))
+    if (run_all(&options, &document, &answered, &err))
         exit_code = tool_fail(BENCH_LOAD_NAME, &err);
-    else if (options.json)
-        exit_code = tool_print_json(document_json(&options.plan, &run));
-    else
-        print_report(&options.plan, &run);
+    else if (document)
+        exit_code = tool_print_json(json_incref(document));
     /* Refusals under overload are a result; no answer at all is not. */
-    if (!exit_code && !run.answered)
+    if (!exit_code && !answered)
         exit_code = TOOL_EXIT_CHECK_FAILED;
     if (exit_code <= TOOL_EXIT_CHECK_FAILED && tool_interrupted())
         exit_code = TOOL_EXIT_INTERRUPTED;
+    json_decref(document);
     workload_close(&workload);
     return exit_code;
 }

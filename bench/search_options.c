@@ -23,7 +23,9 @@ enum {
     OPTION_CODE_BYTES,
     OPTION_REFINE_THRESHOLD,
     OPTION_SECONDS,
+    OPTION_PASSES,
     OPTION_REPEAT,
+    OPTION_WARM_UP,
     OPTION_JSON,
 };
 
@@ -35,12 +37,13 @@ static const struct argp_option search_argp_options[] = {
      "The ids that the index was built with (.npy), for the truth set's row numbers", 0},
     {"k", 'k', "K", 0, "Results per query (10)", 0},
     {"search-list", OPTION_SEARCH_LIST, "L,L,...", 0, "One run for each search list (40)", 0},
-    {"target-recall", OPTION_TARGET_RECALL, "R", 0,
-     "Instead: the index's own operating point for this recall", 0},
-    {"dram-budget", OPTION_DRAM_BUDGET, "SIZE", 0,
-     "Bound of all that is kept in memory for the index (none)", 0},
-    {"threads", OPTION_THREADS, "T", 0, "Threads (the CPUs there are)", 0},
-    {"inflight", OPTION_INFLIGHT, "I", 0, "Queries in flight per thread (16)", 0},
+    {"target-recall", OPTION_TARGET_RECALL, "R,R,...", 0,
+     "Instead: one run for each of the index's own operating points for these recalls", 0},
+    {"dram-budget", OPTION_DRAM_BUDGET, "SIZE,...", 0,
+     "Bound of all that is kept in memory for the index (none); the index is opened anew for each",
+     0},
+    {"threads", OPTION_THREADS, "T,...", 0, "Threads (the CPUs there are)", 0},
+    {"inflight", OPTION_INFLIGHT, "I,...", 0, "Queries in flight per thread (16)", 0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0, "Read the full vector of every result", 0},
     {"io", OPTION_IO, "uring|pread", 0,
      "How to read (auto: io_uring, or pread where that is refused)", 0},
@@ -52,29 +55,66 @@ static const struct argp_option search_argp_options[] = {
      "Read a page when this much of a result hangs on it (the default)", 0},
     {"seconds", OPTION_SECONDS, "S", 0,
      "Measure each run for this long, and each query once at least (2)", 0},
-    {"repeat", OPTION_REPEAT, "N", 0, "Instead: exactly N passes over the queries", 0},
+    {"passes", OPTION_PASSES, "N", 0, "Instead: exactly N passes over the queries", 0},
+    {"repeat", OPTION_REPEAT, "N", 0,
+     "Measure each run N times and report the one of median QPS, and the spread (1)", 0},
+    {"warm-up", OPTION_WARM_UP, "TIME", 0,
+     "Search for this long before a run is measured, or for one pass, whichever is shorter (1s)",
+     0},
     {"json", OPTION_JSON, NULL, 0, "One JSON document on stdout", 0},
     {0},
 };
 
-/* "10,20,40" */
-static void parse_search_lists(struct argp_state *state, const char *text,
-                               struct search_options *options)
+/* The next item of "10,20,40", copied; false when there is none left. */
+static bool next_item(struct argp_state *state, const char *option, const char **text,
+                      char item[32], unsigned count)
 {
-    char item[16];
-    options->search_list_count = 0;
-    for (;;) {
-        size_t length = strcspn(text, ",");
-        if (options->search_list_count == BENCH_RUNS_MAX)
-            argp_error(state, "--search-list: at most %d runs", BENCH_RUNS_MAX);
-        snprintf(item, sizeof item, "%.*s", (int)(length < sizeof item ? length : sizeof item),
-                 text);
-        options->search_lists[options->search_list_count++] =
-            (uint32_t)tool_arg_u64(state, "--search-list", item, 1, FATHOM_SEARCH_LIST_MAX);
-        if (!text[length])
-            return;
-        text += length + 1;
-    }
+    if (!*text)
+        return false;
+    size_t length = strcspn(*text, ",");
+    if (count == BENCH_LIST_MAX || length >= 32)
+        argp_error(state, "%s: at most %d items of 31 characters", option, BENCH_LIST_MAX);
+    snprintf(item, 32, "%.*s", (int)length, *text);
+    *text = (*text)[length] ? *text + length + 1 : NULL;
+    return true;
+}
+
+static unsigned parse_numbers(struct argp_state *state, const char *option, const char *text,
+                              uint64_t max, uint64_t *out)
+{
+    char item[32];
+    unsigned count = 0;
+    while (next_item(state, option, &text, item, count))
+        out[count++] = tool_arg_u64(state, option, item, 1, max);
+    return count;
+}
+
+static unsigned parse_sizes(struct argp_state *state, const char *option, const char *text,
+                            uint64_t *out)
+{
+    char item[32];
+    unsigned count = 0;
+    while (next_item(state, option, &text, item, count))
+        out[count++] = tool_arg_bytes(state, option, item);
+    return count;
+}
+
+static unsigned parse_shares(struct argp_state *state, const char *option, const char *text,
+                             double *out)
+{
+    char item[32];
+    unsigned count = 0;
+    while (next_item(state, option, &text, item, count))
+        out[count++] = tool_arg_f64(state, option, item, 0.01, 0.9999);
+    return count;
+}
+
+static uint64_t parse_warm_up_ns(struct argp_state *state, const char *text)
+{
+    uint64_t ns;
+    if (!tool_parse_duration_ns(text, &ns))
+        argp_error(state, "--warm-up: '%s' is no time, such as 500ms", text);
+    return ns;
 }
 
 static int parse_choice(struct argp_state *state, const char *option, const char *text,
@@ -101,10 +141,58 @@ static void check(struct argp_state *state, const struct search_options *options
 {
     if (!options->index || !options->query)
         argp_error(state, "--index and --query are needed");
-    if (options->target_recall > 0 && options->search_list_count)
+    if (options->target_count && options->search_list_count)
         argp_error(state, "--search-list and --target-recall exclude each other");
     if (options->ids && !options->truth)
         argp_error(state, "--ids translates the truth set: give --gt too");
+}
+
+/* The axes of the sweep; false when key is none of them. */
+static bool parse_axis(int key, const char *arg, struct argp_state *state,
+                       struct search_options *options)
+{
+    switch (key) {
+    case OPTION_DRAM_BUDGET:
+        options->budget_count = parse_sizes(state, "--dram-budget", arg, options->budgets);
+        return true;
+    case OPTION_THREADS:
+        options->thread_count = parse_numbers(state, "--threads", arg, 256, options->threads);
+        return true;
+    case OPTION_INFLIGHT:
+        options->inflight_count = parse_numbers(state, "--inflight", arg, 256, options->inflights);
+        return true;
+    case OPTION_SEARCH_LIST:
+        options->search_list_count = parse_numbers(state, "--search-list", arg,
+                                                   FATHOM_SEARCH_LIST_MAX, options->search_lists);
+        return true;
+    case OPTION_TARGET_RECALL:
+        options->target_count = parse_shares(state, "--target-recall", arg, options->targets);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* How long to measure; false when key is none of these. */
+static bool parse_measure(int key, const char *arg, struct argp_state *state,
+                          struct search_options *options)
+{
+    switch (key) {
+    case OPTION_SECONDS:
+        options->seconds = tool_arg_f64(state, "--seconds", arg, 0, 86400);
+        return true;
+    case OPTION_PASSES:
+        options->passes = (unsigned)tool_arg_u64(state, "--passes", arg, 1, 1000000);
+        return true;
+    case OPTION_REPEAT:
+        options->repeats = (unsigned)tool_arg_u64(state, "--repeat", arg, 1, BENCH_LIST_MAX);
+        return true;
+    case OPTION_WARM_UP:
+        options->warm_up_ns = parse_warm_up_ns(state, arg);
+        return true;
+    default:
+        return false;
+    }
 }
 
 /* The options that say how to open and how to read; false when key is none of them. */
@@ -112,15 +200,6 @@ static bool parse_open(int key, char *arg, struct argp_state *state, struct sear
 {
     struct fathom_open_options *open = &options->open;
     switch (key) {
-    case OPTION_DRAM_BUDGET:
-        open->dram_budget_bytes = tool_arg_bytes(state, "--dram-budget", arg);
-        return true;
-    case OPTION_THREADS:
-        open->threads = (unsigned)tool_arg_u64(state, "--threads", arg, 1, 256);
-        return true;
-    case OPTION_INFLIGHT:
-        open->inflight = (unsigned)tool_arg_u64(state, "--inflight", arg, 1, 256);
-        return true;
     case OPTION_IO:
         options->io = (enum fathom_io)parse_choice(state, "--io", arg, io_name, FATHOM_IO_PREAD);
         return true;
@@ -140,7 +219,8 @@ static bool parse_open(int key, char *arg, struct argp_state *state, struct sear
 static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
     struct search_options *options = state->input;
-    if (parse_open(key, arg, state, options))
+    if (parse_open(key, arg, state, options) || parse_axis(key, arg, state, options) ||
+        parse_measure(key, arg, state, options))
         return 0;
     switch (key) {
     case OPTION_INDEX:
@@ -158,23 +238,11 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
     case 'k':
         options->k = (uint32_t)tool_arg_u64(state, "--k", arg, 1, FATHOM_K_MAX);
         return 0;
-    case OPTION_SEARCH_LIST:
-        parse_search_lists(state, arg, options);
-        return 0;
-    case OPTION_TARGET_RECALL:
-        options->target_recall = tool_arg_f64(state, "--target-recall", arg, 0.01, 0.9999);
-        return 0;
     case OPTION_REFINE_THRESHOLD:
         options->refine_threshold = tool_arg_f64(state, "--refine-threshold", arg, 0.0001, 0.4999);
         return 0;
     case OPTION_EXACT_DISTANCES:
         options->exact_distances = true;
-        return 0;
-    case OPTION_SECONDS:
-        options->seconds = tool_arg_f64(state, "--seconds", arg, 0, 86400);
-        return 0;
-    case OPTION_REPEAT:
-        options->passes = (unsigned)tool_arg_u64(state, "--repeat", arg, 1, 1000000);
         return 0;
     case OPTION_JSON:
         options->json = true;
@@ -196,15 +264,27 @@ int search_options_parse(struct search_options *out, int argc, char **argv)
             "Search an index in this process with every query, again and again, and report recall, "
             "speed and cost.",
     };
-    *out = (struct search_options){.k = 10, .seconds = 2, .open = fathom_open_options_default()};
-    out->open.threads = env_cpu_count();
-    out->open.inflight = 16;
+    *out = (struct search_options){.k = 10,
+                                   .seconds = 2,
+                                   .repeats = 1,
+                                   .warm_up_ns = 1000000000,
+                                   .open = fathom_open_options_default(),
+                                   .budget_count = 1, /* of 0: none */
+                                   .threads = {env_cpu_count()},
+                                   .thread_count = 1,
+                                   .inflights = {16},
+                                   .inflight_count = 1};
     int status = tool_parse(&argp, argc, argv, out);
     if (status)
         return status;
-    if (!out->search_list_count) {
-        out->search_lists[0] = out->target_recall > 0 ? 0 : 40;
+    if (!out->search_list_count && !out->target_count) {
+        out->search_lists[0] = 40;
         out->search_list_count = 1;
     }
     return 0;
+}
+
+unsigned search_options_runs(const struct search_options *options)
+{
+    return options->target_count ? options->target_count : options->search_list_count;
 }

@@ -1,4 +1,4 @@
-/* The command line of `fathom-bench search`. */
+/* The command line of `fathom-bench search`: what to search, and the axes of the sweep. */
 #ifndef BENCH_SEARCH_OPTIONS_H
 #define BENCH_SEARCH_OPTIONS_H
 
@@ -8,21 +8,31 @@
 #include "bench.h"
 #include "fathom/fathom.h"
 
+#define BENCH_LIST_MAX 64
+
+/* Each budget, number of threads and number of queries in flight is an opening of the index; in
+ * each, every search list (or target recall) is a run. */
 struct search_options {
     const char *index, *query, *truth, *ids;
-    uint32_t search_lists[BENCH_RUNS_MAX]; /* one run each */
-    unsigned search_list_count;
-    double target_recall; /* 0: search_lists says */
+    uint64_t budgets[BENCH_LIST_MAX];
+    uint64_t threads[BENCH_LIST_MAX];
+    uint64_t inflights[BENCH_LIST_MAX];
+    uint64_t search_lists[BENCH_LIST_MAX];
+    double targets[BENCH_LIST_MAX]; /* of recall; when there is any, search_lists has none */
+    unsigned budget_count, thread_count, inflight_count, search_list_count, target_count;
     double refine_threshold;
     uint32_t k;
-    struct fathom_open_options open;
+    struct fathom_open_options open; /* threads, inflight and budget: of the opening at hand */
     enum fathom_io io;
     bool exact_distances, json;
-    unsigned passes;
+    unsigned passes, repeats;
     double seconds;
+    uint64_t warm_up_ns;
 };
 
 /* 0, or an exit code. */
 int search_options_parse(struct search_options *out, int argc, char **argv);
+/* Runs in each opening. */
+unsigned search_options_runs(const struct search_options *options);
 
 #endif

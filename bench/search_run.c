@@ -19,7 +19,6 @@
 
 #define RESULTS_MAX     64
 #define GATE_TIMEOUT_NS 60000000000ull
-#define WARM_UP_NS      1000000000ull
 
 struct slot {
     uint64_t ticket;
@@ -218,7 +217,8 @@ static void worker_measure(struct worker *worker)
     struct bench *bench = worker->bench;
     const struct search_plan *plan = bench->plan;
     uint32_t count = plan->workload->query_count;
-    struct phase phase = {.tickets_max = count, .until_ns = env_clock_ns(plan->env) + WARM_UP_NS};
+    struct phase phase = {.tickets_max = plan->warm_up_ns ? count : 0,
+                          .until_ns = env_clock_ns(plan->env) + plan->warm_up_ns};
     if (!gate_pass(bench, 1) || run_phase(worker, &phase))
         return;
     if (!gate_pass(bench, 2))

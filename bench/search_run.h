@@ -19,7 +19,8 @@ struct search_plan {
     bool exact_distances;
     unsigned passes; /* over the queries; 0: as many as begin within seconds, at least one */
     double seconds;
-    bool (*stop)(void); /* asked now and then; true ends the run early */
+    uint64_t warm_up_ns; /* at most one pass of it */
+    bool (*stop)(void);  /* asked now and then; true ends the run early */
 };
 
 /* Sums over all measured queries, and what follows from them. */

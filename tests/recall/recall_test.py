@@ -83,7 +83,7 @@ class Ledger:
 
 def search(index, query, truth, budget, search_list, *more):
     document = run("fathom-bench", "search", "--index", index, "--query", query, "--gt", truth, "--k", 10, "--search-list",
-                   search_list, "--threads", 2, "--repeat", 1, "--dram-budget", budget, "--json", *more)
+                   search_list, "--threads", 2, "--passes", 1, "--dram-budget", budget, "--json", *more)
     return json.loads(document)["runs"][0]
 
 

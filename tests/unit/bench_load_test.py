@@ -140,6 +140,19 @@ class Load(unittest.TestCase):
         self.assertLess(run["latency_us"]["p50"], 300_000)
         self.assertLess(run["late_us"]["p95"], 100_000)
 
+    def test_rates_are_runs_in_their_order(self):
+        with ScriptedServer(lambda number: None) as server:
+            document = self.load(server.address, "--rate", "50,100", "--seconds", 0.5)
+        runs = document["runs"]
+        self.assertEqual([(run["rate"], run["answered"]) for run in runs], [(50, 25), (100, 50)])
+        self.assertNotIn("answered", document)
+
+    def test_a_single_rate_has_its_fields_beside_the_setting(self):
+        with ScriptedServer(lambda number: None) as server:
+            document = self.load(server.address, "--rate", 50, "--seconds", 0.5)
+        (run,) = document["runs"]
+        self.assertEqual({name: document[name] for name in run}, run)
+
     def test_refusals_are_counted_by_name(self):
         with ScriptedServer(lambda number: "resource_exhausted" if number % 2 else None) as server:
             run = self.load(server.address, "--rate", 100, "--seconds", 1, "--connections", 2)

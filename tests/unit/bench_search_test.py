@@ -105,7 +105,7 @@ class Search(unittest.TestCase):
             self.truth,
             "--k",
             10,
-            "--repeat",
+            "--passes",
             2,
             "--threads",
             2,
@@ -142,6 +142,61 @@ class Search(unittest.TestCase):
         self.assertLessEqual(latency["p50"], latency["p95"])
         self.assertLessEqual(latency["p95"], latency["p99"])
         self.assertLessEqual(latency["p99"], latency["p999"])
+
+    def test_a_sweep_is_a_run_for_each_point(self):
+        whole = self.search()["runs"][0]["dram_bytes"]["total"]
+        document = self.search(
+            "--dram-budget", f"1KiB,{whole},{2 * whole}",
+            "--threads", "1,2", "--inflight", "1,4", "--search-list", "10,20",
+        )
+        points = [
+            (run["dram_budget"], run["threads"], run["inflight"], run["search_list"])
+            for run in document["runs"]
+        ]
+        self.assertEqual(
+            points,
+            [
+                (budget, threads, inflight, search_list)
+                for budget in (whole, 2 * whole)
+                for threads in (1, 2)
+                for inflight in (1, 4)
+                for search_list in (10, 20)
+            ],
+        )
+        for run in document["runs"]:
+            self.assertLessEqual(run["dram_bytes"]["total"], run["dram_budget"])
+        self.assertEqual([each["dram_budget"] for each in document["refused"]], [1024] * 4)
+        self.assertRegex(document["refused"][0]["message"], "the least is [0-9]+")
+
+    def test_repetitions_give_a_median_and_the_spread(self):
+        run = self.search("--search-list", 20, "--repeat", 5)["runs"][0]
+        spread = run["spread"]
+        self.assertEqual(spread["repeats"], 5)
+        for figure in ("qps", "cpu_us_per_query"):
+            self.assertLessEqual(spread[figure]["min"], run[figure])
+            self.assertLessEqual(run[figure], spread[figure]["max"])
+        self.assertLess(spread["qps"]["min"], spread["qps"]["max"])
+        self.assertEqual(run["queries"], 2 * QUERIES)
+        once = self.search("--search-list", 20)["runs"][0]
+        self.assertEqual(once["spread"]["qps"], {"min": once["qps"], "max": once["qps"]})
+
+    def test_targets_of_recall_are_runs_too(self):
+        records = self.search("--target-recall", "0.8,0.95")["runs"]
+        self.assertEqual([record["target_recall"] for record in records], [0.8, 0.95])
+        self.assertIsNone(records[0]["search_list"])
+
+    def test_the_record_names_the_machine_and_shows_that_nothing_is_cached(self):
+        document = self.search("--search-list", "20,40", "--dram-budget", "600KiB", "--threads", 1)
+        machine = document["machine"]
+        self.assertTrue(machine["kernel"].startswith("Linux "), machine)
+        self.assertGreater(machine["memory_bytes"], 1 << 26)
+        self.assertTrue(machine["cpu"] and machine["cpus"])
+        for run in document["runs"]:
+            self.assertGreater(run["reads_per_query"], 0)
+            if run["direct_io"]:
+                self.assertEqual(run["page_cache_bytes"], 0)
+            else:  # what is read without O_DIRECT shows
+                self.assertGreater(run["page_cache_bytes"], 0)
 
     def test_memory_adds_up_and_keeps_to_the_budget(self):
         free = self.search()["runs"][0]["dram_bytes"]
@@ -213,7 +268,7 @@ class Search(unittest.TestCase):
             self.query,
             "--gt",
             self.truth,
-            "--repeat",
+            "--passes",
             1,
             "--search-list",
             400,
@@ -230,7 +285,7 @@ class Search(unittest.TestCase):
             self.index,
             "--query",
             self.query,
-            "--repeat",
+            "--passes",
             1,
             "--json",
         )
@@ -246,7 +301,7 @@ class Search(unittest.TestCase):
             self.query,
             "--gt",
             self.truth,
-            "--repeat",
+            "--passes",
             1,
             "--search-list",
             "20,40",

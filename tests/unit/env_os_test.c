@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "machine.h"
 #include "mem.h"
 
 static void raw_calls_return_minus_errno(void **state)
@@ -207,6 +208,63 @@ static void the_device_has_a_name_and_a_missing_path_does_not_hurt(void **state)
     assert_true(strlen(tiny) < sizeof tiny);
 }
 
+static void the_machine_is_described(void **state)
+{
+    (void)state;
+    struct env_machine machine;
+    env_machine_describe(&machine);
+    assert_true(machine.cpu[0] != '\0' && machine.cpu[0] != ' ');
+    assert_null(strchr(machine.cpu, '\n'));
+    assert_int_equal(strncmp(machine.kernel, "Linux ", 6), 0);
+    assert_int_equal(machine.cpus, env_cpu_count());
+    assert_true(machine.memory_bytes > 64u << 20);
+}
+
+static void the_peak_of_memory_can_begin_anew(void **state)
+{
+    (void)state;
+    size_t bytes = 64u << 20;
+    char *memory = mem_alloc(bytes);
+    assert_non_null(memory);
+    memset(memory, 1, bytes);
+    mem_free(memory);
+    uint64_t before = env_peak_rss_bytes();
+    env_peak_rss_reset();
+    if (env_peak_rss_bytes() >= before)
+        skip(); /* this kernel or container does not let a process do it */
+    assert_true(env_peak_rss_bytes() < before - bytes / 2);
+}
+
+static void what_the_page_cache_holds_is_counted_and_forgotten(void **state)
+{
+    const struct scratch *scratch = *state;
+    char folder[SCRATCH_PATH_MAX], hidden[SCRATCH_PATH_MAX];
+    uint64_t bytes = 1u << 20;
+    assert_int_equal(env_cached_bytes(scratch->dir), 0);
+    pattern_write(scratch->path, bytes);
+    assert_int_equal(env_cached_bytes(scratch->dir), bytes);
+    /* Folders are left out, with what is in them. */
+    scratch_name(scratch, "folder", folder);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    scratch_name(scratch, "folder/hidden", hidden);
+    pattern_write(hidden, bytes);
+    assert_int_equal(env_cached_bytes(scratch->dir), bytes);
+    assert_int_equal(unlink(hidden), 0);
+
+    char device[256];
+    env_device_name(scratch->dir, device, sizeof device);
+    if (strstr(device, "tmpfs"))
+        skip(); /* its pages are the file */
+    int fd = open(scratch->path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(fsync(fd), 0);
+    close(fd);
+    assert_int_equal(env_cache_drop(scratch->dir), 0);
+    assert_int_equal(env_cached_bytes(scratch->dir), 0);
+    assert_int_equal(env_cached_bytes("/nowhere/at/all"), -ENOENT);
+    assert_int_equal(env_cache_drop("/nowhere/at/all"), -ENOENT);
+}
+
 #define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
 
 static const struct CMUnitTest tests[] = {
@@ -221,6 +279,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(cpu_time_grows_with_work_and_not_with_sleep),
     cmocka_unit_test(the_process_knows_its_cpus_and_memory),
     IN_SCRATCH(the_device_has_a_name_and_a_missing_path_does_not_hurt),
+    cmocka_unit_test(the_machine_is_described),
+    cmocka_unit_test(the_peak_of_memory_can_begin_anew),
+    IN_SCRATCH(what_the_page_cache_holds_is_counted_and_forgotten),
 };
 
 FATHOM_TEST_MAIN(tests)

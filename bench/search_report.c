@@ -1,0 +1,235 @@
+/* Reports of `fathom-bench search`. Never measures. */
+#include "search_report.h"
+
+#include <inttypes.h>
+#include <math.h>
+
+#include "machine.h"
+
+static double per_query(const struct search_run *run, uint64_t sum)
+{
+    return run->queries ? (double)sum / (double)run->queries : 0;
+}
+
+static double run_qps(const struct search_run *run)
+{
+    return run->wall_ns ? (double)run->queries * 1e9 / (double)run->wall_ns : 0;
+}
+
+static json_t *ledger_json(const struct fathom_ledger *ledger)
+{
+    json_t *out =
+        json_pack("{s:I, s:I, s:I}", "total", (json_int_t)ledger->total_bytes, "index",
+                  (json_int_t)ledger->index_bytes, "scratch", (json_int_t)ledger->scratch_bytes);
+    for (unsigned i = 0; i < ledger->part_count; i++) {
+        json_int_t before = json_integer_value(json_object_get(out, ledger->parts[i].name));
+        json_object_set_new(out, ledger->parts[i].name,
+                            json_integer(before + (json_int_t)ledger->parts[i].bytes));
+    }
+    return out;
+}
+
+/* What was run. */
+static json_t *run_setting_json(const struct search_session *session,
+                                const struct search_plan *plan)
+{
+    return json_pack(
+        "{s:o, s:o, s:i, s:b, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:b}", "search_list",
+        plan->search_list ? json_integer(plan->search_list) : json_null(), "target_recall",
+        plan->target_recall > 0 ? json_real(round((double)plan->target_recall * 1e6) / 1e6)
+                                : json_null(),
+        "k", (int)plan->k, "exact_distances", plan->exact_distances, "threads", (int)plan->threads,
+        "inflight", (int)plan->inflight, "dram_budget",
+        (json_int_t)session->options.open.dram_budget_bytes, "cpu_level", fathom_cpu_level(),
+        "device", session->device, "navigator", fathom_navigator_name(session->info.navigator),
+        "code_bits", (int)session->info.code_bits, "direct_io", session->info.direct_io);
+}
+
+/* What one repetition gave. */
+static json_t *run_json(const struct search_run *run)
+{
+    return json_pack(
+        "{s:o, s:f, s:o, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "recall",
+        report_real(run->recall), "qps", run_qps(run), "latency_us", report_latency(&run->latency),
+        "queries", (json_int_t)run->queries, "seconds", (double)run->wall_ns / 1e9,
+        "reads_per_query", per_query(run, run->reads), "bytes_per_query",
+        per_query(run, run->bytes), "hops_per_query", per_query(run, run->hops), "rounds_per_query",
+        per_query(run, run->rounds), "distances_per_query",
+        per_query(run, run->code_distances + run->full_distances), "full_distances_per_query",
+        per_query(run, run->full_distances), "cpu_us_per_query", per_query(run, run->cpu_ns) / 1e3,
+        "io_us_per_query", per_query(run, run->io_ns) / 1e3, "io_engine", fathom_io_name(run->io));
+}
+
+/* What it cost in memory and on disk. */
+static json_t *cost_json(const struct search_session *session)
+{
+    int64_t cached = env_cached_bytes(session->options.index);
+    return json_pack(
+        "{s:o, s:f, s:I, s:o, s:I, s:I}", "dram_bytes", ledger_json(&session->ledger),
+        "dram_bytes_per_vector", (double)session->ledger.index_bytes / (double)session->info.rows,
+        "peak_rss_bytes", (json_int_t)env_peak_rss_bytes(), "page_cache_bytes",
+        cached < 0 ? json_null() : json_integer(cached), "index_bytes",
+        (json_int_t)session->info.index_bytes, "raw_bytes", (json_int_t)session->info.raw_bytes);
+}
+
+/* ---- repetitions ---- */
+
+static double run_cpu_us(const struct search_run *run)
+{
+    return per_query(run, run->cpu_ns) / 1e3;
+}
+
+static double run_p50_us(const struct search_run *run)
+{
+    return run->latency.p50_us;
+}
+
+static double run_p99_us(const struct search_run *run)
+{
+    return run->latency.p99_us;
+}
+
+static json_t *range_json(const struct search_repeats *repeats,
+                          double (*figure)(const struct search_run *))
+{
+    double least = figure(&repeats->runs[0]), most = least;
+    for (unsigned i = 1; i < repeats->count; i++) {
+        double value = figure(&repeats->runs[i]);
+        least = value < least ? value : least;
+        most = value > most ? value : most;
+    }
+    return json_pack("{s:f, s:f}", "min", least, "max", most);
+}
+
+static json_t *spread_json(const struct search_repeats *repeats)
+{
+    return json_pack("{s:i, s:o, s:o, s:o, s:o}", "repeats", (int)repeats->count, "qps",
+                     range_json(repeats, run_qps), "p50_us", range_json(repeats, run_p50_us),
+                     "p99_us", range_json(repeats, run_p99_us), "cpu_us_per_query",
+                     range_json(repeats, run_cpu_us));
+}
+
+/* The repetition of median QPS; of an even number, the slower of the two in the middle. */
+static const struct search_run *median_run(const struct search_repeats *repeats)
+{
+    for (unsigned i = 0; i < repeats->count; i++) {
+        unsigned slower = 0;
+        for (unsigned j = 0; j < repeats->count; j++) {
+            double a = run_qps(&repeats->runs[j]), b = run_qps(&repeats->runs[i]);
+            slower += a < b || (a == b && j < i);
+        }
+        if (slower == (repeats->count - 1) / 2)
+            return &repeats->runs[i];
+    }
+    return &repeats->runs[0];
+}
+
+static json_t *machine_json(void)
+{
+    struct env_machine machine;
+    env_machine_describe(&machine);
+    return json_pack("{s:s, s:i, s:I, s:s}", "cpu", machine.cpu, "cpus", (int)machine.cpus,
+                     "memory_bytes", (json_int_t)machine.memory_bytes, "kernel", machine.kernel);
+}
+
+static json_t *document_json(const struct search_session *session)
+{
+    char generation[24];
+    const struct fathom_index_info *info = &session->info;
+    snprintf(generation, sizeof generation, "%016" PRIx64, info->generation);
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:i, s:o, s:[]}", "program", BENCH_SEARCH_NAME,
+        "version", fathom_version(), "index", session->options.index, "generation", generation,
+        "rows", (json_int_t)info->rows, "dim", (int)info->dim, "dtype",
+        fathom_dtype_name(info->dtype), "metric", fathom_metric_name(info->metric), "queries",
+        (int)session->workload.query_count, "machine", machine_json(), "runs");
+}
+
+static void print_head(const struct search_session *session)
+{
+    const struct fathom_index_info *info = &session->info;
+    const struct fathom_ledger *ledger = &session->ledger;
+    char a[32], b[32];
+    printf("%s: %" PRIu64 " x %u %s, %s; %s on disk, %s raw\n", session->options.index, info->rows,
+           info->dim, fathom_dtype_name(info->dtype), fathom_metric_name(info->metric),
+           tool_format_bytes(info->index_bytes, a), tool_format_bytes(info->raw_bytes, b));
+    printf("%s navigator, %u bits of code a row; %s, CPU level %s, reads %s the page cache\n",
+           fathom_navigator_name(info->navigator), info->code_bits, session->device,
+           fathom_cpu_level(), info->direct_io ? "bypass" : "GO THROUGH");
+    printf("DRAM: %s, %.1f bytes a row and %s scratch", tool_format_bytes(ledger->total_bytes, a),
+           (double)ledger->index_bytes / (double)info->rows,
+           tool_format_bytes(ledger->scratch_bytes, b));
+    const char *before = " (";
+    for (unsigned i = 0; i < ledger->part_count; i++) {
+        if (!ledger->parts[i].bytes)
+            continue;
+        printf("%s%s %s", before, ledger->parts[i].name,
+               tool_format_bytes(ledger->parts[i].bytes, a));
+        before = ", ";
+    }
+    printf(")\n");
+    printf("%u threads, %u queries in flight each\n\n", session->options.open.threads,
+           session->options.open.inflight);
+    printf("%5s %9s %9s %9s %9s %9s %9s %8s %8s %8s\n", "L", "recall", "QPS", "mean us", "p50 us",
+           "p99 us", "p99.9 us", "reads", "KiB", "CPU us");
+}
+
+static void print_run(const struct search_plan *plan, const struct search_run *run)
+{
+    char list[16] = "auto", recall[16] = "-";
+    if (plan->search_list)
+        snprintf(list, sizeof list, "%u", plan->search_list);
+    else if (plan->target_recall > 0)
+        snprintf(list, sizeof list, "%g", (double)plan->target_recall);
+    if (run->recall >= 0)
+        snprintf(recall, sizeof recall, "%.4f", run->recall);
+    printf("%5s %9s %9.0f %9.1f %9.1f %9.1f %9.1f %8.2f %8.1f %8.1f\n", list, recall, run_qps(run),
+           run->latency.mean_us, run->latency.p50_us, run->latency.p99_us, run->latency.p999_us,
+           per_query(run, run->reads), per_query(run, run->bytes) / 1024, run_cpu_us(run));
+    fflush(stdout);
+}
+
+void search_report_opening(struct search_session *session)
+{
+    if (!session->options.json)
+        print_head(session);
+    else if (!session->opened)
+        session->document = document_json(session);
+}
+
+void search_report_refused(struct search_session *session, const char *why)
+{
+    json_int_t budget = (json_int_t)session->options.open.dram_budget_bytes;
+    fprintf(stderr, "%s: %s\n", BENCH_SEARCH_NAME, why);
+    if (!session->refused)
+        session->refused = json_array();
+    json_array_append_new(session->refused,
+                          json_pack("{s:I, s:s}", "dram_budget", budget, "message", why));
+}
+
+void search_report_run(struct search_session *session, const struct search_plan *plan,
+                       const struct search_repeats *repeats)
+{
+    const struct search_run *run = median_run(repeats);
+    if (!session->document) {
+        print_run(plan, run);
+        return;
+    }
+    json_t *record = run_setting_json(session, plan);
+    json_t *measured = run_json(run), *cost = cost_json(session);
+    json_object_update(record, measured);
+    json_object_update(record, cost);
+    json_object_set_new(record, "spread", spread_json(repeats));
+    json_array_append_new(json_object_get(session->document, "runs"), record);
+    json_decref(measured);
+    json_decref(cost);
+}
+
+int search_report_print(struct search_session *session)
+{
+    if (!session->document)
+        return TOOL_EXIT_OK;
+    json_object_set_new(session->document, "refused",
+                        session->refused ? json_incref(session->refused) : json_array());
+    return tool_print_json(json_incref(session->document));
+}

@@ -1,0 +1,34 @@
+/* What `fathom-bench search` prints: a table as the runs come, or one JSON document at the end. */
+#ifndef BENCH_SEARCH_REPORT_H
+#define BENCH_SEARCH_REPORT_H
+
+#include "search_options.h"
+#include "search_run.h"
+
+struct search_session {
+    struct search_options options;
+    struct workload workload;
+    char device[256];
+    unsigned opened;            /* openings that were run */
+    bool noted;                 /* the ring's note has been printed */
+    json_t *document, *refused; /* with --json, from the first opening or refusal on */
+    /* of the opening at hand */
+    struct fathom_index *index;
+    struct fathom_index_info info;
+    struct fathom_ledger ledger;
+};
+
+struct search_repeats {
+    struct search_run runs[BENCH_LIST_MAX];
+    unsigned count; /* at least 1 */
+};
+
+void search_report_opening(struct search_session *session);
+void search_report_refused(struct search_session *session, const char *why);
+/* The figures are those of the repetition of median QPS; the spread is that of all of them. */
+void search_report_run(struct search_session *session, const struct search_plan *plan,
+                       const struct search_repeats *repeats);
+/* With --json, the document. Returns an exit code. */
+int search_report_print(struct search_session *session);
+
+#endif

@@ -10,6 +10,8 @@
 
 #define GRAPH_ENTRIES_MAX 64 /* a hop or two is saved; more cost more than that to score */
 
+#define GRAPH_NONE UINT32_MAX /* no row */
+
 struct graph {
     uint32_t rows, degree_max;
     size_t stride;   /* of a row's list, in uint32_t: the count first, then the neighbours */

@@ -31,41 +31,50 @@ void prune_fini(struct prune *prune)
     *prune = (struct prune){0};
 }
 
-/* Whether one of the kept rows occludes the candidate, which lies at distance from the row that is
- * pruned. */
-static bool occluded(struct prune *prune, uint64_t key, uint32_t alpha_q10, const uint32_t *kept,
-                     uint32_t kept_count)
+static inline bool occludes(uint32_t between, uint32_t distance, uint32_t alpha_q10)
 {
+    return (uint64_t)between * alpha_q10 <= (uint64_t)distance << 10;
+}
+
+/* The first of the kept rows that is nearer to the candidate, by the factor alpha, than the row
+ * that is pruned: returns between, its distance from the candidate, or UINT32_MAX when there is
+ * none. */
+static uint32_t occluder(struct prune *prune, uint64_t key, uint32_t alpha_q10,
+                         const uint32_t *kept, uint32_t kept_count)
+{
+    const struct kernels *kernels = kernels_get();
     uint32_t candidate = (uint32_t)key, distance = key >> 32;
     const struct rows8 *rows = prune->rows;
     const struct row8_terms *terms = &rows->terms[candidate];
     rows8_centre(rows8_at(rows, candidate), rows->stride, prune->query);
     for (uint32_t i = 0; i < kept_count; i += CHUNK) {
         uint32_t count = kept_count - i < CHUNK ? kept_count - i : CHUNK;
-        kernels_get()->dot_u8s8_gather(prune->dots, prune->query, rows->bytes, rows->stride,
-                                       kept + i, count);
+        kernels->dot_u8s8_gather(prune->dots, prune->query, rows->bytes, rows->stride, kept + i,
+                                 count);
         for (uint32_t j = 0; j < count; j++) {
-            uint64_t between =
+            uint32_t between =
                 rows8_distance_from_dot(&rows->terms[kept[i + j]], terms->bias, prune->dots[j]);
-            if (between * alpha_q10 <= (uint64_t)distance << 10)
-                return true;
+            if (occludes(between, distance, alpha_q10))
+                return between;
         }
     }
-    return false;
+    return UINT32_MAX;
 }
 
+/* Most of those that the first pass passes over are occluded by alpha as well, for good. */
 uint32_t prune_run(struct prune *prune, uint64_t *keys, uint32_t count, uint32_t limit,
                    uint32_t *out)
 {
     uint32_t kept = 0, passed_over = 0;
     for (uint32_t i = 0; i < count && kept < limit; i++) {
-        if (occluded(prune, keys[i], 1024, out, kept))
-            keys[passed_over++] = keys[i];
-        else
+        uint32_t between = occluder(prune, keys[i], 1024, out, kept);
+        if (between == UINT32_MAX)
             out[kept++] = (uint32_t)keys[i];
+        else if (!occludes(between, keys[i] >> 32, prune->alpha_q10))
+            keys[passed_over++] = keys[i];
     }
-    for (uint32_t i = 0; i < passed_over && kept < limit && prune->alpha_q10 > 1024; i++)
-        if (!occluded(prune, keys[i], prune->alpha_q10, out, kept))
+    for (uint32_t i = 0; i < passed_over && kept < limit; i++)
+        if (occluder(prune, keys[i], prune->alpha_q10, out, kept) == UINT32_MAX)
             out[kept++] = (uint32_t)keys[i];
     return kept;
 }

@@ -15,6 +15,7 @@ enum kernel_level { KERNEL_SCALAR, KERNEL_AVX2, KERNEL_AVX512, KERNEL_LEVELS };
 #define KERNEL_DIM_MAX 4160  /* of codes and matrices; above FATHOM_DIM_MAX + 1 */
 #define KERNEL_PLANES_MAX 6  /* bits of a dimension at the most */
 #define KERNEL_CODE_SLACK 64 /* readable bytes that must follow the last code of an array */
+#define KERNEL_PANEL 16      /* queries of a panel */
 
 /* A query against 8-bit rows: 15-bit weights in two signed bytes, weight = hi * 128 + lo, hi in [-127, 127],
  * lo in [-64, 63]. Arrays are padded with zeros to a multiple of 64. */
@@ -49,6 +50,11 @@ struct kernels {
      * query is signed and padded likewise. Prefetches ahead. The builder's graph distance. */
     void (*dot_u8s8_gather)(int32_t *out, const int8_t *query, const uint8_t *rows, size_t row_bytes,
                             const uint32_t *ids, size_t count);
+    /* KERNEL_PANEL queries at once: out[i * KERNEL_PANEL + j] = sum over d of rows[ids[i]][d] * query j[d]. Rows as above; byte d
+     * of query j is panel[(d / 4 * KERNEL_PANEL + j) * 4 + d % 4], zero where rows are padded. Prefetches ahead. What the
+     * builder does with many near rows at a time. */
+    void (*dot_u8s8_panel)(int32_t *out, const int8_t *panel, const uint8_t *rows, size_t row_bytes,
+                           const uint32_t *ids, size_t count);
     /* out[i] for row i at rows + i * row_bytes; rows have exactly query->dim bytes (no padding may be read). */
     void (*score8_rows)(struct kernel_score8 *out, const struct kernel_query8 *query, const uint8_t *rows,
                         size_t row_bytes, size_t count);

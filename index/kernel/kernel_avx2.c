@@ -42,6 +42,51 @@ static void dot_u8s8_gather_avx2(int32_t *out, const int8_t *query, const uint8_
     }
 }
 
+/* Four bytes of a row meet four of every query: the sums of a row are the lanes of two registers,
+ * and need no adding up at the end. */
+KERNEL_INLINE void panel_rows(int32_t *out, const int8_t *panel, const uint8_t *const *row,
+                              size_t row_bytes)
+{
+    __m256i sum[BATCH][2] = {0};
+    for (size_t d = 0; d < row_bytes; d += 4) {
+        struct weights left = split_weights(load256(panel + d * KERNEL_PANEL));
+        struct weights right = split_weights(load256(panel + d * KERNEL_PANEL + STEP));
+        KERNEL_UNROLL
+        for (int j = 0; j < BATCH; j++) {
+            int32_t four;
+            memcpy(&four, row[j] + d, sizeof four);
+            struct bytes bytes = split_bytes(_mm256_set1_epi32(four));
+            sum[j][0] = add_products(sum[j][0], bytes, left);
+            sum[j][1] = add_products(sum[j][1], bytes, right);
+        }
+    }
+    KERNEL_UNROLL
+    for (int j = 0; j < BATCH; j++) {
+        __m256i *to = (__m256i *)(void *)(out + (size_t)j * KERNEL_PANEL);
+        _mm256_storeu_si256(to, sum[j][0]);
+        _mm256_storeu_si256(to + 1, sum[j][1]);
+    }
+}
+
+static void dot_u8s8_panel_avx2(int32_t *out, const int8_t *panel, const uint8_t *rows,
+                                size_t row_bytes, const uint32_t *ids, size_t count)
+{
+    size_t ahead = kernel_ahead(row_bytes);
+    kernel_prefetch(rows, row_bytes, row_bytes, ids, 0, ahead, count);
+    for (size_t i = 0; i < count; i += BATCH, out += BATCH * KERNEL_PANEL) {
+        kernel_prefetch(rows, row_bytes, row_bytes, ids, i + ahead, i + ahead + BATCH, count);
+        const uint8_t *row[BATCH];
+        kernel_batch(row, BATCH, rows, row_bytes, ids, true, i, count);
+        if (count - i >= BATCH) {
+            panel_rows(out, panel, row, row_bytes);
+        } else {
+            int32_t sums[BATCH * KERNEL_PANEL];
+            panel_rows(sums, panel, row, row_bytes);
+            memcpy(out, sums, (count - i) * KERNEL_PANEL * sizeof *out);
+        }
+    }
+}
+
 struct score8_sums {
     __m256i hi, lo, norm;
 };
@@ -318,6 +363,7 @@ void kernels_fill_avx2(struct kernels *table)
     table->name = "avx2";
     table->level = KERNEL_AVX2;
     table->dot_u8s8_gather = dot_u8s8_gather_avx2;
+    table->dot_u8s8_panel = dot_u8s8_panel_avx2;
     table->score8_rows = score8_rows_avx2;
     table->score8_gather = score8_gather_avx2;
     table->codes_rows = codes_rows_avx2;

@@ -11,7 +11,7 @@
 
 #include "mem.h"
 
-enum { BATCH = 4 };
+enum { BATCH = 4, PANEL_BATCH = 8 };
 
 /* blocks is a constant where the caller is a switch over the common sizes; then the query stays in
  * registers. */
@@ -50,6 +50,34 @@ static void dot_u8s8_gather_avx512(int32_t *out, const int8_t *query, const uint
         dot_gather(out, query, rows, row_bytes, ids, count, 2);
     else
         dot_gather(out, query, rows, row_bytes, ids, count, blocks);
+}
+
+/* Four bytes of a row meet four of every query: the sums of a row are the lanes of one register,
+ * and need no adding up at the end. */
+static void dot_u8s8_panel_avx512(int32_t *out, const int8_t *panel, const uint8_t *rows,
+                                  size_t row_bytes, const uint32_t *ids, size_t count)
+{
+    size_t ahead = kernel_ahead(row_bytes);
+    kernel_prefetch(rows, row_bytes, row_bytes, ids, 0, ahead, count);
+    for (size_t i = 0; i < count; i += PANEL_BATCH) {
+        kernel_prefetch(rows, row_bytes, row_bytes, ids, i + ahead, i + ahead + PANEL_BATCH, count);
+        const uint8_t *row[PANEL_BATCH];
+        kernel_batch(row, PANEL_BATCH, rows, row_bytes, ids, true, i, count);
+        __m512i sum[PANEL_BATCH] = {0};
+        for (size_t d = 0; d < row_bytes; d += 4) {
+            __m512i queries = _mm512_loadu_si512(panel + d * KERNEL_PANEL);
+            KERNEL_UNROLL
+            for (int j = 0; j < PANEL_BATCH; j++) {
+                int32_t four;
+                memcpy(&four, row[j] + d, sizeof four);
+                sum[j] = _mm512_dpbusd_epi32(sum[j], _mm512_set1_epi32(four), queries);
+            }
+        }
+        KERNEL_UNROLL
+        for (size_t j = 0; j < PANEL_BATCH; j++)
+            if (i + j < count)
+                _mm512_storeu_si512(out + (i + j) * KERNEL_PANEL, sum[j]);
+    }
 }
 
 struct score8_sums {
@@ -318,6 +346,7 @@ void kernels_fill_avx512(struct kernels *table)
     table->name = "avx512";
     table->level = KERNEL_AVX512;
     table->dot_u8s8_gather = dot_u8s8_gather_avx512;
+    table->dot_u8s8_panel = dot_u8s8_panel_avx512;
     table->score8_rows = score8_rows_avx512;
     table->score8_gather = score8_gather_avx512;
     table->codes_rows = codes_rows_avx512;

@@ -24,6 +24,19 @@ static void dot_u8s8_gather_scalar(int32_t *out, const int8_t *query, const uint
         out[i] = dot_u8s8(rows + ids[i] * row_bytes, query, row_bytes);
 }
 
+static void dot_u8s8_panel_scalar(int32_t *out, const int8_t *panel, const uint8_t *rows,
+                                  size_t row_bytes, const uint32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *row = rows + ids[i] * row_bytes;
+        int32_t *sums = out + i * KERNEL_PANEL;
+        memset(sums, 0, KERNEL_PANEL * sizeof *sums);
+        for (size_t d = 0; d < row_bytes; d += 4)
+            for (size_t j = 0; j < KERNEL_PANEL; j++)
+                sums[j] += dot_u8s8(row + d, panel + (d / 4 * KERNEL_PANEL + j) * 4, 4);
+    }
+}
+
 static void score8_one(struct kernel_score8 *out, const struct kernel_query8 *query,
                        const uint8_t *row)
 {
@@ -214,6 +227,7 @@ void kernels_fill_scalar(struct kernels *table)
         .name = "scalar",
         .level = KERNEL_SCALAR,
         .dot_u8s8_gather = dot_u8s8_gather_scalar,
+        .dot_u8s8_panel = dot_u8s8_panel_scalar,
         .score8_rows = score8_rows_scalar,
         .score8_gather = score8_gather_scalar,
         .codes_rows = codes_rows_scalar,

@@ -35,6 +35,33 @@ static void dot_case(struct tally *tally, const struct kernels *kernels, struct 
     guard_reset();
 }
 
+static void panel_case(struct tally *tally, const struct kernels *kernels, struct prng *prng,
+                       uint32_t dim, size_t count, enum content content, enum guard_side side)
+{
+    size_t row_bytes = size_round_up(dim, 64);
+    uint8_t *rows = guard_take(side, ROWS * row_bytes);
+    int8_t *panel = guard_take(side, KERNEL_PANEL * row_bytes);
+    uint32_t *ids = guard_take(side, count * sizeof *ids);
+    int32_t *out = guard_take(side, count * KERNEL_PANEL * sizeof *out);
+    fill_u8(prng, rows, ROWS * row_bytes, content);
+    fill_i8(prng, panel, KERNEL_PANEL * row_bytes, -128, 127, content);
+    fill_ids(prng, ids, count, ROWS);
+    memset(out, 0x55, count * KERNEL_PANEL * sizeof *out);
+
+    kernels->dot_u8s8_panel(out, panel, rows, row_bytes, ids, count);
+    bool ok = guard_intact();
+    for (size_t i = 0; i < count * KERNEL_PANEL; i++) {
+        const uint8_t *row = rows + ids[i / KERNEL_PANEL] * row_bytes;
+        int64_t sum = 0;
+        for (size_t d = 0; d < row_bytes; d++)
+            sum += row[d] * panel[(d / 4 * KERNEL_PANEL + i % KERNEL_PANEL) * 4 + d % 4];
+        ok = ok && out[i] == sum;
+    }
+    tally_case(tally, ok, "%zu bytes, %zu rows, content %d, wall %d", row_bytes, count, content,
+               side);
+    guard_reset();
+}
+
 /* Rows stand `gap` bytes apart, and behind the last one comes the wall at once. */
 static void score8_case(struct tally *tally, const struct kernels *kernels, struct prng *prng,
                         uint32_t dim, size_t count, enum content content, enum guard_side side,
@@ -87,6 +114,19 @@ static void check_dot(struct tally *tally, const struct kernels *kernels)
     }
 }
 
+static void check_panel(struct tally *tally, const struct kernels *kernels)
+{
+    struct prng prng;
+    prng_init(&prng, 14, 0);
+    unsigned turn = 0;
+    for (unsigned i = 0; check_dim(i); i++) {
+        for (int content = 0; content < CONTENTS; content++) {
+            for (int side = 0; side < 2; side++)
+                panel_case(tally, kernels, &prng, check_dim(i), check_count(turn++), content, side);
+        }
+    }
+}
+
 static void check_score8(struct tally *tally, const struct kernels *kernels, bool gather)
 {
     struct prng prng;
@@ -117,8 +157,9 @@ struct bench {
     uint8_t *rows;
     size_t row_bytes;
     uint32_t *ids;
+    int8_t *panel;
     struct kernel_score8 *scores;
-    int32_t *sums;
+    int32_t *sums; /* of a panel, or of one query */
 };
 
 static void run_dot(void *context, size_t call)
@@ -126,6 +167,13 @@ static void run_dot(void *context, size_t call)
     struct bench *bench = context;
     bench->kernels->dot_u8s8_gather(bench->sums, bench->query.hi, bench->rows, bench->row_bytes,
                                     bench->ids + call * BENCH_CALL_ROWS, BENCH_CALL_ROWS);
+}
+
+static void run_panel(void *context, size_t call)
+{
+    struct bench *bench = context;
+    bench->kernels->dot_u8s8_panel(bench->sums, bench->panel, bench->rows, bench->row_bytes,
+                                   bench->ids + call * BENCH_CALL_ROWS, BENCH_CALL_ROWS);
 }
 
 static void run_score8_rows(void *context, size_t call)
@@ -154,7 +202,8 @@ static double bench_run(const struct kernels *kernels, size_t row_bytes, uint32_
     int8_t *hi = bench_array(size_round_up(dim, 64)), *lo = bench_array(size_round_up(dim, 64));
     bench.ids = bench_array(calls * BENCH_CALL_ROWS * sizeof *bench.ids);
     bench.scores = bench_array(BENCH_CALL_ROWS * sizeof *bench.scores);
-    bench.sums = bench_array(BENCH_CALL_ROWS * sizeof *bench.sums);
+    bench.sums = bench_array(BENCH_CALL_ROWS * KERNEL_PANEL * sizeof *bench.sums);
+    bench.panel = bench_array(KERNEL_PANEL * size_round_up(dim, 64));
     fill_query(&prng, hi, lo, dim, CONTENT_NOISE);
     fill_ids(&prng, bench.ids, calls * BENCH_CALL_ROWS, (uint32_t)rows);
     bench.query = (struct kernel_query8){.hi = hi, .lo = lo, .dim = dim};
@@ -165,12 +214,18 @@ static double bench_run(const struct kernels *kernels, size_t row_bytes, uint32_
     mem_free(bench.ids);
     mem_free(bench.scores);
     mem_free(bench.sums);
+    mem_free(bench.panel);
     return best;
 }
 
 static double bench_dot(const struct kernels *kernels, struct shape shape, bool far)
 {
     return bench_run(kernels, size_round_up(shape.dim, 64), shape.dim, far, run_dot);
+}
+
+static double bench_panel(const struct kernels *kernels, struct shape shape, bool far)
+{
+    return bench_run(kernels, size_round_up(shape.dim, 64), shape.dim, far, run_panel);
 }
 
 static double bench_score8_rows(const struct kernels *kernels, struct shape shape, bool far)
@@ -193,6 +248,8 @@ static double bench_score8_gather(const struct kernels *kernels, struct shape sh
 
 const struct kernel_entry row_entries[] = {
     {"dot_u8s8_gather", "products of padded rows", check_dot, bench_dot, true, ROW_SHAPES},
+    {"dot_u8s8_panel", "products of padded rows with sixteen queries", check_panel, bench_panel,
+     true, ROW_SHAPES},
     {"score8_rows", "products and norms of rows that end at a wall", check_score8_rows,
      bench_score8_rows, false, ROW_SHAPES},
     {"score8_gather", "the same for scattered rows", check_score8_gather, bench_score8_gather, true,

@@ -10,9 +10,9 @@
 #define RANGE_BLOCK  512
 #define QUERY_ROWS   640
 #define QUERY_BLOCK  32
-#define QUERY_PAIRS  16   /* rows near a query that its estimates are compared with */
-#define SCALE_MARGIN 2.0f /* beyond the largest of the sample; there are 8 octaves below */
-#define OFFSET_SPARE 1.0f /* of the sample's range, on either side */
+#define QUERY_PAIRS  16    /* rows near a query that its estimates are compared with */
+#define SCALE_MARGIN 2.0f  /* beyond the largest of the sample; there are 8 octaves below */
+#define OFFSET_SPARE 0.25f /* of the sample's range, on either side */
 
 struct range {
     float scale_max, offset_min, offset_max;
@@ -59,10 +59,11 @@ static int range_block(void *context, uint64_t block, unsigned worker)
             residual_set_cell(&residual, planes, centroid, c->rows->dim);
         last_cell = cell;
         residual_set_row(&residual, c->trained, rows8_at(c->rows, row), centroid, c->rows->dim);
+        struct planes_sums sums = {0};
         for (uint32_t l = 0; l < planes->level_count; l++) {
-            struct planes_factors f =
-                planes_row_factors(planes, &planes->levels[l], residual.bits6, residual.y,
-                                   residual.norm_sq, residual.rotated_centroid);
+            planes_sums_advance(planes, l ? &planes->levels[l - 1] : NULL, &planes->levels[l],
+                                residual.bits6, residual.y, residual.rotated_centroid, &sums);
+            struct planes_factors f = planes_factors(&sums, residual.norm_sq);
             ranges[l].scale_max = fmaxf(ranges[l].scale_max, f.scale);
             ranges[l].offset_min = fminf(ranges[l].offset_min, f.offset);
             ranges[l].offset_max = fmaxf(ranges[l].offset_max, f.offset);
@@ -114,7 +115,7 @@ static uint32_t near_rows(const struct graph *graph, uint32_t row, uint32_t *out
     return count;
 }
 
-/* <P q, yhat> as a search computes it, but for the rounding of the query. */
+/* <P (q - o), yhat> as a search computes it, but for the rounding of the query. */
 static double decoded_product(const struct planes_model *planes, const struct planes_level *level,
                               const float *rotated_query, const uint8_t *bits6)
 {
@@ -144,11 +145,13 @@ static void add_errors(const struct calibration *c, const struct residual *query
     double truth = rows8_distance(query_row, rows8_at(c->rows, row), c->rows->dim);
     residual_set_cell(near, planes, centroid, c->rows->dim);
     residual_set_row(near, c->trained, rows8_at(c->rows, row), centroid, c->rows->dim);
+    struct planes_sums sums = {0};
     for (uint32_t l = 0; l < planes->level_count; l++) {
         const struct planes_level *level = &planes->levels[l];
-        struct planes_factors f = planes_row_factors(planes, level, near->bits6, near->y,
-                                                     near->norm_sq, near->rotated_centroid);
-        f = planes_unpack_factors(level, planes_pack_factors(level, f));
+        planes_sums_advance(planes, l ? level - 1 : NULL, level, near->bits6, near->y,
+                            near->rotated_centroid, &sums);
+        struct planes_factors f =
+            planes_unpack_factors(level, planes_pack_factors(level, &sums, near->norm_sq));
         double width = f.scale * sqrt(base);
         if (!(width > 0))
             continue;

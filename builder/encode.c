@@ -32,6 +32,26 @@ static void scatter_code(const struct code_pass *pass, uint32_t row, const uint8
     }
 }
 
+/* Levels are nested, so each follows from the one below by what it adds. */
+static void encode_factors(const struct code_pass *pass, const struct residual *residual,
+                           uint32_t row)
+{
+    const struct planes_model *planes = &pass->trained->planes;
+    struct planes_sums sums = {0};
+    uint8_t *level_factors = pass->out->factors;
+    for (uint32_t l = 0; l < planes->level_count; l++) {
+        const struct planes_level *level = &planes->levels[l];
+        planes_sums_advance(planes, l ? level - 1 : NULL, level, residual->bits6, residual->y,
+                            residual->rotated_centroid, &sums);
+        uint32_t packed = planes_pack_factors(level, &sums, residual->norm_sq);
+        if (level->factor_bytes == 2)
+            le_store16(level_factors + 2 * (size_t)row, (uint16_t)packed);
+        else
+            le_store32(level_factors + 4 * (size_t)row, packed);
+        level_factors += (size_t)level->factor_bytes * pass->rows->count;
+    }
+}
+
 static void encode_row(const struct code_pass *pass, struct residual *residual, uint32_t row,
                        uint32_t cell, uint8_t *code)
 {
@@ -40,13 +60,7 @@ static void encode_row(const struct code_pass *pass, struct residual *residual, 
                      rows8_at(&pass->cells->centroids, cell), pass->rows->dim);
     planes_pack_code(planes, residual->bits6, code);
     scatter_code(pass, row, code);
-    for (uint32_t l = 0; l < planes->level_count; l++) {
-        struct planes_factors factors =
-            planes_row_factors(planes, &planes->levels[l], residual->bits6, residual->y,
-                               residual->norm_sq, residual->rotated_centroid);
-        pass->out->factors[(uint64_t)l * pass->rows->count + row] =
-            planes_pack_factors(&planes->levels[l], factors);
-    }
+    encode_factors(pass, residual, row);
 }
 
 static int code_block(void *context, uint64_t block, unsigned worker)
@@ -84,7 +98,9 @@ int encode_codes(struct encoded_codes *out, const struct crew *crew, const struc
         .crew = crew, .trained = trained, .rows = rows, .cells = cells, .out = out};
     *out = (struct encoded_codes){.bytes = (uint64_t)rows->count * planes->order_count};
     out->codes = mem_alloc(out->bytes);
-    out->factors = mem_alloc_array((size_t)rows->count * planes->level_count, sizeof *out->factors);
+    out->factor_bytes =
+        (uint64_t)rows->count * planes_factor_bytes_below(planes, planes->level_count);
+    out->factors = mem_alloc(out->factor_bytes);
     int status = out->codes && out->factors ? 0 : -ENOMEM;
     if (status == 0)
         status = crew_run(crew, crew_blocks(rows->count, CODE_BLOCK), code_block, &pass);

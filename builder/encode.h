@@ -5,9 +5,10 @@
 #include "train.h"
 
 struct encoded_codes {
-    uint64_t bytes;    /* of all codes */
-    uint8_t *codes;    /* in bands (format.h) */
-    uint32_t *factors; /* levels x rows */
+    uint64_t bytes; /* of all codes */
+    uint8_t *codes; /* in bands (format.h) */
+    uint64_t factor_bytes;
+    uint8_t *factors; /* level after level, each with 2 or 4 bytes a row */
 };
 
 int encode_codes(struct encoded_codes *out, const struct crew *crew, const struct trained *trained,

@@ -5,10 +5,15 @@
 
 #include "error.h"
 
+/* Codes whose factors are packed in two bytes: at the most, and bits a dimension. */
+#define SHORT_CODE_BYTES 96
+#define SHORT_CODE_BITS  2.75
+
 /* Code sizes that are offered as levels, in bytes for 128 dimensions: fine where budgets decide,
  * coarse above. Other dimensions take them in proportion. */
-static const uint32_t level_grid[PLANES_LEVELS_MAX] = {12, 16, 20, 24, 28, 32, 36, 40,
-                                                       44, 48, 56, 64, 72, 80, 88, 96};
+static const uint32_t level_grid[PLANES_LEVELS_MAX] = {8,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
+                                                       20, 21, 22, 23, 24, 25, 26, 27, 28, 30, 32,
+                                                       34, 36, 40, 44, 48, 56, 64, 72, 80, 96};
 
 /* The sizes for this dimension, rising and unique, the last one a full code. */
 static uint32_t choose_levels(uint32_t code_dim, uint32_t order_count, uint32_t *code_bytes)
@@ -26,6 +31,13 @@ static uint32_t choose_levels(uint32_t code_dim, uint32_t order_count, uint32_t 
     return count;
 }
 
+/* Two bytes of factors cost a code of b bits a dimension 1% of its precision at 2 bits, 3% at 2.5,
+ * and 20% at 4; two bytes more of code win 10, 7 and 3% at 128 dimensions (docs/adr/0008). */
+static uint32_t factor_bytes(uint32_t code_dim, uint32_t code_bytes)
+{
+    return code_bytes <= SHORT_CODE_BYTES && 8 * code_bytes <= SHORT_CODE_BITS * code_dim ? 2 : 4;
+}
+
 static int allot(struct trained *out, uint32_t code_bits)
 {
     struct planes_model *planes = &out->planes;
@@ -38,9 +50,26 @@ static int allot(struct trained *out, uint32_t code_bits)
         return -ENOMEM;
     planes_allot(planes->code_dim, out->weight, planes->order_count, out->order,
                  planes->level_count, code_bytes, out->levels);
+    for (uint32_t l = 0; l < planes->level_count; l++)
+        out->levels[l].factor_bytes = factor_bytes(planes->code_dim, code_bytes[l]);
     planes->order = out->order;
     planes->levels = out->levels;
     return 0;
+}
+
+/* The mean of the centroids, to the nearest step. */
+static int train_origin(struct trained *out, const struct cells *cells)
+{
+    uint32_t dim = cells->centroids.dim;
+    out->origin = mem_alloc(dim);
+    out->planes.origin = out->origin;
+    for (uint32_t d = 0; d < dim && out->origin; d++) {
+        uint64_t sum = 0;
+        for (uint32_t c = 0; c < cells->count; c++)
+            sum += rows8_at(&cells->centroids, c)[d];
+        out->origin[d] = (uint8_t)((sum + cells->count / 2) / cells->count);
+    }
+    return out->origin ? 0 : -ENOMEM;
 }
 
 int train_build(struct trained *out, const struct crew *crew, const struct rows8 *rows,
@@ -52,7 +81,7 @@ int train_build(struct trained *out, const struct crew *crew, const struct rows8
     planes_thresholds(out->thresholds);
     out->level_bytes = mem_alloc(128);
     out->planes.level_bytes = out->level_bytes;
-    int status = out->level_bytes ? 0 : -ENOMEM;
+    int status = out->level_bytes ? train_origin(out, cells) : -ENOMEM;
     if (status == 0) {
         planes_level_table(out->level_bytes, &out->planes.level_quantum);
         status = train_rotation(out, crew, rows, cells);
@@ -78,6 +107,7 @@ void train_fini(struct trained *trained)
     mem_free(trained->order);
     mem_free(trained->levels);
     mem_free(trained->level_bytes);
+    mem_free(trained->origin);
     *trained = (struct trained){0};
 }
 
@@ -108,7 +138,7 @@ void residual_set_cell(struct residual *residual, const struct planes_model *pla
                        const uint8_t *centroid, uint32_t dim)
 {
     for (uint32_t d = 0; d < dim; d++)
-        residual->units[d] = (float)((int32_t)centroid[d] - 128);
+        residual->units[d] = (float)((int32_t)centroid[d] - planes->origin[d]);
     planes_rotate(planes, residual->units, residual->rotated_centroid);
 }
 

@@ -16,7 +16,7 @@ struct trained {
     double *weight; /* of each rotated dimension, falling */
     uint16_t *order;
     struct planes_level *levels;
-    uint8_t *level_bytes;
+    uint8_t *level_bytes, *origin;
     float thresholds[64];
 };
 
@@ -30,9 +30,9 @@ void train_fini(struct trained *trained);
 
 /* One row against its cell, as encoding and training need it; arrays of code_dim. */
 struct residual {
-    float *units; /* row - centroid; rows8.dim */
-    float *y;     /* rotated residual */
-    float *rotated_centroid;
+    float *units;            /* row - centroid; rows8.dim */
+    float *y;                /* rotated residual */
+    float *rotated_centroid; /* of the centroid minus the origin */
     uint8_t *bits6;
     double norm_sq; /* of the residual */
 };

@@ -266,7 +266,6 @@ static int write_sections(struct write *write, const char *manifest, struct fath
 {
     const struct product *product = write->product;
     const struct properties *p = &write->properties;
-    const struct planes_model *planes = &product->trained->planes;
     int status = write_section(write, SECTION_MANIFEST, manifest, strlen(manifest), err);
     if (status == 0)
         status = write_model(write, err);
@@ -280,7 +279,7 @@ static int write_sections(struct write *write, const char *manifest, struct fath
             write_section(write, SECTION_CODES, product->codes->codes, product->codes->bytes, err);
     if (status == 0)
         status = write_section(write, SECTION_FACTORS, product->codes->factors,
-                               4 * p->rows * planes->level_count, err);
+                               product->codes->factor_bytes, err);
     if (status == 0)
         status = write_section(write, SECTION_LIST_LENGTHS, product->lists->lengths,
                                p->rows * p->list_length_bytes, err);

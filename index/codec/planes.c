@@ -168,58 +168,100 @@ static unsigned group_bits(const struct planes_level *level, uint32_t group)
     return bits;
 }
 
-struct planes_factors planes_row_factors(const struct planes_model *model,
-                                         const struct planes_level *level, const uint8_t *bits6,
-                                         const float *y, double residual_norm_sq,
-                                         const float *rotated_centroid)
+/* Adds a dimension at `bits` bits to the sums, or takes it away. */
+static void add_dimension(const struct planes_model *model, uint32_t d, unsigned bits, double sign,
+                          const uint8_t *bits6, const float *y, const float *rotated_centroid,
+                          struct planes_sums *sums)
 {
-    double norm = 0, decoded_norm = 0, product = 0, centroid_product = 0;
-    for (uint32_t g = 0; g < level->groups[0]; g++) {
-        unsigned bits = group_bits(level, g);
-        for (uint32_t d = g * PLANES_GROUP; d < (g + 1) * PLANES_GROUP; d++) {
-            unsigned index = (bits6[d] >> (6 - bits)) << (7 - bits) | 1u << (6 - bits);
-            float decoded =
-                (model->level_bytes[index] - 128) * model->level_quantum * model->sigma[d];
-            norm += (double)y[d] * y[d];
-            decoded_norm += (double)decoded * decoded;
-            product += (double)y[d] * decoded;
-            centroid_product += (double)rotated_centroid[d] * decoded;
-        }
-    }
-    /* A residual that its code does not see at all: trust the centroid alone. A cosine decides, so
-     * that the units of sigma do not matter. */
-    bool seen = product > 0 && product * product > SEEN_COSINE * SEEN_COSINE * norm * decoded_norm;
-    double scale = seen ? norm / product : 0;
-    return (struct planes_factors){
-        .scale = (float)scale, .offset = (float)(residual_norm_sq + 2 * scale * centroid_product)};
+    unsigned index = (bits6[d] >> (6 - bits)) << (7 - bits) | 1u << (6 - bits);
+    float decoded = (model->level_bytes[index] - 128) * model->level_quantum * model->sigma[d];
+    sums->norm += sign * ((double)y[d] * y[d]);
+    sums->decoded_norm += sign * ((double)decoded * decoded);
+    sums->product += sign * ((double)y[d] * decoded);
+    sums->centroid_product += sign * ((double)rotated_centroid[d] * decoded);
 }
 
-static uint32_t clamp_u16(double value)
+void planes_sums_advance(const struct planes_model *model, const struct planes_level *from,
+                         const struct planes_level *to, const uint8_t *bits6, const float *y,
+                         const float *rotated_centroid, struct planes_sums *sums)
 {
-    return value <= 0 ? 0 : value >= 65535 ? 65535 : (uint32_t)lrint(value);
+    for (uint32_t g = 0; g < to->groups[0]; g++) {
+        unsigned before = from ? group_bits(from, g) : 0, now = group_bits(to, g);
+        if (now == before)
+            continue;
+        for (uint32_t d = g * PLANES_GROUP; d < (g + 1) * PLANES_GROUP; d++) {
+            if (before)
+                add_dimension(model, d, before, -1, bits6, y, rotated_centroid, sums);
+            add_dimension(model, d, now, 1, bits6, y, rotated_centroid, sums);
+        }
+    }
+}
+
+/* A residual that its code does not see at all: trust the centroid alone. A cosine decides, so that
+ * the units of sigma do not matter. */
+static double exact_scale(const struct planes_sums *sums)
+{
+    bool seen =
+        sums->product > 0 &&
+        sums->product * sums->product > SEEN_COSINE * SEEN_COSINE * sums->norm * sums->decoded_norm;
+    return seen ? sums->norm / sums->product : 0;
+}
+
+struct planes_factors planes_factors(const struct planes_sums *sums, double residual_norm_sq)
+{
+    double scale = exact_scale(sums);
+    return (struct planes_factors){
+        .scale = (float)scale,
+        .offset = (float)(residual_norm_sq + 2 * scale * sums->centroid_product)};
 }
 
 void planes_set_ranges(struct planes_level *level, float scale_max, float offset_min,
                        float offset_max)
 {
+    struct planes_packing packing = planes_packing(level->factor_bytes);
     /* The largest scale is the last step; a floor keeps the base a normal number even when all
      * scales are zero. */
     float top = fmaxf(scale_max, 1e-20f);
-    uint32_t bits;
+    uint32_t bits, steps = (1u << packing.scale_bits) - 1;
     memcpy(&bits, &top, sizeof bits);
-    level->scale_base = bits - (UINT32_C(65535) << PLANES_SCALE_SHIFT);
+    level->scale_base = bits - (steps << packing.scale_shift);
     level->offset_min = offset_min;
-    level->offset_step = fmaxf((offset_max - offset_min) / 65535, 1e-20f);
+    level->offset_step =
+        fmaxf((offset_max - offset_min) / (float)((1u << packing.offset_bits) - 1), 1e-20f);
 }
 
-uint32_t planes_pack_factors(const struct planes_level *level, struct planes_factors factors)
+static uint32_t clamp_to(double value, uint32_t most)
 {
-    uint32_t bits, scale = 0;
-    memcpy(&bits, &factors.scale, sizeof bits);
-    if (factors.scale > 0 && bits > level->scale_base)
-        scale = (bits - level->scale_base + (1u << (PLANES_SCALE_SHIFT - 1))) >> PLANES_SCALE_SHIFT;
-    uint32_t offset = clamp_u16((factors.offset - level->offset_min) / level->offset_step);
-    return (scale > 65535 ? 65535 : scale) << 16 | offset;
+    return value <= 0 ? 0 : value >= most ? most : (uint32_t)lrint(value);
+}
+
+uint32_t planes_pack_factors(const struct planes_level *level, const struct planes_sums *sums,
+                             double residual_norm_sq)
+{
+    struct planes_packing packing = planes_packing(level->factor_bytes);
+    uint32_t bits, scale = 0, most = (1u << packing.scale_bits) - 1;
+    double exact = exact_scale(sums);
+    float rounded = (float)exact;
+    memcpy(&bits, &rounded, sizeof bits);
+    if (exact > 0 && bits > level->scale_base)
+        scale =
+            (bits - level->scale_base + (1u << (packing.scale_shift - 1))) >> packing.scale_shift;
+    scale = (scale > most ? most : scale) << packing.offset_bits;
+    /* <P (q - c), yhat> is <y, yhat> for q = x: what the rounding of scale changes there, offset
+     * takes back. */
+    double stored = planes_unpack_factors(level, scale).scale;
+    double offset = residual_norm_sq + 2 * stored * sums->centroid_product +
+                    2 * (stored - exact) * sums->product;
+    return scale | clamp_to((offset - level->offset_min) / level->offset_step,
+                            (1u << packing.offset_bits) - 1);
+}
+
+uint32_t planes_factor_bytes_below(const struct planes_model *model, uint32_t level)
+{
+    uint32_t bytes = 0;
+    for (uint32_t l = 0; l < level; l++)
+        bytes += model->levels[l].factor_bytes;
+    return bytes;
 }
 
 /* ---- searching ---- */
@@ -261,10 +303,12 @@ void planes_kernel_codes(const struct planes_model *model, const struct planes_l
 }
 
 void planes_query_init(struct planes_query *query, const struct planes_model *model,
-                       const struct planes_level *level, const float *units, float *y, int8_t *hi,
+                       const struct planes_level *level, float *units, float *y, int8_t *hi,
                        int8_t *lo)
 {
     uint32_t dim = planes_coded_dim(level), padded = size_round_up(dim, 64);
+    for (uint32_t d = 0; d < model->dim; d++)
+        units[d] -= (float)((int32_t)model->origin[d] - 128);
     kernels_get()->matvec_i8(y, model->rotation, model->rotation_scale, units, dim, model->dim);
     float max = 0;
     for (uint32_t d = 0; d < dim; d++)
@@ -285,19 +329,31 @@ void planes_query_init(struct planes_query *query, const struct planes_model *mo
     query->bias = -128.0f * query->factor * (float)sum;
 }
 
+/* One loop for each width of factors: the constants let it be vectorised. */
+#define ESTIMATE_CELL(type, bytes)                                                                 \
+    do {                                                                                           \
+        struct planes_packing packing = planes_packing(bytes);                                     \
+        const type *restrict packed = factors;                                                     \
+        for (size_t i = 0; i < count; i++) {                                                       \
+            union {                                                                                \
+                uint32_t bits;                                                                     \
+                float value;                                                                       \
+            } scale = {.bits = scale_base + (((uint32_t)packed[i] >> packing.offset_bits)          \
+                                             << packing.scale_shift)};                             \
+            int32_t offset = (int32_t)(packed[i] & ((1u << packing.offset_bits) - 1));             \
+            estimate[i] = start + step * (float)offset + scale.value * (slope * score[i] + bias);  \
+        }                                                                                          \
+    } while (0)
+
 void planes_estimate_cell(float *restrict estimate, const struct planes_level *level,
                           const struct planes_query *query, float base, const float *restrict score,
-                          const uint32_t *restrict factors, size_t count)
+                          const void *restrict factors, size_t count)
 {
     float start = base + level->offset_min, step = level->offset_step;
     float slope = -2 * query->factor, bias = -2 * query->bias;
     uint32_t scale_base = level->scale_base;
-    for (size_t i = 0; i < count; i++) {
-        union {
-            uint32_t bits;
-            float value;
-        } scale = {.bits = scale_base + ((factors[i] >> 16) << PLANES_SCALE_SHIFT)};
-        estimate[i] = start + step * (float)(int32_t)(factors[i] & 0xffff) +
-                      scale.value * (slope * score[i] + bias);
-    }
+    if (level->factor_bytes == 2)
+        ESTIMATE_CELL(uint16_t, 2);
+    else
+        ESTIMATE_CELL(uint32_t, 4);
 }

@@ -11,11 +11,14 @@
  * Bits are allotted to groups of 8 dimensions (one byte a group and plane), greedily by the error
  * that they take away from distances, so allotments are nested too: `order` lists the (plane,
  * group) units by worth, and a level is a prefix of it. Per level and row two factors make the
- * estimate unbiased (RaBitQ, arXiv 2405.12497): with yhat the decoded residual, |q - x|^2 ~ |q -
- * c|^2 + offset - 2 * scale * <P q, yhat>, scale = |y|^2 / <y, yhat> over the dimensions that have
- * a bit,   offset = |r|^2 + 2 * scale * <P c, yhat>, with yhat = sigma * decoded value (the length
- * s cancels), stored as u16 each: a piece of the float of scale, and offset linearly. The error's
- * standard deviation is about kappa * scale * |q - c|, kappa measured by the builder per level. */
+ * estimate unbiased (RaBitQ, arXiv 2405.12497): with yhat the decoded residual and o the origin,
+ * |q - x|^2 ~ |q - c|^2 + offset - 2 * scale * <P (q - o), yhat>, scale = |y|^2 / <y, yhat> over
+ * the dimensions that have a bit, offset = |r|^2 + 2 * scale * <P (c - o), yhat>, with yhat = sigma
+ * * decoded value (the length s cancels). The origin is near the mean of the centroids, so that
+ * both products are small against their rounding. Factors are packed in 2 or 4 bytes: a piece of
+ * the float of scale, and offset linearly; offset makes good what rounding the scale does to the
+ * estimate of rows near x, so that a few bits of scale do. The error's standard deviation is about
+ * kappa * scale * |q - c|, kappa measured by the builder per level. */
 #ifndef CODEC_PLANES_H
 #define CODEC_PLANES_H
 
@@ -25,22 +28,32 @@
 
 #include "kernel.h"
 
-#define PLANES_MAX          KERNEL_PLANES_MAX
-#define PLANES_LEVELS_MAX   16
-#define PLANES_GROUP        8
-#define PLANES_GROUPS_MAX   513 /* of 4,097 dimensions: the largest work space */
-#define PLANES_FACTOR_BYTES 4
-#define PLANES_SCALE_SHIFT  10 /* 8 octaves in 65,536 steps: relative precision 2^-14 */
+#define PLANES_MAX        KERNEL_PLANES_MAX
+#define PLANES_LEVELS_MAX 32
+#define PLANES_GROUP      8
+#define PLANES_GROUPS_MAX 513 /* of 4,097 dimensions: the largest work space */
 
 /* A code size: the first code_bytes units of the order. */
 struct planes_level {
     uint32_t code_bytes;
     uint32_t groups[PLANES_MAX]; /* of each plane; falling */
     float kappa;                 /* error factor */
-    uint32_t
-        scale_base; /* scale = the float whose bits are scale_base + (u16 << PLANES_SCALE_SHIFT) */
-    float offset_min, offset_step; /* offset = offset_min + offset_step * u16 */
+    uint32_t factor_bytes;       /* of a row's packed factors: 2 or 4 */
+    uint32_t scale_base;         /* see planes_unpack_factors */
+    float offset_min, offset_step;
 };
+
+/* How factors are packed: scale above offset. 2 bytes: 7 bits of scale, 32 steps an octave, and 9
+ * of offset; 4 bytes: 16 of each, 8,192 steps an octave. */
+struct planes_packing {
+    unsigned offset_bits, scale_bits, scale_shift;
+};
+
+static inline struct planes_packing planes_packing(uint32_t factor_bytes)
+{
+    return factor_bytes == 2 ? (struct planes_packing){9, 7, 18}
+                             : (struct planes_packing){16, 16, 10};
+}
 
 struct planes_model {
     uint32_t dim;         /* of the rows (work space) */
@@ -50,7 +63,8 @@ struct planes_model {
     const int8_t *rotation;      /* code_dim x dim */
     const float *rotation_scale; /* code_dim */
     const float *sigma;          /* code_dim: rms of y / s; 0 in padding dimensions */
-    const uint16_t *order;       /* order_count units: plane << 12 | group */
+    const uint8_t *origin; /* dim: 8-bit form of what queries and centroids are rotated from */
+    const uint16_t *order; /* order_count units: plane << 12 | group */
     const struct planes_level *levels;
     const uint8_t *level_bytes; /* 128 decoded values, (byte - 128) * level_quantum sigmas
                                    (planes_level_table) */
@@ -85,29 +99,51 @@ void planes_quantise(const struct planes_model *model, const float thresholds[64
                      uint8_t *bits6);
 void planes_pack_code(const struct planes_model *model, const uint8_t *bits6, uint8_t *code);
 
-/* The factors of one row at one level. rotated_centroid = P (centroid - 128), residual_norm_sq =
- * |r|^2 in row units, y = P r. */
-struct planes_factors planes_row_factors(const struct planes_model *model,
-                                         const struct planes_level *level, const uint8_t *bits6,
-                                         const float *y, double residual_norm_sq,
-                                         const float *rotated_centroid);
+/* What the factors of a row at a level follow from: sums over the dimensions that have a bit. */
+struct planes_sums {
+    double norm, decoded_norm;        /* |y|^2, |yhat|^2 */
+    double product, centroid_product; /* <y, yhat>, <P (c - o), yhat> */
+};
+
+/* Goes from the sums at level `from` (NULL: none yet, and *sums zero) to those at `to`, which is
+ * above it, for a row with the rotated residual y. */
+void planes_sums_advance(const struct planes_model *model, const struct planes_level *from,
+                         const struct planes_level *to, const uint8_t *bits6, const float *y,
+                         const float *rotated_centroid, struct planes_sums *sums);
+/* The factors as they are before packing; residual_norm_sq = |r|^2 in row units. */
+struct planes_factors planes_factors(const struct planes_sums *sums, double residual_norm_sq);
 /* Sets the ranges that factors are stored in; those outside are clamped. Builder only. */
 void planes_set_ranges(struct planes_level *level, float scale_max, float offset_min,
                        float offset_max);
-uint32_t planes_pack_factors(const struct planes_level *level, struct planes_factors factors);
+uint32_t planes_pack_factors(const struct planes_level *level, const struct planes_sums *sums,
+                             double residual_norm_sq);
 
-/* The factors that a packed pair stands for (scale << 16 | offset). */
+/* The factors that a packed pair stands for. */
 static inline struct planes_factors planes_unpack_factors(const struct planes_level *level,
                                                           uint32_t packed)
 {
+    struct planes_packing packing = planes_packing(level->factor_bytes);
     union {
         uint32_t bits;
         float value;
-    } scale = {.bits = level->scale_base + ((packed >> 16) << PLANES_SCALE_SHIFT)};
-    return (struct planes_factors){.scale = scale.value,
-                                   .offset = level->offset_min +
-                                             level->offset_step * (float)(packed & 0xffff)};
+    } scale = {.bits =
+                   level->scale_base + ((packed >> packing.offset_bits) << packing.scale_shift)};
+    uint32_t offset = packed & ((1u << packing.offset_bits) - 1);
+    return (struct planes_factors){
+        .scale = scale.value, .offset = level->offset_min + level->offset_step * (float)offset};
 }
+
+/* The packed factors of a row among those of its level. */
+static inline uint32_t planes_factors_at(const struct planes_level *level, const void *factors,
+                                         size_t row)
+{
+    return level->factor_bytes == 2 ? ((const uint16_t *)factors)[row]
+                                    : ((const uint32_t *)factors)[row];
+}
+
+/* Bytes of a row's factors at all levels below `level`; level_count gives those of all. In the file
+ * and in builders' memory the levels follow each other, each with the factors of all rows. */
+uint32_t planes_factor_bytes_below(const struct planes_model *model, uint32_t level);
 
 /* From order of worth to the kernel's plane-major layout of a level, for count codes. in_stride >=
  * code_bytes. */
@@ -129,18 +165,18 @@ static inline uint32_t planes_coded_dim(const struct planes_level *level)
  * float[code_dim]. */
 struct planes_query {
     struct kernel_query8 weights;
-    float factor, bias; /* <P q, yhat> = factor * kernel score + bias */
+    float factor, bias; /* <P (q - o), yhat> = factor * kernel score + bias */
 };
 
-/* units: the query in row units minus 128 (row8_query_init). */
-/* estimate[i] = base + offset_i - 2 * scale_i * <P q, yhat_i> for count rows with one base, |q -
- * c|^2. */
+/* estimate[i] = base + offset_i - 2 * scale_i * <P (q - o), yhat_i> for count rows with one base,
+ * |q - c|^2; factors: those of the first row and on. */
 void planes_estimate_cell(float *estimate, const struct planes_level *level,
                           const struct planes_query *query, float base, const float *score,
-                          const uint32_t *factors, size_t count);
+                          const void *factors, size_t count);
 
+/* units: the query in row units, that is minus 128 (row8_query_init); changed to q - o. */
 void planes_query_init(struct planes_query *query, const struct planes_model *model,
-                       const struct planes_level *level, const float *units, float *y, int8_t *hi,
+                       const struct planes_level *level, float *units, float *y, int8_t *hi,
                        int8_t *lo);
 
 #endif

@@ -22,18 +22,23 @@ struct level_disk {
     float kappa;
     uint32_t scale_base;
     float offset_min, offset_step;
-    uint8_t reserved[20];
+    uint32_t factor_bytes;
+    uint8_t reserved[16];
 };
 
 _Static_assert(sizeof(struct model_header) == 152, "see docs/FORMAT.md");
 _Static_assert(sizeof(struct level_disk) == 64, "see docs/FORMAT.md");
 
 /* The largest base at which every stored scale is a finite float. */
-#define SCALE_BASE_MAX (UINT32_C(0x7f7fffff) - (UINT32_C(65535) << PLANES_SCALE_SHIFT))
+static uint32_t scale_base_max(uint32_t factor_bytes)
+{
+    struct planes_packing packing = planes_packing(factor_bytes);
+    return UINT32_C(0x7f7fffff) - (((1u << packing.scale_bits) - 1) << packing.scale_shift);
+}
 
 /* Arrays follow the header in this order; each starts at a multiple of 4. */
 struct model_layout {
-    size_t mean, rotation_scale, sigma, levels, order, rotation, end;
+    size_t mean, rotation_scale, sigma, levels, order, origin, rotation, end;
 };
 
 static struct model_layout layout_of(uint32_t dim, uint32_t code_dim, uint32_t order_count,
@@ -45,7 +50,8 @@ static struct model_layout layout_of(uint32_t dim, uint32_t code_dim, uint32_t o
     at.sigma = at.rotation_scale + 4 * (size_t)code_dim;
     at.levels = at.sigma + 4 * (size_t)code_dim;
     at.order = at.levels + sizeof(struct level_disk) * (size_t)level_count;
-    at.rotation = at.order + size_round_up(2 * (size_t)order_count, 4);
+    at.origin = at.order + size_round_up(2 * (size_t)order_count, 4);
+    at.rotation = at.origin + size_round_up(dim, 4);
     at.end = at.rotation + (size_t)code_dim * dim;
     return at;
 }
@@ -77,6 +83,7 @@ void model_encode(const struct model *model, uint8_t *out)
     memcpy(out + at.rotation_scale, p->rotation_scale, 4 * (size_t)p->code_dim);
     memcpy(out + at.sigma, p->sigma, 4 * (size_t)p->code_dim);
     memcpy(out + at.order, p->order, 2 * (size_t)p->order_count);
+    memcpy(out + at.origin, p->origin, p->dim);
     memcpy(out + at.rotation, p->rotation, (size_t)p->code_dim * p->dim);
     for (uint32_t l = 0; l < p->level_count; l++) {
         const struct planes_level *level = &p->levels[l];
@@ -84,7 +91,8 @@ void model_encode(const struct model *model, uint8_t *out)
                                   .kappa = level->kappa,
                                   .scale_base = level->scale_base,
                                   .offset_min = level->offset_min,
-                                  .offset_step = level->offset_step};
+                                  .offset_step = level->offset_step,
+                                  .factor_bytes = level->factor_bytes};
         memcpy(disk.groups, level->groups, sizeof disk.groups);
         memcpy(out + at.levels + l * sizeof disk, &disk, sizeof disk);
     }
@@ -124,7 +132,8 @@ static bool level_valid(const struct planes_model *p, uint32_t l)
         groups[p->order[i] >> 12]++;
     return memcmp(groups, level->groups, sizeof groups) == 0 && isfinite(level->kappa) &&
            level->kappa >= 0 && isfinite(level->offset_min) && isfinite(level->offset_step) &&
-           level->offset_step > 0 && level->scale_base <= SCALE_BASE_MAX;
+           level->offset_step > 0 && (level->factor_bytes == 2 || level->factor_bytes == 4) &&
+           level->scale_base <= scale_base_max(level->factor_bytes);
 }
 
 /* False when a reserved byte is not zero. */
@@ -138,7 +147,8 @@ static bool decode_levels(struct planes_level *levels, const uint8_t *bytes, uin
                                           .kappa = disk.kappa,
                                           .scale_base = disk.scale_base,
                                           .offset_min = disk.offset_min,
-                                          .offset_step = disk.offset_step};
+                                          .offset_step = disk.offset_step,
+                                          .factor_bytes = disk.factor_bytes};
         memcpy(levels[l].groups, disk.groups, sizeof disk.groups);
         for (size_t i = 0; i < sizeof disk.reserved; i++)
             reserved |= disk.reserved[i];
@@ -185,6 +195,7 @@ int model_decode(struct model *out, const uint8_t *bytes, size_t count,
                               .rotation_scale = (const float *)(memory + at.rotation_scale),
                               .sigma = (const float *)(memory + at.sigma),
                               .order = (const uint16_t *)(memory + at.order),
+                              .origin = memory + at.origin,
                               .levels = (const struct planes_level *)(memory + levels_at),
                               .level_bytes = memory + offsetof(struct model_header, level_bytes),
                               .level_quantum = header.level_quantum};

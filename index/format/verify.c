@@ -238,7 +238,7 @@ static int verify_model(struct verify *v, struct fathom_error *err)
     const struct planes_model *planes = &model.planes;
     if (superblock_find(&v->file->super, SECTION_CODES)->bytes != p->rows * planes->order_count ||
         superblock_find(&v->file->super, SECTION_FACTORS)->bytes !=
-            p->rows * planes->level_count * PLANES_FACTOR_BYTES)
+            p->rows * planes_factor_bytes_below(planes, planes->level_count))
         bad_reference(v, "section codes or factors: size does not follow from the model", p->rows);
     model_fini(&model);
     return 0;

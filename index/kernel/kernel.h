@@ -68,6 +68,9 @@ struct kernels {
     void (*codes_gather)(float *out, const struct kernel_codes *plan, const struct kernel_query8 *query,
                          const uint8_t *codes, const uint32_t *ids, size_t count);
 
+    /* The places i, rising, at which values[i] < limit; NaN is not. Returns how many. out has room
+     * for count and 16 more. */
+    size_t (*below_f32)(uint32_t *out, const float *values, size_t count, float limit);
     float (*l2sq_f32)(const float *a, const float *b, size_t dim);
     float (*dot_f32)(const float *a, const float *b, size_t dim);
     /* out[r] = scale[r] * sum over c of matrix[r * columns + c] * x[c], columns <= KERNEL_DIM_MAX. x is rounded to multiples of

@@ -211,6 +211,22 @@ static float sum_floats(const __m256 *sum)
     return _mm_cvtss_f32(_mm_add_ss(half, _mm_movehdup_ps(half)));
 }
 
+/* Few values are below, so most groups end at the test. */
+static size_t below_f32_avx2(uint32_t *out, const float *values, size_t count, float limit)
+{
+    __m256 limits = _mm256_set1_ps(limit);
+    size_t found = 0, i = 0;
+    for (; i + 8 <= count; i += 8) {
+        __m256 below = _mm256_cmp_ps(_mm256_loadu_ps(values + i), limits, _CMP_LT_OQ);
+        for (uint32_t mask = (uint32_t)_mm256_movemask_ps(below); mask; mask &= mask - 1)
+            out[found++] = (uint32_t)i + (uint32_t)__builtin_ctz(mask);
+    }
+    for (; i < count; i++)
+        if (values[i] < limit)
+            out[found++] = (uint32_t)i;
+    return found;
+}
+
 static float l2sq_f32_avx2(const float *a, const float *b, size_t dim)
 {
     __m256 sum[4] = {0};
@@ -368,6 +384,7 @@ void kernels_fill_avx2(struct kernels *table)
     table->score8_gather = score8_gather_avx2;
     table->codes_rows = codes_rows_avx2;
     table->codes_gather = codes_gather_avx2;
+    table->below_f32 = below_f32_avx2;
     table->l2sq_f32 = l2sq_f32_avx2;
     table->dot_f32 = dot_f32_avx2;
     table->matvec_i8 = matvec_i8_avx2;

@@ -188,6 +188,26 @@ static void score8_gather_avx512(struct kernel_score8 *out, const struct kernel_
     score8_sized(out, query, rows, row_bytes, ids, true, count);
 }
 
+/* Compressed in a register and stored whole, into the room behind: a compressing store is
+ * microcode on some processors. */
+static size_t below_f32_avx512(uint32_t *out, const float *values, size_t count, float limit)
+{
+    __m512 limits = _mm512_set1_ps(limit);
+    __m512i place = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    size_t found = 0;
+    for (size_t i = 0; i < count; i += 16) {
+        __mmask16 lanes = (__mmask16)first_lanes(count - i < 16 ? count - i : 16);
+        __m512 value = _mm512_maskz_loadu_ps(lanes, values + i);
+        __mmask16 below = _mm512_mask_cmp_ps_mask(lanes, value, limits, _CMP_LT_OQ);
+        if (!below)
+            continue;
+        __m512i at = _mm512_add_epi32(place, _mm512_set1_epi32((int)i));
+        _mm512_storeu_si512(out + found, _mm512_maskz_compress_epi32(below, at));
+        found += (size_t)__builtin_popcount(below);
+    }
+    return found;
+}
+
 static float l2sq_f32_avx512(const float *a, const float *b, size_t dim)
 {
     __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(),
@@ -351,6 +371,7 @@ void kernels_fill_avx512(struct kernels *table)
     table->score8_gather = score8_gather_avx512;
     table->codes_rows = codes_rows_avx512;
     table->codes_gather = codes_gather_avx512;
+    table->below_f32 = below_f32_avx512;
     table->l2sq_f32 = l2sq_f32_avx512;
     table->dot_f32 = dot_f32_avx512;
     table->matvec_i8 = matvec_i8_avx512;

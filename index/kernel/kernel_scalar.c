@@ -107,6 +107,16 @@ static void codes_gather_scalar(float *out, const struct kernel_codes *plan,
         out[i] = codes_one(plan, query, codes + (size_t)ids[i] * plan->code_bytes);
 }
 
+static size_t below_f32_scalar(uint32_t *out, const float *values, size_t count, float limit)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        out[found] = (uint32_t)i;
+        found += values[i] < limit;
+    }
+    return found;
+}
+
 static float l2sq_f32_scalar(const float *a, const float *b, size_t dim)
 {
     float sum[4] = {0};
@@ -232,6 +242,7 @@ void kernels_fill_scalar(struct kernels *table)
         .score8_gather = score8_gather_scalar,
         .codes_rows = codes_rows_scalar,
         .codes_gather = codes_gather_scalar,
+        .below_f32 = below_f32_scalar,
         .l2sq_f32 = l2sq_f32_scalar,
         .dot_f32 = dot_f32_scalar,
         .matvec_i8 = matvec_i8_scalar,

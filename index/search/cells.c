@@ -1,7 +1,6 @@
 /* The cell navigator: ranks all centroids, scans the codes of the nearest cells, keeps the best
  * estimates. Few, independent, parallel reads follow: what the graph needs lists in memory for,
  * this does with codes alone. */
-#include <emmintrin.h>
 #include <math.h>
 #include <string.h>
 
@@ -43,21 +42,6 @@ static float sample_rank(struct navigator *n, uint32_t cells, double share)
     return sample[rank];
 }
 
-/* Cells below a limit into cell_order, in any order. */
-static uint32_t cells_below(struct navigator *n, uint32_t cells, float limit)
-{
-    uint32_t count = 0;
-    for (uint32_t c = cells; c % 4; c++)
-        n->cell_distance[c] = INFINITY; /* four at a time; the array has room */
-    for (uint32_t c = 0; c < cells; c += 4) {
-        __m128 four = _mm_loadu_ps(n->cell_distance + c);
-        for (int below = _mm_movemask_ps(_mm_cmplt_ps(four, _mm_set1_ps(limit))); below;
-             below &= below - 1)
-            n->cell_order[count++] = c + (uint32_t)__builtin_ctz((unsigned)below);
-    }
-    return count;
-}
-
 /* Sorts the count cells of cell_order by distance, up to a bucket's width: all that a scan needs.
  * spare: room for count. */
 static void bucket_sort(struct navigator *n, uint32_t count, uint32_t *spare)
@@ -88,7 +72,7 @@ static uint32_t nearest_cells(struct navigator *n, uint32_t cells, uint32_t want
     double share = 1.25 * wanted / cells;
     for (float limit = -INFINITY; count < wanted && limit < INFINITY; share *= 2) {
         limit = wanted == cells ? INFINITY : sample_rank(n, cells, share);
-        count = cells_below(n, cells, limit);
+        count = (uint32_t)kernels_get()->below_f32(n->cell_order, n->cell_distance, cells, limit);
     }
     bucket_sort(n, count, n->cell_spare);
     return count < wanted ? count : wanted;
@@ -97,70 +81,121 @@ static uint32_t nearest_cells(struct navigator *n, uint32_t cells, uint32_t want
 /* ---- candidates: appended below a threshold, halved when full ---- */
 
 struct scan {
-    struct candidate *candidates;
+    float *estimates;
+    uint32_t *rows;
     uint32_t count, keep; /* room for 2 * keep */
     uint32_t excluded;
     float threshold;
 };
 
+/* Keeps the best, and lets in only what is better than the worst of them. */
 static void scan_shrink(struct scan *scan)
 {
     if (scan->count <= scan->keep)
         return;
-    select_best(scan->candidates, scan->count, scan->keep);
-    scan->count = scan->keep;
-    scan->threshold = -INFINITY;
-    for (uint32_t i = 0; i < scan->keep; i++)
-        if (scan->candidates[i].estimate > scan->threshold)
-            scan->threshold = scan->candidates[i].estimate;
+    struct cut cut = select_cut(scan->estimates, scan->count, scan->keep);
+    uint32_t kept = 0, equal = 0;
+    for (uint32_t i = 0; i < scan->count; i++) {
+        float estimate = scan->estimates[i];
+        bool wanted = estimate < cut.limit || (estimate == cut.limit && equal < cut.equal);
+        equal += estimate == cut.limit;
+        scan->estimates[kept] = estimate;
+        scan->rows[kept] = scan->rows[i];
+        kept += wanted;
+    }
+    scan->count = kept;
+    scan->threshold = cut.limit;
 }
 
-static void append(struct scan *scan, float estimate, float sigma, uint32_t row)
+static void append(struct scan *scan, float estimate, uint32_t row)
 {
-    if (row == scan->excluded)
+    if (row == scan->excluded || !(estimate < scan->threshold))
         return;
-    scan->candidates[scan->count++] =
-        (struct candidate){.estimate = estimate, .sigma = sigma, .row = row};
+    scan->estimates[scan->count] = estimate;
+    scan->rows[scan->count++] = row;
     if (scan->count == 2 * scan->keep)
         scan_shrink(scan);
 }
 
-static void scan_rows(struct navigator *n, struct query *query, struct scan *scan, uint32_t first,
-                      uint32_t count, float base)
+/* Nearly all rows are beyond the threshold. */
+static void append_rows(struct navigator *n, struct scan *scan, uint32_t first, uint32_t count)
+{
+    size_t below = kernels_get()->below_f32(n->ids, n->estimates, count, scan->threshold);
+    for (size_t i = 0; i < below; i++)
+        append(scan, n->estimates[n->ids[i]], first + n->ids[i]);
+}
+
+static void scan_codes(struct navigator *n, const struct query *query, uint32_t first,
+                       uint32_t count, float base)
 {
     const struct fathom_index *index = query->index;
-    const uint32_t *factors = index->factors + first;
-    float root = index->level.kappa * sqrtf(base > 0 ? base : 0);
     kernels_get()->codes_rows(n->scores, &index->codes_plan, &n->planes.weights,
                               index->codes + (size_t)first * index->level.code_bytes, count);
-    planes_estimate_cell(n->estimates, &index->level, &n->planes, base, n->scores, factors, count);
-    n->estimates[count] = n->estimates[count + 1] = n->estimates[count + 2] = INFINITY;
-    for (uint32_t i = 0; i < count; i += 4) {
-        /* Nearly all rows are beyond the threshold: four at a time. */
-        __m128 four = _mm_loadu_ps(n->estimates + i);
-        for (int below = _mm_movemask_ps(_mm_cmplt_ps(four, _mm_set1_ps(scan->threshold))); below;
-             below &= below - 1) {
-            uint32_t at = i + (uint32_t)__builtin_ctz((unsigned)below);
-            append(scan, n->estimates[at],
-                   root * planes_unpack_factors(&index->level, factors[at]).scale, first + at);
-        }
-    }
+    planes_estimate_cell(
+        n->estimates, &index->level, &n->planes, base, n->scores,
+        (const uint8_t *)index->factors + (size_t)first * index->level.factor_bytes, count);
 }
 
 /* The 8-bit rows are resident but lists are not: exact distances of the cell's rows. */
-static void scan_rows8(struct navigator *n, struct query *query, struct scan *scan, uint32_t first,
+static void scan_rows8(struct navigator *n, const struct query *query, uint32_t first,
                        uint32_t count)
 {
     const struct fathom_index *index = query->index;
     size_t bytes = index->records->row_bytes;
     const uint8_t *rows = index->rows8 + first * bytes;
     kernels_get()->score8_rows(n->row_scores, &query->row8.weights, rows, bytes, count);
-    for (uint32_t i = 0; i < count; i++) {
-        float estimate = record_distance(&query->row8, index, &n->row_scores[i], rows + i * bytes);
-        if (estimate >= scan->threshold)
-            continue;
-        append(scan, estimate, navigate_row_sigma(index, first + i, estimate), first + i);
+    for (uint32_t i = 0; i < count; i++)
+        n->estimates[i] = record_distance(&query->row8, index, &n->row_scores[i], rows + i * bytes);
+}
+
+/* The first lines: the processor fetches on by itself once it sees the run. */
+static void prefetch_cell(const struct fathom_index *index, uint32_t cell)
+{
+    size_t first = index->cell_first[cell];
+    const uint8_t *at = index->codes ? index->codes + first * index->level.code_bytes
+                                     : index->rows8 + first * index->records->row_bytes;
+    __builtin_prefetch(at);
+    __builtin_prefetch(at + 64);
+    if (index->codes)
+        __builtin_prefetch((const uint8_t *)index->factors + first * index->level.factor_bytes);
+}
+
+static void scan_cell(struct navigator *n, struct query *query, struct scan *scan, uint32_t cell)
+{
+    const struct fathom_index *index = query->index;
+    uint32_t first = index->cell_first[cell], end = index->cell_first[cell + 1];
+    for (; first < end; first += SCORE_BATCH) {
+        uint32_t count = end - first < SCORE_BATCH ? end - first : SCORE_BATCH;
+        if (index->rows8)
+            scan_rows8(n, query, first, count);
+        else
+            scan_codes(n, query, first, count, n->cell_distance[cell]);
+        append_rows(n, scan, first, count);
+        query->stats.code_distances += count;
     }
+    query->stats.hops++;
+}
+
+static float candidate_sigma(const struct navigator *n, const struct fathom_index *index,
+                             uint32_t row, float estimate)
+{
+    if (index->rows8)
+        return navigate_row_sigma(index, row, estimate);
+    float base = n->cell_distance[index_cell_of(index, row)];
+    struct planes_factors factors =
+        planes_unpack_factors(&index->level, planes_factors_at(&index->level, index->factors, row));
+    return index->level.kappa * factors.scale * sqrtf(base > 0 ? base : 0);
+}
+
+static void keep_candidates(const struct navigator *n, struct query *query, struct scan *scan)
+{
+    scan_shrink(scan);
+    for (uint32_t i = 0; i < scan->count; i++)
+        query->candidates[i] = (struct candidate){
+            .estimate = scan->estimates[i],
+            .sigma = candidate_sigma(n, query->index, scan->rows[i], scan->estimates[i]),
+            .row = scan->rows[i]};
+    query->candidate_count = scan->count;
 }
 
 void cells_navigate(struct navigator *n, struct query *query)
@@ -169,33 +204,18 @@ void cells_navigate(struct navigator *n, struct query *query)
     uint32_t cells = index->properties.cells;
     uint64_t wanted = (uint64_t)query->search_list * CELLS_PER_SEARCH_LIST;
     query->stats.navigator = FATHOM_NAVIGATOR_CELLS;
-    query->stats.stop_reason = "limit";
     rank_cells(n, query);
     uint32_t order = nearest_cells(n, cells, wanted < cells ? (uint32_t)wanted : cells);
-    struct scan scan = {.candidates = query->candidates,
-                        .keep = query->capacity.candidates / 2,
+    struct scan scan = {.estimates = n->kept_estimates,
+                        .rows = n->kept_rows,
+                        .keep = query->candidate_limit / 2,
                         .threshold = INFINITY,
                         .excluded = query->excluded};
     for (uint32_t i = 0; i < order; i++) {
-        uint32_t cell = n->cell_order[i], first = index->cell_first[cell],
-                 end = index->cell_first[cell + 1];
         if (i + 1 < order)
-            __builtin_prefetch(index->codes ? index->codes +
-                                                  (size_t)index->cell_first[n->cell_order[i + 1]] *
-                                                      index->level.code_bytes
-                                            : index->rows8);
-        for (; first < end; first += SCORE_BATCH) {
-            uint32_t count = end - first < SCORE_BATCH ? end - first : SCORE_BATCH;
-            if (index->rows8)
-                scan_rows8(n, query, &scan, first, count);
-            else
-                scan_rows(n, query, &scan, first, count, n->cell_distance[cell]);
-            query->stats.code_distances += count;
-        }
-        query->stats.hops++;
+            prefetch_cell(index, n->cell_order[i + 1]);
+        scan_cell(n, query, &scan, n->cell_order[i]);
     }
-    scan_shrink(&scan);
-    query->candidate_count = scan.count;
-    if (order == cells)
-        query->stats.stop_reason = "exhausted";
+    keep_candidates(n, query, &scan);
+    query->stats.stop_reason = order == cells ? "exhausted" : "limit";
 }

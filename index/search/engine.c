@@ -275,6 +275,7 @@ static int reserve(struct fathom_engine *engine, struct query *query,
             query_unreserve(query, index);
     }
     query->search_list = search_list;
+    query->candidate_limit = candidates;
     query->refine_threshold = choice.refine_threshold;
     if (status == FATHOM_EBUDGET)
         error_set(err, status,

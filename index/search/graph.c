@@ -90,8 +90,10 @@ static int expand(struct navigator *n, const struct query *query, uint32_t row)
     int batch = 0;
     for (int i = 0; i < degree; i++)
         if (visited_add(n, neighbours[i])) {
-            __builtin_prefetch(index->rows8 ? (const void *)index
-                                            : (const void *)&index->factors[neighbours[i]]);
+            __builtin_prefetch(index->rows8
+                                   ? (const uint8_t *)index
+                                   : (const uint8_t *)index->factors +
+                                         (size_t)neighbours[i] * index->level.factor_bytes);
             n->ids[batch++] = neighbours[i];
         }
     return degree < 0 ? -1 : batch;

@@ -53,9 +53,9 @@ struct fathom_index {
     struct planes_level level; /* of the resident codes */
     struct kernel_codes codes_plan;
     const uint8_t *sentinel;
-    const uint8_t *codes;    /* rows x level.code_bytes, plane-major; NULL with rows8 */
-    const uint32_t *factors; /* rows */
-    const uint8_t *rows8;    /* rows x records->row_bytes; or NULL */
+    const uint8_t *codes; /* rows x level.code_bytes, plane-major; NULL with rows8 */
+    const void *factors;  /* rows, packed in level.factor_bytes each */
+    const uint8_t *rows8; /* rows x records->row_bytes; or NULL */
     struct list_store lists;
     const uint8_t *centroids;      /* cells x work_dim */
     const uint32_t *cell_first;    /* cells + 1 */

@@ -38,19 +38,19 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->pool = layout_piece(layout, (uint64_t)c.search_list + 1, sizeof *n->pool);
     n->visited =
         layout_piece(layout, navigator_visited_slots(c.search_list, c.degree), sizeof *n->visited);
-    n->ids = layout_piece(layout, SCORE_BATCH, sizeof *n->ids);
+    n->ids = layout_piece(layout, SCORE_BATCH + 16, sizeof *n->ids); /* see below_f32 */
     n->cells = layout_piece(layout, SCORE_BATCH, sizeof *n->cells);
     n->missing = layout_piece(layout, SCORE_BATCH, sizeof *n->missing);
     n->scores = layout_piece(layout, SCORE_BATCH, sizeof *n->scores);
-    n->estimates =
-        layout_piece(layout, SCORE_BATCH + 4, sizeof *n->estimates); /* read four at a time */
+    n->estimates = layout_piece(layout, SCORE_BATCH, sizeof *n->estimates);
     n->row_scores = layout_piece(layout, SCORE_BATCH, sizeof *n->row_scores);
     n->base_cache = layout_piece(layout, BASE_CACHE, sizeof *n->base_cache);
-    n->cell_distance = layout_piece(layout, (uint64_t)c.cells + 4,
-                                    sizeof *n->cell_distance); /* read four at a time */
-    n->cell_order = layout_piece(layout, c.cells, sizeof *n->cell_order);
+    n->cell_distance = layout_piece(layout, c.cells, sizeof *n->cell_distance);
+    n->cell_order = layout_piece(layout, (uint64_t)c.cells + 16, sizeof *n->cell_order);
     n->cell_spare = layout_piece(layout, c.cells, sizeof *n->cell_spare);
     n->bucket = layout_piece(layout, NAVIGATOR_BUCKETS + 1, sizeof *n->bucket);
+    n->kept_estimates = layout_piece(layout, c.candidates, sizeof *n->kept_estimates);
+    n->kept_rows = layout_piece(layout, c.candidates, sizeof *n->kept_rows);
     n->page_mask = power_of_two_above(2 * (uint64_t)c.candidates) - 1;
     n->page_slots = layout_piece(layout, n->page_mask + 1, sizeof *n->page_slots);
 }
@@ -167,8 +167,8 @@ void navigate_estimate(struct navigator *n, const struct query *query, const uin
     kernels_get()->codes_gather(n->scores, &index->codes_plan, &n->planes.weights, index->codes,
                                 rows, count);
     for (uint32_t i = 0; i < count; i++) {
-        struct planes_factors factors =
-            planes_unpack_factors(&index->level, index->factors[rows[i]]);
+        struct planes_factors factors = planes_unpack_factors(
+            &index->level, planes_factors_at(&index->level, index->factors, rows[i]));
         float base = cell_base(n, query, n->cells[i]);
         float product = n->planes.factor * n->scores[i] + n->planes.bias;
         estimates[i] = base + factors.offset - 2 * factors.scale * product;
@@ -189,7 +189,8 @@ float navigate_sigma(struct navigator *n, const struct query *query, uint32_t ro
     const struct fathom_index *index = query->index;
     if (index->rows8)
         return navigate_row_sigma(index, row, estimate);
-    struct planes_factors factors = planes_unpack_factors(&index->level, index->factors[row]);
+    struct planes_factors factors =
+        planes_unpack_factors(&index->level, planes_factors_at(&index->level, index->factors, row));
     float base = cell_base(n, query, index_cell_of(index, row));
     return index->level.kappa * factors.scale * sqrtf(fmaxf(base, 0));
 }

@@ -42,6 +42,8 @@ struct navigator {
     /* the cells */
     float *cell_distance;
     uint32_t *cell_order, *cell_spare, *bucket;
+    float *kept_estimates; /* of the scan */
+    uint32_t *kept_rows;
     /* refine: pages by hash */
     struct page_slot {
         uint64_t page;

@@ -40,8 +40,8 @@ uint64_t model_part_bytes(const struct model *model, const struct plan *plan)
     if (plan->rows8)
         return bytes;
     uint64_t coded = planes_coded_dim(&planes->levels[plan->level]);
-    return bytes + resident(128) + resident(size_round_up(coded, 64)) + 2 * resident(4 * coded) +
-           resident(coded * planes->dim + 64);
+    return bytes + resident(128) + resident(planes->dim) + resident(size_round_up(coded, 64)) +
+           2 * resident(4 * coded) + resident(coded * planes->dim + 64);
 }
 
 /* Sizes that do not depend on the choice. */
@@ -61,7 +61,8 @@ static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
     else
         bytes += resident(p->rows * sizes->model->planes.levels[plan->level].code_bytes +
                           KERNEL_CODE_SLACK) +
-                 resident(p->rows * PLANES_FACTOR_BYTES) + cells_part_bytes(p, true);
+                 resident(p->rows * sizes->model->planes.levels[plan->level].factor_bytes) +
+                 cells_part_bytes(p, true);
     if (plan->navigator == FATHOM_NAVIGATOR_GRAPH)
         bytes += resident(sizes->lists + 64) + directory_part_bytes(p) +
                  resident(4 * (uint64_t)p->entry_count);

@@ -44,7 +44,7 @@ struct query {
     float *vector;   /* dim floats, user space */
     int8_t *hi, *lo; /* of row8 */
     struct candidate *candidates;
-    uint32_t candidate_count;
+    uint32_t candidate_count, candidate_limit;
     struct hit *hits; /* a max-heap by (key, row) while it is filled, sorted at the end */
     uint32_t hit_count;
     uint64_t *pages; /* wanted, each once */

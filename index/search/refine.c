@@ -1,9 +1,9 @@
 /* Refine by interval, in one wave: which pages to read so that the result is right, and no more.
  *
- * With tau half way between the k-th and the next estimate, a candidate belongs to the result with
- * probability about P = Phi((tau - estimate) / sigma). Reading it is worth what an error would
- * cost: min(P, 1 - P), so the certainly-in are skipped like the certainly-out. A page is worth the
- * sum over its candidates, and is read when that is above a threshold. */
+ * tau is the distance below which k candidates are expected: the sum of P = Phi((tau - estimate) /
+ * sigma), the probability that a candidate belongs to the result, is k there. Reading it is worth
+ * what an error would cost: min(P, 1 - P), so the certainly-in are skipped like the certainly-out.
+ * A page is worth the sum over its candidates, and is read when that is above a threshold. */
 #include <math.h>
 #include <string.h>
 
@@ -13,31 +13,65 @@
 #define TAIL_STEPS        16 /* entries of navigator->tail a sigma */
 #define TAIL_END          80
 #define DEFAULT_THRESHOLD 0.06f
-#define WIDTH             1.0f /* of the error bounds, in sigmas as calibrated */
+#define BRACKET           4 /* sigmas on either side of the k-th estimate that the boundary may lie */
+#define BISECTIONS        11
+
+/* The probability that a standard normal exceeds z >= 0. */
+static float tail(const struct navigator *n, float z)
+{
+    return z < (float)TAIL_END / TAIL_STEPS ? n->tail[(uint32_t)(z * TAIL_STEPS)] : 0;
+}
+
+/* How likely a candidate's distance is below tau. */
+static float inside(const struct navigator *n, const struct candidate *c, float tau)
+{
+    if (c->sigma <= 0)
+        return c->estimate < tau;
+    float z = (tau - c->estimate) / c->sigma;
+    return z < 0 ? tail(n, -z) : 1 - tail(n, z);
+}
 
 static float doubt(const struct navigator *n, const struct candidate *c, float tau)
 {
-    if (c->sigma <= 0)
-        return 0;
-    float z = fabsf(c->estimate - tau) / (WIDTH * c->sigma);
-    uint32_t step = z < 5 ? (uint32_t)(z * TAIL_STEPS) : TAIL_END;
-    return step < TAIL_END ? n->tail[step] : 0;
+    return c->sigma > 0 ? tail(n, fabsf(c->estimate - tau) / c->sigma) : 0;
 }
 
-/* The k-th smallest estimate and the one after it, averaged. Reorders the candidates. */
-static float boundary(struct query *query)
+/* Half way between the k-th smallest estimate and the one after it. Reorders the candidates. */
+static float middle(struct query *query)
 {
     struct candidate *c = query->candidates;
     uint32_t count = query->candidate_count, k = query->k;
-    if (count <= k)
-        return INFINITY;
     select_best(c, count, k);
-    float inside = -INFINITY, outside = INFINITY;
+    float below = -INFINITY, above = INFINITY;
     for (uint32_t i = 0; i < k; i++)
-        inside = c[i].estimate > inside ? c[i].estimate : inside;
+        below = c[i].estimate > below ? c[i].estimate : below;
     for (uint32_t i = k; i < count; i++)
-        outside = c[i].estimate < outside ? c[i].estimate : outside;
-    return 0.5f * (inside + outside);
+        above = c[i].estimate < above ? c[i].estimate : above;
+    return 0.5f * (below + above);
+}
+
+/* The distance below which k candidates are expected. The k-th estimate is not it: there are more
+ * candidates beyond it than before it, so of those that chance has moved across, more came in than
+ * went out. */
+static float boundary(struct query *query, const struct navigator *n)
+{
+    uint32_t count = query->candidate_count;
+    if (count <= query->k)
+        return INFINITY;
+    float start = middle(query), width = 0;
+    for (uint32_t i = 0; i < count; i++)
+        width = query->candidates[i].sigma > width ? query->candidates[i].sigma : width;
+    float low = start - BRACKET * width, high = start + BRACKET * width;
+    for (int step = 0; step < BISECTIONS && low < high; step++) {
+        float tau = 0.5f * (low + high), expected = 0;
+        for (uint32_t i = 0; i < count; i++)
+            expected += inside(n, &query->candidates[i], tau);
+        if (expected < (float)query->k)
+            low = tau;
+        else
+            high = tau;
+    }
+    return 0.5f * (low + high);
 }
 
 static struct page_slot *find_page(struct navigator *n, uint64_t page)
@@ -52,7 +86,7 @@ void refine_choose(struct query *query, struct navigator *n)
 {
     const struct section *section = query_section(query);
     struct candidate *c = query->candidates;
-    float tau = boundary(query);
+    float tau = section ? boundary(query, n) : INFINITY;
     float threshold = query->refine_threshold > 0 ? query->refine_threshold : DEFAULT_THRESHOLD;
     bool exact = query->index->rows8 && !query->index->vectors;
     query->page_count = 0;

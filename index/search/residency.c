@@ -80,10 +80,12 @@ static int trim_model(struct fathom_index *index, struct model *full, struct fat
         .rotation = copy_to(index, planes->rotation, (size_t)coded * dim, 64, err),
         .rotation_scale = copy_to(index, planes->rotation_scale, 4 * (size_t)coded, 0, err),
         .sigma = copy_to(index, planes->sigma, 4 * (size_t)coded, 0, err),
+        .origin = copy_to(index, planes->origin, dim, 0, err),
         .level_bytes = copy_to(index, planes->level_bytes, 128, 0, err)};
     uint8_t *sentinel = take(index, PART_MODEL, size_round_up(coded, 64), err);
     const struct planes_model *kept = &index->model.planes;
-    if (!kept->rotation || !kept->rotation_scale || !kept->sigma || !kept->level_bytes || !sentinel)
+    if (!kept->rotation || !kept->rotation_scale || !kept->sigma || !kept->level_bytes ||
+        !kept->origin || !sentinel)
         return -ENOMEM;
     index->sentinel = sentinel;
     planes_kernel_codes(kept, &index->level, sentinel, &index->codes_plan);
@@ -128,7 +130,8 @@ static int load_codes(struct fathom_index *index, const struct planes_model *ful
     uint64_t rows = index->properties.rows;
     uint32_t code_bytes = index->level.code_bytes;
     uint8_t *codes = take(index, PART_CODES, rows * code_bytes + KERNEL_CODE_SLACK, err);
-    uint32_t *factors = take(index, PART_CODES, rows * PLANES_FACTOR_BYTES, err);
+    uint64_t factor_bytes = rows * index->level.factor_bytes;
+    void *factors = take(index, PART_CODES, factor_bytes, err);
     if (!codes || !factors)
         return -ENOMEM;
     index->codes = codes;
@@ -148,9 +151,9 @@ static int load_codes(struct fathom_index *index, const struct planes_model *ful
         if (status)
             return status;
     }
-    uint64_t bytes = rows * PLANES_FACTOR_BYTES;
-    return index_file_read(&index->file, find(index, SECTION_FACTORS), index->plan.level * bytes,
-                           factors, bytes, err);
+    return index_file_read(&index->file, find(index, SECTION_FACTORS),
+                           rows * planes_factor_bytes_below(full, index->plan.level), factors,
+                           factor_bytes, err);
 }
 
 /* ---- 8-bit rows ---- */
@@ -361,7 +364,8 @@ static int load_model(struct fathom_index *index, struct model *full, struct fat
         return status;
     if (find(index, SECTION_CODES)->bytes == index->properties.rows * full->planes.order_count &&
         find(index, SECTION_FACTORS)->bytes ==
-            index->properties.rows * full->planes.level_count * PLANES_FACTOR_BYTES)
+            index->properties.rows *
+                planes_factor_bytes_below(&full->planes, full->planes.level_count))
         return 0;
     model_fini(full);
     return out_of_range(index, SECTION_CODES, err);

@@ -99,12 +99,14 @@ class Index:
         at += 4 * self.code_dim
         self.levels = []
         for _ in range(level_count):
-            fields = struct.unpack_from("<I6IfIff20s", data, at)
+            fields = struct.unpack_from("<I6IfIffI16s", data, at)
             self.levels.append(dict(code_bytes=fields[0], groups=fields[1:7], kappa=fields[7], scale_base=fields[8],
-                                    offset_min=fields[9], offset_step=fields[10]))
+                                    offset_min=fields[9], offset_step=fields[10], factor_bytes=fields[11]))
             at += 64
         self.order = np.frombuffer(data, "<u2", self.order_count, at)
         at += (2 * self.order_count + 3) // 4 * 4
+        self.origin = np.frombuffer(data, np.uint8, self.work_dim, at).astype(np.float64) - 128
+        at += (self.work_dim + 3) // 4 * 4
         rotation = np.frombuffer(data, np.int8, self.code_dim * self.work_dim, at)
         self.rotation = rotation.reshape(self.code_dim, self.work_dim) * scale[:, None]
         if at + self.code_dim * self.work_dim != len(data):
@@ -187,6 +189,16 @@ class Index:
             at += width * self.rows
         return np.concatenate(columns, axis=1)
 
+    def _factors(self, level):
+        """Scale and offset of each row."""
+        info, data = self.levels[level], self.stream("factors")
+        at = self.rows * sum(below["factor_bytes"] for below in self.levels[:level])
+        width, offset_bits, shift = ("<u2", 9, 18) if info["factor_bytes"] == 2 else ("<u4", 16, 10)
+        packed = np.frombuffer(data, width, self.rows, at).astype(np.uint32)
+        scale = np.uint32(info["scale_base"]) + ((packed >> np.uint32(offset_bits)) << np.uint32(shift))
+        offset = info["offset_min"] + info["offset_step"] * (packed & np.uint32(2 ** offset_bits - 1))
+        return scale.view(np.float32), offset
+
     def estimate(self, level, query_units):
         """Estimated squared distances (row units) of all rows to a work-space query in row units."""
         info, codes = self.levels[level], self.codes()
@@ -199,9 +211,7 @@ class Index:
             bits[:, lane] |= one << (6 - np.uint32(plane))
             count[lane] += 1
         decoded = self.decoded[bits | (1 << (6 - count))] * self.sigma
-        factors = np.frombuffer(self.stream("factors"), "<u4").reshape(len(self.levels), self.rows)[level]
-        scale = (np.uint32(info["scale_base"]) + ((factors >> 16) << np.uint32(10))).view(np.float32)
-        offset = info["offset_min"] + info["offset_step"] * (factors & 0xffff)
+        scale, offset = self._factors(level)
         cell = np.repeat(np.arange(self.cells), np.diff(self.cell_first()))
         base = ((query_units - (self.centroids().astype(np.float64) - 128)) ** 2).sum(axis=1)[cell]
-        return base + offset - 2 * scale * (decoded @ (self.rotation @ query_units))
+        return base + offset - 2 * scale * (decoded @ (self.rotation @ (query_units - self.origin)))

@@ -53,6 +53,38 @@ static void check_dot(struct tally *tally, const struct kernels *kernels)
     check_pairs(tally, kernels, false);
 }
 
+/* With limits that none, some and all are below, and a NaN. */
+static void below_case(struct tally *tally, const struct kernels *kernels, struct prng *prng,
+                       uint32_t count, unsigned turn)
+{
+    static const float limits[] = {-INFINITY, -0.5f, 0, 0.7f, INFINITY};
+    float limit = limits[turn / 2 % 5];
+    float *values = guard_take(turn % 2, count * sizeof *values);
+    uint32_t *out = guard_take(turn % 2, (count + 16) * sizeof *out);
+    fill_f32(prng, values, count);
+    if (turn % 3 == 0)
+        values[prng_below(prng, count)] = NAN;
+    size_t found = kernels->below_f32(out, values, count, limit), wanted = 0;
+    bool ok = guard_intact();
+    for (uint32_t i = 0; i < count; i++)
+        if (values[i] < limit) {
+            ok = ok && wanted < found && out[wanted] == i;
+            wanted++;
+        }
+    tally_case(tally, ok && found == wanted, "%u values, limit %g, wall %u: %zu, not %zu", count,
+               (double)limit, turn % 2, found, wanted);
+    guard_reset();
+}
+
+static void check_below(struct tally *tally, const struct kernels *kernels)
+{
+    struct prng prng;
+    prng_init(&prng, 34, 0);
+    for (unsigned i = 0; check_dim(i); i++)
+        for (unsigned turn = 0; turn < 30; turn++)
+            below_case(tally, kernels, &prng, check_dim(i), turn);
+}
+
 /* The definition in kernel.h, in double precision, where all of it is exact. */
 static float matvec_row(const int8_t *row, float scale, const float *x, uint32_t columns)
 {
@@ -251,6 +283,7 @@ struct bench {
     float *a, *b, *out;
     int8_t *matrix;
     uint16_t *halves;
+    uint32_t *places;
     uint32_t dim;
     float sum;
 };
@@ -266,6 +299,14 @@ static void run_dot(void *context, size_t call)
 {
     struct bench *bench = context;
     bench->sum += bench->kernels->dot_f32(bench->a, bench->b, bench->dim);
+    (void)call;
+}
+
+/* One in a hundred is below, as in a scan. */
+static void run_below(void *context, size_t call)
+{
+    struct bench *bench = context;
+    bench->sum += (float)bench->kernels->below_f32(bench->places, bench->a, bench->dim, -0.98f);
     (void)call;
 }
 
@@ -302,6 +343,7 @@ static double bench_run(const struct kernels *kernels, uint32_t dim, size_t call
     bench.b = bench_array(bytes);
     bench.out = bench_array(bytes);
     bench.halves = bench_array(bytes);
+    bench.places = bench_array(bytes + 64);
     bench.matrix = bench_array((size_t)dim * dim);
     fill_f32(&prng, bench.a, dim + 2);
     fill_f32(&prng, bench.b, dim + 2);
@@ -311,6 +353,7 @@ static double bench_run(const struct kernels *kernels, uint32_t dim, size_t call
     mem_free(bench.b);
     mem_free(bench.out);
     mem_free(bench.halves);
+    mem_free(bench.places);
     mem_free(bench.matrix);
     return best;
 }
@@ -325,6 +368,12 @@ static double bench_dot(const struct kernels *kernels, struct shape shape, bool 
 {
     (void)far;
     return bench_run(kernels, shape.dim, 100, run_dot);
+}
+
+static double bench_below(const struct kernels *kernels, struct shape shape, bool far)
+{
+    (void)far;
+    return bench_run(kernels, shape.dim, 100, run_below);
 }
 
 static double bench_matvec(const struct kernels *kernels, struct shape shape, bool far)
@@ -356,6 +405,7 @@ static double bench_to_f16(const struct kernels *kernels, struct shape shape, bo
 const struct kernel_entry float_entries[] = {
     {"l2sq_f32", "squared distance", check_l2sq, bench_l2sq, false, FLOAT_SHAPES},
     {"dot_f32", "product", check_dot, bench_dot, false, FLOAT_SHAPES},
+    {"below_f32", "places of values below a limit", check_below, bench_below, false, FLOAT_SHAPES},
     {"matvec_i8", "a square matrix of bytes times a vector", check_matvec, bench_matvec, false,
      FLOAT_SHAPES},
     {"f16_to_f32", "every half is its float", check_to_f32, bench_to_f32, false, FLOAT_SHAPES},

@@ -60,6 +60,8 @@ static void make_manifest(struct tiny_index *tiny, size_t bytes)
     memcpy(data, text, least);
 }
 
+#define FACTOR_BYTES (2 + 4) /* of a row at both levels */
+
 /* Two levels: one plane, and two. The rotation keeps the first dimensions as they are. */
 static void make_model(struct tiny_index *tiny, uint32_t code_dim, struct prng *prng)
 {
@@ -68,18 +70,20 @@ static void make_model(struct tiny_index *tiny, uint32_t code_dim, struct prng *
     struct planes_level levels[2] = {{.code_bytes = groups,
                                       .groups = {groups},
                                       .kappa = 0.4f,
-                                      .scale_base = 0x3f000000,
-                                      .offset_step = 1},
+                                      .factor_bytes = 2,
+                                      .scale_base = 0x3e000000,
+                                      .offset_step = 100},
                                      {.code_bytes = order_count,
                                       .groups = {groups, groups},
                                       .kappa = 0.2f,
+                                      .factor_bytes = 4,
                                       .scale_base = 0x3f000000,
                                       .offset_step = 1}};
     float *mean = calloc(p->work_dim, sizeof *mean), *scale = calloc(code_dim, sizeof *scale);
     float *sigma = calloc(code_dim, sizeof *sigma);
     uint16_t *order = calloc(order_count, sizeof *order);
     int8_t *rotation = calloc(code_dim, p->work_dim);
-    uint8_t table[128];
+    uint8_t table[128], *origin = malloc(p->work_dim);
     struct model model = {
         .row8 = {.dim = p->work_dim, .step = p->records_exact ? 1 : 0.25f, .mean = mean},
         .planes = {.dim = p->work_dim,
@@ -90,9 +94,11 @@ static void make_model(struct tiny_index *tiny, uint32_t code_dim, struct prng *
                    .rotation_scale = scale,
                    .sigma = sigma,
                    .order = order,
+                   .origin = origin,
                    .levels = levels,
                    .level_bytes = table}};
-    assert_true(mean && scale && sigma && order && rotation);
+    assert_true(mean && scale && sigma && order && rotation && origin);
+    memset(origin, 130, p->work_dim);
     planes_level_table(table, &model.planes.level_quantum);
     for (uint32_t d = 0; d < p->work_dim; d++)
         mean[d] = p->records_exact && p->dtype == FATHOM_U8 ? 128 : 0;
@@ -110,6 +116,7 @@ static void make_model(struct tiny_index *tiny, uint32_t code_dim, struct prng *
     free(sigma);
     free(order);
     free(rotation);
+    free(origin);
 }
 
 static void make_cells(struct tiny_index *tiny, struct prng *prng)
@@ -127,8 +134,7 @@ static void make_codes(struct tiny_index *tiny, uint32_t code_dim, struct prng *
 {
     size_t rows = tiny->properties.rows, bytes = rows * 2 * (code_dim / PLANES_GROUP);
     fill_random(prng, take(tiny, SECTION_CODES, bytes, 0), bytes);
-    fill_random(prng, take(tiny, SECTION_FACTORS, rows * 2 * PLANES_FACTOR_BYTES, 0),
-                rows * 2 * PLANES_FACTOR_BYTES);
+    fill_random(prng, take(tiny, SECTION_FACTORS, rows * FACTOR_BYTES, 0), rows * FACTOR_BYTES);
 }
 
 /* A ring: row v leads to the next few. */

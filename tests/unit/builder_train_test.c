@@ -116,16 +116,19 @@ static void measure(const struct training *t, uint32_t l, double *bias, double *
                 rows8_at(&t->ordered.cells.centroids, cell_of_row(&t->ordered.cells, list[i]));
             residual_set_cell(&near, planes, centroid, rows->dim);
             residual_set_row(&near, &t->trained, rows8_at(rows, list[i]), centroid, rows->dim);
-            struct planes_factors f = planes_row_factors(planes, level, near.bits6, near.y,
-                                                         near.norm_sq, near.rotated_centroid);
+            struct planes_sums sums = {0};
+            planes_sums_advance(planes, NULL, level, near.bits6, near.y, near.rotated_centroid,
+                                &sums);
             uint8_t packed[64 + KERNEL_CODE_SLACK] = {0};
             planes_pack_code(planes, near.bits6, code);
             planes_repack(planes, level, code, planes->order_count, packed, 1);
             float score, estimate,
                 base = (float)rows8_distance(rows8_at(rows, row), centroid, rows->dim);
-            uint32_t factors = planes_pack_factors(level, f);
+            uint32_t factors = planes_pack_factors(level, &sums, near.norm_sq);
+            struct planes_factors f = planes_unpack_factors(level, factors);
             kernels_get()->codes_rows(&score, &plan, &prepared.weights, packed, 1);
-            planes_estimate_cell(&estimate, level, &prepared, base, &score, &factors, 1);
+            planes_estimate_cell(&estimate, level, &prepared, base, &score, &factors,
+                                 1); /* little-endian: its first two bytes too */
             double truth = rows8_distance(rows8_at(rows, row), rows8_at(rows, list[i]), rows->dim);
             double error = (estimate - truth) / (level->kappa * f.scale * sqrt(base));
             sum += error;
@@ -147,8 +150,9 @@ static void kappa_is_the_spread_of_the_estimates_that_a_search_makes(void **stat
         double bias, spread;
         measure(&t, l, &bias, &spread);
         /* Where dimensions have no bit, near rows share what is not seen, and all estimates are too
-         * high alike. */
-        assert_true(fabs(bias) < 1);
+         * high alike; below 0.6 bits a dimension, by more than their spread. */
+        if (t.trained.planes.levels[l].code_bytes * 8 > 0.6 * 48)
+            assert_true(fabs(bias) < 1);
         assert_true(spread > 0.8 && spread < 1.25);
     }
     training_fini(&t);
@@ -169,8 +173,10 @@ static void residuals_of_any_length_have_a_scale_near_one(void **state)
             rows8_at(&t.ordered.cells.centroids, cell_of_row(&t.ordered.cells, row));
         residual_set_cell(&residual, planes, centroid, 900);
         residual_set_row(&residual, &t.trained, rows8_at(&t.ordered.rows, row), centroid, 900);
-        struct planes_factors f = planes_row_factors(planes, level, residual.bits6, residual.y,
-                                                     residual.norm_sq, residual.rotated_centroid);
+        struct planes_sums sums = {0};
+        planes_sums_advance(planes, NULL, level, residual.bits6, residual.y,
+                            residual.rotated_centroid, &sums);
+        struct planes_factors f = planes_factors(&sums, residual.norm_sq);
         assert_true(f.scale > 0.7f && f.scale < 1.4f);
     }
     residual_fini(&residual);
@@ -211,8 +217,7 @@ static void encoding_does_not_depend_on_the_threads(void **state)
         assert_int_equal(encode_lists(&lists[i], &crew, &t.graph, NULL), 0);
     }
     assert_memory_equal(codes[0].codes, codes[1].codes, codes[0].bytes);
-    assert_memory_equal(codes[0].factors, codes[1].factors,
-                        4 * 3000 * t.trained.planes.level_count);
+    assert_memory_equal(codes[0].factors, codes[1].factors, codes[0].factor_bytes);
     assert_int_equal(lists[0].bytes, lists[1].bytes);
     assert_memory_equal(lists[0].lists, lists[1].lists, lists[0].bytes);
     for (unsigned i = 0; i < 2; i++) {

@@ -1,4 +1,5 @@
-/* Bit-plane codes: the compander's distortion, nested allotments, unbiased estimates that get better with bits. */
+/* Bit-plane codes: the compander's distortion, nested allotments, unbiased estimates that get
+ * better with bits. */
 #include "fathom_test.h"
 
 #include <math.h>
@@ -9,7 +10,7 @@
 #include "planes.h"
 #include "prng.h"
 
-#define DIM 32
+#define DIM   32
 #define UNITS (PLANES_MAX * DIM / 8)
 
 /* A model with an identity rotation and falling variances. */
@@ -18,7 +19,7 @@ struct fixture {
     float scale[DIM], sigma[DIM];
     uint16_t order[UNITS];
     struct planes_level levels[3];
-    uint8_t level_bytes[128];
+    uint8_t level_bytes[128], origin[DIM];
     struct planes_model model;
 };
 
@@ -42,12 +43,24 @@ static void make(struct fixture *f)
         weight[d] = pow(f->sigma[d], 2);
     }
     planes_allot(DIM, weight, UNITS, f->order, 3, sizes, f->levels);
-    f->model = (struct planes_model){.dim = DIM, .code_dim = DIM, .order_count = UNITS, .level_count = 3,
-                                     .rotation = f->rotation, .rotation_scale = f->scale, .sigma = f->sigma,
-                                     .order = f->order, .levels = f->levels, .level_bytes = f->level_bytes};
+    f->model = (struct planes_model){.dim = DIM,
+                                     .code_dim = DIM,
+                                     .order_count = UNITS,
+                                     .level_count = 3,
+                                     .rotation = f->rotation,
+                                     .rotation_scale = f->scale,
+                                     .sigma = f->sigma,
+                                     .order = f->order,
+                                     .levels = f->levels,
+                                     .level_bytes = f->level_bytes,
+                                     .origin = f->origin};
     planes_level_table(f->level_bytes, &f->model.level_quantum);
-    for (int l = 0; l < 3; l++)
+    for (int d = 0; d < DIM; d++)
+        f->origin[d] = (uint8_t)(128 + d % 5);
+    for (int l = 0; l < 3; l++) {
+        f->levels[l].factor_bytes = 4;
         planes_set_ranges(&f->levels[l], 4, 0, 20000);
+    }
 }
 
 static void the_compander_is_near_the_optimum_at_every_bit(void **state)
@@ -81,7 +94,8 @@ static void allotments_are_nested_and_planes_have_no_gaps(void **state)
 static void measure(struct fixture *f, unsigned l, double *bias, double *spread)
 {
     struct prng prng;
-    float thresholds[64], centroid[DIM], rotated_centroid[DIM], row[DIM], q[DIM], y[DIM], units[DIM], rotated[DIM];
+    float thresholds[64], centroid[DIM], rotated_centroid[DIM], row[DIM], q[DIM], y[DIM],
+        units[DIM], rotated[DIM];
     int8_t hi[64], lo[64];
     uint8_t sentinel[64], bits6[DIM], code[UNITS], packed[UNITS + KERNEL_CODE_SLACK] = {0};
     double sum = 0, squares = 0, distances = 0;
@@ -89,9 +103,11 @@ static void measure(struct fixture *f, unsigned l, double *bias, double *spread)
     planes_thresholds(thresholds);
     planes_kernel_codes(&f->model, &f->levels[l], sentinel, &plan);
     prng_init(&prng, 7, l);
-    for (int d = 0; d < DIM; d++)
+    for (int d = 0; d < DIM; d++) {
         centroid[d] = (float)(20 * gaussian(&prng));
-    planes_rotate(&f->model, centroid, rotated_centroid);
+        units[d] = centroid[d] - (float)(f->origin[d] - 128);
+    }
+    planes_rotate(&f->model, units, rotated_centroid);
     for (int trial = 0; trial < 4000; trial++) {
         double norm = 0, truth = 0, base = 0;
         for (int d = 0; d < DIM; d++) {
@@ -109,11 +125,15 @@ static void measure(struct fixture *f, unsigned l, double *bias, double *spread)
         planes_quantise(&f->model, thresholds, y, bits6);
         planes_pack_code(&f->model, bits6, code);
         planes_repack(&f->model, &f->levels[l], code, UNITS, packed, 1);
-        uint32_t factors = planes_pack_factors(
-            &f->levels[l], planes_row_factors(&f->model, &f->levels[l], bits6, y, norm, rotated_centroid));
+        struct planes_sums sums = {0};
+        planes_sums_advance(&f->model, NULL, &f->levels[l], bits6, y, rotated_centroid, &sums);
+        uint32_t factors = planes_pack_factors(&f->levels[l], &sums, norm);
+        uint16_t short_factors = (uint16_t)factors;
+        const void *stored =
+            f->levels[l].factor_bytes == 2 ? (const void *)&short_factors : (const void *)&factors;
         planes_query_init(&query, &f->model, &f->levels[l], units, rotated, hi, lo);
         kernels_get()->codes_rows(&score, &plan, &query.weights, packed, 1);
-        planes_estimate_cell(&estimate, &f->levels[l], &query, (float)base, &score, &factors, 1);
+        planes_estimate_cell(&estimate, &f->levels[l], &query, (float)base, &score, stored, 1);
         sum += estimate - truth;
         squares += pow(estimate - truth, 2);
         distances += truth;
@@ -138,6 +158,53 @@ static void estimates_are_unbiased_and_sharpen_with_bits(void **state)
     assert_true(spread[2] < 0.03);
 }
 
+static void short_factors_cost_short_codes_next_to_nothing(void **state)
+{
+    struct fixture f;
+    double bias, spread[2];
+    (void)state;
+    make(&f);
+    for (unsigned l = 0; l < 2; l++) {
+        for (uint32_t wide = 0; wide < 2; wide++) {
+            f.levels[l].factor_bytes = wide ? 4 : 2;
+            planes_set_ranges(&f.levels[l], 4, -6000, 6000);
+            measure(&f, l, &bias, &spread[wide]);
+            assert_true(fabs(bias) < 0.02);
+        }
+        print_message("%g %g\n", spread[0], spread[1]);
+        assert_true(spread[0] < 1.05 * spread[1]);
+    }
+}
+
+/* Sums that have gone from level to level are those of the level alone. */
+static void sums_advance_from_level_to_level(void **state)
+{
+    struct fixture f;
+    struct prng prng;
+    float thresholds[64], centroid[DIM], y[DIM];
+    uint8_t bits6[DIM];
+    (void)state;
+    make(&f);
+    planes_thresholds(thresholds);
+    prng_init(&prng, 9, 0);
+    for (int d = 0; d < DIM; d++) {
+        centroid[d] = (float)(20 * gaussian(&prng));
+        y[d] = (float)(f.sigma[d] * gaussian(&prng));
+    }
+    planes_quantise(&f.model, thresholds, y, bits6);
+    struct planes_sums walked = {0};
+    for (int l = 0; l < 3; l++) {
+        struct planes_sums alone = {0};
+        planes_sums_advance(&f.model, l ? &f.levels[l - 1] : NULL, &f.levels[l], bits6, y, centroid,
+                            &walked);
+        planes_sums_advance(&f.model, NULL, &f.levels[l], bits6, y, centroid, &alone);
+        assert_true(fabs(walked.norm - alone.norm) < 1e-6 * alone.norm);
+        assert_true(fabs(walked.decoded_norm - alone.decoded_norm) < 1e-6 * alone.norm);
+        assert_true(fabs(walked.product - alone.product) < 1e-6 * alone.norm);
+        assert_true(fabs(walked.centroid_product - alone.centroid_product) < 1e-4 * alone.norm);
+    }
+}
+
 /* Found on bible1024: long residuals under a sigma of length one lost their scale. */
 static void the_units_of_sigma_do_not_matter(void **state)
 {
@@ -157,25 +224,37 @@ static void the_units_of_sigma_do_not_matter(void **state)
             y[d] = (float)(100 * f.sigma[d] * gaussian(&prng));
         }
         planes_quantise(&f.model, thresholds, y, bits6);
-        float expected =
-            planes_row_factors(&f.model, &f.levels[2], bits6, y, 1, centroid).scale;
-        float scale =
-            planes_row_factors(&scaled.model, &f.levels[2], bits6, y, 1, centroid).scale;
+        struct planes_sums plain = {0}, in_units = {0};
+        planes_sums_advance(&f.model, NULL, &f.levels[2], bits6, y, centroid, &plain);
+        planes_sums_advance(&scaled.model, NULL, &f.levels[2], bits6, y, centroid, &in_units);
+        float expected = planes_factors(&plain, 1).scale,
+              scale = planes_factors(&in_units, 1).scale;
         assert_true(expected > 0);
         assert_true(fabsf(scale * unit / expected - 1) < 1e-3f);
     }
 }
 
+/* Of a row of length 1 whose code is itself times 1 / scale. */
 static void factors_survive_packing(void **state)
 {
-    struct planes_level level = {0};
+    static const double precision[2] = {1.0 / 60, 1.0 / 8000};
     (void)state;
-    planes_set_ranges(&level, 3.5f, -100, 400);
-    for (float scale = 0.05f; scale < 3.5f; scale *= 1.1f) {
-        struct planes_factors in = {.scale = scale, .offset = 100 * scale - 90};
-        struct planes_factors out = planes_unpack_factors(&level, planes_pack_factors(&level, in));
-        assert_true(fabsf(out.scale / in.scale - 1) < 1e-3f);
-        assert_true(fabsf(out.offset - in.offset) < 0.01f);
+    for (unsigned wide = 0; wide < 2; wide++) {
+        struct planes_level level = {.factor_bytes = wide ? 4 : 2};
+        planes_set_ranges(&level, 3.5f, -100, 400);
+        for (double scale = 0.3; scale < 3.5; scale *= 1.1) {
+            struct planes_sums sums = {.norm = 1,
+                                       .decoded_norm = 1 / (scale * scale),
+                                       .product = 1 / scale,
+                                       .centroid_product = 50};
+            struct planes_factors out =
+                planes_unpack_factors(&level, planes_pack_factors(&level, &sums, 7));
+            assert_true(fabs(out.scale / scale - 1) < precision[wide]);
+            /* The estimate of a query at the row: |q - c|^2 = 7, so 0 but for the rounding of
+             * offset. */
+            double estimate = 7 + out.offset - 2 * out.scale * (50 + 1 / scale), exact = 7 + 7 - 2;
+            assert_true(fabs(estimate - exact) < level.offset_step);
+        }
     }
 }
 
@@ -183,6 +262,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_compander_is_near_the_optimum_at_every_bit),
     cmocka_unit_test(allotments_are_nested_and_planes_have_no_gaps),
     cmocka_unit_test(estimates_are_unbiased_and_sharpen_with_bits),
+    cmocka_unit_test(short_factors_cost_short_codes_next_to_nothing),
+    cmocka_unit_test(sums_advance_from_level_to_level),
     cmocka_unit_test(the_units_of_sigma_do_not_matter),
     cmocka_unit_test(factors_survive_packing),
 };

@@ -4,9 +4,11 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "builder.h"
+#include "checkpoint.h"
 #include "degree.h"
 #include "error.h"
 #include "ids.h"
@@ -14,15 +16,21 @@
 #include "order.h"
 #include "points.h"
 #include "predict.h"
+#include "provenance.h"
 #include "write.h"
 
 #define MEASURED_ROWS_MIN 2000
+#define CHECKPOINT_NS     5000000000ull
 
 struct build {
     struct build_options options; /* with R and L once chosen */
-    double probed_degree;
     struct crew crew;
     int lock;
+    struct checkpoint checkpoint;
+    char *identity;                 /* of this build (free with free) */
+    bool rows_loaded, rows_saved;   /* from, and in, a checkpoint */
+    bool written;                   /* by an earlier run, but for operating points */
+    struct graph_state graph_state; /* R and L once chosen, and how far lists are */
     struct input input;
     uint64_t *ids;
     struct cells cells;
@@ -41,6 +49,7 @@ struct build_options build_options_default(void)
                                   .alpha = 1.2,
                                   .code_bits = PLANES_MAX,
                                   .threads = 1,
+                                  .checkpoint_ns = CHECKPOINT_NS,
                                   .env = env_os()};
 }
 
@@ -126,7 +135,145 @@ static int check_budget(const struct build *build, struct fathom_error *err)
         options->input, (estimate.peak_bytes >> 20) + 1, options->memory_budget_bytes >> 20);
 }
 
+/* ---- checkpoints ---- */
+
+static int save_input(struct build *build, struct fathom_error *err)
+{
+    return build->checkpoint.begun
+               ? 0
+               : checkpoint_save_input(&build->checkpoint, build->identity, &build->input, err);
+}
+
+static int save_rows(struct build *build, struct fathom_error *err)
+{
+    int status = save_input(build, err);
+    if (status == 0)
+        status = checkpoint_save_rows(&build->checkpoint, &build->input.rows, &build->cells, err);
+    build->rows_saved = status == 0;
+    return status;
+}
+
+/* Between two steps of the graph. Lists are of no use without the rows. */
+static int save_graph(void *context, const struct graph *graph, uint32_t done,
+                      struct fathom_error *err)
+{
+    struct build *build = context;
+    uint64_t list_bytes = 4 * (uint64_t)(graph->degree_max + 1);
+    uint64_t row_bytes = build->rows_saved ? 0 : build->input.work_dim;
+    if (!checkpoint_due(&build->checkpoint, graph->rows * (list_bytes + row_bytes)))
+        return 0;
+    int status = build->rows_saved ? 0 : save_rows(build, err);
+    build->graph_state.done = done;
+    return status == 0 ? checkpoint_save_graph(&build->checkpoint, graph, &build->graph_state, err)
+                       : status;
+}
+
+static int save_written(struct build *build, struct fathom_error *err)
+{
+    const struct build_report *report = build->report;
+    struct written written = {.generation = report->generation,
+                              .rows = report->rows,
+                              .list_bytes = report->list_bytes,
+                              .cells = build->cells.count,
+                              .degree = build->options.degree,
+                              .build_list = build->options.build_list};
+    if (!build->checkpoint.begun && !checkpoint_due(&build->checkpoint, PAGE_BYTES))
+        return 0;
+    int status = save_input(build, err);
+    return status == 0 ? checkpoint_save_written(&build->checkpoint, &written, err) : status;
+}
+
+/* ---- resuming ---- */
+
+/* An index that needs but its operating points. */
+static int resume_written(struct build *build, struct fathom_error *err)
+{
+    struct written written;
+    struct fathom_error why = {0};
+    int status = checkpoint_load_written(&build->checkpoint, &written, err);
+    if (status <= 0)
+        return status;
+    status = index_writer_reopen(&build->writer, build->options.env, build->options.out,
+                                 written.generation, &why);
+    if (status != 0) {
+        crew_note(&build->crew, why.msg);
+        return 0;
+    }
+    build->written = true;
+    build->cells.count = written.cells;
+    build->options.degree = written.degree;
+    build->options.build_list = written.build_list;
+    build->report->generation = written.generation;
+    build->report->rows = written.rows;
+    build->report->list_bytes = written.list_bytes;
+    return 0;
+}
+
+static int resume_rows(struct build *build, struct fathom_error *err)
+{
+    struct input *input = &build->input;
+    int status =
+        checkpoint_load_rows(&build->checkpoint, &input->rows, &build->cells, input->work_dim, err);
+    build->rows_loaded = build->rows_saved = status > 0;
+    if (status > 0 && input->rows.count != input->info.rows - input->zero_count)
+        return error_set(err, FATHOM_ECORRUPT, "%s: checkpoints do not belong together",
+                         build->options.out);
+    return status < 0 ? status : 0;
+}
+
+/* Finds out where to go on. *identity receives what the interrupted build was, or NULL when there
+ * is none. */
+static int resume(struct build *build, char **identity, struct fathom_error *err)
+{
+    struct checkpoint *checkpoint = &build->checkpoint;
+    char *now = identity_text(&build->options, &build->input, build->ids, false);
+    int status = now ? checkpoint_load_state(checkpoint, now, identity, err)
+                     : error_set(err, -ENOMEM, "no memory to resume a build");
+    free(now);
+    if (status <= 0)
+        return status;
+    status = checkpoint_load_input(checkpoint, &build->input, err);
+    checkpoint->begun = status > 0;
+    if (status > 0)
+        status = resume_written(build, err);
+    if (status == 0 && checkpoint->begun && !build->written)
+        status = resume_rows(build, err);
+    if (status == 0 && !build->written && !build->rows_loaded)
+        input_forget(&build->input);
+    return status;
+}
+
+/* Reads the input, or as much of it as shows that it is what the interrupted build has read. */
+static int read_input(struct build *build, const char *before, struct fathom_error *err)
+{
+    const struct build_options *options = &build->options;
+    bool known = build->written || build->rows_loaded;
+    int status = known ? input_rehash(&build->input, &build->crew, err)
+                       : input_read(&build->input, &build->crew, options->skip_zero_rows, err);
+    if (status != 0)
+        return status;
+    build->identity = identity_text(options, &build->input, build->ids, true);
+    if (!build->identity)
+        return error_set(err, -ENOMEM, "%s: no memory to read it", options->input);
+    return before ? identity_compare(options->out, before, build->identity, err) : 0;
+}
+
 /* ---- stages ---- */
+
+static int start_reading(struct build *build, struct fathom_error *err)
+{
+    const struct build_options *options = &build->options;
+    char *before = NULL;
+    int status = options->resume ? resume(build, &before, err) : 0;
+    if (status == 0 && options->resume && !before)
+        crew_note(&build->crew, "there is nothing to resume; building afresh");
+    if (status == 0 && !before)
+        status = dir_remove_debris(options->env, options->out, "", err);
+    if (status == 0)
+        status = read_input(build, before, err);
+    mem_free(before);
+    return status;
+}
 
 static int stage_read(struct build *build, struct fathom_error *err)
 {
@@ -141,7 +288,7 @@ static int stage_read(struct build *build, struct fathom_error *err)
     if (status < 0)
         return status;
     build->lock = status;
-    return input_read(&build->input, &build->crew, options->skip_zero_rows, err);
+    return start_reading(build, err);
 }
 
 static int stage_cells(struct build *build, struct fathom_error *err)
@@ -152,30 +299,59 @@ static int stage_cells(struct build *build, struct fathom_error *err)
 
 static int stage_order(struct build *build, struct fathom_error *err)
 {
-    crew_phase(&build->crew, "order", build->input.rows.count, "rows");
-    int status = order_build(&build->cells, &build->crew, &build->input.rows, err);
-    return status == 0 ? order_apply(&build->input.rows, build->cells.rows, err) : status;
+    const struct rows8 *rows = &build->input.rows;
+    crew_phase(&build->crew, "order", rows->count, "rows");
+    int status = order_build(&build->cells, &build->crew, rows, err);
+    if (status == 0)
+        status = order_apply(&build->input.rows, build->cells.rows, err);
+    if (status == 0 && checkpoint_due(&build->checkpoint, (uint64_t)rows->count * rows->dim))
+        status = save_rows(build, err);
+    return status;
+}
+
+static int make_graph(struct build *build, struct fathom_error *err)
+{
+    struct build_options *options = &build->options;
+    struct graph_state *state = &build->graph_state;
+    int status = 0;
+    if (state->done == 0) {
+        status =
+            degree_choose(options, &build->crew, &build->input.rows, &state->probed_degree, err);
+        state->degree = options->degree;
+        state->list = options->build_list;
+    }
+    if (status != 0)
+        return status;
+    struct graph_options graph = {.degree = state->degree,
+                                  .list = state->list,
+                                  .alpha = options->alpha,
+                                  .seed = options->seed,
+                                  .done = state->done,
+                                  .save = save_graph,
+                                  .save_context = build};
+    return graph_build(&build->graph, &build->crew, &build->input.rows, build->cells.first,
+                       build->cells.count, &graph, err);
 }
 
 static int stage_graph(struct build *build, struct fathom_error *err)
 {
-    struct build_options *options = &build->options;
-    crew_phase(&build->crew, "graph", build->input.rows.count, "rows");
-    int status =
-        degree_choose(options, &build->crew, &build->input.rows, &build->probed_degree, err);
-    if (status != 0)
+    uint32_t rows = build->input.rows.count;
+    struct graph_state *state = &build->graph_state;
+    crew_phase(&build->crew, "graph", rows, "rows");
+    int status = !build->checkpoint.begun
+                     ? 0
+                     : checkpoint_load_graph(&build->checkpoint, &build->graph, rows, state, err);
+    if (status >= 0 && state->done != GRAPH_DONE)
+        status = make_graph(build, err);
+    if (status < 0)
         return status;
-    struct graph_options graph = {.degree = options->degree,
-                                  .list = options->build_list,
-                                  .alpha = options->alpha,
-                                  .seed = options->seed};
-    status = graph_build(&build->graph, &build->crew, &build->input.rows, build->cells.first,
-                         build->cells.count, &graph, err);
+    build->options.degree = state->degree;
+    build->options.build_list = state->list;
     uint64_t edges = 0;
-    for (uint32_t row = 0; row < build->input.rows.count && status == 0; row++)
+    for (uint32_t row = 0; row < rows; row++)
         edges += graph_list(&build->graph, row)[0];
-    build->mean_degree = (double)edges / build->input.rows.count;
-    return status;
+    build->mean_degree = (double)edges / rows;
+    return 0;
 }
 
 static int stage_train(struct build *build, struct fathom_error *err)
@@ -209,7 +385,7 @@ static int stage_write(struct build *build, struct fathom_error *err)
                               .lists = &build->lists,
                               .ids = build->ids,
                               .build_list = build->options.build_list,
-                              .probed_degree = build->probed_degree,
+                              .probed_degree = build->graph_state.probed_degree,
                               .mean_degree = build->mean_degree};
     crew_phase(&build->crew, "write", build->input.rows.count, "rows");
     build->report->rows = build->input.rows.count;
@@ -219,7 +395,9 @@ static int stage_write(struct build *build, struct fathom_error *err)
     encoded_codes_fini(&build->codes);
     encoded_lists_fini(&build->lists);
     rows8_fini(&build->input.rows);
-    return status;
+    if (status == 0)
+        status = index_writer_checkpoint(build->writer, err);
+    return status == 0 ? save_written(build, err) : status;
 }
 
 /* Operating points, from the file as it will be published. Small indexes do without: their default
@@ -230,9 +408,7 @@ static int add_points(struct build *build, struct fathom_error *err)
     uint32_t count = 0;
     if (!points)
         return error_set(err, -ENOMEM, "no memory for operating points");
-    int status = index_writer_checkpoint(build->writer, err);
-    if (status == 0)
-        status = points_measure(build->options.env, index_writer_path(build->writer),
+    int status = points_measure(build->options.env, index_writer_path(build->writer),
                                 build->crew.threads, points, &count, err);
     if (status == 0)
         status = index_writer_begin(build->writer, SECTION_POINTS, 0, err);
@@ -248,7 +424,8 @@ static int stage_measure(struct build *build, struct fathom_error *err)
 {
     int status = 0;
     crew_phase(&build->crew, "measure", 0, "rows");
-    if (build->report->rows >= MEASURED_ROWS_MIN)
+    if (build->report->rows >= MEASURED_ROWS_MIN &&
+        !index_writer_has(build->writer, SECTION_POINTS))
         status = add_points(build, err);
     if (status == 0 && crew_stopped(&build->crew))
         status = error_set(err, FATHOM_EINTERRUPTED, "measure: %s",
@@ -257,7 +434,11 @@ static int stage_measure(struct build *build, struct fathom_error *err)
         return status; /* build_fini abandons the writer */
     struct index_writer *writer = build->writer;
     build->writer = NULL; /* publishing frees it in any case */
-    return index_writer_publish(writer, err);
+    status = index_writer_publish(writer, err);
+    /* The index is there: what cannot be removed is debris, which the next build takes away. */
+    if (status == 0 && build->checkpoint.begun)
+        (void)!work_remove_all(&build->checkpoint.work, NULL);
+    return status;
 }
 
 static int (*const stages[BUILD_STAGES])(struct build *build, struct fathom_error *err) = {
@@ -266,11 +447,21 @@ static int (*const stages[BUILD_STAGES])(struct build *build, struct fathom_erro
 
 /* ---- the whole ---- */
 
+/* By the build that this one takes over from. */
+static bool is_done(const struct build *build, enum build_stage stage)
+{
+    if (build->written)
+        return stage > BUILD_READ && stage < BUILD_MEASURE;
+    return build->rows_loaded && (stage == BUILD_CELLS || stage == BUILD_ORDER);
+}
+
 static int run_stages(struct build *build, struct fathom_error *err)
 {
     const struct env *env = build->options.env;
     for (int stage = 0; stage < BUILD_STAGES; stage++) {
         uint64_t start = env_clock_ns(env);
+        if (is_done(build, stage))
+            continue;
         int status = crew_stopped(&build->crew)
                          ? error_set(err, FATHOM_EINTERRUPTED, "stopped before the stage %s",
                                      build_stage_name(stage))
@@ -312,7 +503,11 @@ static int fill_report(struct build *build, uint64_t start, struct fathom_error 
 
 static void build_fini(struct build *build)
 {
-    index_writer_abandon(build->writer);
+    if (build->checkpoint.begun)
+        index_writer_suspend(build->writer);
+    else
+        index_writer_abandon(build->writer);
+    free(build->identity);
     encoded_lists_fini(&build->lists);
     encoded_codes_fini(&build->codes);
     train_fini(&build->trained);
@@ -333,6 +528,10 @@ int build_run(const struct build_options *options, struct build_report *report,
         return status;
     uint64_t start = env_clock_ns(options->env);
     build.crew = (struct crew){.threads = options->threads, .watch = options->watch};
+    build.checkpoint = (struct checkpoint){.work = {.env = options->env, .dir = options->out},
+                                           .crew = &build.crew,
+                                           .spacing_ns = options->checkpoint_ns};
+    checkpoint_start(&build.checkpoint);
     /* Codes hold up to 6 bits a dimension; more come from the 8-bit rows themselves. */
     if (options->code_bits > PLANES_MAX)
         build.options.code_bits = PLANES_MAX;

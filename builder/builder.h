@@ -11,7 +11,8 @@
  *   write   sections, vectors in the new order, manifest
  *   measure operating points: recall and reads by residency and search list
  *
- * Then the index is verified and published by one rename. */
+ * Then the index is verified and published by one rename. A build that takes long enough leaves
+ * checkpoints in the directory (checkpoint.h), from which another one can go on. */
 #ifndef BUILDER_BUILDER_H
 #define BUILDER_BUILDER_H
 
@@ -34,6 +35,7 @@ struct build_watch {
     bool (*stopped)(void *context); /* true: end soon with FATHOM_EINTERRUPTED */
     void (*phase)(void *context, const char *phase, uint64_t total, const char *unit);
     void (*advance)(void *context, uint64_t done);
+    void (*note)(void *context, const char *text); /* something that a person should know */
     void *context;
 };
 
@@ -50,6 +52,8 @@ struct build_options {
     uint64_t memory_budget_bytes; /* 0: none */
     unsigned threads;
     uint64_t seed;
+    bool resume;            /* go on with what a killed build left in out */
+    uint64_t checkpoint_ns; /* between checkpoints at the least; 0: wherever there may be one */
     const struct env *env;
     struct build_watch watch;
 };

@@ -60,3 +60,9 @@ void crew_advance(const struct crew *crew, uint64_t done)
     if (crew->watch.advance)
         crew->watch.advance(crew->watch.context, done);
 }
+
+void crew_note(const struct crew *crew, const char *text)
+{
+    if (crew->watch.note)
+        crew->watch.note(crew->watch.context, text);
+}

@@ -60,6 +60,11 @@ struct vamana {
     struct worker *workers; /* one a thread */
 };
 
+static uint32_t degree_slack(uint32_t degree)
+{
+    return degree + degree * 3 / 10;
+}
+
 /* ---- search ---- */
 
 /* The inserted row next to this one in the order on disk, hence near it. The medoid is one. */
@@ -257,12 +262,24 @@ static uint32_t batch_size(const struct vamana *vamana, uint32_t done)
                                                               : count / PATROL_ROWS * PATROL_ROWS;
 }
 
-static int insert_all(struct vamana *vamana)
+static int save(const struct vamana *vamana, uint32_t done, struct fathom_error *err)
 {
+    const struct graph_options *options = vamana->options;
+    return options->save ? options->save(options->save_context, vamana->graph, done, err) : 0;
+}
+
+/* Rows are inserted in batches of the same sizes, whether or not all of them are in this run. */
+static int insert_all(struct vamana *vamana, struct fathom_error *err)
+{
+    uint32_t before = vamana->options->done;
+    for (uint32_t i = 0; i < before; i++)
+        vamana->inserted[vamana->order[i]] = 1;
     vamana->inserted[vamana->order[0]] = 1;
-    for (uint32_t done = 1, count; done < vamana->order_count; done += count) {
+    for (uint32_t done = before ? before : 1, count; done < vamana->order_count; done += count) {
         count = batch_size(vamana, done);
         int status = insert_batch(vamana, done, count);
+        if (status == 0)
+            status = save(vamana, done + count, err);
         if (status != 0)
             return status;
         crew_advance(vamana->crew, done + count);
@@ -330,29 +347,40 @@ static int complete(struct vamana *vamana)
     return graph_connect(vamana->graph, rows, vamana->options->list);
 }
 
+int graph_init(struct graph *out, uint32_t rows, uint32_t degree)
+{
+    *out = (struct graph){.rows = rows, .degree_max = degree};
+    out->stride = size_round_up(degree_slack(degree) + 1, MEM_ALIGN / sizeof(uint32_t));
+    out->lists = mem_alloc_array(rows, out->stride * sizeof *out->lists);
+    return out->lists ? 0 : -ENOMEM;
+}
+
 int graph_build(struct graph *out, const struct crew *crew, const struct rows8 *rows,
                 const uint32_t *cell_first, uint32_t cell_count,
                 const struct graph_options *options, struct fathom_error *err)
 {
     struct vamana vamana = {.crew = crew, .rows = rows, .options = options, .graph = out};
-    vamana.degree_slack = options->degree + options->degree * 3 / 10;
-    *out = (struct graph){.rows = rows->count, .degree_max = options->degree};
-    out->stride = size_round_up(vamana.degree_slack + 1, MEM_ALIGN / sizeof(uint32_t));
-    out->lists = mem_alloc_array(rows->count, out->stride * sizeof *out->lists);
-    int status =
-        out->lists ? graph_choose_entries(out, crew, rows, cell_first, cell_count) : -ENOMEM;
+    struct fathom_error why = {0};
+    vamana.degree_slack = degree_slack(options->degree);
+    int status = 0;
+    if (options->done == 0)
+        status = graph_init(out, rows->count, options->degree);
+    if (status == 0 && options->done == 0)
+        status = graph_choose_entries(out, crew, rows, cell_first, cell_count);
     if (status == 0)
         status = vamana_init(&vamana);
     if (status == 0) {
         choose_order(&vamana);
-        status = insert_all(&vamana);
+        status = insert_all(&vamana, &why);
     }
     if (status == 0)
         status = complete(&vamana);
+    if (status == 0)
+        status = save(&vamana, GRAPH_DONE, &why);
     vamana_fini(&vamana);
     if (status != 0) {
         graph_fini(out);
-        return error_set(err, status, "graph: %s", fathom_strerror(status));
+        return error_set(err, status, "graph: %s", why.msg[0] ? why.msg : fathom_strerror(status));
     }
     return 0;
 }

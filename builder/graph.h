@@ -21,10 +21,19 @@ struct graph {
         entries[GRAPH_ENTRIES_MAX]; /* the first is the medoid, from which every row is reachable */
 };
 
+#define GRAPH_DONE UINT32_MAX
+
 struct graph_options {
     uint32_t degree, list; /* R, L */
     double alpha;
     uint64_t seed;
+    /* Where a killed build had come to: out holds its lists and entries, as save was last given
+     * them. 0: nowhere. */
+    uint32_t done;
+    /* May be NULL. Called between steps: the lists, done and the other options are all that the
+     * rest of the work depends on. done grows, and is GRAPH_DONE at the end. */
+    int (*save)(void *context, const struct graph *graph, uint32_t done, struct fathom_error *err);
+    void *save_context;
 };
 
 static inline uint32_t *graph_list(const struct graph *graph, uint32_t row)
@@ -32,6 +41,8 @@ static inline uint32_t *graph_list(const struct graph *graph, uint32_t row)
     return graph->lists + row * graph->stride;
 }
 
+/* Empty lists. graph_fini accepts what is left after -ENOMEM. */
+int graph_init(struct graph *out, uint32_t rows, uint32_t degree) FATHOM_MUST_USE;
 /* cell_first: count + 1 rows where cells begin, for the spread of entries. */
 int graph_build(struct graph *out, const struct crew *crew, const struct rows8 *rows,
                 const uint32_t *cell_first, uint32_t cell_count,

@@ -58,13 +58,23 @@ int input_open(struct input *input, const struct env *env, const char *path,
     return status;
 }
 
-void input_close(struct input *input)
+void input_forget(struct input *input)
 {
-    vector_file_close(input->file);
     mem_free(input->zero_rows);
     mem_free(input->file_rows);
     mem_free(input->mean);
     rows8_fini(&input->rows);
+    input->zero_rows = NULL;
+    input->file_rows = NULL;
+    input->mean = NULL;
+    input->zero_count = 0;
+    input->max_norm = 0;
+}
+
+void input_close(struct input *input)
+{
+    vector_file_close(input->file);
+    input_forget(input);
     *input = (struct input){0};
 }
 
@@ -262,6 +272,9 @@ static int run_pass(struct pass *pass, struct fathom_error *err)
             status = check_piece(pass, err);
         if (status == 0 && pass->encode)
             status = encode_piece(pass, err);
+        if (status == 0 && crew_stopped(pass->crew))
+            status = error_set(err, FATHOM_EINTERRUPTED, "%s: %s", vector_file_path(input->file),
+                               fathom_strerror(FATHOM_EINTERRUPTED));
         crew_advance(pass->crew, pass->first_row + pass->rows);
     }
     return status;
@@ -366,6 +379,13 @@ static int read_twice(struct pass *pass, struct fathom_error *err)
     return status;
 }
 
+static void keep_hash(struct input *input, const struct pass *pass)
+{
+    XXH128_hash_t hash = XXH3_128bits_digest(pass->hash);
+    input->hash[0] = hash.low64;
+    input->hash[1] = hash.high64;
+}
+
 int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows,
                struct fathom_error *err)
 {
@@ -375,11 +395,21 @@ int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows
     int status = input->mean && pass_init(&pass) == 0 ? 0 : out_of_memory(input, err);
     if (status == 0)
         status = input->exact ? read_exact(&pass, err) : read_twice(&pass, err);
-    if (status == 0) {
-        XXH128_hash_t hash = XXH3_128bits_digest(pass.hash);
-        input->hash[0] = hash.low64;
-        input->hash[1] = hash.high64;
-    }
+    if (status == 0)
+        keep_hash(input, &pass);
+    pass_fini(&pass);
+    return status;
+}
+
+int input_rehash(struct input *input, const struct crew *crew, struct fathom_error *err)
+{
+    struct pass pass = {.input = input, .crew = crew};
+    crew_phase(crew, "check", input->info.rows, "rows");
+    int status = pass_init(&pass) == 0 ? run_pass(&pass, err) : out_of_memory(input, err);
+    if (status == 0)
+        status = number_rows(input, err);
+    if (status == 0)
+        keep_hash(input, &pass);
     pass_fini(&pass);
     return status;
 }

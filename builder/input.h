@@ -29,6 +29,11 @@ int input_open(struct input *input, const struct env *env, const char *path,
 /* Streams it once or twice: checks every scalar, hashes, chooses the 8-bit form and fills rows. */
 int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows,
                struct fathom_error *err) FATHOM_MUST_USE;
+/* Streams it once for nothing but the hash, when all else is known from an earlier run. */
+int input_rehash(struct input *input, const struct crew *crew,
+                 struct fathom_error *err) FATHOM_MUST_USE;
+/* Drops what input_read found out. */
+void input_forget(struct input *input);
 void input_close(struct input *input);
 
 static inline uint64_t input_file_row(const struct input *input, uint32_t row)

@@ -1,4 +1,5 @@
 /* fathom-build: an index from a file of vectors, and what one would take. Only this file prints. */
+#include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
@@ -13,7 +14,7 @@ struct request {
     uint64_t count; /* estimate: the shape when there is no input */
     uint32_t dim;
     enum fathom_dtype dtype;
-    bool metric_given, resume, json, estimate;
+    bool metric_given, json, estimate;
     enum tool_progress_mode progress;
 };
 
@@ -149,7 +150,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         request->options.out = arg;
         break;
     case KEY_RESUME:
-        request->resume = true;
+        request->options.resume = true;
         break;
     case KEY_PROGRESS:
         request->progress = tool_arg_progress(state, arg);
@@ -201,6 +202,34 @@ static void watch_phase(void *context, const char *phase, uint64_t total, const 
 static void watch_advance(void *context, uint64_t done)
 {
     tool_progress_update(context, done);
+}
+
+static void watch_note(void *context, const char *text)
+{
+    (void)context;
+    fprintf(stderr, PROGRAM ": %s\n", text);
+}
+
+/* As a shell would read it back. */
+static void print_quoted(const char *word)
+{
+    if (word[0] && strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                "-_=./,:+@%") == strlen(word)) {
+        fprintf(stderr, " %s", word);
+        return;
+    }
+    fputs(" '", stderr);
+    for (; *word; word++)
+        fputs(*word == '\'' ? "'\\''" : (char[]){*word, 0}, stderr);
+    fputc('\'', stderr);
+}
+
+static void print_resume_line(int argc, char **argv, bool resumed)
+{
+    fprintf(stderr, PROGRAM ": go on with: %s", program_invocation_name);
+    for (int i = 0; i < argc; i++)
+        print_quoted(argv[i]);
+    fputs(resumed ? "\n" : " --resume\n", stderr);
 }
 
 static json_t *report_json(const struct request *request, const struct build_report *report)
@@ -268,20 +297,22 @@ static int verb_build(int argc, char **argv)
     int code = tool_parse(&argp, argc, argv, &request);
     if (code != 0)
         return code;
-    if (request.resume)
-        fprintf(stderr, PROGRAM ": nothing to resume in %s; building afresh\n",
-                request.options.out);
     tool_catch_signals();
     struct tool_progress *progress = tool_progress_create(request.progress);
     request.options.watch = (struct build_watch){.stopped = watch_stopped,
                                                  .phase = watch_phase,
                                                  .advance = watch_advance,
+                                                 .note = watch_note,
                                                  .context = progress};
     int status = build_run(&request.options, &report, &err);
     tool_progress_finish(progress);
     tool_progress_destroy(progress);
-    if (status != 0)
-        return tool_fail(PROGRAM, &err);
+    if (status != 0) {
+        code = tool_fail(PROGRAM, &err);
+        if (code == TOOL_EXIT_INTERRUPTED)
+            print_resume_line(argc, argv, request.options.resume);
+        return code;
+    }
     code = print_report(&request, &report);
     build_report_fini(&report);
     return code;

@@ -1,44 +1,13 @@
 /* Provenance: what was built from what, and how. No time, no path and no thread count, so that
  * equal builds are equal bytes. */
 #include <errno.h>
-#include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "error.h"
+#include "provenance.h"
 #include "write.h"
-
-static json_t *input_json(const struct product *product)
-{
-    const struct input *input = product->input;
-    char hash[33];
-    snprintf(hash, sizeof hash, "%016" PRIx64 "%016" PRIx64, input->hash[1], input->hash[0]);
-    return json_pack("{s:I s:i s:s s:s s:I}", "rows", (json_int_t)input->info.rows, "dim",
-                     (int)input->info.dim, "dtype", fathom_dtype_name(input->info.dtype),
-                     "scalars_xxh3_128", hash, "zero_rows", (json_int_t)input->zero_count);
-}
-
-static json_t *ids_json(const struct product *product)
-{
-    char hash[17];
-    if (!product->ids)
-        return json_pack("{s:s}", "kind", "row_numbers");
-    snprintf(hash, sizeof hash, "%016" PRIx64,
-             (uint64_t)XXH3_64bits(product->ids, product->input->info.rows * sizeof *product->ids));
-    return json_pack("{s:s s:s}", "kind", "external", "xxh3_64", hash);
-}
-
-static json_t *options_json(const struct product *product)
-{
-    const struct build_options *options = product->options;
-    return json_pack("{s:s s:i s:i s:f s:i s:I s:s}", "metric", fathom_metric_name(options->metric),
-                     "degree", (int)options->degree, "build_list", (int)options->build_list,
-                     "alpha", options->alpha, "code_bits", (int)options->code_bits, "seed",
-                     (json_int_t)options->seed, "zero_rows",
-                     options->skip_zero_rows ? "skip" : "reject");
-}
 
 static json_t *statistics_json(const struct product *product)
 {
@@ -59,9 +28,10 @@ static json_t *manifest_json(const struct product *product)
     return json_pack(
         "{s:{s:s s:i s:s} s:o s:o s:o s:{s:i s:i s:f} s:o}", "fathom", "version", FATHOM_VERSION,
         "format_version", FORMAT_VERSION, "cpu_level", kernels_get()->name, "input",
-        input_json(product), "ids", ids_json(product), "options", options_json(product), "chosen",
-        "degree", (int)product->graph->degree_max, "build_list", (int)product->build_list,
-        "probed_degree", product->probed_degree, "statistics", statistics_json(product));
+        provenance_input(product->input, true), "ids", provenance_ids(product->input, product->ids),
+        "options", provenance_options(product->options), "chosen", "degree",
+        (int)product->graph->degree_max, "build_list", (int)product->build_list, "probed_degree",
+        product->probed_degree, "statistics", statistics_json(product));
 }
 
 static const char *base_name(const char *path)

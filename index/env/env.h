@@ -58,6 +58,9 @@ const struct env *env_os(void);
  * or a negative code. */
 int file_open_read(const struct env *env, const char *path, bool direct, bool *is_direct,
                    struct fathom_error *err) FATHOM_MUST_USE;
+/* Opens a regular file that is there for reading and writing. */
+int file_open_update(const struct env *env, const char *path,
+                     struct fathom_error *err) FATHOM_MUST_USE;
 /* Creates (fails if it exists) for reading and writing. */
 int file_create(const struct env *env, const char *path, struct fathom_error *err) FATHOM_MUST_USE;
 int file_bytes(const struct env *env, int fd, const char *path, uint64_t *out,
@@ -68,14 +71,20 @@ int file_read_full(const struct env *env, int fd, const char *path, void *out, s
 int file_write_full(const struct env *env, int fd, const char *path, const void *data, size_t bytes,
                     uint64_t offset, struct fathom_error *err) FATHOM_MUST_USE;
 /* fdatasync, close, rename tmp_path to path, fsync of the directory that holds path. On failure the
- * fd is closed and tmp_path is removed. The only code in the project that renames. */
+ * fd is closed and tmp_path is removed. With file_finish_unsynced the only code in the project
+ * that renames. */
 int file_finish(const struct env *env, int fd, const char *tmp_path, const char *path,
                 struct fathom_error *err) FATHOM_MUST_USE;
+/* The same without the syncing, for work files: what a power failure takes of them is noticed when
+ * they are read, and made again. */
+int file_finish_unsynced(const struct env *env, int fd, const char *tmp_path, const char *path,
+                         struct fathom_error *err) FATHOM_MUST_USE;
 void file_close(const struct env *env, int fd); /* accepts -1 */
 /* Makes the directory if it is missing (parents are not made). */
 int dir_ensure(const struct env *env, const char *path, struct fathom_error *err) FATHOM_MUST_USE;
-/* Removes the debris of killed runs: regular files in dir whose name holds ".tmp-". */
-int dir_remove_debris(const struct env *env, const char *dir,
+/* Removes the debris of killed runs: regular files in dir whose name begins with prefix ("": with
+ * anything) and holds ".tmp-". */
+int dir_remove_debris(const struct env *env, const char *dir, const char *prefix,
                       struct fathom_error *err) FATHOM_MUST_USE;
 
 static inline uint64_t env_clock_ns(const struct env *env)

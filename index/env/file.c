@@ -106,6 +106,20 @@ fail:
     return rc;
 }
 
+int file_open_update(const struct env *env, const char *path, struct fathom_error *err)
+{
+    struct env_stat stat;
+    int fd = open_retrying(env, path, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0);
+    if (fd < 0)
+        return fail_path(err, fd, path, "open for writing");
+    int rc = env->fstat(env->context, fd, &stat);
+    if (rc == 0 && stat.is_regular)
+        return fd;
+    file_close(env, fd);
+    return rc < 0 ? fail_path(err, rc, path, "stat")
+                  : error_set(err, -EINVAL, "%s: is not a regular file", path);
+}
+
 int file_create(const struct env *env, const char *path, struct fathom_error *err)
 {
     int fd = open_retrying(env, path, O_RDWR | O_CREAT | O_EXCL, 0644);
@@ -252,6 +266,20 @@ fail:
     return rc;
 }
 
+int file_finish_unsynced(const struct env *env, int fd, const char *tmp_path, const char *path,
+                         struct fathom_error *err)
+{
+    int rc = close_synced(env, fd);
+    if (rc < 0)
+        fail_path(err, rc, tmp_path, "close");
+    else if ((rc = env->rename(env->context, tmp_path, path)) < 0)
+        error_set(err, rc, "%s: cannot rename to %s: %s%s", tmp_path, path, fathom_strerror(rc),
+                  remedy(rc));
+    if (rc < 0)
+        (void)env->unlink(env->context, tmp_path);
+    return rc;
+}
+
 /* ---- directories ---- */
 
 /* path was there before: fine when it is a directory. */
@@ -286,7 +314,7 @@ int dir_ensure(const struct env *env, const char *path, struct fathom_error *err
 
 struct debris {
     const struct env *env;
-    const char *dir;
+    const char *dir, *prefix;
     struct fathom_error *err;
     bool failed; /* a visit has filled err */
 };
@@ -308,7 +336,7 @@ static int debris_visit(void *arg, const char *name)
 {
     struct debris *debris = arg;
     char path[PATH_MAX];
-    if (!strstr(name, DEBRIS_MARK))
+    if (!strstr(name, DEBRIS_MARK) || strncmp(name, debris->prefix, strlen(debris->prefix)) != 0)
         return 0;
     if (snprintf(path, sizeof path, "%s/%s", debris->dir, name) >= (int)sizeof path) {
         debris->failed = true;
@@ -324,9 +352,10 @@ static int debris_visit(void *arg, const char *name)
 }
 
 /* A directory that is not there holds no debris. */
-int dir_remove_debris(const struct env *env, const char *dir, struct fathom_error *err)
+int dir_remove_debris(const struct env *env, const char *dir, const char *prefix,
+                      struct fathom_error *err)
 {
-    struct debris debris = {.env = env, .dir = dir, .err = err};
+    struct debris debris = {.env = env, .dir = dir, .prefix = prefix, .err = err};
     int rc = env->list(env->context, dir, debris_visit, &debris);
     if (debris.failed)
         return rc;

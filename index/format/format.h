@@ -116,12 +116,16 @@ void model_fini(struct model *model);
 
 struct index_writer;
 
-/* Starts DIR/index.fathom.tmp-<pid>; the directory is made if missing, debris of earlier runs
- * removed. properties.generation must be final. Sections are written in rising order of kind, each
- * in one or more calls. */
+/* Starts DIR/index.fathom.tmp-<generation>; the directory is made if missing, such files of earlier
+ * runs are removed. properties.generation must be final. Sections are written in rising order of
+ * kind, each in one or more calls. */
 int index_writer_create(struct index_writer **out, const struct env *env, const char *dir,
                         const struct properties *properties,
                         struct fathom_error *err) FATHOM_MUST_USE;
+/* Takes over such a file as index_writer_checkpoint left it, whoever wrote it, after a deep
+ * verification. -ENOENT: there is none. */
+int index_writer_reopen(struct index_writer **out, const struct env *env, const char *dir,
+                        uint64_t generation, struct fathom_error *err) FATHOM_MUST_USE;
 /* Begins a section: a stream (row_bytes 0) or a row store. */
 int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint32_t row_bytes,
                        struct fathom_error *err) FATHOM_MUST_USE;
@@ -132,10 +136,14 @@ int index_writer_end(struct index_writer *writer, struct fathom_error *err) FATH
 /* Makes what was written so far a file that can be opened (index_writer_path), so that it can be
  * measured; writing goes on. */
 int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
+/* Whether the section was written and ended. */
+bool index_writer_has(const struct index_writer *writer, enum section_kind kind);
 const char *index_writer_path(const struct index_writer *writer);
 /* Writes the superblock, reads everything back and verifies it, then publishes by rename. Frees the
  * writer in any case. */
 int index_writer_publish(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
+/* Lets go of the file and leaves it, for index_writer_reopen. Accepts NULL. */
+void index_writer_suspend(struct index_writer *writer);
 /* Drops what was written. Accepts NULL. */
 void index_writer_abandon(struct index_writer *writer);
 

@@ -10,9 +10,11 @@
 
 #include "error.h"
 #include "file_path.h"
+#include "le.h"
 #include "mem.h"
 
-#define BUFFER_PAGES 256
+#define BUFFER_PAGES          256
+#define SUPERBLOCK_FILE_PAGES 40 /* offset of the field; docs/FORMAT.md */
 
 struct index_writer {
     const struct env *env;
@@ -26,39 +28,50 @@ struct index_writer {
     uint32_t fill;           /* payload bytes in the page being filled */
 };
 
-static int create_file(struct index_writer *writer, const char *dir, struct fathom_error *err)
+static void writer_free(struct index_writer *writer)
+{
+    mem_free(writer->path);
+    mem_free(writer->tmp_path);
+    mem_free(writer->buffer);
+    mem_free(writer);
+}
+
+static struct index_writer *writer_make(const struct env *env, const char *dir, uint64_t generation,
+                                        struct fathom_error *err)
 {
     char name[64];
-    int status = dir_ensure(writer->env, dir, err);
-    if (status == 0)
-        status = dir_remove_debris(writer->env, dir, err);
-    if (status)
-        return status;
-    snprintf(name, sizeof name, FORMAT_FILE_NAME ".tmp-%016" PRIx64,
-             writer->super.properties.generation);
-    writer->path = path_join(dir, FORMAT_FILE_NAME);
-    writer->tmp_path = path_join(dir, name);
-    writer->buffer = mem_alloc_aligned(BUFFER_PAGES * PAGE_BYTES, PAGE_BYTES);
-    if (!writer->path || !writer->tmp_path || !writer->buffer)
-        return error_set(err, -ENOMEM, "%s: no memory for an index writer", dir);
-    writer->fd = file_create(writer->env, writer->tmp_path, err);
-    return writer->fd < 0 ? writer->fd : 0;
+    snprintf(name, sizeof name, FORMAT_FILE_NAME ".tmp-%016" PRIx64, generation);
+    struct index_writer *writer = mem_alloc(sizeof *writer);
+    if (writer) {
+        writer->env = env;
+        writer->fd = -1;
+        writer->path = path_join(dir, FORMAT_FILE_NAME);
+        writer->tmp_path = path_join(dir, name);
+        writer->buffer = mem_alloc_aligned(BUFFER_PAGES * PAGE_BYTES, PAGE_BYTES);
+        if (writer->path && writer->tmp_path && writer->buffer)
+            return writer;
+        writer_free(writer);
+    }
+    (void)error_set(err, -ENOMEM, "%s: no memory for an index writer", dir);
+    return NULL;
 }
 
 int index_writer_create(struct index_writer **out, const struct env *env, const char *dir,
                         const struct properties *properties, struct fathom_error *err)
 {
     *out = NULL;
-    struct index_writer *writer = mem_alloc(sizeof *writer);
+    struct index_writer *writer = writer_make(env, dir, properties->generation, err);
     if (!writer)
-        return error_set(err, -ENOMEM, "%s: no memory for an index writer", dir);
-    writer->env = env;
-    writer->fd = -1;
+        return -ENOMEM;
     writer->super.properties = *properties;
     writer->super.version = FORMAT_VERSION;
     writer->first_page = 1;
-    int status = create_file(writer, dir, err);
-    if (status) {
+    int status = dir_ensure(env, dir, err);
+    if (status == 0)
+        status = dir_remove_debris(env, dir, FORMAT_FILE_NAME, err);
+    if (status == 0)
+        status = writer->fd = file_create(env, writer->tmp_path, err);
+    if (status < 0) {
         index_writer_abandon(writer);
         return status;
     }
@@ -66,18 +79,73 @@ int index_writer_create(struct index_writer **out, const struct env *env, const 
     return 0;
 }
 
+/* The superblock says how far the file was when it was made a file that can be opened; what was
+ * written later is cut off. */
+static int cut_to_superblock(struct index_writer *writer, struct fathom_error *err)
+{
+    uint64_t bytes;
+    const char *path = writer->tmp_path;
+    int status = file_bytes(writer->env, writer->fd, path, &bytes, err);
+    if (status == 0)
+        status = file_read_full(writer->env, writer->fd, path, writer->buffer, PAGE_BYTES, 0, err);
+    if (status)
+        return status;
+    uint64_t whole = le_load64(writer->buffer + SUPERBLOCK_FILE_PAGES) * PAGE_BYTES;
+    status = superblock_decode(&writer->super, writer->buffer, whole, path, err);
+    if (status == 0 && bytes > whole) {
+        status = writer->env->ftruncate(writer->env->context, writer->fd, whole);
+        if (status)
+            (void)error_set(err, status, "%s: cannot be cut: %s", path, fathom_strerror(status));
+    }
+    return status;
+}
+
+static int take_over(struct index_writer *writer, struct fathom_error *err)
+{
+    struct index_file file;
+    struct fathom_verify_report report = {0};
+    writer->fd = file_open_update(writer->env, writer->tmp_path, err);
+    int status = writer->fd < 0 ? writer->fd : cut_to_superblock(writer, err);
+    if (status == 0)
+        status = index_file_open_path(&file, writer->env, writer->tmp_path, err);
+    if (status)
+        return status;
+    status = index_file_verify(&file, true, &report, NULL, NULL, err);
+    index_file_close(&file);
+    writer->first_page = writer->super.file_pages;
+    return status;
+}
+
+int index_writer_reopen(struct index_writer **out, const struct env *env, const char *dir,
+                        uint64_t generation, struct fathom_error *err)
+{
+    *out = NULL;
+    struct index_writer *writer = writer_make(env, dir, generation, err);
+    if (!writer)
+        return -ENOMEM;
+    int status = take_over(writer, err);
+    if (status == 0)
+        *out = writer;
+    else
+        index_writer_suspend(writer);
+    return status;
+}
+
+void index_writer_suspend(struct index_writer *writer)
+{
+    if (!writer)
+        return;
+    file_close(writer->env, writer->fd);
+    writer_free(writer);
+}
+
 void index_writer_abandon(struct index_writer *writer)
 {
     if (!writer)
         return;
-    if (writer->fd >= 0) {
-        file_close(writer->env, writer->fd);
+    if (writer->fd >= 0)
         writer->env->unlink(writer->env->context, writer->tmp_path);
-    }
-    mem_free(writer->path);
-    mem_free(writer->tmp_path);
-    mem_free(writer->buffer);
-    mem_free(writer);
+    index_writer_suspend(writer);
 }
 
 int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint32_t row_bytes,
@@ -197,6 +265,12 @@ static int write_superblock(struct index_writer *writer, struct fathom_error *er
 int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *err)
 {
     return write_superblock(writer, err);
+}
+
+bool index_writer_has(const struct index_writer *writer, enum section_kind kind)
+{
+    const struct section *section = superblock_find(&writer->super, kind);
+    return section && section != writer->section;
 }
 
 const char *index_writer_path(const struct index_writer *writer)

@@ -203,6 +203,7 @@ class Interruption(BuildTest):
                 sent = time.monotonic()
                 self.assertEqual(child.wait(60), 75)
                 self.assertLess(time.monotonic() - sent, STOP_SECONDS)
+                self.assertRegex(child.stderr.read(), r"go on with: \S+ build --input .* --progress json --resume\n")
                 self.assertEqual(self.names(), [])
 
     def test_a_signal_while_operating_points_are_measured_is_an_interruption_too(self):

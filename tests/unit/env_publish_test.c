@@ -91,7 +91,7 @@ static bool publish_with_fault(const struct scratch *scratch, unsigned n, const 
     }
     /* When nothing works any more, removing does not either; the next run does it. */
     if (onward)
-        assert_int_equal(dir_remove_debris(env_os(), scratch->dir, NULL), 0);
+        assert_int_equal(dir_remove_debris(env_os(), scratch->dir, "", NULL), 0);
     assert_int_equal(names_with(scratch->dir, ".tmp-"), 0);
     return fault_fired(&fault) > 0;
 }
@@ -163,7 +163,7 @@ static void a_kill_at_any_operation_leaves_debris_that_the_next_run_removes(void
     unsigned n = 1, debris = 0;
     for (; publish_killed(scratch, n); n++) {
         debris += names_with(scratch->dir, ".tmp-");
-        assert_int_equal(dir_remove_debris(env_os(), scratch->dir, NULL), 0);
+        assert_int_equal(dir_remove_debris(env_os(), scratch->dir, "", NULL), 0);
         assert_int_equal(names_with(scratch->dir, ".tmp-"), 0);
         text_assert(scratch->path, n <= 6 ? "old" : "new");
     }
@@ -190,7 +190,7 @@ static void debris_is_only_regular_files_with_the_mark(void **state)
     assert_int_equal(symlink(target, path), 0);
     unsigned before = open_fds();
     alarm(20); /* a FIFO must not hang us */
-    assert_int_equal(dir_remove_debris(env_os(), scratch->dir, NULL), 0);
+    assert_int_equal(dir_remove_debris(env_os(), scratch->dir, "", NULL), 0);
     alarm(0);
     assert_int_equal(open_fds(), before);
     assert_int_equal(names_with(scratch->dir, ".tmp-"), 3);
@@ -209,17 +209,17 @@ static void debris_that_cannot_be_removed_is_an_error_with_its_name(void **state
     scratch_name(scratch, "a.tmp-1", path);
     text_write(path, "x");
     assert_int_equal(fault_init(&fault, env_os(), "op=5:EROFS", NULL), 0); /* the unlink */
-    assert_int_equal(dir_remove_debris(&fault.env, scratch->dir, &err), -EROFS);
+    assert_int_equal(dir_remove_debris(&fault.env, scratch->dir, "", &err), -EROFS);
     assert_true(message_has(&err, path));
     assert_int_equal(fault_init(&fault, env_os(), "op=1:EIO", NULL), 0); /* the list */
-    assert_int_equal(dir_remove_debris(&fault.env, scratch->dir, &err), -EIO);
+    assert_int_equal(dir_remove_debris(&fault.env, scratch->dir, "", &err), -EIO);
     assert_true(message_has(&err, scratch->dir));
 }
 
 static void a_missing_directory_holds_no_debris(void **state)
 {
     const struct scratch *scratch = *state;
-    assert_int_equal(dir_remove_debris(env_os(), scratch->path, NULL), 0);
+    assert_int_equal(dir_remove_debris(env_os(), scratch->path, "", NULL), 0);
 }
 
 static void a_directory_is_made_once(void **state)

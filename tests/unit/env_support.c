@@ -113,6 +113,18 @@ unsigned names_with(const char *dir, const char *mark)
     return count;
 }
 
+char *path_with(const char *dir, const char *mark)
+{
+    DIR *handle = opendir(dir);
+    char *path = NULL;
+    assert_non_null(handle);
+    for (struct dirent *entry; !path && (entry = readdir(handle));)
+        if (strstr(entry->d_name, mark) && asprintf(&path, "%s/%s", dir, entry->d_name) < 0)
+            fail_msg("no memory");
+    closedir(handle);
+    return path;
+}
+
 unsigned open_fds(void)
 {
     DIR *handle = opendir("/proc/self/fd");

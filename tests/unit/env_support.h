@@ -37,6 +37,8 @@ void text_assert(const char *path, const char *text);
 bool path_exists(const char *path);
 /* Entries in dir whose name holds mark. */
 unsigned names_with(const char *dir, const char *mark);
+/* The path of one of them, from malloc; NULL when there is none. */
+char *path_with(const char *dir, const char *mark);
 
 unsigned open_fds(void);
 bool uring_works(void);

@@ -1,0 +1,419 @@
+/* Each file is written and read by a pair of functions that lie next to each other. What is read is
+ * checked although its pages were: a program with another idea of a file must not follow it. */
+#include "checkpoint.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "provenance.h"
+
+#define COST_SHARE     33             /* a checkpoint waits for so many times what it costs */
+#define SPACING_MAX_NS 45000000000ull /* but never longer */
+#define COST_NS        1.0            /* of a byte, before one was written */
+
+static const char state_name[] = "state", input_name[] = "input", rows_name[] = "rows",
+                  graph_name[] = "graph", written_name[] = "written";
+
+/* ---- when ---- */
+
+void checkpoint_start(struct checkpoint *checkpoint)
+{
+    checkpoint->last_ns = env_clock_ns(checkpoint->work.env);
+    checkpoint->cost_ns = COST_NS;
+}
+
+bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes)
+{
+    double wait = COST_SHARE * checkpoint->cost_ns * (double)bytes;
+    uint64_t least = wait < SPACING_MAX_NS ? (uint64_t)wait : SPACING_MAX_NS;
+    if (checkpoint->spacing_ns == 0)
+        return true;
+    least = least > checkpoint->spacing_ns ? least : checkpoint->spacing_ns;
+    return env_clock_ns(checkpoint->work.env) - checkpoint->last_ns >= least;
+}
+
+/* Ends a file that was begun at start_ns, and learns from it what bytes cost. */
+static int finish(struct checkpoint *checkpoint, struct work_writer *writer, int status,
+                  uint64_t start_ns, uint64_t bytes, struct fathom_error *err)
+{
+    if (status == 0)
+        status = work_commit(writer, err);
+    else
+        work_abandon(writer);
+    checkpoint->last_ns = env_clock_ns(checkpoint->work.env);
+    if (bytes)
+        checkpoint->cost_ns = (double)(checkpoint->last_ns - start_ns) / (double)bytes;
+    return status;
+}
+
+/* 0 when the step is to be done again because its file is missing or of no use, which is said. */
+static int unusable(struct checkpoint *checkpoint, const char *name, int status,
+                    struct fathom_error *err)
+{
+    if (status == -ENOENT)
+        return 0;
+    if (status == -ENOMEM || status == FATHOM_EINTERRUPTED)
+        return status;
+    struct fathom_error note;
+    (void)error_set(&note, status, "%s; what it held is made again", err->msg);
+    crew_note(checkpoint->crew, note.msg);
+    work_remove(&checkpoint->work, name);
+    *err = (struct fathom_error){0};
+    return 0;
+}
+
+static int malformed(const char *name, struct fathom_error *err)
+{
+    return error_set(err, FATHOM_ECORRUPT, WORK_PREFIX "%s: is not what this build would write",
+                     name);
+}
+
+/* ---- state ---- */
+
+static int save_state(struct checkpoint *checkpoint, const char *identity,
+                      struct fathom_error *err)
+{
+    struct work anonymous = checkpoint->work;
+    struct work_writer *writer;
+    anonymous.identity = 0; /* it is what tells the identity */
+    int status = work_create(&writer, &anonymous, state_name, err);
+    if (status == 0)
+        status = work_append(writer, identity, strlen(identity), err);
+    else
+        return status;
+    return finish(checkpoint, writer, status, 0, 0, err);
+}
+
+static int read_state(struct work_file *file, char **identity, struct fathom_error *err)
+{
+    size_t bytes = work_bytes(file);
+    *identity = mem_alloc(bytes + 1);
+    return *identity ? work_next(file, *identity, bytes, err)
+                     : error_set(err, -ENOMEM, "no memory to resume a build");
+}
+
+int checkpoint_load_state(struct checkpoint *checkpoint, const char *unhashed, char **identity,
+                          struct fathom_error *err)
+{
+    struct work anonymous = checkpoint->work;
+    struct work_file *file;
+    anonymous.identity = 0;
+    *identity = NULL;
+    int status = work_open(&file, &anonymous, state_name, err);
+    if (status == 0) {
+        status = read_state(file, identity, err);
+        work_close(file);
+    }
+    if (status == 0)
+        status = identity_compare(checkpoint->work.dir, *identity, unhashed, err);
+    if (status == 0) {
+        checkpoint->work.identity = identity_hash(*identity);
+        checkpoint->begun = true;
+        return 1;
+    }
+    mem_free(*identity);
+    *identity = NULL;
+    return status == FATHOM_EARGUMENT ? status : unusable(checkpoint, state_name, status, err);
+}
+
+/* ---- input ---- */
+
+struct input_header {
+    uint64_t zero_count;
+    double max_norm;
+    float step;
+    uint32_t work_dim;
+};
+
+int checkpoint_save_input(struct checkpoint *checkpoint, const char *identity,
+                          const struct input *input, struct fathom_error *err)
+{
+    struct work_writer *writer;
+    struct input_header header = {.zero_count = input->zero_count,
+                                  .max_norm = input->max_norm,
+                                  .step = input->model.step,
+                                  .work_dim = input->work_dim};
+    checkpoint->work.identity = identity_hash(identity);
+    int status = work_create(&writer, &checkpoint->work, input_name, err);
+    if (status != 0)
+        return status;
+    status = work_append(writer, &header, sizeof header, err);
+    if (status == 0)
+        status = work_append(writer, input->mean, input->work_dim * sizeof *input->mean, err);
+    if (status == 0)
+        status = work_append(writer, input->zero_rows, input->zero_count * sizeof(uint64_t), err);
+    status = finish(checkpoint, writer, status, 0, 0, err);
+    if (status == 0)
+        status = save_state(checkpoint, identity, err);
+    checkpoint->begun = status == 0;
+    return status;
+}
+
+static int read_input(struct work_file *file, struct input *input, struct fathom_error *err)
+{
+    struct input_header header;
+    int status = work_next(file, &header, sizeof header, err);
+    if (status != 0)
+        return status;
+    if (header.work_dim != input->work_dim || header.zero_count >= input->info.rows)
+        return malformed(input_name, err);
+    input->mean = mem_alloc_array(input->work_dim, sizeof *input->mean);
+    if (header.zero_count)
+        input->zero_rows = mem_alloc_array(header.zero_count, sizeof *input->zero_rows);
+    if (!input->mean || (header.zero_count && !input->zero_rows))
+        return error_set(err, -ENOMEM, "no memory to resume a build");
+    status = work_next(file, input->mean, input->work_dim * sizeof *input->mean, err);
+    if (status == 0)
+        status = work_next(file, input->zero_rows, header.zero_count * sizeof(uint64_t), err);
+    for (uint64_t i = 0; i < header.zero_count && status == 0; i++)
+        if (input->zero_rows[i] >= input->info.rows ||
+            (i > 0 && input->zero_rows[i] <= input->zero_rows[i - 1]))
+            status = malformed(input_name, err);
+    input->zero_count = header.zero_count;
+    input->max_norm = header.max_norm;
+    input->model =
+        (struct row8_model){.dim = input->work_dim, .step = header.step, .mean = input->mean};
+    return status;
+}
+
+int checkpoint_load_input(struct checkpoint *checkpoint, struct input *input,
+                          struct fathom_error *err)
+{
+    struct work_file *file;
+    int status = work_open(&file, &checkpoint->work, input_name, err);
+    if (status == 0) {
+        status = read_input(file, input, err);
+        work_close(file);
+    }
+    if (status == 0)
+        return 1;
+    input_forget(input);
+    return unusable(checkpoint, input_name, status, err);
+}
+
+/* ---- rows ---- */
+
+struct rows_header {
+    uint32_t rows, dim, cells, reserved;
+};
+
+static int append_rows8(struct work_writer *writer, const struct rows8 *rows,
+                        struct fathom_error *err)
+{
+    int status = 0;
+    for (uint32_t row = 0; row < rows->count && status == 0; row++)
+        status = work_append(writer, rows8_at(rows, row), rows->dim, err);
+    return status;
+}
+
+int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows,
+                         const struct cells *cells, struct fathom_error *err)
+{
+    struct work_writer *writer;
+    struct rows_header header = {.rows = rows->count, .dim = rows->dim, .cells = cells->count};
+    uint64_t start = env_clock_ns(checkpoint->work.env);
+    int status = work_create(&writer, &checkpoint->work, rows_name, err);
+    if (status != 0)
+        return status;
+    status = work_append(writer, &header, sizeof header, err);
+    if (status == 0)
+        status = work_append(writer, cells->first, 4 * ((size_t)cells->count + 1), err);
+    if (status == 0)
+        status = append_rows8(writer, &cells->centroids, err);
+    if (status == 0)
+        status = work_append(writer, cells->rows, 4 * (size_t)rows->count, err);
+    if (status == 0)
+        status = append_rows8(writer, rows, err);
+    return finish(checkpoint, writer, status, start, (uint64_t)rows->count * rows->dim, err);
+}
+
+static int next_rows8(struct work_file *file, struct rows8 *rows, const struct crew *crew,
+                      struct fathom_error *err)
+{
+    uint8_t *row = mem_alloc(rows->dim);
+    int status = row ? 0 : error_set(err, -ENOMEM, "no memory to resume a build");
+    for (uint32_t i = 0; i < rows->count && status == 0; i++) {
+        if (i % 65536 == 0 && crew_stopped(crew))
+            status =
+                error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
+        else
+            status = work_next(file, row, rows->dim, err);
+        if (status == 0)
+            rows8_set(rows, i, row);
+    }
+    mem_free(row);
+    return status;
+}
+
+static bool is_cells(const struct cells *cells, uint32_t rows)
+{
+    bool good = cells->first[0] == 0 && cells->first[cells->count] == rows;
+    for (uint32_t c = 0; c < cells->count && good; c++)
+        good = cells->first[c] <= cells->first[c + 1];
+    for (uint32_t row = 0; row < rows && good; row++)
+        good = cells->rows[row] < rows;
+    return good;
+}
+
+static int read_rows(struct checkpoint *checkpoint, struct work_file *file, struct rows8 *rows,
+                     struct cells *cells, uint32_t dim, struct fathom_error *err)
+{
+    struct rows_header header;
+    int status = work_next(file, &header, sizeof header, err);
+    if (status != 0)
+        return status;
+    if (header.dim != dim || header.rows == 0 || header.cells == 0 || header.cells > header.rows)
+        return malformed(rows_name, err);
+    cells->count = header.cells;
+    cells->first = mem_alloc_array((size_t)header.cells + 1, sizeof *cells->first);
+    cells->rows = mem_alloc_array(header.rows, sizeof *cells->rows);
+    if (!cells->first || !cells->rows || rows8_init(&cells->centroids, header.cells, dim) != 0 ||
+        rows8_init(rows, header.rows, dim) != 0)
+        return error_set(err, -ENOMEM, "no memory to resume a build");
+    status = work_next(file, cells->first, 4 * ((size_t)header.cells + 1), err);
+    if (status == 0)
+        status = next_rows8(file, &cells->centroids, checkpoint->crew, err);
+    if (status == 0)
+        status = work_next(file, cells->rows, 4 * (size_t)header.rows, err);
+    if (status == 0 && !is_cells(cells, header.rows))
+        status = malformed(rows_name, err);
+    return status == 0 ? next_rows8(file, rows, checkpoint->crew, err) : status;
+}
+
+int checkpoint_load_rows(struct checkpoint *checkpoint, struct rows8 *rows, struct cells *cells,
+                         uint32_t dim, struct fathom_error *err)
+{
+    struct work_file *file;
+    *cells = (struct cells){0};
+    *rows = (struct rows8){0};
+    int status = work_open(&file, &checkpoint->work, rows_name, err);
+    if (status == 0) {
+        status = read_rows(checkpoint, file, rows, cells, dim, err);
+        work_close(file);
+    }
+    if (status == 0)
+        return 1;
+    cells_fini(cells);
+    rows8_fini(rows);
+    return unusable(checkpoint, rows_name, status, err);
+}
+
+/* ---- graph ---- */
+
+struct graph_header {
+    struct graph_state state;
+    uint32_t rows, entry_count;
+    uint32_t entries[GRAPH_ENTRIES_MAX];
+};
+
+int checkpoint_save_graph(struct checkpoint *checkpoint, const struct graph *graph,
+                          const struct graph_state *state, struct fathom_error *err)
+{
+    struct work_writer *writer;
+    struct graph_header header = {
+        .state = *state, .rows = graph->rows, .entry_count = graph->entry_count};
+    memcpy(header.entries, graph->entries, sizeof header.entries);
+    uint64_t start = env_clock_ns(checkpoint->work.env), bytes = 0;
+    int status = work_create(&writer, &checkpoint->work, graph_name, err);
+    if (status != 0)
+        return status;
+    status = work_append(writer, &header, sizeof header, err);
+    for (uint32_t row = 0; row < graph->rows && status == 0; row++) {
+        const uint32_t *list = graph_list(graph, row);
+        status = work_append(writer, list, (1 + list[0]) * sizeof *list, err);
+        bytes += (1 + list[0]) * sizeof *list;
+    }
+    return finish(checkpoint, writer, status, start, bytes, err);
+}
+
+static bool is_header(const struct graph_header *header, uint32_t rows)
+{
+    bool good = header->rows == rows && header->entry_count >= 1 &&
+                header->entry_count <= GRAPH_ENTRIES_MAX &&
+                header->state.degree >= BUILD_DEGREE_MIN &&
+                header->state.degree <= BUILD_DEGREE_MAX &&
+                header->state.list >= BUILD_LIST_MIN && header->state.list <= BUILD_LIST_MAX;
+    for (uint32_t i = 0; i < header->entry_count && good; i++)
+        good = header->entries[i] < rows;
+    return good;
+}
+
+static int read_list(struct work_file *file, struct graph *graph, uint32_t row,
+                     struct fathom_error *err)
+{
+    uint32_t *list = graph_list(graph, row);
+    int status = work_next(file, list, sizeof *list, err);
+    if (status == 0 && list[0] >= graph->stride)
+        status = malformed(graph_name, err);
+    if (status == 0)
+        status = work_next(file, list + 1, list[0] * sizeof *list, err);
+    for (uint32_t i = 1; status == 0 && i <= list[0]; i++)
+        if (list[i] >= graph->rows)
+            status = malformed(graph_name, err);
+    return status;
+}
+
+static int read_graph(struct checkpoint *checkpoint, struct work_file *file, struct graph *graph,
+                      uint32_t rows, struct graph_state *state, struct fathom_error *err)
+{
+    struct graph_header header;
+    int status = work_next(file, &header, sizeof header, err);
+    if (status != 0)
+        return status;
+    if (!is_header(&header, rows))
+        return malformed(graph_name, err);
+    if (graph_init(graph, rows, header.state.degree) != 0)
+        return error_set(err, -ENOMEM, "no memory to resume a build");
+    *state = header.state;
+    graph->entry_count = header.entry_count;
+    memcpy(graph->entries, header.entries, sizeof header.entries);
+    for (uint32_t row = 0; row < rows && status == 0; row++) {
+        status = read_list(file, graph, row, err);
+        if (row % 65536 == 0 && crew_stopped(checkpoint->crew))
+            status =
+                error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
+    }
+    return status;
+}
+
+int checkpoint_load_graph(struct checkpoint *checkpoint, struct graph *graph, uint32_t rows,
+                          struct graph_state *state, struct fathom_error *err)
+{
+    struct work_file *file;
+    *graph = (struct graph){0};
+    int status = work_open(&file, &checkpoint->work, graph_name, err);
+    if (status == 0) {
+        status = read_graph(checkpoint, file, graph, rows, state, err);
+        work_close(file);
+    }
+    if (status == 0)
+        return 1;
+    graph_fini(graph);
+    return unusable(checkpoint, graph_name, status, err);
+}
+
+/* ---- written ---- */
+
+int checkpoint_save_written(struct checkpoint *checkpoint, const struct written *written,
+                            struct fathom_error *err)
+{
+    struct work_writer *writer;
+    int status = work_create(&writer, &checkpoint->work, written_name, err);
+    if (status != 0)
+        return status;
+    status = work_append(writer, written, sizeof *written, err);
+    return finish(checkpoint, writer, status, 0, 0, err);
+}
+
+int checkpoint_load_written(struct checkpoint *checkpoint, struct written *written,
+                            struct fathom_error *err)
+{
+    struct work_file *file;
+    int status = work_open(&file, &checkpoint->work, written_name, err);
+    if (status == 0) {
+        status = work_next(file, written, sizeof *written, err);
+        work_close(file);
+    }
+    return status == 0 ? 1 : unusable(checkpoint, written_name, status, err);
+}

@@ -1,0 +1,81 @@
+/* Steps of a build as work files, so that a killed build can be gone on with. What is saved is what
+ * a step leaves for the next, no more: everything else follows from it, the seed and the options.
+ * A file is there or not; which of them are there decides where a resumed build begins.
+ *
+ *   state      the build's identity: input and options
+ *   input      what reading found out: zero rows, largest norm, 8-bit form
+ *   rows       8-bit rows in their final order, their cells, and where they were in the input
+ *   graph      neighbour lists after some batches, or all
+ *   written    the new index is complete but for its operating points
+ *
+ * Saving is paced: as rarely as its cost must be small, but so often that no more than a minute of
+ * work can be lost. */
+#ifndef BUILDER_CHECKPOINT_H
+#define BUILDER_CHECKPOINT_H
+
+#include "cells.h"
+#include "graph.h"
+#include "input.h"
+#include "work.h"
+
+struct checkpoint {
+    struct work work;
+    const struct crew *crew;
+    uint64_t spacing_ns; /* between two at the least; 0: one wherever there may be one */
+    uint64_t last_ns;    /* end of the last one, or the start */
+    double cost_ns;      /* of a byte, by the last one */
+    bool begun;          /* state and input are saved */
+};
+
+/* ---- when ---- */
+
+void checkpoint_start(struct checkpoint *checkpoint);
+/* Whether one of about so many bytes is worth its cost by now. */
+bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes);
+
+/* ---- saving: 0 or an error ---- */
+
+/* identity: the text of identity_text, hashed. Sets the identity of all files that follow. */
+int checkpoint_save_input(struct checkpoint *checkpoint, const char *identity,
+                          const struct input *input, struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows,
+                         const struct cells *cells, struct fathom_error *err) FATHOM_MUST_USE;
+
+/* How far a graph is, and what was chosen for it. */
+struct graph_state {
+    uint32_t degree, list;
+    uint32_t done; /* as graph_options.done; GRAPH_DONE at the end */
+    double probed_degree;
+};
+
+int checkpoint_save_graph(struct checkpoint *checkpoint, const struct graph *graph,
+                          const struct graph_state *state,
+                          struct fathom_error *err) FATHOM_MUST_USE;
+
+/* What is known of an index whose file is written. */
+struct written {
+    uint64_t generation, rows, list_bytes;
+    uint32_t cells, degree, build_list, reserved;
+};
+
+int checkpoint_save_written(struct checkpoint *checkpoint, const struct written *written,
+                            struct fathom_error *err) FATHOM_MUST_USE;
+
+/* ---- loading: 1, or 0 when there is none; a damaged one is reported, removed and none ---- */
+
+/* Checks that the interrupted build is this one, as far as is known before the input is read, and
+ * takes its identity. FATHOM_EARGUMENT when it is another. *identity: its text (free with
+ * mem_free). */
+int checkpoint_load_state(struct checkpoint *checkpoint, const char *unhashed, char **identity,
+                          struct fathom_error *err) FATHOM_MUST_USE;
+/* Fills what input_read would, but for rows and hash. */
+int checkpoint_load_input(struct checkpoint *checkpoint, struct input *input,
+                          struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_load_rows(struct checkpoint *checkpoint, struct rows8 *rows, struct cells *cells,
+                         uint32_t dim, struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_load_graph(struct checkpoint *checkpoint, struct graph *graph, uint32_t rows,
+                          struct graph_state *state, struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_load_written(struct checkpoint *checkpoint, struct written *written,
+                            struct fathom_error *err) FATHOM_MUST_USE;
+
+#endif

@@ -1,0 +1,40 @@
+/* Names and forms here are those of the manifest, which are part of what a generation is hashed
+ * from: equal builds must give equal text. */
+#include "provenance.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <xxhash.h>
+
+json_t *provenance_input(const struct input *input, bool hashed)
+{
+    char hash[33];
+    json_t *json = json_pack("{s:I s:i s:s s:I}", "rows", (json_int_t)input->info.rows, "dim",
+                             (int)input->info.dim, "dtype", fathom_dtype_name(input->info.dtype),
+                             "zero_rows", (json_int_t)input->zero_count);
+    snprintf(hash, sizeof hash, "%016" PRIx64 "%016" PRIx64, input->hash[1], input->hash[0]);
+    if (hashed && json_object_set_new(json, "scalars_xxh3_128", json_string(hash)) != 0) {
+        json_decref(json);
+        return NULL;
+    }
+    return json;
+}
+
+json_t *provenance_ids(const struct input *input, const uint64_t *ids)
+{
+    char hash[17];
+    if (!ids)
+        return json_pack("{s:s}", "kind", "row_numbers");
+    snprintf(hash, sizeof hash, "%016" PRIx64,
+             (uint64_t)XXH3_64bits(ids, input->info.rows * sizeof *ids));
+    return json_pack("{s:s s:s}", "kind", "external", "xxh3_64", hash);
+}
+
+json_t *provenance_options(const struct build_options *options)
+{
+    return json_pack("{s:s s:i s:i s:f s:i s:I s:s}", "metric", fathom_metric_name(options->metric),
+                     "degree", (int)options->degree, "build_list", (int)options->build_list,
+                     "alpha", options->alpha, "code_bits", (int)options->code_bits, "seed",
+                     (json_int_t)options->seed, "zero_rows",
+                     options->skip_zero_rows ? "skip" : "reject");
+}

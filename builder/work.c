@@ -1,0 +1,318 @@
+/* Pages in, pages out, through one buffer each. A file that is being written has the name of the
+ * finished one with ".part" behind it, and is debris like it when nobody goes on. */
+#include "work.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "error.h"
+#include "file_path.h"
+#include "le.h"
+#include "mem.h"
+#include "page.h"
+
+#define WORK_MAGIC   0x6b726f776f687466u /* "fthowork" */
+#define BUFFER_PAGES 64
+
+struct work_writer {
+    const struct env *env;
+    int fd;
+    char *path, *part;
+    struct page_place place; /* of the page being filled */
+    uint8_t *buffer;         /* BUFFER_PAGES pages */
+    uint32_t pages, fill;    /* complete pages in the buffer, payload bytes in the next */
+    uint64_t bytes;
+};
+
+struct work_file {
+    const struct env *env;
+    int fd;
+    char *path;
+    struct page_place place;
+    uint64_t bytes, at; /* of the stream; where work_next goes on */
+    uint8_t *buffer;
+    uint64_t first_page; /* of the buffer, within the stream */
+    uint32_t pages;      /* of the stream in the buffer, all checked */
+};
+
+/* The place of the page that holds the length. */
+static struct page_place place_of(const struct work *work, const char *name)
+{
+    return (struct page_place){.generation = work->identity,
+                               .section = (uint32_t)XXH3_64bits(name, strlen(name))};
+}
+
+static char *path_of(const struct work *work, const char *name, const char *suffix)
+{
+    char file[sizeof WORK_PREFIX + WORK_NAME_MAX + 8];
+    snprintf(file, sizeof file, WORK_PREFIX "%s%s", name, suffix);
+    return path_join(work->dir, file);
+}
+
+/* ---- writing ---- */
+
+static void writer_free(struct work_writer *writer)
+{
+    mem_free(writer->path);
+    mem_free(writer->part);
+    mem_free(writer->buffer);
+    mem_free(writer);
+}
+
+int work_create(struct work_writer **out, const struct work *work, const char *name,
+                struct fathom_error *err)
+{
+    struct work_writer *writer = mem_alloc(sizeof *writer);
+    *out = NULL;
+    if (!writer)
+        return error_set(err, -ENOMEM, "%s: no memory to write a work file", work->dir);
+    writer->env = work->env;
+    writer->place = place_of(work, name);
+    writer->place.number = 1;
+    writer->path = path_of(work, name, "");
+    writer->part = path_of(work, name, ".part");
+    writer->buffer = mem_alloc_aligned(BUFFER_PAGES * PAGE_BYTES, PAGE_BYTES);
+    int status = writer->path && writer->part && writer->buffer
+                     ? 0
+                     : error_set(err, -ENOMEM, "%s: no memory to write a work file", work->dir);
+    if (status == 0) {
+        (void)work->env->unlink(work->env->context, writer->part); /* of a build that was killed */
+        status = writer->fd = file_create(work->env, writer->part, err);
+    }
+    if (status < 0) {
+        writer_free(writer);
+        return status;
+    }
+    *out = writer;
+    return 0;
+}
+
+static int flush(struct work_writer *writer, struct fathom_error *err)
+{
+    uint64_t first = writer->place.number - writer->pages;
+    int status = file_write_full(writer->env, writer->fd, writer->part, writer->buffer,
+                                 (size_t)writer->pages * PAGE_BYTES, first * PAGE_BYTES, err);
+    writer->pages = 0;
+    return status;
+}
+
+/* Pads and seals the page being filled. */
+static int finish_page(struct work_writer *writer, struct fathom_error *err)
+{
+    uint8_t *page = writer->buffer + (size_t)writer->pages * PAGE_BYTES;
+    memset(page + PAGE_HEADER + writer->fill, 0, PAGE_PAYLOAD - writer->fill);
+    page_seal(page, &writer->place);
+    writer->place.number++;
+    writer->pages++;
+    writer->fill = 0;
+    return writer->pages == BUFFER_PAGES ? flush(writer, err) : 0;
+}
+
+int work_append(struct work_writer *writer, const void *data, size_t bytes,
+                struct fathom_error *err)
+{
+    const uint8_t *from = data;
+    writer->bytes += bytes;
+    while (bytes) {
+        size_t room = PAGE_PAYLOAD - writer->fill, take = bytes < room ? bytes : room;
+        uint8_t *page = writer->buffer + (size_t)writer->pages * PAGE_BYTES;
+        memcpy(page + PAGE_HEADER + writer->fill, from, take);
+        writer->fill += (uint32_t)take;
+        from += take;
+        bytes -= take;
+        int status = writer->fill == PAGE_PAYLOAD ? finish_page(writer, err) : 0;
+        if (status != 0)
+            return status;
+    }
+    return 0;
+}
+
+static int write_length(struct work_writer *writer, struct fathom_error *err)
+{
+    uint8_t *page = writer->buffer;
+    struct page_place place = writer->place;
+    place.number = 0;
+    memset(page, 0, PAGE_BYTES);
+    le_store64(page + PAGE_HEADER, WORK_MAGIC);
+    le_store64(page + PAGE_HEADER + 8, writer->bytes);
+    page_seal(page, &place);
+    return file_write_full(writer->env, writer->fd, writer->part, page, PAGE_BYTES, 0, err);
+}
+
+int work_commit(struct work_writer *writer, struct fathom_error *err)
+{
+    int status = writer->fill ? finish_page(writer, err) : 0;
+    if (status == 0)
+        status = flush(writer, err);
+    if (status == 0)
+        status = write_length(writer, err);
+    if (status != 0) {
+        work_abandon(writer);
+        return status;
+    }
+    status = file_finish_unsynced(writer->env, writer->fd, writer->part, writer->path, err);
+    writer_free(writer);
+    return status;
+}
+
+void work_abandon(struct work_writer *writer)
+{
+    if (!writer)
+        return;
+    file_close(writer->env, writer->fd);
+    (void)writer->env->unlink(writer->env->context, writer->part);
+    writer_free(writer);
+}
+
+/* ---- reading ---- */
+
+static int damaged(const struct work_file *file, uint64_t page, struct fathom_error *err)
+{
+    return error_set(err, FATHOM_ECORRUPT,
+                     "%s: page %" PRIu64 " is damaged, or from another build", file->path, page);
+}
+
+static int read_length(struct work_file *file, struct fathom_error *err)
+{
+    uint64_t bytes;
+    int status = file_bytes(file->env, file->fd, file->path, &bytes, err);
+    if (status == 0)
+        status = file_read_full(file->env, file->fd, file->path, file->buffer, PAGE_BYTES, 0, err);
+    if (status != 0)
+        return status;
+    const uint8_t *payload = file->buffer + PAGE_HEADER;
+    if (!page_check(file->buffer, &file->place) || le_load64(payload) != WORK_MAGIC)
+        return damaged(file, 0, err);
+    file->bytes = le_load64(payload + 8);
+    if (file->bytes / PAGE_PAYLOAD + (file->bytes % PAGE_PAYLOAD != 0) != bytes / PAGE_BYTES - 1)
+        return error_set(err, FATHOM_ECORRUPT,
+                         "%s: has %" PRIu64 " bytes, not what its first page says", file->path,
+                         bytes);
+    return 0;
+}
+
+int work_open(struct work_file **out, const struct work *work, const char *name,
+              struct fathom_error *err)
+{
+    struct work_file *file = mem_alloc(sizeof *file);
+    bool direct;
+    *out = NULL;
+    if (!file)
+        return error_set(err, -ENOMEM, "%s: no memory to read a work file", work->dir);
+    file->env = work->env;
+    file->fd = -1;
+    file->place = place_of(work, name);
+    file->path = path_of(work, name, "");
+    file->buffer = mem_alloc_aligned(BUFFER_PAGES * PAGE_BYTES, PAGE_BYTES);
+    int status = file->path && file->buffer
+                     ? 0
+                     : error_set(err, -ENOMEM, "%s: no memory to read a work file", work->dir);
+    if (status == 0)
+        status = file->fd = file_open_read(work->env, file->path, false, &direct, err);
+    if (status >= 0)
+        status = read_length(file, err);
+    if (status == 0)
+        *out = file;
+    else
+        work_close(file);
+    return status;
+}
+
+uint64_t work_bytes(const struct work_file *file)
+{
+    return file->bytes;
+}
+
+/* Brings the page of the stream into the buffer, and those after it as far as they hold the next
+ * wanted bytes and fit. */
+static int load_pages(struct work_file *file, uint64_t page, size_t wanted,
+                      struct fathom_error *err)
+{
+    uint64_t all = file->bytes / PAGE_PAYLOAD + (file->bytes % PAGE_PAYLOAD != 0);
+    uint64_t count = wanted / PAGE_PAYLOAD + (wanted % PAGE_PAYLOAD != 0);
+    count = count < BUFFER_PAGES ? count : BUFFER_PAGES;
+    count = count < all - page ? count : all - page;
+    file->pages = 0;
+    int status = file_read_full(file->env, file->fd, file->path, file->buffer, count * PAGE_BYTES,
+                                (page + 1) * PAGE_BYTES, err);
+    for (uint64_t i = 0; i < count && status == 0; i++) {
+        struct page_place place = file->place;
+        place.number = page + i + 1;
+        if (!page_check(file->buffer + i * PAGE_BYTES, &place))
+            status = damaged(file, page + i + 1, err);
+    }
+    if (status != 0)
+        return status;
+    file->first_page = page;
+    file->pages = (uint32_t)count;
+    return 0;
+}
+
+/* least: bytes that are brought from the disk at once, should any be. */
+static int read_at(struct work_file *file, uint64_t offset, void *out, size_t bytes, size_t least,
+                   struct fathom_error *err)
+{
+    uint8_t *to = out;
+    if (offset > file->bytes || bytes > file->bytes - offset)
+        return error_set(err, FATHOM_ECORRUPT,
+                         "%s: ends at %" PRIu64 ", before the %zu bytes at %" PRIu64, file->path,
+                         file->bytes, bytes, offset);
+    while (bytes) {
+        uint64_t page = offset / PAGE_PAYLOAD;
+        size_t within = offset % PAGE_PAYLOAD, take = PAGE_PAYLOAD - within;
+        if (page < file->first_page || page >= file->first_page + file->pages) {
+            int status = load_pages(file, page, bytes < least ? least : within + bytes, err);
+            if (status != 0)
+                return status;
+        }
+        take = take < bytes ? take : bytes;
+        memcpy(to, file->buffer + (page - file->first_page) * PAGE_BYTES + PAGE_HEADER + within,
+               take);
+        to += take;
+        offset += take;
+        bytes -= take;
+    }
+    return 0;
+}
+
+int work_read(struct work_file *file, uint64_t offset, void *out, size_t bytes,
+              struct fathom_error *err)
+{
+    return read_at(file, offset, out, bytes, 0, err);
+}
+
+int work_next(struct work_file *file, void *out, size_t bytes, struct fathom_error *err)
+{
+    int status = read_at(file, file->at, out, bytes, BUFFER_PAGES * PAGE_PAYLOAD, err);
+    if (status == 0)
+        file->at += bytes;
+    return status;
+}
+
+void work_close(struct work_file *file)
+{
+    if (!file)
+        return;
+    file_close(file->env, file->fd);
+    mem_free(file->path);
+    mem_free(file->buffer);
+    mem_free(file);
+}
+
+/* ---- removing ---- */
+
+void work_remove(const struct work *work, const char *name)
+{
+    char *path = path_of(work, name, "");
+    if (path)
+        (void)work->env->unlink(work->env->context, path);
+    mem_free(path);
+}
+
+int work_remove_all(const struct work *work, struct fathom_error *err)
+{
+    return dir_remove_debris(work->env, work->dir, WORK_PREFIX, err);
+}

@@ -1,0 +1,58 @@
+/* Work files: what one step of a build leaves for the next, in DIR/build.tmp-NAME. One mechanism
+ * for two needs: a build that must not keep everything in memory reads them back, and so does one
+ * that takes over from a killed build.
+ *
+ * A work file is a stream of sealed pages (format/page.h) behind a page that says how long the
+ * stream is. It gets its name by a rename when it is whole, so a name that is there stands for a
+ * step that was finished. Every byte read back was checked against the build's identity, the file's
+ * name and its place. It is never synced: what a power failure takes is noticed and made again. */
+#ifndef BUILDER_WORK_H
+#define BUILDER_WORK_H
+
+#include "env.h"
+
+#define WORK_NAME_MAX 32
+#define WORK_PREFIX   "build.tmp-"
+
+struct work {
+    const struct env *env;
+    const char *dir;
+    uint64_t identity; /* of the build: input and options */
+};
+
+/* ---- writing ---- */
+
+struct work_writer;
+
+int work_create(struct work_writer **out, const struct work *work, const char *name,
+                struct fathom_error *err) FATHOM_MUST_USE;
+int work_append(struct work_writer *writer, const void *data, size_t bytes,
+                struct fathom_error *err) FATHOM_MUST_USE;
+/* Ends the file and gives it its name, in the place of one that has it. Frees the writer in any
+ * case. */
+int work_commit(struct work_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
+void work_abandon(struct work_writer *writer); /* accepts NULL */
+
+/* ---- reading ---- */
+
+struct work_file; /* of one thread at a time */
+
+/* -ENOENT: there is none. FATHOM_ECORRUPT: it is damaged, or from another build. */
+int work_open(struct work_file **out, const struct work *work, const char *name,
+              struct fathom_error *err) FATHOM_MUST_USE;
+uint64_t work_bytes(const struct work_file *file);
+/* Bytes [offset, offset + bytes) of the stream, each page checked. */
+int work_read(struct work_file *file, uint64_t offset, void *out, size_t bytes,
+              struct fathom_error *err) FATHOM_MUST_USE;
+/* The bytes that follow those of the last work_next, from the start on. */
+int work_next(struct work_file *file, void *out, size_t bytes,
+              struct fathom_error *err) FATHOM_MUST_USE;
+void work_close(struct work_file *file); /* accepts NULL */
+
+/* Removes the file when it is there. What cannot be removed is debris, which the next build takes
+ * away. */
+void work_remove(const struct work *work, const char *name);
+/* Removes all work files. */
+int work_remove_all(const struct work *work, struct fathom_error *err) FATHOM_MUST_USE;
+
+#endif

@@ -1,0 +1,356 @@
+/* Builds that are killed, fail or are stopped at any operation, and those that take over from them.
+ * The index is the same, byte by byte, as that of a build that nobody disturbed. */
+#include "builder_support.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "format.h"
+#include "mem.h"
+#include "work.h"
+
+#define ROWS      500
+#define ROWS_MANY 2100 /* operating points are measured from 2,000 on */
+#define DIM       6
+#define MARK ".tmp-"
+
+struct place {
+    char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
+    char notes[1024]; /* of the last build */
+};
+
+static void write_input(const struct place *place, uint64_t rows, uint64_t seed)
+{
+    float *values = floats_make(rows, DIM, seed);
+    floats_write(place->input, values, rows, DIM);
+    free(values);
+}
+
+static struct place place_of(const struct scratch *scratch, uint64_t rows)
+{
+    struct place place = {0};
+    scratch_name(scratch, "base.fbin", place.input);
+    scratch_name(scratch, "index", place.out);
+    scratch_name(scratch, "index/" FORMAT_FILE_NAME, place.index);
+    write_input(&place, rows, 1);
+    return place;
+}
+
+static void take_note(void *context, const char *text)
+{
+    struct place *place = context;
+    size_t used = strlen(place->notes);
+    snprintf(place->notes + used, sizeof place->notes - used, "%s\n", text);
+}
+
+static struct build_options options_for(struct place *place, const struct env *env, bool resume)
+{
+    struct build_options options = build_options_default();
+    options.input = place->input;
+    options.out = place->out;
+    options.degree = 8;
+    options.build_list = 8;
+    options.threads = 1; /* so that operations have the same numbers every time */
+    options.checkpoint_ns = 0;
+    options.resume = resume;
+    options.env = env;
+    options.watch = (struct build_watch){.note = take_note, .context = place};
+    place->notes[0] = 0;
+    return options;
+}
+
+static int run(const struct build_options *options, struct fathom_error *err)
+{
+    struct build_report report;
+    int status = build_run(options, &report, err);
+    if (status == 0)
+        build_report_fini(&report);
+    return status;
+}
+
+static int build(struct place *place, const struct env *env, bool resume, struct fathom_error *err)
+{
+    struct build_options options = options_for(place, env, resume);
+    return run(&options, err);
+}
+
+struct bytes {
+    uint8_t *data;
+    size_t count;
+};
+
+/* The index of a build that is left alone. */
+static struct bytes undisturbed(struct place *place)
+{
+    struct bytes bytes;
+    struct fathom_error err;
+    if (build(place, env_os(), false, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(names_with(place->out, MARK), 0);
+    bytes.data = file_slurp(place->index, &bytes.count);
+    unlink(place->index);
+    return bytes;
+}
+
+static void assert_resumes_to(struct place *place, const struct bytes *expected, const char *plan)
+{
+    struct bytes got;
+    struct fathom_error err;
+    if (build(place, env_os(), true, &err) != 0)
+        fail_msg("resuming after %s: %s", plan, err.msg);
+    got.data = file_slurp(place->index, &got.count);
+    if (got.count != expected->count || memcmp(got.data, expected->data, got.count) != 0)
+        fail_msg("resuming after %s: another index", plan);
+    if (names_with(place->out, MARK) != 0)
+        fail_msg("resuming after %s: a work file is left", plan);
+    free(got.data);
+    unlink(place->index);
+}
+
+/* A build in a process of its own, killed before the nth operation. False: it was not. */
+static bool build_killed(struct place *place, const char *plan, bool resume)
+{
+    int how;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct fault_env fault;
+        if (fault_init(&fault, env_os(), plan, NULL) == 0)
+            (void)!build(place, &fault.env, resume, NULL);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &how, 0), child);
+    return WIFSIGNALED(how);
+}
+
+static void a_build_killed_at_any_operation_resumes_to_the_same_index(void **state)
+{
+    struct place place = place_of(*state, ROWS);
+    struct bytes expected = undisturbed(&place);
+    int killed = 0, gone_on = 0;
+    for (int n = 1;; n++, killed++) {
+        char plan[64];
+        snprintf(plan, sizeof plan, "op=%d:kill", n);
+        if (!build_killed(&place, plan, false))
+            break;
+        assert_resumes_to(&place, &expected, plan);
+        gone_on += strstr(place.notes, "nothing to resume") == NULL;
+    }
+    assert_true(killed > 100);
+    assert_true(gone_on > killed / 2);
+    free(expected.data);
+}
+
+/* Killed, resumed, killed again further on, and so on to the end. */
+static void a_build_killed_again_and_again_gets_there(void **state)
+{
+    struct place place = place_of(*state, ROWS);
+    struct bytes expected = undisturbed(&place);
+    for (int step = 60; step <= 150; step += 45) {
+        char plan[64];
+        int kills = 0;
+        snprintf(plan, sizeof plan, "op=%d:kill", step);
+        while (build_killed(&place, plan, kills > 0) && kills < 100)
+            kills++;
+        assert_true(kills > 1);
+        if (!path_exists(place.index))
+            assert_resumes_to(&place, &expected, plan); /* from where it never gets past */
+        unlink(place.index);
+    }
+    free(expected.data);
+}
+
+/* What fails may leave work files; a build that takes over uses them or does without. */
+static void a_build_that_failed_at_any_operation_resumes_to_the_same_index(void **state)
+{
+    static const char *const actions[] = {":ENOSPC", ":EIO", "+:ENOSPC"};
+    struct place place = place_of(*state, ROWS);
+    struct bytes expected = undisturbed(&place);
+    for (size_t a = 0; a < sizeof actions / sizeof *actions; a++) {
+        for (int n = 1;; n += 17) {
+            struct fault_env fault;
+            struct fathom_error err = {0};
+            char plan[64];
+            unsigned fds = open_fds();
+            snprintf(plan, sizeof plan, "op=%d%s", n, actions[a]);
+            assert_int_equal(fault_init(&fault, env_os(), plan, NULL), 0);
+            int status = build(&place, &fault.env, false, &err);
+            assert_int_equal(open_fds(), fds);
+            if (status != 0 && err.msg[0] == 0)
+                fail_msg("%s: %d without a message", plan, status);
+            if (fault_fired(&fault) == 0)
+                break;
+            assert_resumes_to(&place, &expected, plan);
+        }
+        unlink(place.index);
+    }
+    free(expected.data);
+}
+
+/* The same while resuming: what is read of the checkpoints may fail, or be cut short or changed. */
+static void resuming_may_fail_at_any_operation(void **state)
+{
+    static const char *const actions[] = {"op=%d:EIO", "op=%d:kill", "read#%d:flip=bit4000",
+                                          "read#%d:short=100", "read#%d:EIO"};
+    struct place place = place_of(*state, ROWS);
+    struct bytes expected = undisturbed(&place);
+    int noted = 0;
+    for (size_t a = 0; a < sizeof actions / sizeof *actions; a++) {
+        bool fired = true;
+        for (int n = 1; fired; n += actions[a][0] == 'o' ? 29 : 3) {
+            char plan[64];
+            snprintf(plan, sizeof plan, actions[a], n);
+            assert_true(build_killed(&place, "op=120:kill", false));
+            if (strstr(plan, "kill")) {
+                fired = build_killed(&place, plan, true);
+            } else {
+                struct fault_env fault;
+                struct fathom_error err = {0};
+                assert_int_equal(fault_init(&fault, env_os(), plan, NULL), 0);
+                int status = build(&place, &fault.env, true, &err);
+                fired = fault_fired(&fault) > 0;
+                noted += strstr(place.notes, "made again") != NULL;
+                if (status != 0 && err.msg[0] == 0)
+                    fail_msg("%s: %d without a message", plan, status);
+            }
+            assert_resumes_to(&place, &expected, plan);
+        }
+    }
+    assert_true(noted > 0);
+    free(expected.data);
+}
+
+/* ---- what is refused, and what is made again ---- */
+
+static void another_input_or_option_is_refused_by_name(void **state)
+{
+    struct place place = place_of(*state, ROWS);
+    struct bytes expected = undisturbed(&place);
+    struct fathom_error err;
+    assert_true(build_killed(&place, "op=120:kill", false));
+    struct build_options changed = options_for(&place, env_os(), true);
+    changed.degree = 12;
+    assert_int_equal(run(&changed, &err), FATHOM_EARGUMENT);
+    assert_true(message_has(&err, "degree was 8") && message_has(&err, "12"));
+    changed = options_for(&place, env_os(), true);
+    changed.seed = 9;
+    assert_int_equal(run(&changed, &err), FATHOM_EARGUMENT);
+    assert_true(message_has(&err, "seed"));
+    changed = options_for(&place, env_os(), true);
+    changed.metric = FATHOM_METRIC_IP;
+    assert_int_equal(run(&changed, &err), FATHOM_EARGUMENT);
+    assert_true(message_has(&err, "metric was \"l2\""));
+    write_input(&place, ROWS, 2); /* as many rows, other values */
+    assert_int_equal(build(&place, env_os(), true, &err), FATHOM_EARGUMENT);
+    assert_true(message_has(&err, "input"));
+    write_input(&place, ROWS, 1);
+    assert_resumes_to(&place, &expected, "refusals");
+    assert_null(strstr(place.notes, "nothing to resume"));
+    free(expected.data);
+}
+
+static void flip_in(const char *path, long offset)
+{
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    fseek(file, offset, SEEK_SET);
+    int byte = fgetc(file);
+    fseek(file, offset, SEEK_SET);
+    fputc(byte ^ 4, file);
+    fclose(file);
+}
+
+static void a_damaged_checkpoint_is_said_and_made_again(void **state)
+{
+    static const char *const names[] = {"state", "input", "rows", "graph"};
+    struct place place = place_of(*state, ROWS);
+    struct bytes expected = undisturbed(&place);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[SCRATCH_PATH_MAX], name[64];
+        snprintf(name, sizeof name, "index/" WORK_PREFIX "%s", names[i]);
+        scratch_name(*state, name, path);
+        assert_true(build_killed(&place, "op=120:kill", false));
+        assert_true(path_exists(path));
+        flip_in(path, 4096 + 100);
+        assert_resumes_to(&place, &expected, names[i]);
+        if (!strstr(place.notes, names[i]) || !strstr(place.notes, "made again"))
+            fail_msg("%s: damage was not said: %s", names[i], place.notes);
+    }
+    free(expected.data);
+}
+
+static void a_damaged_index_that_waits_for_its_points_is_written_again(void **state)
+{
+    struct place place = place_of(*state, ROWS_MANY);
+    struct bytes expected = undisturbed(&place);
+    char path[SCRATCH_PATH_MAX];
+    scratch_name(*state, "index/" WORK_PREFIX "written", path);
+    for (int n = 120; !path_exists(path); n++) {
+        char plan[64];
+        snprintf(plan, sizeof plan, "op=%d:kill", n);
+        assert_true(build_killed(&place, plan, false));
+    }
+    char *unfinished = path_with(place.out, FORMAT_FILE_NAME MARK);
+    flip_in(unfinished, 4096 * 5 + 77);
+    free(unfinished);
+    assert_resumes_to(&place, &expected, "a flip in the index");
+    if (!strstr(place.notes, "page 5"))
+        fail_msg("damage was not said: %s", place.notes);
+    free(expected.data);
+}
+
+static void a_build_without_resume_begins_again(void **state)
+{
+    struct place place = place_of(*state, ROWS);
+    struct bytes expected = undisturbed(&place), got;
+    assert_true(build_killed(&place, "op=120:kill", false));
+    assert_true(names_with(place.out, MARK) > 2);
+    assert_int_equal(build(&place, env_os(), false, NULL), 0);
+    assert_int_equal(names_with(place.out, MARK), 0);
+    got.data = file_slurp(place.index, &got.count);
+    assert_int_equal(got.count, expected.count);
+    assert_memory_equal(got.data, expected.data, got.count);
+    free(got.data);
+    free(expected.data);
+}
+
+static void a_short_build_leaves_no_checkpoints_and_says_so(void **state)
+{
+    struct place place = place_of(*state, ROWS);
+    struct build_options options = options_for(&place, env_os(), true);
+    options.checkpoint_ns = 3600000000000ull;
+    assert_int_equal(run(&options, NULL), 0);
+    assert_non_null(strstr(place.notes, "nothing to resume"));
+    struct fault_env fault;
+    assert_int_equal(fault_init(&fault, env_os(), "op=20:EIO", NULL), 0);
+    options.env = &fault.env;
+    assert_int_equal(run(&options, NULL), -EIO);
+    assert_int_equal(names_with(place.out, MARK), 0);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup_teardown(a_build_killed_at_any_operation_resumes_to_the_same_index,
+                                    scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(a_build_killed_again_and_again_gets_there, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(a_build_that_failed_at_any_operation_resumes_to_the_same_index,
+                                    scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(resuming_may_fail_at_any_operation, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(another_input_or_option_is_refused_by_name, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(a_damaged_checkpoint_is_said_and_made_again, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(a_damaged_index_that_waits_for_its_points_is_written_again,
+                                    scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(a_build_without_resume_begins_again, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(a_short_build_leaves_no_checkpoints_and_says_so, scratch_make,
+                                    scratch_remove),
+};
+
+FATHOM_TEST_MAIN(tests)

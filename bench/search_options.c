@@ -21,6 +21,7 @@ enum {
     OPTION_IO,
     OPTION_NAVIGATOR,
     OPTION_CODE_BYTES,
+    OPTION_LIST_SHARE,
     OPTION_REFINE_THRESHOLD,
     OPTION_SECONDS,
     OPTION_PASSES,
@@ -51,6 +52,9 @@ static const struct argp_option search_argp_options[] = {
      "Force the navigator (auto: the planner chooses)", 0},
     {"code-bytes", OPTION_CODE_BYTES, "N", 0,
      "Force the navigation code's bytes per row (the planner chooses)", 0},
+    {"list-share", OPTION_LIST_SHARE, "S", 0,
+     "Force the graph with this part of its lists in memory, above 0 to 1 (the planner chooses)",
+     0},
     {"refine-threshold", OPTION_REFINE_THRESHOLD, "P", 0,
      "Read a page when this much of a result hangs on it (the default)", 0},
     {"seconds", OPTION_SECONDS, "S", 0,
@@ -210,6 +214,9 @@ static bool parse_open(int key, char *arg, struct argp_state *state, struct sear
     case OPTION_CODE_BYTES:
         open->code_bytes =
             (uint32_t)tool_arg_u64(state, "--code-bytes", arg, 1, 8 * FATHOM_DIM_MAX);
+        return true;
+    case OPTION_LIST_SHARE:
+        open->list_share = (float)tool_arg_f64(state, "--list-share", arg, 1e-6, 1);
         return true;
     default:
         return false;

@@ -34,7 +34,7 @@ static json_t *run_setting_json(const struct search_session *session,
                                 const struct search_plan *plan)
 {
     return json_pack(
-        "{s:o, s:o, s:i, s:b, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:b}", "search_list",
+        "{s:o, s:o, s:i, s:b, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:I, s:b}", "search_list",
         plan->search_list ? json_integer(plan->search_list) : json_null(), "target_recall",
         plan->target_recall > 0 ? json_real(round((double)plan->target_recall * 1e6) / 1e6)
                                 : json_null(),
@@ -42,22 +42,24 @@ static json_t *run_setting_json(const struct search_session *session,
         "inflight", (int)plan->inflight, "dram_budget",
         (json_int_t)session->options.open.dram_budget_bytes, "cpu_level", fathom_cpu_level(),
         "device", session->device, "navigator", fathom_navigator_name(session->info.navigator),
-        "code_bits", (int)session->info.code_bits, "direct_io", session->info.direct_io);
+        "code_bits", (int)session->info.code_bits, "resident_lists",
+        (json_int_t)session->info.resident_lists, "direct_io", session->info.direct_io);
 }
 
 /* What one repetition gave. */
 static json_t *run_json(const struct search_run *run)
 {
-    return json_pack(
-        "{s:o, s:f, s:o, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}", "recall",
-        report_real(run->recall), "qps", run_qps(run), "latency_us", report_latency(&run->latency),
-        "queries", (json_int_t)run->queries, "seconds", (double)run->wall_ns / 1e9,
-        "reads_per_query", per_query(run, run->reads), "bytes_per_query",
-        per_query(run, run->bytes), "hops_per_query", per_query(run, run->hops), "rounds_per_query",
-        per_query(run, run->rounds), "distances_per_query",
-        per_query(run, run->code_distances + run->full_distances), "full_distances_per_query",
-        per_query(run, run->full_distances), "cpu_us_per_query", per_query(run, run->cpu_ns) / 1e3,
-        "io_us_per_query", per_query(run, run->io_ns) / 1e3, "io_engine", fathom_io_name(run->io));
+    return json_pack("{s:o, s:f, s:o, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}",
+                     "recall", report_real(run->recall), "qps", run_qps(run), "latency_us",
+                     report_latency(&run->latency), "queries", (json_int_t)run->queries, "seconds",
+                     (double)run->wall_ns / 1e9, "reads_per_query", per_query(run, run->reads),
+                     "list_reads_per_query", per_query(run, run->list_reads), "bytes_per_query",
+                     per_query(run, run->bytes), "hops_per_query", per_query(run, run->hops),
+                     "rounds_per_query", per_query(run, run->rounds), "distances_per_query",
+                     per_query(run, run->code_distances + run->full_distances),
+                     "full_distances_per_query", per_query(run, run->full_distances),
+                     "cpu_us_per_query", per_query(run, run->cpu_ns) / 1e3, "io_us_per_query",
+                     per_query(run, run->io_ns) / 1e3, "io_engine", fathom_io_name(run->io));
 }
 
 /* What it cost in memory and on disk. */

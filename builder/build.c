@@ -11,6 +11,7 @@
 #include "checkpoint.h"
 #include "degree.h"
 #include "error.h"
+#include "heat.h"
 #include "ids.h"
 #include "lock.h"
 #include "order.h"
@@ -364,7 +365,11 @@ static int stage_train(struct build *build, struct fathom_error *err)
 static int stage_encode(struct build *build, struct fathom_error *err)
 {
     crew_phase(&build->crew, "encode", build->input.rows.count, "rows");
-    int status = encode_lists(&build->lists, &build->crew, &build->graph, err);
+    uint32_t *heat;
+    int status = heat_measure(&heat, &build->crew, &build->graph, &build->input.rows, err);
+    if (status == 0)
+        status = encode_lists(&build->lists, &build->crew, &build->graph, heat, err);
+    mem_free(heat);
     mem_free(build->graph.lists); /* encoded now; the entries are still needed */
     build->graph.lists = NULL;
     if (status != 0)

@@ -5,11 +5,14 @@
 
 #include "error.h"
 #include "format.h"
+#include "heat.h"
 #include "le.h"
 #include "lists.h"
 
 #define CODE_BLOCK 512
 #define LIST_BLOCK 1024
+#define PAGE_BLOCK 16
+#define LIST_BYTES (1 + (LISTS_DEGREE_MAX + 3) / 4 + 4 * (LISTS_DEGREE_MAX + 3))
 
 /* ---- codes ---- */
 
@@ -122,76 +125,99 @@ void encoded_codes_fini(struct encoded_codes *codes)
 struct list_pass {
     const struct graph *graph;
     struct encoded_lists *out;
-    uint16_t *lengths;
-    uint64_t *offsets; /* of each block; NULL: only measure */
+    uint16_t *lengths; /* of each row's list */
 };
 
-static int list_block(void *context, uint64_t block, unsigned worker)
+/* The list of a row, to out of LIST_BYTES; returns its length. */
+static size_t encode_list(const struct graph *graph, uint32_t row, uint8_t *out)
+{
+    uint32_t neighbours[LISTS_DEGREE_MAX];
+    const uint32_t *from = graph_list(graph, row);
+    memcpy(neighbours, from + 1, from[0] * sizeof *from);
+    return list_encode(row, neighbours, from[0], out);
+}
+
+static int measure_block(void *context, uint64_t block, unsigned worker)
 {
     (void)worker;
     struct list_pass *pass = context;
-    const struct graph *graph = pass->graph;
-    uint32_t neighbours[LISTS_DEGREE_MAX];
-    uint8_t list[1 + (LISTS_DEGREE_MAX + 3) / 4 + 4 * LISTS_DEGREE_MAX];
-    uint64_t begin = block * LIST_BLOCK, at = pass->offsets ? pass->offsets[block] : 0;
-    for (uint64_t row = begin; row < begin + LIST_BLOCK && row < graph->rows; row++) {
-        const uint32_t *from = graph_list(graph, (uint32_t)row);
-        memcpy(neighbours, from + 1, from[0] * sizeof *from);
-        size_t bytes = list_encode((uint32_t)row, neighbours, from[0], list);
-        if (pass->offsets)
-            memcpy(pass->out->lists + at, list, bytes);
-        at += bytes;
-        pass->lengths[row] = (uint16_t)bytes;
+    uint8_t list[LIST_BYTES];
+    uint64_t begin = block * LIST_BLOCK;
+    for (uint64_t row = begin; row < begin + LIST_BLOCK && row < pass->graph->rows; row++)
+        pass->lengths[row] = (uint16_t)encode_list(pass->graph, (uint32_t)row, list);
+    return 0;
+}
+
+static int page_block(void *context, uint64_t block, unsigned worker)
+{
+    (void)worker;
+    struct list_pass *pass = context;
+    const struct encoded_lists *out = pass->out;
+    uint8_t list[LIST_BYTES];
+    for (uint64_t page = block * PAGE_BLOCK; page < (block + 1) * PAGE_BLOCK; page++) {
+        if (page >= out->page_count)
+            break;
+        uint32_t first = out->page_first[page], count = out->page_first[page + 1] - first;
+        uint8_t *at = list_page_begin(out->pages + page * PAGE_PAYLOAD, pass->lengths + first,
+                                      count, out->length_bytes);
+        for (uint32_t row = first; row < first + count; row++) {
+            size_t bytes = encode_list(pass->graph, row, list);
+            memcpy(at, list, bytes);
+            at += bytes;
+        }
     }
     return 0;
 }
 
-/* Where each block's lists begin, how many bytes there are in all, and whether a length fits one
- * byte. */
-static void place_blocks(struct list_pass *pass, uint64_t *offsets)
+/* How many bytes there are in all, whether a length fits one byte, and which rows go to which page.
+ * first_row: NULL only counts. */
+static uint32_t place_pages(const struct list_pass *pass, uint32_t *first_row)
+{
+    uint32_t rows = pass->graph->rows, pages = 0;
+    for (uint32_t row = 0; row < rows; pages++) {
+        if (first_row)
+            first_row[pages] = row;
+        row +=
+            list_page_fit(pass->lengths + row, rows - row, pass->out->length_bytes, PAGE_PAYLOAD);
+    }
+    if (first_row)
+        first_row[pages] = rows;
+    return pages;
+}
+
+static int place_lists(struct list_pass *pass, const uint32_t *heat)
 {
     struct encoded_lists *out = pass->out;
+    uint32_t rows = pass->graph->rows;
     uint16_t longest = 0;
-    for (uint32_t row = 0; row < pass->graph->rows; row++) {
-        if (row % LIST_BLOCK == 0)
-            offsets[row / LIST_BLOCK] = out->bytes;
+    for (uint32_t row = 0; row < rows; row++) {
         out->bytes += pass->lengths[row];
         longest = pass->lengths[row] > longest ? pass->lengths[row] : longest;
     }
     out->length_bytes = longest <= UINT8_MAX ? 1 : 2;
-}
-
-static int store_lengths(struct list_pass *pass)
-{
-    struct encoded_lists *out = pass->out;
-    out->lengths = mem_alloc_array(pass->graph->rows, out->length_bytes);
-    for (uint32_t row = 0; row < pass->graph->rows && out->lengths; row++) {
-        if (out->length_bytes == 1)
-            out->lengths[row] = (uint8_t)pass->lengths[row];
-        else
-            le_store16(out->lengths + 2 * (size_t)row, pass->lengths[row]);
-    }
-    return out->lengths ? 0 : -ENOMEM;
+    out->page_count = place_pages(pass, NULL);
+    out->page_first = mem_alloc_array((size_t)out->page_count + 1, sizeof *out->page_first);
+    out->pages = mem_alloc_array(out->page_count, PAGE_PAYLOAD);
+    out->heat = mem_alloc(rows);
+    if (!out->page_first || !out->pages || !out->heat)
+        return -ENOMEM;
+    (void)place_pages(pass, out->page_first);
+    return heat_ranks(out->heat, heat, pass->lengths, rows, out->bytes);
 }
 
 int encode_lists(struct encoded_lists *out, const struct crew *crew, const struct graph *graph,
-                 struct fathom_error *err)
+                 const uint32_t *heat, struct fathom_error *err)
 {
     *out = (struct encoded_lists){0};
     struct list_pass pass = {.graph = graph, .out = out};
-    uint64_t blocks = crew_blocks(graph->rows, LIST_BLOCK);
-    uint64_t *offsets = mem_alloc_array(blocks, sizeof *offsets);
     pass.lengths = mem_alloc_array(graph->rows, sizeof *pass.lengths);
-    int status = offsets && pass.lengths ? crew_run(crew, blocks, list_block, &pass) : -ENOMEM;
-    if (status == 0) {
-        place_blocks(&pass, offsets);
-        pass.offsets = offsets;
-        out->lists = mem_alloc(out->bytes);
-        status = out->lists ? crew_run(crew, blocks, list_block, &pass) : -ENOMEM;
-    }
+    int status = pass.lengths
+                     ? crew_run(crew, crew_blocks(graph->rows, LIST_BLOCK), measure_block, &pass)
+                     : -ENOMEM;
     if (status == 0)
-        status = store_lengths(&pass);
-    mem_free(offsets);
+        status = place_lists(&pass, heat);
+    if (status == 0)
+        status = crew_run(crew, crew_blocks(out->page_count, PAGE_BLOCK), page_block, &pass);
     mem_free(pass.lengths);
     if (status == 0)
         return 0;
@@ -201,7 +227,8 @@ int encode_lists(struct encoded_lists *out, const struct crew *crew, const struc
 
 void encoded_lists_fini(struct encoded_lists *lists)
 {
-    mem_free(lists->lists);
-    mem_free(lists->lengths);
+    mem_free(lists->pages);
+    mem_free(lists->page_first);
+    mem_free(lists->heat);
     *lists = (struct encoded_lists){0};
 }

@@ -17,14 +17,17 @@ int encode_codes(struct encoded_codes *out, const struct crew *crew, const struc
 void encoded_codes_fini(struct encoded_codes *codes);
 
 struct encoded_lists {
-    uint64_t bytes;
-    uint8_t *lists;
+    uint64_t bytes;        /* of all lists, without the rest of their pages */
     uint32_t length_bytes; /* 1 or 2 */
-    uint8_t *lengths;      /* rows x length_bytes */
+    uint32_t page_count;
+    uint8_t *pages;       /* page_count x PAGE_PAYLOAD */
+    uint32_t *page_first; /* first row of each page, and of the end */
+    uint8_t *heat;        /* rank of each row */
 };
 
+/* heat: of each row (heat.h). */
 int encode_lists(struct encoded_lists *out, const struct crew *crew, const struct graph *graph,
-                 struct fathom_error *err) FATHOM_MUST_USE;
+                 const uint32_t *heat, struct fathom_error *err) FATHOM_MUST_USE;
 void encoded_lists_fini(struct encoded_lists *lists);
 
 #endif

@@ -34,7 +34,7 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
     uint64_t clustering = rows8 + s->rows * 20 + cells;
     uint64_t graphing = rows8 + adjacency + cells + s->rows * 13 + s->rows / 50 * s->degree * 12;
     uint64_t training = rows8 + adjacency + cells + 10 * 4 * s->dim * s->dim + (8u << 20);
-    uint64_t listing = rows8 + adjacency + cells + lists;
+    uint64_t listing = rows8 + adjacency + cells + lists + s->rows * 15; /* heat, and its order */
     uint64_t writing = rows8 + cells + lists + s->rows * (s->order_count + 4 * s->levels) +
                        s->rows * 4 + (exact ? 0 : 72u << 20);
     /* Two openings of the index at a time, each with codes or records, lists and ids. */
@@ -58,7 +58,7 @@ static uint64_t store_bytes(uint64_t rows, uint64_t row_bytes)
 static uint64_t disk_bytes(const struct shape *s, uint64_t vector_bytes, bool exact)
 {
     uint64_t streams =
-        s->rows * (s->order_count + 4 * s->levels + s->degree * LIST_BYTES_EDGE + 1 + 4) +
+        s->rows * (s->order_count + 4 * s->levels + s->degree * LIST_BYTES_EDGE + 2 + 4) +
         s->rows / CELLS_ROWS * (s->dim + 4) + s->code_dim * s->dim;
     return streams + streams / 500 + (64u << 10) +
            store_bytes(s->rows, row8_record_bytes((uint32_t)s->dim, exact)) +

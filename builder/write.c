@@ -254,6 +254,7 @@ static void fill_properties(struct write *write, uint64_t generation)
                                             .entry_count = product->graph->entry_count,
                                             .degree_max = product->graph->degree_max,
                                             .list_length_bytes = product->lists->length_bytes,
+                                            .list_bytes = product->lists->bytes,
                                             .id_bits = bits_width(highest),
                                             .records_exact = input->exact,
                                             .external_ids = product->ids != NULL,
@@ -281,11 +282,13 @@ static int write_sections(struct write *write, const char *manifest, struct fath
         status = write_section(write, SECTION_FACTORS, product->codes->factors,
                                product->codes->factor_bytes, err);
     if (status == 0)
-        status = write_section(write, SECTION_LIST_LENGTHS, product->lists->lengths,
-                               p->rows * p->list_length_bytes, err);
+        status = write_section(write, SECTION_LIST_PAGES, product->lists->page_first,
+                               4 * ((uint64_t)product->lists->page_count + 1), err);
     if (status == 0)
-        status =
-            write_section(write, SECTION_LISTS, product->lists->lists, product->lists->bytes, err);
+        status = write_section(write, SECTION_LISTS, product->lists->pages,
+                               (uint64_t)product->lists->page_count * PAGE_PAYLOAD, err);
+    if (status == 0)
+        status = write_section(write, SECTION_HEAT, product->lists->heat, p->rows, err);
     if (status == 0)
         status = write_ids(write, err);
     if (status == 0)

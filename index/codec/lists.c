@@ -5,6 +5,8 @@
 #include <smmintrin.h>
 #include <stdlib.h>
 
+#include "le.h"
+
 /* ---- the StreamVByte shuffle: for each control byte, where each of 16 output bytes comes from
  * ---- */
 
@@ -108,4 +110,42 @@ int list_decode(uint32_t node, const uint8_t *in, size_t bytes, uint32_t rows, u
     if (data != end || (degree && (uint32_t)_mm_cvtsi128_si32(largest) >= rows))
         return FATHOM_ECORRUPT;
     return (int)degree;
+}
+
+/* ---- pages of lists ---- */
+
+uint32_t list_page_fit(const uint16_t *lengths, uint64_t left, uint32_t length_bytes,
+                       uint32_t page_bytes)
+{
+    uint32_t count = 0;
+    for (uint64_t bytes = 0; count < left; count++) {
+        bytes += length_bytes + lengths[count];
+        if (bytes > page_bytes)
+            break;
+    }
+    return count;
+}
+
+uint8_t *list_page_begin(uint8_t *page, const uint16_t *lengths, uint32_t count,
+                         uint32_t length_bytes)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (length_bytes == 1)
+            page[i] = (uint8_t)lengths[i];
+        else
+            le_store16(page + 2 * (size_t)i, lengths[i]);
+    }
+    return page + (size_t)count * length_bytes;
+}
+
+const uint8_t *list_page_find(const uint8_t *page, uint32_t page_bytes, uint32_t count,
+                              uint32_t length_bytes, uint32_t slot, size_t *bytes)
+{
+    uint64_t at = (uint64_t)count * length_bytes;
+    if (at > page_bytes)
+        return NULL;
+    for (uint32_t i = 0; i < slot; i++)
+        at += length_bytes == 1 ? page[i] : le_load16(page + 2 * (size_t)i);
+    *bytes = length_bytes == 1 ? page[slot] : le_load16(page + 2 * (size_t)slot);
+    return *bytes && at + *bytes <= page_bytes ? page + at : NULL;
 }

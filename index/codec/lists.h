@@ -29,4 +29,21 @@ size_t list_encode(uint32_t node, uint32_t *neighbours, uint32_t degree, uint8_t
 int list_decode(uint32_t node, const uint8_t *in, size_t bytes, uint32_t rows, uint32_t degree_max,
                 uint32_t *out) FATHOM_MUST_USE;
 
+/* ---- pages of lists ----
+ *
+ * A page holds the lists of consecutive rows, none of which straddles: first the length of each in
+ * length_bytes (1 or 2), then the lists. How many there are is known from elsewhere. */
+
+/* How many of the lists whose lengths follow (at most left) fit a page of page_bytes; at least one
+ * does. */
+uint32_t list_page_fit(const uint16_t *lengths, uint64_t left, uint32_t length_bytes,
+                       uint32_t page_bytes);
+/* Writes the lengths of count lists; the lists belong behind them. Returns where. */
+uint8_t *list_page_begin(uint8_t *page, const uint16_t *lengths, uint32_t count,
+                         uint32_t length_bytes);
+/* Where list number slot of count begins, and its bytes; NULL when the page is not of count lists.
+ * LISTS_SLACK bytes behind the page must be readable to decode it. */
+const uint8_t *list_page_find(const uint8_t *page, uint32_t page_bytes, uint32_t count,
+                              uint32_t length_bytes, uint32_t slot, size_t *bytes);
+
 #endif

@@ -34,20 +34,21 @@ enum section_kind {
     SECTION_CELLS,        /* stream: u32 first_row[cells + 1] */
     SECTION_CODES, /* stream: bands of FORMAT_BAND_BYTES units: band b holds bytes [16b, 16b+16) of
                       every code (the last band is narrower), row after row */
-    SECTION_FACTORS,      /* stream: for each level, u32 packed factors[rows] */
-    SECTION_LIST_LENGTHS, /* stream: bytes of each row's list, u8 or u16 as list_length_bytes says
-                           */
-    SECTION_LISTS,        /* stream: encoded lists, row after row */
-    SECTION_IDS,          /* stream: packed ids of id_bits each, row after row */
-    SECTION_ENTRIES,      /* stream: u32 row[entry_count], where graph searches start */
-    SECTION_RECORDS,      /* row store: row8_record_bytes a row */
-    SECTION_VECTORS,      /* row store: full vectors; absent when records hold them exactly */
-    SECTION_POINTS, /* stream: operating points (search/points.h), 32 bytes each; may be missing */
+    SECTION_FACTORS,    /* stream: for each level, u32 packed factors[rows] */
+    SECTION_LIST_PAGES, /* stream: u32 first_row[pages of lists + 1] */
+    SECTION_LISTS,      /* stream: pages of encoded lists (codec/lists.h), row after row */
+    SECTION_HEAT,    /* stream: u8 rank of each row's list, 0 for those that searches need most */
+    SECTION_IDS,     /* stream: packed ids of id_bits each, row after row */
+    SECTION_ENTRIES, /* stream: u32 row[entry_count], where graph searches start */
+    SECTION_RECORDS, /* row store: row8_record_bytes a row */
+    SECTION_VECTORS, /* row store: full vectors; absent when records hold them exactly */
+    SECTION_POINTS,  /* stream: operating points (search/points.h), 32 bytes each; may be missing */
     SECTION_END
 };
 
 #define FORMAT_BAND_BYTES  16
-#define FORMAT_POINT_BYTES 32 /* of an operating point */
+#define FORMAT_HEAT_RANKS  256 /* each holds as many bytes of lists */
+#define FORMAT_POINT_BYTES 32  /* of an operating point */
 #define FORMAT_POINTS_MAX  1024
 
 struct section {
@@ -68,6 +69,7 @@ struct properties {
     uint32_t cells, entry_count;
     uint32_t degree_max;
     uint32_t list_length_bytes; /* 1 or 2 */
+    uint64_t list_bytes;        /* of all lists, without the rest of their pages */
     uint32_t id_bits;           /* 1..64 */
     uint32_t records_exact;     /* 1: the 8-bit form is the vector itself */
     uint32_t external_ids;      /* 1: ids came from a file; 0: they are row numbers */
@@ -75,6 +77,20 @@ struct properties {
     double max_norm;    /* M of metric.h; 0 unless ip */
     uint64_t zero_rows; /* rows left out because cosine is undefined there */
 };
+
+/* The pages of section lists. */
+static inline uint64_t format_list_pages(const struct section *lists)
+{
+    return lists->bytes / PAGE_PAYLOAD;
+}
+
+/* At the most, what the lists of the hottest ranks take: a list belongs to the rank in which it
+ * begins when all are laid out from hot to cold. */
+uint64_t format_hot_bytes(const struct properties *properties, uint32_t ranks);
+/* True when first_row (pages + 1 entries) rises from 0 to rows, and no page has more lists than
+ * bytes for their lengths. */
+bool format_list_pages_valid(const uint32_t *first_row, uint64_t pages,
+                             const struct properties *properties);
 
 struct superblock {
     struct properties properties;

@@ -31,7 +31,8 @@ struct superblock_disk {
     uint32_t cells, entry_count, degree_max, list_length_bytes;
     uint32_t id_bits, records_exact, external_ids, default_search_list;
     uint32_t section_count, reserved0;
-    uint8_t reserved1[128];
+    uint64_t list_bytes;
+    uint8_t reserved1[120];
     struct section_disk sections[FORMAT_SECTIONS_MAX];
     uint8_t reserved2[PAGE_BYTES - 256 - FORMAT_SECTIONS_MAX * sizeof(struct section_disk)];
 };
@@ -51,8 +52,9 @@ static const char *const section_names[SECTION_END] = {
     [SECTION_CELLS] = "cells",
     [SECTION_CODES] = "codes",
     [SECTION_FACTORS] = "factors",
-    [SECTION_LIST_LENGTHS] = "list_lengths",
+    [SECTION_LIST_PAGES] = "list_pages",
     [SECTION_LISTS] = "lists",
+    [SECTION_HEAT] = "heat",
     [SECTION_IDS] = "ids",
     [SECTION_ENTRIES] = "entries",
     [SECTION_RECORDS] = "records",
@@ -71,6 +73,26 @@ const struct section *superblock_find(const struct superblock *super, enum secti
         if (super->sections[i].kind == (uint32_t)kind)
             return &super->sections[i];
     return NULL;
+}
+
+uint64_t format_hot_bytes(const struct properties *p, uint32_t ranks)
+{
+    if (ranks >= FORMAT_HEAT_RANKS)
+        return p->list_bytes;
+    uint64_t begin_below = (p->list_bytes * ranks + FORMAT_HEAT_RANKS - 1) / FORMAT_HEAT_RANKS;
+    uint64_t most = begin_below + list_bytes_max(p->degree_max);
+    return ranks == 0 ? 0 : most < p->list_bytes ? most : p->list_bytes;
+}
+
+bool format_list_pages_valid(const uint32_t *first_row, uint64_t pages, const struct properties *p)
+{
+    if (first_row[0] != 0 || first_row[pages] != p->rows)
+        return false;
+    for (uint64_t i = 0; i < pages; i++)
+        if (first_row[i] >= first_row[i + 1] ||
+            (uint64_t)(first_row[i + 1] - first_row[i]) * (p->list_length_bytes + 1) > PAGE_PAYLOAD)
+            return false;
+    return true;
 }
 
 void superblock_encode(const struct superblock *super, uint8_t page[PAGE_BYTES])
@@ -95,6 +117,7 @@ void superblock_encode(const struct superblock *super, uint8_t page[PAGE_BYTES])
         .entry_count = p->entry_count,
         .degree_max = p->degree_max,
         .list_length_bytes = p->list_length_bytes,
+        .list_bytes = p->list_bytes,
         .id_bits = p->id_bits,
         .records_exact = p->records_exact,
         .external_ids = p->external_ids,
@@ -177,7 +200,8 @@ static bool properties_valid(const struct properties *p)
            p->work_dim == (p->metric == FATHOM_METRIC_IP ? p->dim + 1 : p->dim) && p->cells >= 1 &&
            p->cells <= p->rows && p->entry_count >= 1 && p->entry_count <= p->rows &&
            p->degree_max <= LISTS_DEGREE_MAX &&
-           (p->list_length_bytes == 1 || p->list_length_bytes == 2) && p->id_bits >= 1 &&
+           (p->list_length_bytes == 1 || p->list_length_bytes == 2) && p->list_bytes >= p->rows &&
+           p->list_bytes <= p->rows * list_bytes_max(p->degree_max) && p->id_bits >= 1 &&
            p->id_bits <= 64 && p->records_exact <= 1 && p->external_ids <= 1 &&
            p->default_search_list >= 1 && p->default_search_list <= FATHOM_SEARCH_LIST_MAX &&
            isfinite(p->max_norm) && p->max_norm >= 0 &&
@@ -193,8 +217,8 @@ static uint64_t expected_bytes(const struct properties *p, uint32_t kind)
         return (uint64_t)p->cells * p->work_dim;
     case SECTION_CELLS:
         return ((uint64_t)p->cells + 1) * 4;
-    case SECTION_LIST_LENGTHS:
-        return p->rows * p->list_length_bytes;
+    case SECTION_HEAT:
+        return p->rows;
     case SECTION_IDS:
         return bits_bytes(p->rows, p->id_bits);
     case SECTION_ENTRIES:
@@ -241,6 +265,12 @@ static int check_section(const struct superblock *super, uint32_t i, uint64_t ne
     else if (s->kind == SECTION_POINTS &&
              (s->bytes % FORMAT_POINT_BYTES || s->bytes > FORMAT_POINTS_MAX * FORMAT_POINT_BYTES))
         wrong = "size is not that of operating points";
+    else if (s->kind == SECTION_LISTS &&
+             (s->bytes % PAGE_PAYLOAD || s->bytes == 0 || s->bytes < p->list_bytes))
+        wrong = "size is not that of pages of lists";
+    else if (s->kind == SECTION_LISTS && i &&
+             super->sections[i - 1].bytes != 4 * (format_list_pages(s) + 1))
+        wrong = "section list_pages is not of as many pages";
     else if (s->bytes / PAGE_PAYLOAD > super->file_pages ||
              s->row_bytes != expected_row_bytes(p, s->kind) ||
              s->page_count != pages_of(p->rows, s->bytes, s->row_bytes))
@@ -289,6 +319,7 @@ static void copy_fields(struct superblock *out, const struct superblock_disk *di
                                           .entry_count = disk->entry_count,
                                           .degree_max = disk->degree_max,
                                           .list_length_bytes = disk->list_length_bytes,
+                                          .list_bytes = disk->list_bytes,
                                           .id_bits = disk->id_bits,
                                           .records_exact = disk->records_exact,
                                           .external_ids = disk->external_ids,

@@ -127,25 +127,53 @@ static void verify_entries(struct verify *v, const uint8_t *entries)
 
 struct reach {
     const uint8_t *lists;
-    uint64_t *offsets; /* rows + 1 */
+    uint64_t *offsets; /* of each row's list */
+    uint16_t *lengths; /* 0: the list has no place */
     uint8_t *seen;
     uint32_t *stack;
 };
 
-/* Offsets from lengths; 0 when they do not add up to the section. */
-static bool list_offsets(struct verify *v, const uint8_t *lengths, uint64_t *offsets)
+/* The lists of one page, to offsets and lengths. */
+static void place_lists(struct verify *v, const struct reach *reach, uint64_t page, uint32_t first,
+                        uint32_t count)
 {
     const struct properties *p = &v->file->super.properties;
-    uint64_t at = 0;
-    for (uint64_t row = 0; row < p->rows; row++) {
-        offsets[row] = at;
-        at += p->list_length_bytes == 1 ? lengths[row] : le_load16(lengths + 2 * row);
+    const uint8_t *payload = reach->lists + page * PAGE_PAYLOAD;
+    for (uint32_t slot = 0; slot < count; slot++) {
+        size_t bytes;
+        const uint8_t *list =
+            list_page_find(payload, PAGE_PAYLOAD, count, p->list_length_bytes, slot, &bytes);
+        reach->offsets[first + slot] = list ? (uint64_t)(list - reach->lists) : 0;
+        reach->lengths[first + slot] = list ? (uint16_t)bytes : 0;
+        if (!list)
+            bad_reference(v, "section lists: a list does not lie within its page", first + slot);
     }
-    offsets[p->rows] = at;
-    if (at == superblock_find(&v->file->super, SECTION_LISTS)->bytes)
-        return true;
-    bad_reference(v, "section list_lengths: lengths do not add up to section lists", p->rows);
-    return false;
+}
+
+/* Where each list is; false when the pages do not hold the rows. */
+static bool place_pages(struct verify *v, const struct reach *reach, const uint32_t *first_row,
+                        const uint8_t *heat)
+{
+    const struct properties *p = &v->file->super.properties;
+    uint64_t pages = format_list_pages(superblock_find(&v->file->super, SECTION_LISTS));
+    uint64_t hot[FORMAT_HEAT_RANKS] = {0}, total = 0;
+    if (!format_list_pages_valid(first_row, pages, p)) {
+        bad_reference(v, "section list_pages: first rows do not rise from 0 to the row count",
+                      p->rows);
+        return false;
+    }
+    for (uint64_t page = 0; page < pages; page++)
+        place_lists(v, reach, page, first_row[page], first_row[page + 1] - first_row[page]);
+    for (uint64_t row = 0; row < p->rows; row++)
+        hot[heat[row]] += reach->lengths[row];
+    for (uint32_t rank = 0; rank < FORMAT_HEAT_RANKS; rank++) {
+        total += hot[rank];
+        if (total > format_hot_bytes(p, rank + 1))
+            bad_reference(v, "section heat: more bytes of lists in a rank than it may hold", rank);
+    }
+    if (total != p->list_bytes)
+        bad_reference(v, "section lists: lengths do not add up to the bytes of all lists", p->rows);
+    return true;
 }
 
 /* Depth-first from the entry points; checks each list on the way, and those never reached at the
@@ -171,9 +199,8 @@ static void verify_graph(struct verify *v, struct reach *reach, const uint8_t *e
         uint32_t row = reached ? reach->stack[--depth] : (uint32_t)next;
         reach->seen[row] = 1;
         v->report->unreachable_rows += !reached;
-        int degree = list_decode(row, reach->lists + reach->offsets[row],
-                                 reach->offsets[row + 1] - reach->offsets[row], (uint32_t)p->rows,
-                                 p->degree_max, neighbours);
+        int degree = list_decode(row, reach->lists + reach->offsets[row], reach->lengths[row],
+                                 (uint32_t)p->rows, p->degree_max, neighbours);
         if (degree < 0)
             bad_reference(
                 v, "section lists: a list does not decode, or names a row that does not exist",
@@ -191,29 +218,34 @@ static void verify_graph(struct verify *v, struct reach *reach, const uint8_t *e
 static int verify_lists(struct verify *v, const uint8_t *entries, struct fathom_error *err)
 {
     uint64_t rows = v->file->super.properties.rows;
-    uint8_t *lengths = NULL, *lists = NULL;
-    struct reach reach = {.offsets = mem_alloc_array(rows + 1, sizeof(uint64_t)),
+    uint8_t *first_row = NULL, *lists = NULL, *heat = NULL;
+    struct reach reach = {.offsets = mem_alloc_array(rows, sizeof(uint64_t)),
+                          .lengths = mem_alloc_array(rows, sizeof(uint16_t)),
                           .seen = mem_alloc(rows),
                           .stack = mem_alloc_array(rows, sizeof(uint32_t))};
     int status = 0;
-    if (!reach.offsets || !reach.seen || !reach.stack)
+    if (!reach.offsets || !reach.lengths || !reach.seen || !reach.stack)
         status = error_set(err, -ENOMEM, "%s: no memory to walk the graph of %" PRIu64 " rows",
                            v->file->path, rows);
     if (status == 0)
-        status = load_section(v, SECTION_LIST_LENGTHS, &lengths, err);
+        status = load_section(v, SECTION_LIST_PAGES, &first_row, err);
     if (status == 0)
         status = load_section(v, SECTION_LISTS, &lists, err);
+    if (status == 0)
+        status = load_section(v, SECTION_HEAT, &heat, err);
     reach.lists = lists;
-    if (status == 0 && list_offsets(v, lengths, reach.offsets))
+    if (status == 0 && place_pages(v, &reach, (const uint32_t *)(const void *)first_row, heat))
         verify_graph(v, &reach, entries);
     if (v->report->unreachable_rows)
         found(v, "%s: %" PRIu64 " rows cannot be reached from the entry points", v->file->path,
               v->report->unreachable_rows);
     mem_free(reach.offsets);
+    mem_free(reach.lengths);
     mem_free(reach.seen);
     mem_free(reach.stack);
-    mem_free(lengths);
+    mem_free(first_row);
     mem_free(lists);
+    mem_free(heat);
     return status;
 }
 

@@ -1,7 +1,7 @@
-/* The engine: many queries on one ring. A submit navigates at once; a poll hands all wanted pages
- * to the ring in one call, checks the pages that have come, steps their queries and gives back the
- * finished ones. It waits only when asked to. A page buffer belongs to the ring until its
- * completion, also when its query was cancelled or timed out. */
+/* The engine: many queries on one ring. A submit navigates at once, as far as memory goes; a poll
+ * hands all wanted pages to the ring in one call, checks the pages that have come, steps their
+ * queries and gives back the finished ones. It waits only when asked to. A page buffer belongs to
+ * the ring until its completion, also when its query was cancelled or timed out. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,19 +12,21 @@
 #include "pages.h"
 #include "query.h"
 #include "ring.h"
+#include "scratch.h"
 
 #define INFLIGHT_MAX          256
 #define PAGES_PER_QUERY       8 /* page buffers for each query in flight */
 #define PAGES_MIN             32
 #define REAP_BATCH            64
-#define RESERVED_SEARCH_LIST  512
+#define BEAM_IDLE             2     /* queries in flight that leave the device idle */
 #define DEFAULT_TARGET_RECALL 0.97f /* of queries that name neither a search list nor a target */
 #define RING_BYTES_PER_READ                                                                        \
     (64 + 2 * 16 + 8) /* a submission, two completions, an index: what the kernel maps */
 
 struct read_info {
-    uint32_t slot, page,
-        span; /* which query, which of its wanted pages, and the pages of the run */
+    uint32_t slot, page; /* which query, and which of its wanted pages */
+    uint16_t span;       /* pages of the run */
+    bool list;           /* a page of lists: page counts own.list_pages */
 };
 
 struct fathom_engine {
@@ -35,9 +37,7 @@ struct fathom_engine {
     struct query *slots;
     unsigned inflight, running;
     unsigned next_issue; /* slot to serve first, so that none starves */
-    struct navigator navigator;
-    struct navigator large; /* of one query beyond what plans reserve, while it navigates */
-    int64_t large_bytes;    /* of the budget, for that */
+    struct scratch scratch;
     struct kernel_score8 scores[QUERY_PAGE_BATCH];
 };
 
@@ -49,16 +49,7 @@ static uint32_t pool_pages(unsigned inflight)
     return pages > PAGES_MIN ? pages : PAGES_MIN;
 }
 
-static struct navigator_capacity navigator_standard(const struct properties *p)
-{
-    return (struct navigator_capacity){.work_dim = p->work_dim,
-                                       .cells = p->cells,
-                                       .degree = p->degree_max,
-                                       .search_list = RESERVED_SEARCH_LIST,
-                                       .candidates = QUERY_RESERVED_CANDIDATES};
-}
-
-uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight)
+uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, bool walks)
 {
     struct query_capacity slot = {
         .dim = p->dim, .k = QUERY_RESERVED_K, .candidates = QUERY_RESERVED_CANDIDATES};
@@ -66,7 +57,7 @@ uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight)
     return sizeof(struct fathom_engine) +
            pages * (PAGE_BYTES + 1 + sizeof(struct read_info) + RING_BYTES_PER_READ) +
            inflight * (sizeof(struct query) + query_memory_bytes(slot)) +
-           navigator_memory_bytes(navigator_standard(p));
+           scratch_bytes(p, inflight, walks);
 }
 
 /* ---- life ---- */
@@ -126,6 +117,7 @@ int fathom_engine_create(struct fathom_engine **out, const struct fathom_engine_
 static void release_slot(struct fathom_engine *engine, struct query *query)
 {
     struct fathom_index *index = (struct fathom_index *)query->index;
+    scratch_release_walk(query);
     query_release(query);
     fathom_index_close(index);
     engine->running--;
@@ -140,8 +132,9 @@ void fathom_engine_destroy(struct fathom_engine *engine)
         if (engine->slots[i].phase != QUERY_FREE)
             release_slot(engine, &engine->slots[i]);
         mem_free(engine->slots[i].memory);
+        navigator_fini(&engine->slots[i].own);
     }
-    navigator_fini(&engine->navigator);
+    scratch_fini(&engine->scratch);
     page_pool_fini(&engine->pool);
     mem_free(engine->reads);
     mem_free(engine->slots);
@@ -152,7 +145,14 @@ void fathom_engine_destroy(struct fathom_engine *engine)
 
 static unsigned outstanding(const struct query *query)
 {
-    return query->pages_issued - query->pages_done;
+    return query->pages_issued - query->pages_done + query->list_reads_out;
+}
+
+/* Its answer depends on reads. */
+static bool reading(const struct query *query)
+{
+    return query->phase == QUERY_WALK || query->phase == QUERY_REFINE ||
+           query->phase == QUERY_EXACT;
 }
 
 /* Frees the slots whose results the caller has had, once no read of theirs is out. */
@@ -176,62 +176,22 @@ static uint32_t larger(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-static bool navigator_covers(const struct navigator_capacity *have,
-                             const struct navigator_capacity *want)
+/* Slots keep their navigators from walk to walk, but not for ever after the last. */
+static void drop_stale(struct fathom_engine *engine)
 {
-    return have->work_dim >= want->work_dim && have->cells >= want->cells &&
-           have->degree >= want->degree && have->search_list >= want->search_list &&
-           have->candidates >= want->candidates;
+    for (unsigned i = 0; i < engine->inflight && scratch_is_stale(&engine->scratch); i++)
+        if (engine->slots[i].phase == QUERY_FREE)
+            navigator_fini(&engine->slots[i].own);
 }
 
-/* A navigator of its own for a query beyond what plans reserve, at the budget's expense until the
- * query has navigated: so an engine never keeps what no plan has counted. */
-static int reserve_large(struct fathom_engine *engine, const struct fathom_index *index,
-                         struct navigator_capacity want)
+/* How many pages a walk has on their way. Asking ahead saves waiting and costs reads: for two pages
+ * 28% fewer rounds and 3% more reads, for four 44% and 31% (docs/adr/0008). So it depends on who
+ * else wants the device. */
+static uint32_t beam(const struct fathom_engine *engine)
 {
-    int64_t bytes = (int64_t)navigator_memory_bytes(want);
-    if (!index_take_budget(index, bytes))
-        return FATHOM_EBUDGET;
-    int status = navigator_reserve(&engine->large, want);
-    if (status == 0)
-        engine->large_bytes = bytes;
-    else
-        index_take_budget(index, -bytes);
-    return status;
-}
-
-static void release_large(struct fathom_engine *engine, const struct fathom_index *index)
-{
-    if (engine->large_bytes == 0)
-        return;
-    navigator_fini(&engine->large);
-    index_take_budget(index, -engine->large_bytes);
-    engine->large_bytes = 0;
-}
-
-/* Finds a navigator for a query. The engine's own grows to the standard of each index that it
- * meets, and, where no budget counts, to the largest query. */
-static int reserve_navigator(struct fathom_engine *engine, const struct fathom_index *index,
-                             uint32_t search_list, uint32_t candidates, struct navigator **out)
-{
-    const struct navigator_capacity *have = &engine->navigator.capacity;
-    struct navigator_capacity want = navigator_standard(&index->properties);
-    bool large = search_list > want.search_list || candidates > want.candidates;
-    want.search_list = larger(want.search_list, search_list);
-    want.candidates = larger(want.candidates, candidates);
-    *out = &engine->navigator;
-    if (navigator_covers(have, &want))
-        return 0;
-    if (large && index->options.dram_budget_bytes) {
-        *out = &engine->large;
-        return reserve_large(engine, index, want);
-    }
-    want.work_dim = larger(want.work_dim, have->work_dim);
-    want.cells = larger(want.cells, have->cells);
-    want.degree = larger(want.degree, have->degree);
-    want.search_list = larger(want.search_list, have->search_list);
-    want.candidates = larger(want.candidates, have->candidates);
-    return navigator_reserve(&engine->navigator, want);
+    if (engine->running <= BEAM_IDLE)
+        return BEAM_MAX;
+    return engine->running <= engine->inflight / 2 ? 2 : 1;
 }
 
 struct fathom_query fathom_query_default(void)
@@ -270,7 +230,8 @@ static int reserve(struct fathom_engine *engine, struct query *query,
         .dim = index->properties.dim, .k = request->k, .candidates = candidates};
     int status = query_reserve(query, index, want);
     if (status == 0) {
-        status = reserve_navigator(engine, index, search_list, candidates, navigator);
+        status =
+            scratch_reserve(&engine->scratch, query, index, search_list, candidates, navigator);
         if (status)
             query_unreserve(query, index);
     }
@@ -286,6 +247,21 @@ static int reserve(struct fathom_engine *engine, struct query *query,
     else if (status)
         error_set(err, status, "no memory for a query");
     return status;
+}
+
+/* A failed query answers at once; its reads in flight only return their buffers. */
+static void fail(struct query *query, int status)
+{
+    query->status = status;
+    query->page_count = query->pages_issued;
+    query->phase = QUERY_DONE;
+}
+
+static void fail_walk(struct query *query, int status)
+{
+    snprintf(query->detail, sizeof query->detail, "%s: section lists: a list does not decode",
+             query->index->file.path);
+    fail(query, status);
 }
 
 int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index *index,
@@ -317,60 +293,76 @@ int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_in
     query->detail[0] = '\0';
     query->started_ns = env_clock_ns(engine->env);
     engine->running++;
-    status = query_begin(query, navigator, request);
-    release_large(engine, index);
-    if (status) {
-        snprintf(query->detail, sizeof query->detail, "%s: section lists: a list does not decode",
-                 index->file.path);
-        query->phase = QUERY_DONE;
-    }
+    status = query_begin(query, navigator, request, beam(engine));
+    scratch_release_large(&engine->scratch, index);
+    drop_stale(engine);
+    if (status)
+        fail_walk(query, status);
     query->stats.compute_ns = env_clock_ns(engine->env) - query->started_ns;
     return 0;
 }
 
 /* ---- reading ---- */
 
-/* A failed query answers at once; its reads in flight only return their buffers. */
-static void fail(struct query *query, int status)
+/* The next page that a query wants, as a read; false when there is none. */
+static bool next_read(const struct query *query, struct read_info *read, uint64_t *page)
 {
-    query->status = status;
-    query->page_count = query->pages_issued;
-    query->phase = QUERY_DONE;
-}
-
-static bool issue_one(struct fathom_engine *engine, struct query *query)
-{
-    const struct section *section = query_section(query);
-    uint32_t span = section->pages_per_row;
-    uint32_t first = page_pool_take(&engine->pool, span);
-    if (first == PAGES_NONE)
+    if (query->phase == QUERY_WALK)
+        for (uint32_t i = 0; i < LIST_PAGES_KEPT; i++)
+            if (query->own.list_pages[i].state == LIST_PAGE_WANTED) {
+                *read = (struct read_info){.page = i, .span = 1, .list = true};
+                *page = query->index->list_section->first_page + query->own.list_pages[i].number;
+                return true;
+            }
+    if ((query->phase != QUERY_REFINE && query->phase != QUERY_EXACT) ||
+        query->pages_issued == query->page_count)
         return false;
-    uint64_t page = query->pages[query->pages_issued];
-    int status = ring_read(engine->ring, query->index->file.fd, page_pool_at(&engine->pool, first),
-                           span * PAGE_BYTES, page * PAGE_BYTES, first);
-    if (status) {
-        page_pool_give(&engine->pool, first, span);
-        return false;
-    }
-    engine->reads[first] = (struct read_info){
-        .slot = (uint32_t)(query - engine->slots), .page = query->pages_issued++, .span = span};
-    query->stats.reads++;
-    query->stats.bytes += (uint64_t)span * PAGE_BYTES;
+    *read = (struct read_info){.page = query->pages_issued,
+                               .span = (uint16_t)query_section(query)->pages_per_row};
+    *page = query->pages[query->pages_issued];
     return true;
 }
 
-static bool wants_pages(const struct query *query)
+static void note_issued(struct query *query, const struct read_info *read)
 {
-    return (query->phase == QUERY_REFINE || query->phase == QUERY_EXACT) &&
-           query->pages_issued < query->page_count;
+    if (read->list) {
+        query->own.list_pages[read->page].state = LIST_PAGE_READING;
+        query->list_reads_out++;
+        query->stats.list_reads++;
+    } else {
+        query->pages_issued++;
+    }
+    query->stats.reads++;
+    query->stats.bytes += (uint64_t)read->span * PAGE_BYTES;
+}
+
+/* False when the ring or the buffers have no room. */
+static bool issue_one(struct fathom_engine *engine, struct query *query, struct read_info read,
+                      uint64_t page)
+{
+    uint32_t first = page_pool_take(&engine->pool, read.span);
+    if (first == PAGES_NONE)
+        return false;
+    int status = ring_read(engine->ring, query->index->file.fd, page_pool_at(&engine->pool, first),
+                           read.span * PAGE_BYTES, page * PAGE_BYTES, first);
+    if (status) {
+        page_pool_give(&engine->pool, first, read.span);
+        return false;
+    }
+    read.slot = (uint32_t)(query - engine->slots);
+    engine->reads[first] = read;
+    note_issued(query, &read);
+    return true;
 }
 
 static int issue(struct fathom_engine *engine)
 {
     for (unsigned n = 0; n < engine->inflight; n++) {
         unsigned i = (engine->next_issue + n) % engine->inflight;
-        while (wants_pages(&engine->slots[i]))
-            if (!issue_one(engine, &engine->slots[i])) {
+        struct read_info read;
+        uint64_t page;
+        while (next_read(&engine->slots[i], &read, &page))
+            if (!issue_one(engine, &engine->slots[i], read, page)) {
                 engine->next_issue = i;
                 return ring_submit(engine->ring);
             }
@@ -379,10 +371,9 @@ static int issue(struct fathom_engine *engine)
 }
 
 /* Checks the pages of one read and moves their payloads together. NULL when one is damaged. */
-static const uint8_t *check_pages(struct query *query, uint8_t *buffer, uint64_t first,
-                                  uint32_t span)
+static const uint8_t *check_pages(struct query *query, const struct section *section,
+                                  uint8_t *buffer, uint64_t first, uint32_t span)
 {
-    const struct section *section = query_section(query);
     for (uint32_t i = 0; i < span; i++) {
         struct page_place place = {query->index->properties.generation, section->kind, first + i};
         if (!page_check(buffer + (size_t)i * PAGE_BYTES, &place)) {
@@ -399,21 +390,30 @@ static const uint8_t *check_pages(struct query *query, uint8_t *buffer, uint64_t
     return buffer + PAGE_HEADER;
 }
 
-static void take_page(struct fathom_engine *engine, struct query *query, uint32_t page,
-                      uint8_t *buffer, const struct ring_completion *completion)
+/* What a read has brought; NULL when the query has failed by it. */
+static const uint8_t *payload_of(struct query *query, const struct section *section,
+                                 uint8_t *buffer, uint64_t page, uint32_t span, int result)
 {
-    uint32_t span = query_section(query)->pages_per_row;
     const uint8_t *payload = NULL;
-    if (completion->result >= 0)
-        payload = check_pages(query, buffer, query->pages[page], span);
+    if (result >= 0)
+        payload = check_pages(query, section, buffer, page, span);
     else
         snprintf(query->detail, sizeof query->detail,
                  "%s: reading page %" PRIu64 " (offset %" PRIu64 "): %s", query->index->file.path,
-                 query->pages[page], query->pages[page] * PAGE_BYTES,
-                 fathom_strerror(completion->result));
+                 page, page * PAGE_BYTES, fathom_strerror(result));
+    if (!payload)
+        fail(query, result < 0 ? result : FATHOM_ECHECKSUM);
+    return payload;
+}
+
+static void take_page(struct fathom_engine *engine, struct query *query, uint32_t page,
+                      uint8_t *buffer, int result)
+{
+    const struct section *section = query_section(query);
+    const uint8_t *payload =
+        payload_of(query, section, buffer, query->pages[page], section->pages_per_row, result);
     if (!payload) {
         query->pages_done++;
-        fail(query, completion->result < 0 ? completion->result : FATHOM_ECHECKSUM);
         return;
     }
     query_page(query, page, payload, engine->scores);
@@ -421,15 +421,36 @@ static void take_page(struct fathom_engine *engine, struct query *query, uint32_
         query_next(query);
 }
 
+static void take_list_page(struct fathom_engine *engine, struct query *query, uint32_t page,
+                           uint8_t *buffer, int result)
+{
+    const struct section *section = query->index->list_section;
+    uint64_t number = section->first_page + query->own.list_pages[page].number;
+    const uint8_t *payload = payload_of(query, section, buffer, number, 1, result);
+    if (!payload)
+        return;
+    uint64_t started_ns = env_clock_ns(engine->env);
+    int status = query_list_page(query, page, payload, beam(engine));
+    if (status)
+        fail_walk(query, status);
+    query->stats.compute_ns += env_clock_ns(engine->env) - started_ns;
+}
+
+/* Late pages, of queries that have answered or walked on without them, only return their buffers.
+ */
 static void complete(struct fathom_engine *engine, const struct ring_completion *completion)
 {
     uint32_t first = (uint32_t)completion->tag;
     struct read_info read = engine->reads[first];
     struct query *query = &engine->slots[read.slot];
-    if (query->phase == QUERY_REFINE || query->phase == QUERY_EXACT)
-        take_page(engine, query, read.page, page_pool_at(&engine->pool, first), completion);
+    uint8_t *buffer = page_pool_at(&engine->pool, first);
+    query->list_reads_out -= read.list;
+    if (read.list && query->phase == QUERY_WALK)
+        take_list_page(engine, query, read.page, buffer, completion->result);
+    else if (!read.list && reading(query))
+        take_page(engine, query, read.page, buffer, completion->result);
     else
-        query->pages_done++; /* late: the query has answered already */
+        query->pages_done += !read.list;
     page_pool_give(&engine->pool, first, read.span);
 }
 
@@ -451,7 +472,7 @@ static uint64_t expire(struct fathom_engine *engine, uint64_t now)
     uint64_t nearest = 0;
     for (unsigned i = 0; i < engine->inflight; i++) {
         struct query *query = &engine->slots[i];
-        if (query->phase != QUERY_REFINE && query->phase != QUERY_EXACT)
+        if (!reading(query))
             continue;
         if (query->cancelled)
             fail(query, FATHOM_ECANCELLED);

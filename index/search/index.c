@@ -44,6 +44,7 @@ static int load(struct fathom_index *index, struct fathom_error *err)
     index->properties = index->file.super.properties;
     index->records = superblock_find(&index->file.super, SECTION_RECORDS);
     index->vectors = superblock_find(&index->file.super, SECTION_VECTORS);
+    index->list_section = superblock_find(&index->file.super, SECTION_LISTS);
     index->part_bytes[PART_FIXED] = size_round_up(sizeof *index, MEM_ALIGN) +
                                     size_round_up(strlen(index->file.path) + 1, MEM_ALIGN);
     int status = residency_load(index, err);
@@ -70,6 +71,11 @@ static int open_and_load(struct fathom_index **out, const struct env *env, const
     if (options->threads < 1 || options->inflight < 1)
         return error_set(err, FATHOM_EARGUMENT,
                          "%s: threads and queries in flight must be at least 1", name);
+    if (!(options->list_share >= 0 && options->list_share <= 1) ||
+        (options->list_share > 0 && options->navigator == FATHOM_NAVIGATOR_CELLS))
+        return error_set(
+            err, FATHOM_EARGUMENT,
+            "%s: the share of lists in memory must be 0 to 1, and is the graph's alone", name);
     struct fathom_index *index = mem_alloc(sizeof *index);
     if (!index)
         return error_set(err, -ENOMEM, "%s: no memory to open the index", name);
@@ -143,6 +149,7 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
         .navigator = index->plan.navigator,
         .code_bits = 8 * (index->plan.rows8 ? p->work_dim : index->level.code_bytes),
         .degree_max = p->degree_max,
+        .resident_lists = index->resident_lists,
         .cells = p->cells,
         .rows_per_page = index->records->rows_per_page,
         .index_bytes = index->file.super.file_pages * PAGE_BYTES,

@@ -15,8 +15,9 @@
 /* What the planner decided for a budget. */
 struct plan {
     enum fathom_navigator navigator;
-    bool rows8;     /* the 8-bit rows are resident, instead of codes */
-    uint32_t level; /* of the codes, when not rows8 */
+    bool rows8;         /* the 8-bit rows are resident, instead of codes */
+    uint32_t level;     /* of the codes, when not rows8 */
+    uint32_t hot_ranks; /* lists of so many ranks of heat are resident; FORMAT_HEAT_RANKS: all */
     uint64_t index_bytes, scratch_bytes;
 };
 
@@ -34,12 +35,14 @@ enum part {
 };
 
 /* Neighbour lists in memory, and where each begins: an offset per block of rows plus a length per
- * row. */
+ * row, 0 for lists that are not resident. Those lie in the pages of section lists. */
 struct list_store {
     const uint8_t *bytes;
     const uint64_t *block_offset;
-    const uint8_t *length8; /* one of the two, as the format says */
+    const uint8_t *length8; /* one of the two, as the format says; none when no list is resident */
     const uint16_t *length16;
+    const uint32_t *page_first; /* first row of each page and of the end; NULL: all are resident */
+    uint32_t page_count;
 };
 
 struct fathom_index {
@@ -47,6 +50,7 @@ struct fathom_index {
     struct index_file file;
     struct properties properties;
     const struct section *records, *vectors; /* vectors is NULL when records are exact */
+    const struct section *list_section;
     struct plan plan;
     struct fathom_open_options options;
     struct model model;
@@ -57,6 +61,7 @@ struct fathom_index {
     const void *factors;  /* rows, packed in level.factor_bytes each */
     const uint8_t *rows8; /* rows x records->row_bytes; or NULL */
     struct list_store lists;
+    uint64_t resident_lists;       /* rows whose list is in memory */
     const uint8_t *centroids;      /* cells x work_dim */
     const uint32_t *cell_first;    /* cells + 1 */
     const uint32_t *cell_of_block; /* the cell of each block's first row */
@@ -99,8 +104,7 @@ int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_in
  */
 bool index_take_budget(const struct fathom_index *index, int64_t bytes);
 
-/* plan.c: chooses navigator and residency for options, or says the least budget that would do.
- * list_bytes is the size of all lists. */
+/* plan.c: chooses navigator and residency for options, or says the least budget that would do. */
 int plan_make(struct plan *plan, const struct superblock *super, const struct model *model,
               const struct fathom_open_options *options, const char *path,
               struct fathom_error *err) FATHOM_MUST_USE;
@@ -111,7 +115,9 @@ int residency_load(struct fathom_index *index, struct fathom_error *err) FATHOM_
 
 /* Bytes of the cells part; shared by planning and loading, so that they agree. */
 uint64_t cells_part_bytes(const struct properties *properties, bool centroids);
-uint64_t directory_part_bytes(const struct properties *properties);
+/* With the table of list pages (of list_pages entries) where not all lists are resident. */
+uint64_t directory_part_bytes(const struct properties *properties, uint64_t list_pages,
+                              uint32_t hot_ranks);
 /* What the model keeps in memory: without the rotation rows of dimensions that have no bit at this
  * level. */
 uint64_t model_part_bytes(const struct model *model, const struct plan *plan);
@@ -125,12 +131,17 @@ static inline uint32_t index_cell_of(const struct fathom_index *index, uint32_t 
     return cell;
 }
 
-/* The bytes of a row's list. */
+/* The bytes of a row's list; NULL when it is not resident. */
 const uint8_t *index_list(const struct fathom_index *index, uint32_t row, size_t *bytes);
 void index_list_prefetch(const struct fathom_index *index, uint32_t row);
+/* The page of section lists, counted from its first, that holds a row's list, and the list in the
+ * payload of that page; NULL when the page was written wrong. */
+uint32_t index_list_page(const struct fathom_index *index, uint32_t row);
+const uint8_t *index_list_in_page(const struct fathom_index *index, uint32_t page,
+                                  const uint8_t *payload, uint32_t row, size_t *bytes);
 
 /* engine.c: what one engine of inflight queries keeps for an index, at the sizes that plans
- * reserve. */
-uint64_t engine_scratch_bytes(const struct properties *properties, unsigned inflight);
+ * reserve. walks: queries wait for lists, so each has a navigator of its own. */
+uint64_t engine_scratch_bytes(const struct properties *properties, unsigned inflight, bool walks);
 
 #endif

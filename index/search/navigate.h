@@ -1,6 +1,8 @@
-/* Navigators: from a query to candidates with estimated distances and error bounds, touching memory
- * only. A navigator's scratch belongs to an engine, not to a query: navigation runs from start to
- * end without waiting. */
+/* Navigators: from a query to candidates with estimated distances and error bounds. The cells, and
+ * the graph while all lists are resident, touch memory only and run from start to end without
+ * waiting, in scratch that belongs to the engine. Where lists are read from SSD the graph walks in
+ * steps, between which it waits for pages; then each query has a navigator of its own, with room
+ * for the pages that came (graph.c). */
 #ifndef SEARCH_NAVIGATE_H
 #define SEARCH_NAVIGATE_H
 
@@ -22,13 +24,27 @@ struct pool_entry {
 #define SCORE_BATCH       512
 #define NAVIGATOR_BUCKETS 512 /* of the sort of cells by distance */
 
+/* Pages of lists that a walk keeps, those on their way included: near rows lie on the same page, so
+ * one often serves several expansions. */
+#define LIST_PAGES_KEPT 16
+#define BEAM_MAX        4 /* pages on their way at the same time */
+
+enum list_page_state { LIST_PAGE_EMPTY, LIST_PAGE_WANTED, LIST_PAGE_READING, LIST_PAGE_HERE };
+
+struct list_page {
+    uint32_t number; /* counted from the first of section lists */
+    uint32_t used;   /* at which hop */
+    enum list_page_state state;
+};
+
 struct navigator {
     /* the query, prepared */
     float *work, *units, *rotated;
     int8_t *code_hi, *code_lo;
     struct planes_query planes;
     /* the graph */
-    struct pool_entry *pool;
+    struct pool_entry *pool; /* pool_count of them; cursor is the first that may be unexpanded */
+    uint32_t pool_count, cursor;
     uint32_t *visited; /* open addressing, row + 1; 0 is empty */
     uint32_t visited_mask, visited_count;
     uint32_t *ids; /* a batch of rows, their cells, and those of which the base is not known yet */
@@ -39,6 +55,8 @@ struct navigator {
         uint32_t cell;
         float base;
     } * base_cache;
+    struct list_page list_pages[LIST_PAGES_KEPT];
+    uint8_t *list_payloads; /* of those, LIST_PAYLOAD_BYTES each; NULL: all lists are resident */
     /* the cells */
     float *cell_distance;
     uint32_t *cell_order, *cell_spare, *bucket;
@@ -56,9 +74,11 @@ struct navigator {
     void *memory;
     uint64_t memory_bytes;
     struct navigator_capacity {
-        uint32_t work_dim, cells, degree, search_list, candidates;
+        uint32_t work_dim, cells, degree, search_list, candidates, list_pages;
     } capacity;
 };
+
+#define LIST_PAYLOAD_BYTES (PAGE_PAYLOAD + LISTS_SLACK)
 
 struct query;
 
@@ -94,8 +114,16 @@ float navigate_row_sigma(const struct fathom_index *index, uint32_t row,
 float navigate_sigma(struct navigator *navigator, const struct query *query, uint32_t row,
                      float estimate);
 
-/* Fill query->candidates (unordered) and the navigation part of its stats. */
-void graph_navigate(struct navigator *navigator, struct query *query);
+/* Fills query->candidates (unordered) and the navigation part of its stats. */
 void cells_navigate(struct navigator *navigator, struct query *query);
+
+/* The same in steps. graph_step walks until it is over, which is true, or needs a list that is not
+ * there: then up to beam pages are wanted or on their way. What it finds does not depend on beam,
+ * nor on the order in which pages come: rows are expanded strictly in the order of their estimates,
+ * and what beam asks for ahead of its turn only waits. */
+void graph_start(struct navigator *navigator, struct query *query);
+bool graph_step(struct navigator *navigator, struct query *query, uint32_t beam);
+/* Takes the payload of list page i (of navigator->list_pages), which was LIST_PAGE_READING. */
+void graph_page(struct navigator *navigator, uint32_t i, const uint8_t *payload);
 
 #endif

@@ -15,6 +15,10 @@
 #define GRAPH_BITS_PER_DIM_WIDE 1.8 /* from WIDE_DIM on, estimates average over more dimensions */
 #define WIDE_DIM                256
 
+/* A graph whose lists are partly on SSD has codes of at most so many bits a dimension, and what is
+ * left goes to lists (docs/adr/0008). */
+#define PARTLY_BITS_PER_DIM 2.0
+
 static uint64_t resident(uint64_t bytes)
 {
     return size_round_up(bytes, MEM_ALIGN);
@@ -27,10 +31,15 @@ uint64_t cells_part_bytes(const struct properties *p, bool centroids)
            resident(4 * ((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK));
 }
 
-uint64_t directory_part_bytes(const struct properties *p)
+uint64_t directory_part_bytes(const struct properties *p, uint64_t list_pages, uint32_t hot_ranks)
 {
-    return resident(p->rows * p->list_length_bytes + 64) +
-           resident(8 * ((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK));
+    uint64_t bytes = 0;
+    if (hot_ranks > 0)
+        bytes += resident(p->rows * p->list_length_bytes + 64) +
+                 resident(8 * ((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK));
+    if (hot_ranks < FORMAT_HEAT_RANKS)
+        bytes += resident(4 * (list_pages + 1));
+    return bytes;
 }
 
 uint64_t model_part_bytes(const struct model *model, const struct plan *plan)
@@ -48,7 +57,9 @@ uint64_t model_part_bytes(const struct model *model, const struct plan *plan)
 struct sizes {
     const struct superblock *super;
     const struct model *model;
-    uint64_t lists, fixed;
+    uint64_t list_pages, fixed;
+    uint64_t budget;     /* UINT64_MAX: none */
+    uint64_t scratch[2]; /* when all lists are resident or none is used, and when some are not */
 };
 
 static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
@@ -64,73 +75,143 @@ static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
                  resident(p->rows * sizes->model->planes.levels[plan->level].factor_bytes) +
                  cells_part_bytes(p, true);
     if (plan->navigator == FATHOM_NAVIGATOR_GRAPH)
-        bytes += resident(sizes->lists + 64) + directory_part_bytes(p) +
+        bytes += (plan->hot_ranks ? resident(format_hot_bytes(p, plan->hot_ranks) + 64) : 0) +
+                 directory_part_bytes(p, sizes->list_pages, plan->hot_ranks) +
                  resident(4 * (uint64_t)p->entry_count);
     else if (plan->rows8)
         bytes += cells_part_bytes(p, true);
     return bytes;
 }
 
-static bool graph_can_navigate(const struct properties *p, const struct planes_level *level)
+static bool partly_resident(const struct plan *plan)
 {
-    double bits = p->work_dim >= WIDE_DIM ? GRAPH_BITS_PER_DIM_WIDE : GRAPH_BITS_PER_DIM;
-    return level->code_bytes * 8.0 >= bits * p->work_dim;
+    return plan->navigator == FATHOM_NAVIGATOR_GRAPH && plan->hot_ranks < FORMAT_HEAT_RANKS;
+}
+
+/* Ranks that are resident when none has to stay on SSD for want of room. */
+static uint32_t most_ranks(const struct fathom_open_options *options)
+{
+    return options->list_share > 0 ? (uint32_t)(options->list_share * FORMAT_HEAT_RANKS)
+                                   : FORMAT_HEAT_RANKS;
 }
 
 /* Fills in the cost; true when it fits and the options allow it. */
-static bool fits(const struct sizes *sizes, struct plan *plan, uint64_t limit,
+static bool fits(const struct sizes *sizes, struct plan *plan,
                  const struct fathom_open_options *options)
 {
-    if (options->navigator != FATHOM_NAVIGATOR_AUTO && options->navigator != plan->navigator)
+    bool graph = options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0;
+    if (graph ? plan->navigator != FATHOM_NAVIGATOR_GRAPH
+              : options->navigator == FATHOM_NAVIGATOR_CELLS &&
+                    plan->navigator != FATHOM_NAVIGATOR_CELLS)
         return false;
     if (options->code_bytes &&
         (plan->rows8 || sizes->model->planes.levels[plan->level].code_bytes != options->code_bytes))
         return false;
     plan->index_bytes = index_bytes(sizes, plan);
-    return plan->index_bytes <= limit;
+    plan->scratch_bytes = sizes->scratch[partly_resident(plan)];
+    return plan->index_bytes + plan->scratch_bytes <= sizes->budget;
 }
 
-/* Best first: rows8 with the graph, the graph with falling levels, cells with falling levels. */
-static bool choose(const struct sizes *sizes, struct plan *plan, uint64_t limit,
-                   const struct fathom_open_options *options)
+/* Codes first, then as many lists as there is room for, the hottest first. */
+static bool choose_partly(const struct sizes *sizes, struct plan *plan,
+                          const struct fathom_open_options *options)
 {
     const struct planes_model *planes = &sizes->model->planes;
-    const struct properties *p = &sizes->super->properties;
-    *plan = (struct plan){
-        .navigator = FATHOM_NAVIGATOR_GRAPH, .rows8 = true, .scratch_bytes = plan->scratch_bytes};
-    if (fits(sizes, plan, limit, options))
-        return true;
-    plan->rows8 = false;
+    double most = PARTLY_BITS_PER_DIM * sizes->super->properties.work_dim;
     for (uint32_t l = planes->level_count; l-- > 0;) {
         plan->level = l;
-        bool forced = options->navigator == FATHOM_NAVIGATOR_GRAPH;
-        if ((forced || graph_can_navigate(p, &planes->levels[l])) &&
-            fits(sizes, plan, limit, options))
-            return true;
+        plan->hot_ranks = 0;
+        if (l > 0 && options->code_bytes == 0 && planes->levels[l].code_bytes * 8.0 > most)
+            continue;
+        if (!fits(sizes, plan, options))
+            continue;
+        uint32_t low = 0, high = most_ranks(options) + 1; /* low fits */
+        while (high - low > 1) {
+            plan->hot_ranks = (low + high) / 2;
+            if (fits(sizes, plan, options))
+                low = plan->hot_ranks;
+            else
+                high = plan->hot_ranks;
+        }
+        plan->hot_ranks = low;
+        return fits(sizes, plan, options);
     }
-    plan->navigator = FATHOM_NAVIGATOR_CELLS;
+    return false;
+}
+
+/* All lists, and the largest codes that fit, of at least so many bits a dimension. */
+static bool choose_graph(const struct sizes *sizes, struct plan *plan,
+                         const struct fathom_open_options *options, double bits_least)
+{
+    const struct planes_model *planes = &sizes->model->planes;
+    double least = bits_least * sizes->super->properties.work_dim;
+    plan->hot_ranks = most_ranks(options);
     for (uint32_t l = planes->level_count; l-- > 0;) {
         plan->level = l;
-        if (fits(sizes, plan, limit, options))
+        if (planes->levels[l].code_bytes * 8.0 >= least && fits(sizes, plan, options))
             return true;
     }
     return false;
 }
 
-/* The cheapest plan that the options allow, for the message. */
-static uint64_t least_bytes(const struct sizes *sizes, const struct fathom_open_options *options)
+static bool choose_cells(const struct sizes *sizes, struct plan *plan,
+                         const struct fathom_open_options *options)
 {
-    uint64_t least = UINT64_MAX;
+    plan->navigator = FATHOM_NAVIGATOR_CELLS;
+    for (uint32_t l = sizes->model->planes.level_count; l-- > 0;) {
+        plan->level = l;
+        if (fits(sizes, plan, options))
+            return true;
+    }
+    return false;
+}
+
+/* Best first: rows8 with the graph; codes with the graph while they are fit to navigate by, then
+ * codes with the cells. A graph that is forced goes on with shorter codes, then with lists in part,
+ * at last with whatever fits. */
+static bool choose(const struct sizes *sizes, struct plan *plan,
+                   const struct fathom_open_options *options)
+{
+    bool wide = sizes->super->properties.work_dim >= WIDE_DIM;
+    double bits = wide ? GRAPH_BITS_PER_DIM_WIDE : GRAPH_BITS_PER_DIM;
+    bool forced = options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0;
+    *plan = (struct plan){
+        .navigator = FATHOM_NAVIGATOR_GRAPH, .rows8 = true, .hot_ranks = most_ranks(options)};
+    if (fits(sizes, plan, options))
+        return true;
+    plan->rows8 = false;
+    if (forced && bits > PARTLY_BITS_PER_DIM)
+        bits = PARTLY_BITS_PER_DIM;
+    if (choose_graph(sizes, plan, options, forced && options->code_bytes ? 0 : bits))
+        return true;
+    if (!forced)
+        return choose_cells(sizes, plan, options);
+    return choose_partly(sizes, plan, options) || choose_graph(sizes, plan, options, 0);
+}
+
+/* The cheapest plan that the options allow, for the message. */
+static struct plan least_plan(const struct sizes *sizes, const struct fathom_open_options *options)
+{
+    struct sizes unbounded = *sizes;
+    struct plan least = {.index_bytes = UINT64_MAX};
+    unbounded.budget = UINT64_MAX;
     /* With hardly any rows or dimensions the rows themselves take less than codes and centroids. */
-    struct plan rows8 = {.navigator = FATHOM_NAVIGATOR_GRAPH, .rows8 = true};
-    if (fits(sizes, &rows8, UINT64_MAX, options))
-        least = rows8.index_bytes;
+    struct plan plan = {
+        .navigator = FATHOM_NAVIGATOR_GRAPH, .rows8 = true, .hot_ranks = most_ranks(options)};
+    if (fits(&unbounded, &plan, options))
+        least = plan;
+    bool forced = options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0;
+    const struct plan kinds[] = {
+        {.navigator = FATHOM_NAVIGATOR_CELLS, .hot_ranks = FORMAT_HEAT_RANKS},
+        {.navigator = FATHOM_NAVIGATOR_GRAPH, .hot_ranks = most_ranks(options)},
+        {.navigator = FATHOM_NAVIGATOR_GRAPH, .hot_ranks = 0}};
     for (uint32_t l = 0; l < sizes->model->planes.level_count; l++)
-        for (int graph = 0; graph < 2; graph++) {
-            struct plan plan = {
-                .navigator = graph ? FATHOM_NAVIGATOR_GRAPH : FATHOM_NAVIGATOR_CELLS, .level = l};
-            if (fits(sizes, &plan, UINT64_MAX, options) && plan.index_bytes < least)
-                least = plan.index_bytes;
+        for (int kind = 0; kind < (forced ? 3 : 2); kind++) {
+            plan = kinds[kind];
+            plan.level = l;
+            if (fits(&unbounded, &plan, options) &&
+                plan.index_bytes + plan.scratch_bytes < least.index_bytes + least.scratch_bytes)
+                least = plan;
         }
     return least;
 }
@@ -148,20 +229,20 @@ static uint64_t points_bytes(const struct superblock *super)
 int plan_make(struct plan *plan, const struct superblock *super, const struct model *model,
               const struct fathom_open_options *options, const char *path, struct fathom_error *err)
 {
+    const struct properties *p = &super->properties;
+    uint64_t budget = options->dram_budget_bytes, threads = options->threads;
     struct sizes sizes = {.super = super,
                           .model = model,
-                          .lists = superblock_find(super, SECTION_LISTS)->bytes,
+                          .list_pages = format_list_pages(superblock_find(super, SECTION_LISTS)),
                           .fixed = resident(sizeof(struct fathom_index)) +
-                                   resident(strlen(path) + 1) + points_bytes(super)};
-    uint64_t scratch =
-        options->threads * engine_scratch_bytes(&super->properties, options->inflight);
-    uint64_t budget = options->dram_budget_bytes;
-    uint64_t limit = budget == 0 ? UINT64_MAX : budget > scratch ? budget - scratch : 0;
-    plan->scratch_bytes = scratch;
-    if (choose(&sizes, plan, limit, options))
+                                   resident(strlen(path) + 1) + points_bytes(super),
+                          .budget = budget ? budget : UINT64_MAX,
+                          .scratch = {threads * engine_scratch_bytes(p, options->inflight, false),
+                                      threads * engine_scratch_bytes(p, options->inflight, true)}};
+    if (choose(&sizes, plan, options))
         return 0;
-    uint64_t least = least_bytes(&sizes, options);
-    if (least == UINT64_MAX)
+    struct plan least = least_plan(&sizes, options);
+    if (least.index_bytes == UINT64_MAX)
         return error_set(err, FATHOM_EARGUMENT, "%s: no code of %" PRIu32 " bytes in this index",
                          path, options->code_bytes);
     return error_set(err, FATHOM_EBUDGET,
@@ -169,6 +250,6 @@ int plan_make(struct plan *plan, const struct superblock *super, const struct mo
                      " (%" PRIu64 " for the index, %" PRIu64
                      " for %u threads x %u queries in flight); raise --dram-budget or lower "
                      "threads and queries in flight",
-                     path, budget, least + scratch, least, scratch, options->threads,
-                     options->inflight);
+                     path, budget, least.index_bytes + least.scratch_bytes, least.index_bytes,
+                     least.scratch_bytes, options->threads, options->inflight);
 }

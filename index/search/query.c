@@ -233,8 +233,40 @@ const struct section *query_section(const struct query *query)
     return index->rows8 ? NULL : index->records;
 }
 
+/* The candidates are known: which rows are read? */
+static void refine(struct query *query, struct navigator *navigator)
+{
+    query->phase = QUERY_REFINE;
+    refine_choose(query, navigator);
+    query->stats.rounds += query->page_count > 0;
+    if (query->page_count == 0)
+        query_next(query);
+}
+
+/* Each stop of the walk is a round of reads; one that only goes on waiting is none. */
+static int walk(struct query *query, struct navigator *navigator, uint32_t beam)
+{
+    uint32_t hops = query->stats.hops;
+    bool over = graph_step(navigator, query, beam);
+    if (query->status)
+        return query->status;
+    if (over) {
+        refine(query, navigator);
+        return 0;
+    }
+    query->stats.rounds += query->phase != QUERY_WALK || query->stats.hops > hops;
+    query->phase = QUERY_WALK;
+    return 0;
+}
+
+int query_list_page(struct query *query, uint32_t i, const uint8_t *payload, uint32_t beam)
+{
+    graph_page(&query->own, i, payload);
+    return walk(query, &query->own, beam);
+}
+
 int query_begin(struct query *query, struct navigator *navigator,
-                const struct fathom_query *request)
+                const struct fathom_query *request, uint32_t beam)
 {
     const struct fathom_index *index = query->index;
     query->exact_distances = request->exact_distances;
@@ -246,17 +278,12 @@ int query_begin(struct query *query, struct navigator *navigator,
     query->cancelled = false;
     metric_to_f32(request->dtype, request->vector, index->properties.dim, query->vector);
     navigator_prepare(navigator, query);
-    if (index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)
-        graph_navigate(navigator, query);
-    else
-        cells_navigate(navigator, query);
-    if (query->status)
-        return query->status;
-    query->phase = QUERY_REFINE;
-    refine_choose(query, navigator);
-    query->stats.rounds = query->page_count > 0;
-    if (query->page_count == 0)
-        query_next(query);
+    if (index->plan.navigator == FATHOM_NAVIGATOR_GRAPH) {
+        graph_start(navigator, query);
+        return walk(query, navigator, beam);
+    }
+    cells_navigate(navigator, query);
+    refine(query, navigator);
     return 0;
 }
 

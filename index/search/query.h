@@ -1,6 +1,7 @@
 /* One query as a state machine, free of I/O: query_begin navigates and says which pages it wants,
  * query_page takes one page that has arrived and been checked, query_next says what follows when
- * all have. The engine moves pages; nothing here waits.
+ * all have. Where lists are on SSD too, navigating goes on with query_list_page. The engine moves
+ * pages; nothing here waits.
  *
  * Distances inside are squared and in row units (codec/row8.h); order is by (distance, row), a
  * total order, so that results do not depend on the order in which pages arrive. */
@@ -12,6 +13,7 @@
 
 enum query_phase {
     QUERY_FREE,
+    QUERY_WALK,     /* pages of lists, which the graph cannot go on without */
     QUERY_REFINE,   /* pages of rows whose place in the result is in doubt */
     QUERY_EXACT,    /* pages of results that must carry exact distances */
     QUERY_DONE,     /* results are ready */
@@ -49,7 +51,10 @@ struct query {
     uint32_t hit_count;
     uint64_t *pages; /* wanted, each once */
     uint32_t page_count, pages_issued, pages_done;
-    uint64_t *ids; /* of the result */
+    struct navigator own;    /* where lists are read from SSD; kept from query to query */
+    int64_t own_borrowed;    /* bytes of it that the index's budget lent */
+    uint32_t list_reads_out; /* pages of lists on their way */
+    uint64_t *ids;           /* of the result */
     float *distances;
     float *scratch; /* work_dim floats */
 
@@ -91,9 +96,13 @@ static inline uint32_t query_least_list(uint32_t k)
 /* Results that a request's search list makes the navigator keep. */
 uint32_t query_candidates(const struct fathom_index *index, uint32_t search_list, uint32_t k);
 
-/* Navigates, on the calling thread, and fills in the pages wanted. Needs query_reserve first. */
+/* Navigates, on the calling thread, and fills in the pages wanted: of lists (in navigator, which
+ * must be query->own then), or of rows. Needs query_reserve first. beam: see graph_step. */
 int query_begin(struct query *query, struct navigator *navigator,
-                const struct fathom_query *request) FATHOM_MUST_USE;
+                const struct fathom_query *request, uint32_t beam) FATHOM_MUST_USE;
+/* Takes the payload of page i of query->own.list_pages and walks on. Returns the query's status. */
+int query_list_page(struct query *query, uint32_t i, const uint8_t *payload,
+                    uint32_t beam) FATHOM_MUST_USE;
 /* The section that the current phase reads. */
 const struct section *query_section(const struct query *query);
 /* Takes the payload of wanted page i (of pages_per_row pages when rows span them). scores:

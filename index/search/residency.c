@@ -203,37 +203,139 @@ static int load_rows8(struct fathom_index *index, struct fathom_error *err)
 
 /* ---- lists ---- */
 
-static int load_lists(struct fathom_index *index, struct fathom_error *err)
+/* Copies the lists of the ranks that are resident, and fills the directory. */
+struct list_copy {
+    struct fathom_index *index;
+    const uint32_t *page_first; /* rows, of all pages */
+    const uint8_t *heat;        /* of all rows */
+    uint8_t *lists, *lengths;
+    uint64_t *block_offset;
+    uint64_t page, bytes, room, seen; /* the next page; bytes so far, and what there is room for */
+};
+
+/* The directory takes the place of the ranks, which lie at its end (see load_lists): a row's rank
+ * is read before its length is written. */
+static void note_length(const struct list_copy *copy, uint64_t row, size_t bytes)
+{
+    if (copy->index->properties.list_length_bytes == 1)
+        copy->lengths[row] = (uint8_t)bytes;
+    else
+        le_store16(copy->lengths + 2 * row, (uint16_t)bytes);
+}
+
+static int copy_list_page(struct list_copy *copy, const uint8_t *payload, struct fathom_error *err)
+{
+    const struct properties *p = &copy->index->properties;
+    uint32_t first = copy->page_first[copy->page], count = copy->page_first[copy->page + 1] - first;
+    size_t bytes;
+    if (!list_page_find(payload, PAGE_PAYLOAD, count, p->list_length_bytes, count - 1, &bytes))
+        return out_of_range(copy->index, SECTION_LISTS, err); /* the last one leaves the page */
+    for (uint32_t slot = 0; slot < count; slot++) {
+        const uint8_t *list =
+            list_page_find(payload, PAGE_PAYLOAD, count, p->list_length_bytes, slot, &bytes);
+        uint32_t row = first + slot;
+        bool hot = copy->heat[row] < copy->index->plan.hot_ranks;
+        if (!list || copy->seen + bytes > p->list_bytes)
+            return out_of_range(copy->index, SECTION_LISTS, err);
+        if (hot && copy->bytes + bytes > copy->room)
+            return out_of_range(copy->index, SECTION_HEAT, err);
+        if (row % DIRECTORY_BLOCK == 0)
+            copy->block_offset[row / DIRECTORY_BLOCK] = copy->bytes;
+        note_length(copy, row, hot ? bytes : 0);
+        copy->seen += bytes;
+        copy->index->resident_lists += hot;
+        if (hot) {
+            memcpy(copy->lists + copy->bytes, list, bytes);
+            copy->bytes += bytes;
+        }
+    }
+    copy->page++;
+    return 0;
+}
+
+static int copy_list_pages(void *context, const uint8_t *payload, size_t bytes,
+                           struct fathom_error *err)
+{
+    int status = 0;
+    for (size_t at = 0; at < bytes && status == 0; at += PAGE_PAYLOAD)
+        status = copy_list_page(context, payload + at, err);
+    return status;
+}
+
+/* The resident lists and their directory. */
+static int load_hot_lists(struct fathom_index *index, const uint32_t *page_first,
+                          struct fathom_error *err)
 {
     const struct properties *p = &index->properties;
-    const void *lengths, *bytes, *entries;
-    int status = load_stream(index, SECTION_LIST_LENGTHS, PART_DIRECTORY, 64, &lengths, err);
-    if (status == 0)
-        status = load_stream(index, SECTION_LISTS, PART_LISTS, 64, &bytes, err);
-    if (status == 0)
-        status = load_stream(index, SECTION_ENTRIES, PART_ENTRIES, 0, &entries, err);
-    if (status)
-        return status;
-    uint64_t blocks = (p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK, at = 0;
-    uint64_t *block_offset = take(index, PART_DIRECTORY, 8 * blocks, err);
-    if (!block_offset)
+    uint64_t room = format_hot_bytes(p, index->plan.hot_ranks);
+    uint64_t lengths = p->rows * p->list_length_bytes;
+    struct list_copy copy = {.index = index, .page_first = page_first, .room = room};
+    copy.lists = take(index, PART_LISTS, room + 64, err);
+    copy.lengths = take(index, PART_DIRECTORY, lengths + 64, err);
+    copy.block_offset =
+        take(index, PART_DIRECTORY, 8 * ((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK), err);
+    if (!copy.lists || !copy.lengths || !copy.block_offset)
         return -ENOMEM;
-    index->lists = (struct list_store){.bytes = bytes,
-                                       .block_offset = block_offset,
-                                       .length8 = p->list_length_bytes == 1 ? lengths : NULL,
-                                       .length16 = p->list_length_bytes == 2 ? lengths : NULL};
-    for (uint64_t row = 0; row < p->rows; row++) {
-        if (row % DIRECTORY_BLOCK == 0)
-            block_offset[row / DIRECTORY_BLOCK] = at;
-        at += index->lists.length8 ? index->lists.length8[row] : index->lists.length16[row];
+    copy.heat = copy.lengths + lengths - p->rows;
+    int status = index_file_read(&index->file, find(index, SECTION_HEAT), 0,
+                                 copy.lengths + lengths - p->rows, p->rows, err);
+    if (status == 0)
+        status = index_file_stream(&index->file, find(index, SECTION_LISTS), copy_list_pages, &copy,
+                                   err);
+    if (status == 0 && copy.seen != p->list_bytes)
+        status = out_of_range(index, SECTION_LISTS, err);
+    index->lists.bytes = copy.lists;
+    index->lists.block_offset = copy.block_offset;
+    index->lists.length8 = p->list_length_bytes == 1 ? copy.lengths : NULL;
+    index->lists.length16 = p->list_length_bytes == 2 ? (const void *)copy.lengths : NULL;
+    return status;
+}
+
+/* The table of list pages. It stays only where pages will be read. */
+static int load_list_pages(struct fathom_index *index, const uint32_t **out,
+                           struct fathom_error *err)
+{
+    const struct section *section = find(index, SECTION_LIST_PAGES);
+    bool stays = index->plan.hot_ranks < FORMAT_HEAT_RANKS;
+    uint32_t *first =
+        stays ? take(index, PART_DIRECTORY, section->bytes, err) : mem_alloc(section->bytes);
+    *out = first;
+    if (!first)
+        return stays ? -ENOMEM
+                     : error_set(err, -ENOMEM, "%s: no memory for the table of list pages",
+                                 index->file.path);
+    int status = index_file_read(&index->file, section, 0, first, section->bytes, err);
+    uint64_t pages = format_list_pages(find(index, SECTION_LISTS));
+    if (status == 0 && !format_list_pages_valid(first, pages, &index->properties))
+        status = out_of_range(index, SECTION_LIST_PAGES, err);
+    if (stays) {
+        index->lists.page_first = first;
+        index->lists.page_count = (uint32_t)pages;
     }
-    if (at != find(index, SECTION_LISTS)->bytes)
-        return out_of_range(index, SECTION_LIST_LENGTHS, err);
+    return status;
+}
+
+static int load_entries(struct fathom_index *index, struct fathom_error *err)
+{
+    const struct properties *p = &index->properties;
+    const void *entries;
+    int status = load_stream(index, SECTION_ENTRIES, PART_ENTRIES, 0, &entries, err);
     index->entries = entries;
-    for (uint32_t i = 0; i < p->entry_count; i++)
+    for (uint32_t i = 0; i < p->entry_count && status == 0; i++)
         if (index->entries[i] >= p->rows)
-            return out_of_range(index, SECTION_ENTRIES, err);
-    return 0;
+            status = out_of_range(index, SECTION_ENTRIES, err);
+    return status;
+}
+
+static int load_lists(struct fathom_index *index, struct fathom_error *err)
+{
+    const uint32_t *page_first;
+    int status = load_list_pages(index, &page_first, err);
+    if (status == 0 && index->plan.hot_ranks > 0)
+        status = load_hot_lists(index, page_first, err);
+    if (index->lists.page_first != page_first)
+        mem_free((void *)(uintptr_t)page_first);
+    return status == 0 ? load_entries(index, err) : status;
 }
 
 /* Sum of the first count (< 32) of 32 byte lengths. */
@@ -253,16 +355,18 @@ const uint8_t *index_list(const struct fathom_index *index, uint32_t row, size_t
 {
     const struct list_store *lists = &index->lists;
     uint32_t block = row / DIRECTORY_BLOCK, first = block * DIRECTORY_BLOCK;
-    uint64_t at = lists->block_offset[block];
+    uint64_t at;
+    *bytes = 0;
     if (lists->length8) {
-        at += sum_lengths8(lists->length8 + first, row - first);
+        at = lists->block_offset[block] + sum_lengths8(lists->length8 + first, row - first);
         *bytes = lists->length8[row];
-    } else {
+    } else if (lists->length16) {
+        at = lists->block_offset[block];
         for (uint32_t r = first; r < row; r++)
             at += lists->length16[r];
         *bytes = lists->length16[row];
     }
-    return lists->bytes + at;
+    return *bytes ? lists->bytes + at : NULL;
 }
 
 void index_list_prefetch(const struct fathom_index *index, uint32_t row)
@@ -271,6 +375,29 @@ void index_list_prefetch(const struct fathom_index *index, uint32_t row)
     const uint8_t *list = index_list(index, row, &bytes);
     __builtin_prefetch(list);
     __builtin_prefetch(list + 64);
+}
+
+/* Binary search: a read follows, which costs a hundred times more. */
+uint32_t index_list_page(const struct fathom_index *index, uint32_t row)
+{
+    const struct list_store *lists = &index->lists;
+    uint32_t low = 0, high = lists->page_count;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (lists->page_first[middle] <= row)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const uint8_t *index_list_in_page(const struct fathom_index *index, uint32_t page,
+                                  const uint8_t *payload, uint32_t row, size_t *bytes)
+{
+    const uint32_t *first = &index->lists.page_first[page];
+    return list_page_find(payload, PAGE_PAYLOAD, first[1] - first[0],
+                          index->properties.list_length_bytes, row - first[0], bytes);
 }
 
 /* ---- cells ---- */

@@ -11,7 +11,7 @@ import xxhash
 
 PAGE, HEADER = 4096, 8
 PAYLOAD = PAGE - HEADER
-KINDS = ["", "manifest", "model", "centroids", "cells", "codes", "factors", "list_lengths", "lists", "ids", "entries",
+KINDS = ["", "manifest", "model", "centroids", "cells", "codes", "factors", "list_pages", "lists", "heat", "ids", "entries",
          "records", "vectors", "points"]
 DTYPES = {1: "<f4", 2: "<f2", 3: "i1", 4: "u1"}
 METRICS = {1: "l2", 2: "ip", 3: "cos"}
@@ -51,7 +51,8 @@ class Index:
          self.section_count) = struct.unpack_from("<13I", page, 72)
         if (self.version, self.incompat, page_bytes) != (1, 0, PAGE) or len(self.data) != self.pages * PAGE:
             raise FormatError("version, features or size")
-        if any(page[124:256]) or any(page[256 + 64 * self.section_count:]):
+        self.list_bytes = struct.unpack_from("<Q", page, 128)[0]
+        if any(page[124:128]) or any(page[136:256]) or any(page[256 + 64 * self.section_count:]):
             raise FormatError("superblock reserved fields")
         self.dtype, self.metric = np.dtype(DTYPES[dtype]), METRICS[metric]
 
@@ -129,14 +130,31 @@ class Index:
     def lists(self):
         """The neighbours of each row."""
         width = "<u2" if self.list_length_bytes == 2 else np.uint8
-        lengths = np.frombuffer(self.stream("list_lengths"), width)
-        data, at, out = self.stream("lists"), 0, []
-        for row, length in enumerate(lengths):
-            out.append(self._list(row, data[at:at + length]))
-            at += int(length)
-        if at != len(data):
+        firsts = np.frombuffer(self.stream("list_pages"), "<u4")
+        data, self._lengths, out = self.stream("lists"), [], []
+        if len(data) != (len(firsts) - 1) * PAYLOAD or firsts[0] != 0 or firsts[-1] != self.rows:
+            raise FormatError("pages of lists")
+        for number, (first, end) in enumerate(zip(firsts[:-1], firsts[1:])):
+            page = data[number * PAYLOAD:(number + 1) * PAYLOAD]
+            lengths = np.frombuffer(page, width, int(end - first))
+            at = lengths.nbytes
+            for row, length in zip(range(first, end), lengths.tolist()):
+                out.append(self._list(row, page[at:at + length]))
+                at += length
+            self._lengths += lengths.tolist()
+            if any(page[at:]):
+                raise FormatError(f"page {number} of lists: its end is not zero")
+        if sum(self._lengths) != self.list_bytes:
             raise FormatError("list lengths do not add up")
         return out
+
+    def list_lengths(self):
+        self.lists()
+        return self._lengths
+
+    def heat(self):
+        """The rank of each row's list: 0 for those that searches need most."""
+        return np.frombuffer(self.stream("heat"), np.uint8)
 
     def _list(self, row, data):
         count = data[0]

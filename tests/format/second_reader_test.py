@@ -93,6 +93,19 @@ class SecondReader(unittest.TestCase):
         self.assertEqual((first[0], first[-1]), (0, len(vectors)))
         self.assertTrue((np.diff(first.astype(np.int64)) >= 0).all())
 
+    def test_ranks_of_heat_hold_equal_shares_of_the_lists(self):
+        _, index = self.build("l2", "<f4", 24)
+        lengths = np.array(index.list_lengths())
+        heat, begin = index.heat(), 0
+        self.assertEqual(len(heat), index.rows)
+        for rank in range(256):
+            end = int(lengths[heat <= rank].sum())
+            self.assertLess(end - lengths.max(), (rank + 1) * index.list_bytes / 256)
+            self.assertGreaterEqual(end + lengths.max(), (rank + 1) * index.list_bytes / 256)
+            self.assertGreaterEqual(end, begin)
+            begin = end
+        self.assertEqual(begin, index.list_bytes)
+
     def test_estimates_follow_the_document(self):
         for metric, dtype, dim in CASES[:5]:
             with self.subTest(metric=metric, dtype=dtype, dim=dim):

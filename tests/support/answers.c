@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "fathom_test.h"
+#include "index.h"
 
 #define RESULTS  16
 #define IDLE_MAX 1000 /* polls in a row that give nothing: more is a hang */
@@ -127,6 +128,18 @@ void answer_assert_formed(const struct answers *answers, uint32_t query)
             if (answer->ids[i] == answer->ids[j])
                 fail_msg("query %u: id %llu twice", query, (unsigned long long)answer->ids[i]);
     }
+}
+
+int partly_open(struct fathom_index **out, const struct env *env, const char *dir, float share,
+                unsigned inflight, struct fathom_error *err)
+{
+    struct fathom_open_options options = {.threads = 1, .inflight = inflight, .list_share = share};
+    int status = index_open_with(out, env, dir, &options, err);
+    if (status != 0)
+        return status;
+    options.code_bytes = (*out)->level_bytes[(*out)->level_count / 2];
+    fathom_index_close(*out);
+    return index_open_with(out, env, dir, &options, err);
 }
 
 bool io_works(enum fathom_io io)

@@ -3,6 +3,7 @@
 #ifndef SUPPORT_ANSWERS_H
 #define SUPPORT_ANSWERS_H
 
+#include "env.h"
 #include "fathom/fathom.h"
 
 struct answer {
@@ -35,6 +36,11 @@ void answers_assert_same(const struct answers *a, const struct answers *b);
 /* Fails the test unless an answer is well formed: rising distances, each id once, padding behind.
  */
 void answer_assert_formed(const struct answers *answers, uint32_t query);
+
+/* Opens an index for the graph with this share (above 0) of its lists in memory and codes of
+ * middling length. 0 or what is wrong with the index. */
+int partly_open(struct fathom_index **out, const struct env *env, const char *dir, float share,
+                unsigned inflight, struct fathom_error *err);
 
 /* For io in turn: whether this machine lets us use it. */
 bool io_works(enum fathom_io io);

@@ -138,23 +138,73 @@ static void make_codes(struct tiny_index *tiny, uint32_t code_dim, struct prng *
 }
 
 /* A ring: row v leads to the next few. */
+static size_t ring_list(const struct properties *p, uint32_t row, uint8_t *out)
+{
+    uint32_t neighbours[LISTS_DEGREE_MAX + 4];
+    for (uint32_t i = 0; i < p->degree_max; i++)
+        neighbours[i] = (uint32_t)((row + 1 + i) % p->rows);
+    size_t bytes = list_encode(row, neighbours, p->degree_max, out);
+    assert_in_range(bytes, 1, 255);
+    return bytes;
+}
+
+/* The rows of one page: their lengths, then their lists. Returns how many they are. */
+static uint32_t ring_page(const struct properties *p, uint32_t first, uint8_t *page)
+{
+    uint8_t list[2048], *at;
+    size_t room = PAGE_PAYLOAD;
+    uint32_t count = 0;
+    for (; first + count < p->rows; count++) {
+        size_t bytes = ring_list(p, first + count, list);
+        if (bytes + 1 > room)
+            break;
+        room -= bytes + 1;
+        page[count] = (uint8_t)bytes;
+    }
+    at = page + count;
+    for (uint32_t i = 0; i < count; i++)
+        at += ring_list(p, first + i, at);
+    return count;
+}
+
+/* The first rows are the hottest. */
 static void make_lists(struct tiny_index *tiny)
 {
-    const struct properties *p = &tiny->properties;
-    uint8_t *lengths = take(tiny, SECTION_LIST_LENGTHS, p->rows, 0);
-    uint8_t *lists = take(tiny, SECTION_LISTS, p->rows * list_bytes_max(p->degree_max), 0);
-    uint32_t neighbours[LISTS_DEGREE_MAX + 4];
-    size_t at = 0;
-    for (uint32_t row = 0; row < p->rows; row++) {
-        for (uint32_t i = 0; i < p->degree_max; i++)
-            neighbours[i] = (uint32_t)((row + 1 + i) % p->rows);
-        size_t bytes = list_encode(row, neighbours, p->degree_max, lists + at);
-        assert_in_range(bytes, 1, 255);
-        lengths[row] = (uint8_t)bytes;
-        at += bytes;
+    struct properties *p = &tiny->properties;
+    size_t most = p->rows * (list_bytes_max(p->degree_max) + 1) / (PAGE_PAYLOAD / 2) + 1;
+    uint32_t *first_row = (void *)take(tiny, SECTION_LIST_PAGES, 4 * (most + 1), 0);
+    uint8_t *pages = take(tiny, SECTION_LISTS, most * PAGE_PAYLOAD, 0), *heat, list[2048];
+    uint32_t page = 0;
+    for (; first_row[page] < p->rows; page++) {
+        assert_true(page < most);
+        first_row[page + 1] =
+            first_row[page] + ring_page(p, first_row[page], pages + page * PAGE_PAYLOAD);
     }
-    tiny->sections[SECTION_LISTS].bytes = at;
+    tiny->sections[SECTION_LIST_PAGES].bytes = 4 * (page + 1);
+    tiny->sections[SECTION_LISTS].bytes = page * PAGE_PAYLOAD;
+    for (uint32_t row = 0; row < p->rows; row++)
+        p->list_bytes += ring_list(p, row, list);
+    heat = take(tiny, SECTION_HEAT, p->rows, 0);
+    uint64_t before = 0;
+    for (uint32_t row = 0; row < p->rows; row++) {
+        heat[row] = (uint8_t)(before * FORMAT_HEAT_RANKS / p->list_bytes);
+        before += ring_list(p, row, list);
+    }
     take(tiny, SECTION_ENTRIES, 4, 0);
+}
+
+uint64_t tiny_list_at(const struct tiny_index *tiny, uint32_t row, size_t *bytes)
+{
+    const uint32_t *first_row = (const void *)tiny->sections[SECTION_LIST_PAGES].data;
+    uint64_t page = 0;
+    while (first_row[page + 1] <= row)
+        page++;
+    const uint8_t *lengths = tiny->sections[SECTION_LISTS].data + page * PAGE_PAYLOAD;
+    uint64_t at = page * PAGE_PAYLOAD + first_row[page + 1] - first_row[page];
+    for (uint32_t r = first_row[page]; r < row; r++)
+        at += lengths[r - first_row[page]];
+    *bytes = lengths[row - first_row[page]];
+    return at;
 }
 
 static void make_ids(struct tiny_index *tiny)

@@ -42,6 +42,9 @@ void tiny_write_raw(const struct tiny_index *tiny, const char *dir);
 /* The file as tiny_write_raw would write it; free() it. */
 uint8_t *tiny_image(const struct tiny_index *tiny, size_t *bytes);
 
+/* Where the list of a row begins in the content of section lists, and its bytes. */
+uint64_t tiny_list_at(const struct tiny_index *tiny, uint32_t row, size_t *bytes);
+
 /* Seals a page of a file's image again after a change. */
 void image_seal(uint8_t *image, uint64_t page);
 /* Where a byte of a section's content is in the image. */

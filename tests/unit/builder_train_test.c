@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "encode.h"
+#include "heat.h"
+#include "page.h"
 #include "prng.h"
 #include "train.h"
 
@@ -210,19 +212,25 @@ static void encoding_does_not_depend_on_the_threads(void **state)
     struct training t = train(rows_clustered(3000, 40, 7, 25, 6), 6, 2);
     struct encoded_codes codes[2];
     struct encoded_lists lists[2];
+    uint32_t *heat[2];
     for (unsigned i = 0; i < 2; i++) {
         struct crew crew = crew_of(1 + 2 * i);
         assert_int_equal(
             encode_codes(&codes[i], &crew, &t.trained, &t.ordered.rows, &t.ordered.cells, NULL), 0);
-        assert_int_equal(encode_lists(&lists[i], &crew, &t.graph, NULL), 0);
+        assert_int_equal(heat_measure(&heat[i], &crew, &t.graph, &t.ordered.rows, NULL), 0);
+        assert_int_equal(encode_lists(&lists[i], &crew, &t.graph, heat[i], NULL), 0);
     }
     assert_memory_equal(codes[0].codes, codes[1].codes, codes[0].bytes);
     assert_memory_equal(codes[0].factors, codes[1].factors, codes[0].factor_bytes);
     assert_int_equal(lists[0].bytes, lists[1].bytes);
-    assert_memory_equal(lists[0].lists, lists[1].lists, lists[0].bytes);
+    assert_int_equal(lists[0].page_count, lists[1].page_count);
+    assert_memory_equal(lists[0].pages, lists[1].pages, lists[0].page_count * PAGE_PAYLOAD);
+    assert_memory_equal(heat[0], heat[1], 3000 * sizeof *heat[0]);
+    assert_memory_equal(lists[0].heat, lists[1].heat, 3000);
     for (unsigned i = 0; i < 2; i++) {
         encoded_codes_fini(&codes[i]);
         encoded_lists_fini(&lists[i]);
+        mem_free(heat[i]);
     }
     training_fini(&t);
 }

@@ -79,10 +79,58 @@ static void random_bytes_never_give_an_id_out_of_range(void **state)
     assert_true(accepted > 0); /* or the test would prove nothing */
 }
 
+/* Pages of both widths, filled to the brim: each list is found, and nothing beyond the page. */
+static void lists_are_found_on_their_page(void **state)
+{
+    struct prng prng;
+    (void)state;
+    prng_init(&prng, 3, 0);
+    for (uint32_t width = 1; width <= 2; width++)
+        for (int trial = 0; trial < 200; trial++) {
+            uint8_t page[600] = {0};
+            uint16_t lengths[64];
+            uint32_t most = width == 1 ? 255 : 400, sum = 0;
+            for (int i = 0; i < 64; i++)
+                lengths[i] = (uint16_t)(1 + prng_below(&prng, trial % 2 ? most : 20));
+            uint32_t count = list_page_fit(lengths, 64, width, sizeof page);
+            assert_true(count >= 1 && count <= 64);
+            for (uint32_t i = 0; i < count; i++)
+                sum += width + lengths[i];
+            assert_true(sum <= sizeof page);
+            assert_true(count == 64 || sum + width + lengths[count] > sizeof page);
+            const uint8_t *at = list_page_begin(page, lengths, count, width);
+            for (uint32_t i = 0; i < count; i++, at += lengths[i - 1]) {
+                size_t bytes;
+                assert_ptr_equal(list_page_find(page, sizeof page, count, width, i, &bytes), at);
+                assert_int_equal(bytes, lengths[i]);
+            }
+            assert_ptr_equal(at, page + sum);
+        }
+}
+
+static void a_page_of_other_lists_gives_none(void **state)
+{
+    uint16_t lengths[3] = {10, 20, 30};
+    uint8_t page[63];
+    size_t bytes;
+    (void)state;
+    list_page_begin(page, lengths, 3, 1);
+    assert_non_null(list_page_find(page, 63, 3, 1, 2, &bytes));
+    assert_null(list_page_find(page, 62, 3, 1, 2, &bytes));  /* one byte beyond the page */
+    assert_null(list_page_find(page, 63, 64, 1, 0, &bytes)); /* more lists than bytes */
+    page[1] = 0;
+    assert_null(list_page_find(page, 63, 3, 1, 1, &bytes)); /* no list has no bytes */
+    assert_int_equal(list_page_fit(lengths, 0, 1, 63), 0);
+    assert_int_equal(list_page_fit(lengths, 3, 1, 63), 3);
+    assert_int_equal(list_page_fit(lengths, 3, 1, 62), 2);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(lists_of_every_degree_come_back),
     cmocka_unit_test(a_neighbour_beyond_the_rows_is_refused),
     cmocka_unit_test(random_bytes_never_give_an_id_out_of_range),
+    cmocka_unit_test(lists_are_found_on_their_page),
+    cmocka_unit_test(a_page_of_other_lists_gives_none),
 };
 
 FATHOM_TEST_MAIN(tests)

@@ -104,13 +104,11 @@ static void change_u32(struct fixture *fixture, enum section_kind kind, uint64_t
 static void change_list(struct fixture *fixture, uint32_t row, uint32_t *neighbours,
                         uint32_t degree)
 {
-    const uint8_t *lengths = fixture->tiny.sections[SECTION_LIST_LENGTHS].data;
     uint8_t list[1024];
-    uint64_t at = 0;
-    for (uint32_t r = 0; r < row; r++)
-        at += lengths[r];
-    assert_int_equal(list_encode(row, neighbours, degree, list), lengths[row]);
-    change(fixture, SECTION_LISTS, at, list, lengths[row]);
+    size_t bytes;
+    uint64_t at = tiny_list_at(&fixture->tiny, row, &bytes);
+    assert_int_equal(list_encode(row, neighbours, degree, list), bytes);
+    change(fixture, SECTION_LISTS, at, list, bytes);
 }
 
 /* ---- */
@@ -208,34 +206,59 @@ static void a_degree_above_the_largest_is_found(void **state)
 {
     struct fixture *fixture = *state;
     uint8_t seven = 7;
-    change(fixture, SECTION_LISTS, 0, &seven, 1);
+    size_t bytes;
+    change(fixture, SECTION_LISTS, tiny_list_at(&fixture->tiny, 0, &bytes), &seven, 1);
     expect_found(fixture, "section lists", 1);
+}
+
+/* Lengths of two lists that follow each other; the first page has the lengths of its rows first. */
+static void change_lengths(struct fixture *fixture, uint32_t row, int by, int next_by)
+{
+    const uint8_t *lengths = fixture->tiny.sections[SECTION_LISTS].data + row;
+    uint8_t changed[2] = {(uint8_t)(lengths[0] + by), (uint8_t)(lengths[1] + next_by)};
+    change(fixture, SECTION_LISTS, row, changed, 2);
 }
 
 static void lengths_that_do_not_add_up_are_found(void **state)
 {
     struct fixture *fixture = *state;
-    uint8_t length = fixture->tiny.sections[SECTION_LIST_LENGTHS].data[7] + 1;
-    change(fixture, SECTION_LIST_LENGTHS, 7, &length, 1);
-    expect_found(fixture, "section list_lengths", 1);
+    change_lengths(fixture, ROWS - 2, 0, -1);
+    expect_found(fixture, "section lists: lengths do not add up", 2);
 }
 
 static void lengths_that_shift_the_lists_are_found(void **state)
 {
-    struct fixture *fixture = *state;
-    const uint8_t *lengths = fixture->tiny.sections[SECTION_LIST_LENGTHS].data;
-    uint8_t shifted[2] = {(uint8_t)(lengths[7] + 1), (uint8_t)(lengths[8] - 1)}; /* the sum stays */
-    change(fixture, SECTION_LIST_LENGTHS, 7, shifted, 2);
-    expect_found(fixture, "section lists", 2);
+    change_lengths(*state, 7, 1, -1); /* the sum stays */
+    expect_found(*state, "section lists", 2);
 }
 
 static void a_list_of_no_bytes_is_found(void **state)
 {
     struct fixture *fixture = *state;
-    const uint8_t *lengths = fixture->tiny.sections[SECTION_LIST_LENGTHS].data;
-    uint8_t shifted[2] = {0, (uint8_t)(lengths[7] + lengths[8])};
-    change(fixture, SECTION_LIST_LENGTHS, 7, shifted, 2);
-    expect_found(fixture, "section lists", 2);
+    int length = fixture->tiny.sections[SECTION_LISTS].data[7];
+    change_lengths(fixture, 7, -length, length);
+    expect_found(fixture, "section lists", 3);
+}
+
+static void pages_of_lists_that_do_not_hold_the_rows_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    uint64_t end = fixture->tiny.sections[SECTION_LIST_PAGES].bytes - 4;
+    change_u32(fixture, SECTION_LIST_PAGES, end, ROWS - 1);
+    expect_found(fixture, "section list_pages", 1);
+}
+
+static void ranks_of_more_bytes_than_they_may_hold_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    uint8_t hottest[ROWS] = {0};
+    change(fixture, SECTION_HEAT, 0, hottest, sizeof hottest);
+    struct fathom_verify_report report;
+    struct told told;
+    struct fathom_error err;
+    assert_int_equal(verify(fixture, true, &report, &told, &err), FATHOM_ECORRUPT);
+    assert_non_null(strstr(told.first, "section heat"));
+    assert_true(report.bad_references > 100);
 }
 
 static void rows_that_nothing_leads_to_are_found(void **state)
@@ -299,6 +322,8 @@ static const struct CMUnitTest tests[] = {
     WITH_FOLDER(lengths_that_do_not_add_up_are_found),
     WITH_FOLDER(lengths_that_shift_the_lists_are_found),
     WITH_FOLDER(a_list_of_no_bytes_is_found),
+    WITH_FOLDER(pages_of_lists_that_do_not_hold_the_rows_are_found),
+    WITH_FOLDER(ranks_of_more_bytes_than_they_may_hold_are_found),
     WITH_FOLDER(rows_that_nothing_leads_to_are_found),
     WITH_FOLDER(a_model_out_of_range_is_found),
     WITH_FOLDER(codes_of_another_size_than_the_model_says_are_found),

@@ -100,18 +100,20 @@ static void check_answers(const struct answers *answers, bool ids_are_known)
     }
 }
 
+enum residency { CELLS, ROWS8, CODES, PARTLY, RESIDENCIES };
+
 /* Opens at each residency and asks. Returns how many of them opened. */
 static unsigned survive(const struct fixture *fixture, bool ids_are_known, struct fathom_error *err)
 {
     unsigned opened = 0;
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 4);
     file_store(fixture->path, fixture->image, fixture->bytes);
-    for (int variant = 0; variant < 3; variant++) {
-        struct fathom_open_options options = {
-            .threads = 1, .inflight = 4, .navigator = FATHOM_NAVIGATOR_GRAPH};
+    for (int variant = 0; variant < RESIDENCIES; variant++) {
+        struct fathom_open_options options = {.threads = 1, .inflight = 4};
         struct fathom_index *index;
-        options.navigator = variant < 2 ? FATHOM_NAVIGATOR_GRAPH : FATHOM_NAVIGATOR_CELLS;
-        options.code_bytes = variant == 1 ? 6 : 0;
+        options.navigator = variant == CELLS ? FATHOM_NAVIGATOR_CELLS : FATHOM_NAVIGATOR_GRAPH;
+        options.code_bytes = variant == CODES || variant == PARTLY ? 6 : 0;
+        options.list_share = variant == PARTLY ? 0.4f : 0;
         int status = fathom_index_open(&index, fixture->dir, &options, err);
         if (status != 0 && (!err->msg[0] || (!is_typed(status) && status != FATHOM_EARGUMENT &&
                                              status != FATHOM_EBUDGET)))
@@ -140,7 +142,7 @@ static void expect_refused(const struct fixture *fixture, unsigned may_open, con
     struct fathom_error err = {0};
     unsigned opened = survive(fixture, true, &err);
     if (opened != may_open || !strstr(err.msg, part) || !strstr(err.msg, fixture->dir))
-        fail_msg("%u of 3 residencies open; '%s' does not say '%s'", opened, err.msg, part);
+        fail_msg("%u of 4 residencies open; '%s' does not say '%s'", opened, err.msg, part);
 }
 
 /* ---- one change at a time ---- */
@@ -148,7 +150,7 @@ static void expect_refused(const struct fixture *fixture, unsigned may_open, con
 static void the_fixture_itself_opens_everywhere(void **state)
 {
     struct fathom_error err;
-    assert_int_equal(survive(*state, true, &err), 3);
+    assert_int_equal(survive(*state, true, &err), RESIDENCIES);
 }
 
 static void entry_points_beyond_the_rows_are_refused(void **state)
@@ -177,9 +179,43 @@ static void cells_that_start_late_or_end_early_are_refused(void **state)
 
 static void list_lengths_that_do_not_add_up_are_refused(void **state)
 {
-    uint8_t length = 0;
-    change(*state, SECTION_LIST_LENGTHS, 11, &length, 1);
-    expect_refused(*state, 1, "section list_lengths");
+    uint8_t none = 0, two = 2;
+    change(*state, SECTION_LISTS, 11, &none, 1);
+    expect_refused(*state, 1, "section lists");
+    change(*state, SECTION_LISTS, 11, &two, 1);
+    expect_refused(*state, 1, "section lists");
+}
+
+static void lists_that_leave_their_page_are_refused(void **state)
+{
+    uint8_t lengths[ROWS];
+    memset(lengths, 0xff, sizeof lengths);
+    change(*state, SECTION_LISTS, 0, lengths, sizeof lengths);
+    expect_refused(*state, 1, "section lists");
+}
+
+static void pages_of_lists_that_do_not_rise_are_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    const uint64_t end = fixture->tiny.sections[SECTION_LIST_PAGES].bytes - 4;
+    const struct {
+        uint64_t at;
+        uint32_t value;
+    } bad[] = {{0, 1}, {end, ROWS - 1}, {end, ROWS + 1}, {end, UINT32_MAX}, {0, UINT32_MAX}};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        change_u32(fixture, SECTION_LIST_PAGES, 0, 0);
+        change_u32(fixture, SECTION_LIST_PAGES, end, ROWS);
+        change_u32(fixture, SECTION_LIST_PAGES, bad[i].at, bad[i].value);
+        expect_refused(fixture, 1, "section list_pages");
+    }
+}
+
+/* Ranks of more bytes than they may hold, where they decide what is resident. */
+static void lists_that_are_all_hot_are_refused(void **state)
+{
+    uint8_t hottest[ROWS] = {0};
+    change(*state, SECTION_HEAT, 0, hottest, sizeof hottest);
+    expect_refused(*state, 3, "section heat");
 }
 
 static void a_search_list_of_an_operating_point_out_of_range_is_refused(void **state)
@@ -190,7 +226,7 @@ static void a_search_list_of_an_operating_point_out_of_range_is_refused(void **s
         struct fathom_error err = {0};
         for (int point = 0; point < 6; point++)
             change_u32(fixture, SECTION_POINTS, point * FORMAT_POINT_BYTES + 12, bad[i]);
-        assert_in_range(survive(fixture, true, &err), 0, 2);
+        assert_in_range(survive(fixture, true, &err), 0, 3);
         assert_non_null(strstr(err.msg, "section points"));
     }
 }
@@ -208,30 +244,32 @@ static void codes_of_another_size_than_the_model_says_are_refused(void **state)
 static void a_neighbour_that_is_no_row_fails_the_query_that_meets_it(void **state)
 {
     struct fixture *fixture = *state;
-    const uint8_t *lengths = fixture->tiny.sections[SECTION_LIST_LENGTHS].data;
-    uint64_t at = 0;
     for (uint32_t row = 0; row < ROWS; row++) {
         uint8_t gap = 0xff; /* of the last neighbour, one byte, to the one before */
-        at += lengths[row];
-        change(fixture, SECTION_LISTS, at - 1, &gap, 1);
+        size_t bytes;
+        uint64_t at = tiny_list_at(&fixture->tiny, row, &bytes);
+        change(fixture, SECTION_LISTS, at + bytes - 1, &gap, 1);
     }
     struct fathom_error err;
     struct fathom_index *index;
     struct fathom_open_options options = fathom_open_options_default();
-    assert_int_equal(survive(fixture, true, &err), 3);
-    assert_int_equal(fathom_index_open(&index, fixture->dir, &options, NULL), 0);
-    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 4);
-    struct fathom_query request = fathom_query_default();
-    struct answers answers;
-    answers_get(&answers, engine, index, &request, fixture->queries, DIM, QUERIES, 4);
-    for (uint32_t q = 0; q < QUERIES; q++) {
-        assert_int_equal(answers.all[q].status, FATHOM_ECORRUPT);
-        assert_non_null(strstr(answers.all[q].detail, "section lists"));
-        assert_non_null(strstr(answers.all[q].detail, fixture->path));
+    assert_int_equal(survive(fixture, true, &err), RESIDENCIES);
+    for (int partly = 0; partly < 2; partly++) {
+        options.list_share = partly ? 0.001f : 0;
+        assert_int_equal(fathom_index_open(&index, fixture->dir, &options, NULL), 0);
+        struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 4);
+        struct fathom_query request = fathom_query_default();
+        struct answers answers;
+        answers_get(&answers, engine, index, &request, fixture->queries, DIM, QUERIES, 4);
+        for (uint32_t q = 0; q < QUERIES; q++) {
+            assert_int_equal(answers.all[q].status, FATHOM_ECORRUPT);
+            assert_non_null(strstr(answers.all[q].detail, "section lists"));
+            assert_non_null(strstr(answers.all[q].detail, fixture->path));
+        }
+        answers_free(&answers);
+        fathom_engine_destroy(engine);
+        fathom_index_close(index);
     }
-    answers_free(&answers);
-    fathom_engine_destroy(engine);
-    fathom_index_close(index);
 }
 
 /* A graph that leads round and round is walked once. */
@@ -239,18 +277,15 @@ static void cycles_end(void **state)
 {
     struct fixture *fixture = *state;
     uint32_t neighbours[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-    uint64_t at = 0;
-    const uint8_t *lengths = fixture->tiny.sections[SECTION_LIST_LENGTHS].data;
     for (uint32_t row = 8; row < 100; row++) {
         uint8_t list[64];
-        at = 0;
-        for (uint32_t r = 0; r < row; r++)
-            at += lengths[r];
-        if (list_encode(row, neighbours, 8, list) == lengths[row])
-            change(fixture, SECTION_LISTS, at, list, lengths[row]);
+        size_t bytes;
+        uint64_t at = tiny_list_at(&fixture->tiny, row, &bytes);
+        if (list_encode(row, neighbours, 8, list) == bytes)
+            change(fixture, SECTION_LISTS, at, list, bytes);
     }
     struct fathom_error err;
-    assert_int_equal(survive(fixture, true, &err), 3);
+    assert_int_equal(survive(fixture, true, &err), RESIDENCIES);
 }
 
 /* ---- many at random ---- */
@@ -319,6 +354,9 @@ static const struct CMUnitTest tests[] = {
     WITH_FOLDER(cells_that_do_not_rise_are_refused),
     WITH_FOLDER(cells_that_start_late_or_end_early_are_refused),
     WITH_FOLDER(list_lengths_that_do_not_add_up_are_refused),
+    WITH_FOLDER(lists_that_leave_their_page_are_refused),
+    WITH_FOLDER(pages_of_lists_that_do_not_rise_are_refused),
+    WITH_FOLDER(lists_that_are_all_hot_are_refused),
     WITH_FOLDER(a_search_list_of_an_operating_point_out_of_range_is_refused),
     WITH_FOLDER(codes_of_another_size_than_the_model_says_are_refused),
     WITH_FOLDER(a_neighbour_that_is_no_row_fails_the_query_that_meets_it),

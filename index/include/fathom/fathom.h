@@ -62,6 +62,9 @@ struct fathom_open_options {
     enum fathom_navigator navigator; /* AUTO: the planner's choice for this budget and size */
     uint32_t code_bytes; /* force the bytes of navigation code per row (for experiments); 0: the
                             planner's choice */
+    float list_share;    /* force the graph, with this part of the neighbour lists in memory and the
+                            others on SSD, in (0, 1] and rounded down to 256ths; 0: the planner's
+                            choice */
 };
 
 FATHOM_API struct fathom_open_options fathom_open_options_default(void);
@@ -86,6 +89,7 @@ struct fathom_index_info {
     uint32_t code_bits; /* of navigation code per row at this residency; 8 * dim when 8-bit rows are
                            resident */
     uint32_t degree_max;
+    uint64_t resident_lists; /* rows whose neighbour list is in memory; the graph reads others */
     uint32_t cells;
     uint32_t rows_per_page; /* of the record pages that refine reads */
     uint64_t index_bytes;   /* on disk */
@@ -146,7 +150,8 @@ struct fathom_query_stats {
     enum fathom_navigator navigator;
     uint32_t hops;   /* nodes expanded, or cells scanned */
     uint32_t rounds; /* waves of reads */
-    uint32_t reads;
+    uint32_t reads;          /* of all kinds */
+    uint32_t list_reads;     /* those of them that brought pages of neighbour lists */
     uint32_t resident_lists; /* neighbour lists served from memory */
     uint32_t code_distances, full_distances;
     uint64_t bytes; /* read from the index file */

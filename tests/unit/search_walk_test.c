@@ -1,0 +1,322 @@
+/* The graph with lists on SSD: the same answers as with all of them in memory, whatever part that
+ * is, however pages come, and whatever happens on the way. */
+#include "fathom_test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "answers.h"
+#include "fault.h"
+#include "index.h"
+#include "query.h"
+#include "small_index.h"
+
+#define DIM     32
+#define ROWS    6000
+#define QUERIES 200
+#define SHARES  4
+
+static const enum fathom_io engines[] = {FATHOM_IO_PREAD, FATHOM_IO_URING};
+static const float shares[SHARES] = {0.001f, 0.1f, 0.3f, 0.8f}; /* the first: none */
+
+struct fixture {
+    struct small_index small;
+    struct fathom_index *whole, *partly[SHARES]; /* codes of the same length */
+    struct answers right;
+};
+
+static struct fathom_index *open_share(const char *dir, float share, unsigned inflight)
+{
+    struct fathom_index *index;
+    struct fathom_error err = {0};
+    if (partly_open(&index, env_os(), dir, share, inflight, &err) != 0)
+        fail_msg("%s", err.msg);
+    return index;
+}
+
+static struct fathom_query request_of(const struct fixture *fixture, uint32_t query)
+{
+    struct fathom_query request = fathom_query_default();
+    request.search_list = 64;
+    request.vector = small_query(&fixture->small, query);
+    return request;
+}
+
+static void ask(struct answers *out, const struct fixture *fixture, struct fathom_engine *engine,
+                const struct fathom_index *index, unsigned inflight)
+{
+    struct fathom_query request = request_of(fixture, 0);
+    answers_get(out, engine, index, &request, fixture->small.raw_queries, DIM, QUERIES, inflight);
+}
+
+static int make_fixture(void **state)
+{
+    struct small_options options = {.rows = ROWS,
+                                    .dim = DIM,
+                                    .metric = FATHOM_METRIC_L2,
+                                    .dtype = FATHOM_F32,
+                                    .queries = QUERIES,
+                                    .seed = 8};
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    struct fathom_open_options whole = {.threads = 1, .inflight = 16};
+    small_index_make(&fixture->small, &options);
+    for (int s = 0; s < SHARES; s++)
+        fixture->partly[s] = open_share(fixture->small.dir, shares[s], 16);
+    whole.navigator = FATHOM_NAVIGATOR_GRAPH;
+    whole.code_bytes = fixture->partly[0]->level.code_bytes;
+    assert_int_equal(fathom_index_open(&fixture->whole, fixture->small.dir, &whole, NULL), 0);
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    ask(&fixture->right, fixture, engine, fixture->whole, 1);
+    fathom_engine_destroy(engine);
+    *state = fixture;
+    return 0;
+}
+
+static int free_fixture(void **state)
+{
+    struct fixture *fixture = *state;
+    answers_free(&fixture->right);
+    fathom_index_close(fixture->whole);
+    for (int s = 0; s < SHARES; s++)
+        fathom_index_close(fixture->partly[s]);
+    small_index_remove(&fixture->small);
+    free(fixture);
+    return 0;
+}
+
+/* ---- */
+
+static void the_hottest_lists_are_in_memory_and_no_more_than_the_share(void **state)
+{
+    const struct fixture *fixture = *state;
+    uint64_t before = 0;
+    for (int s = 0; s < SHARES; s++) {
+        const struct fathom_index *index = fixture->partly[s];
+        struct fathom_index_info info;
+        uint64_t bytes = 0, lists = 0;
+        fathom_index_get_info(index, &info);
+        for (uint32_t row = 0; row < ROWS; row++) {
+            size_t list_bytes;
+            lists += index_list(index, row, &list_bytes) != NULL;
+            bytes += list_bytes;
+        }
+        assert_int_equal(info.resident_lists, lists);
+        assert_true(s == 0 ? lists == 0 : lists > before);
+        double share = (double)bytes / (double)index->properties.list_bytes;
+        if (share > shares[s] + 0.001 || share < shares[s] - 0.005)
+            fail_msg("a share of %.3f: %.3f of the lists are in memory", shares[s], share);
+        before = lists;
+    }
+}
+
+static void answers_do_not_depend_on_where_lists_are(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (int s = 0; s < SHARES; s++)
+        for (size_t e = 0; e < 2; e++)
+            for (unsigned inflight = 1; inflight <= 16 && io_works(engines[e]); inflight *= 4) {
+                struct answers answers;
+                struct fathom_engine *engine = engine_make(engines[e], inflight);
+                ask(&answers, fixture, engine, fixture->partly[s], inflight);
+                answers_assert_same(&fixture->right, &answers);
+                answers_free(&answers);
+                fathom_engine_destroy(engine);
+            }
+}
+
+static void counters_tell_where_lists_came_from(void **state)
+{
+    const struct fixture *fixture = *state;
+    uint64_t reads[SHARES] = {0};
+    for (int s = 0; s < SHARES; s++) {
+        struct answers answers;
+        struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 16);
+        ask(&answers, fixture, engine, fixture->partly[s], 16);
+        for (uint32_t q = 0; q < QUERIES; q++) {
+            const struct fathom_query_stats *got = &answers.all[q].stats,
+                                            *right = &fixture->right.all[q].stats;
+            assert_int_equal(got->hops, right->hops);
+            assert_int_equal(got->code_distances, right->code_distances);
+            assert_int_equal(got->reads, got->list_reads + right->reads);
+            assert_int_equal(got->bytes, 4096 * (uint64_t)got->reads);
+            assert_true(got->resident_lists + got->list_reads <= got->hops + BEAM_MAX);
+            assert_true(s > 0 || got->resident_lists == 0);
+            assert_true(got->rounds <= got->reads && got->total_ns >= got->compute_ns);
+            assert_string_equal(got->stop_reason, "converged");
+            reads[s] += got->list_reads;
+        }
+        assert_true(s == 0 || reads[s] < reads[s - 1]);
+        answers_free(&answers);
+        fathom_engine_destroy(engine);
+    }
+    assert_true(reads[0] > 4 * QUERIES); /* of the 50 pages that there are */
+    assert_true(reads[SHARES - 1] > 0);
+    assert_int_equal(fixture->right.all[0].stats.list_reads, 0);
+    assert_int_equal(fixture->right.all[0].stats.resident_lists, fixture->right.all[0].stats.hops);
+}
+
+/* Alone a walk asks ahead: fewer rounds, and hardly more reads. */
+static void a_query_alone_waits_fewer_times(void **state)
+{
+    const struct fixture *fixture = *state;
+    uint64_t rounds[2] = {0}, reads[2] = {0};
+    for (int crowd = 0; crowd < 2; crowd++) {
+        struct answers answers;
+        struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 16);
+        struct fathom_query request = request_of(fixture, 0);
+        request.search_list = 300;
+        answers_get(&answers, engine, fixture->partly[0], &request, fixture->small.raw_queries, DIM,
+                    QUERIES, crowd ? 16 : 1);
+        for (uint32_t q = 0; q < QUERIES - 16; q++) {
+            rounds[crowd] += answers.all[q].stats.rounds;
+            reads[crowd] += answers.all[q].stats.list_reads;
+        }
+        answers_free(&answers);
+        fathom_engine_destroy(engine);
+    }
+    assert_true(rounds[0] * 10 < rounds[1] * 8);
+    assert_true(reads[0] * 10 < reads[1] * 16); /* of so few rows, many are near */
+}
+
+/* ---- ends before the end ---- */
+
+static void expect_usable(const struct fixture *fixture, struct fathom_engine *engine)
+{
+    struct answers answers;
+    ask(&answers, fixture, engine, fixture->partly[1], 3); /* a slot may still wait for its read */
+    answers_assert_same(&fixture->right, &answers);
+    answers_free(&answers);
+}
+
+static struct fathom_engine *fault_engine(struct fault_env *fault, enum fathom_io io,
+                                          const char *plan)
+{
+    struct fathom_engine_options options = {.io = io, .inflight = 4};
+    struct fathom_engine *engine;
+    assert_int_equal(fault_init(fault, env_os(), plan, NULL), 0);
+    assert_int_equal(engine_create_with(&engine, &fault->env, &options, NULL), 0);
+    return engine;
+}
+
+/* Stopped at each of its reads in turn: in the middle of the walk, and behind it. */
+static void a_walk_that_is_cancelled_answers_at_once(void **state)
+{
+    const struct fixture *fixture = *state;
+    unsigned cancelled = 0;
+    for (size_t e = 0; e < 2 && io_works(engines[e]); e++) {
+        struct fault_env fault;
+        struct fathom_engine *engine = fault_engine(&fault, engines[e], "");
+        for (unsigned polls = 0; polls < 30; polls++) {
+            struct fathom_query request = request_of(fixture, polls);
+            struct fathom_result result;
+            int got = 0;
+            request.user = &fault;
+            /* A slot may still wait for the reads of a query before. */
+            while (fathom_engine_submit(engine, fixture->partly[0], &request, NULL) != 0)
+                assert_int_equal(fathom_engine_poll(engine, &result, 1, false), 0);
+            for (unsigned i = 0; i < polls && got == 0; i++)
+                got = fathom_engine_poll(engine, &result, 1, false);
+            fathom_engine_cancel(engine, &fault);
+            if (got == 0)
+                assert_int_equal(fathom_engine_poll(engine, &result, 1, true), 1);
+            assert_ptr_equal(result.user, &fault);
+            assert_true(result.status == 0 || result.status == FATHOM_ECANCELLED);
+            cancelled += result.status != 0;
+        }
+        expect_usable(fixture, engine);
+        fathom_engine_destroy(engine);
+    }
+    assert_true(cancelled > 10);
+}
+
+static void a_deadline_is_kept_while_a_list_stalls(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fault_env fault;
+    struct fathom_result result;
+    if (!io_works(FATHOM_IO_URING))
+        skip();
+    struct fathom_engine *engine = fault_engine(&fault, FATHOM_IO_URING, "read#2:stall=1s");
+    struct fathom_query request = request_of(fixture, 0);
+    request.deadline_ns = env_clock_ns(env_os()) + 50000000;
+    assert_int_equal(fathom_engine_submit(engine, fixture->partly[0], &request, NULL), 0);
+    assert_int_equal(fathom_engine_poll(engine, &result, 1, true), 1);
+    assert_int_equal(result.status, FATHOM_EDEADLINE);
+    assert_true(result.stats.list_reads >= 2);
+    expect_usable(fixture, engine); /* the read is still out */
+    fathom_engine_destroy(engine);
+}
+
+static void an_engine_may_end_while_lists_are_on_their_way(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (size_t e = 0; e < 2 && io_works(engines[e]); e++)
+        for (int polls = 0; polls < 4; polls++) {
+            struct fault_env fault;
+            unsigned fds = fd_count();
+            struct fathom_index *index = open_share(fixture->small.dir, 0.1, 4);
+            struct fathom_engine *engine = fault_engine(&fault, engines[e], "read#3+:stall=10ms");
+            for (uint32_t q = 0; q < 4; q++) {
+                struct fathom_query request = request_of(fixture, q);
+                assert_int_equal(fathom_engine_submit(engine, index, &request, NULL), 0);
+            }
+            for (int i = 0; i < polls; i++) {
+                struct fathom_result result;
+                assert_true(fathom_engine_poll(engine, &result, 1, false) >= 0);
+            }
+            fathom_index_close(index); /* queries hold their own reference */
+            fathom_engine_destroy(engine);
+            assert_int_equal(fd_count(), fds);
+        }
+}
+
+/* ---- memory ---- */
+
+static int64_t slack_of(const struct fathom_index *index)
+{
+    return atomic_load(&index->slack);
+}
+
+/* More than a slot reserves: it borrows and gives back, or is refused. */
+static void a_large_walk_borrows_from_the_budget_and_gives_back(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_open_options options = fixture->partly[2]->options;
+    static uint64_t ids[10];
+    static float distances[10];
+    struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 4);
+    for (int64_t room = 0; room <= 1 << 20; room += 1 << 20) {
+        struct fathom_index *index;
+        options.dram_budget_bytes = fixture->partly[2]->plan.index_bytes +
+                                    fixture->partly[2]->plan.scratch_bytes + (uint64_t)room;
+        assert_int_equal(fathom_index_open(&index, fixture->small.dir, &options, NULL), 0);
+        const int64_t slack = slack_of(index);
+        for (uint32_t list = 256; list <= 2048; list *= 2) {
+            struct fathom_query request = request_of(fixture, 3);
+            request.search_list = list;
+            int found = fathom_search(engine, index, &request, ids, distances, NULL, NULL);
+            assert_int_equal(found, list <= 512 || room > 0 ? 10 : FATHOM_EBUDGET);
+            assert_true(slack_of(index) >= 0);
+        }
+        struct fathom_query small = request_of(fixture, 4);
+        assert_int_equal(fathom_search(engine, index, &small, ids, distances, NULL, NULL), 10);
+        assert_int_equal(slack_of(index), slack);
+        fathom_index_close(index);
+    }
+    fathom_engine_destroy(engine);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_hottest_lists_are_in_memory_and_no_more_than_the_share),
+        cmocka_unit_test(answers_do_not_depend_on_where_lists_are),
+        cmocka_unit_test(counters_tell_where_lists_came_from),
+        cmocka_unit_test(a_query_alone_waits_fewer_times),
+        cmocka_unit_test(a_walk_that_is_cancelled_answers_at_once),
+        cmocka_unit_test(a_deadline_is_kept_while_a_list_stalls),
+        cmocka_unit_test(an_engine_may_end_while_lists_are_on_their_way),
+        cmocka_unit_test(a_large_walk_borrows_from_the_budget_and_gives_back),
+    };
+    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+}

@@ -28,6 +28,8 @@
 #define FINISH_BLOCK   1024
 #define LINK_NONE      UINT32_MAX
 
+enum insertion { NOT_INSERTED, INSERTED, INSERTING }; /* the last: in this batch */
+
 enum graph_stream { STREAM_INSERT = 0x67726170 };
 
 struct link {
@@ -49,7 +51,7 @@ struct vamana {
     uint32_t degree_slack; /* lists may grow to this between prunes */
     uint32_t *order;       /* rows to insert: the medoid, single rows, groups */
     uint32_t order_count, groups_begin;
-    uint8_t *inserted; /* 1 for rows of earlier batches */
+    uint8_t *inserted; /* enum insertion, of each row */
     const uint32_t *batch;
     uint32_t batch_count;
     struct link *links;
@@ -120,16 +122,6 @@ static void link_batch(struct vamana *vamana)
 
 /* ---- accept ---- */
 
-/* Adds source to ids unless it is among them: members of a patrol may have chosen each other. */
-static uint32_t add_source(uint32_t *ids, uint32_t count, uint32_t source)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (ids[i] == source)
-            return count;
-    ids[count] = source;
-    return count + 1;
-}
-
 /* Sets the list of row to ids, pruned to R when they are more than room. */
 static void set_list(struct vamana *vamana, struct worker *worker, uint32_t row,
                      const uint32_t *ids, uint32_t count, uint32_t room)
@@ -145,6 +137,28 @@ static void set_list(struct vamana *vamana, struct worker *worker, uint32_t row,
     list[0] = prune_run(&worker->prune, worker->keys, count, vamana->options->degree, list + 1);
 }
 
+static bool contains(const uint32_t *ids, uint32_t count, uint32_t row)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (ids[i] == row)
+            return true;
+    return false;
+}
+
+/* The list of a target and its new sources, to worker->ids. A row of this batch may have chosen a
+ * source itself: members of a patrol see each other. */
+static uint32_t gather_sources(struct vamana *vamana, struct worker *worker, uint32_t target)
+{
+    const uint32_t *list = graph_list(vamana->graph, target);
+    uint32_t count = list[0], known = vamana->inserted[target] == INSERTING ? count : 0;
+    memcpy(worker->ids, list + 1, count * sizeof *list);
+    for (uint32_t at = vamana->first_link[target]; at != LINK_NONE; at = vamana->links[at].next)
+        if (!contains(list + 1, known, vamana->links[at].source))
+            worker->ids[count++] = vamana->links[at].source;
+    vamana->first_link[target] = LINK_NONE;
+    return count;
+}
+
 static int accept_block(void *context, uint64_t block, unsigned worker_index)
 {
     struct vamana *vamana = context;
@@ -152,12 +166,7 @@ static int accept_block(void *context, uint64_t block, unsigned worker_index)
     uint32_t begin = (uint32_t)block * ACCEPT_BLOCK;
     for (uint32_t i = begin; i < begin + ACCEPT_BLOCK && i < vamana->target_count; i++) {
         uint32_t target = vamana->targets[i];
-        const uint32_t *list = graph_list(vamana->graph, target);
-        uint32_t count = list[0];
-        memcpy(worker->ids, list + 1, count * sizeof *list);
-        for (uint32_t at = vamana->first_link[target]; at != LINK_NONE; at = vamana->links[at].next)
-            count = add_source(worker->ids, count, vamana->links[at].source);
-        vamana->first_link[target] = LINK_NONE;
+        uint32_t count = gather_sources(vamana, worker, target);
         set_list(vamana, worker, target, worker->ids, count, vamana->degree_slack);
     }
     return 0;
@@ -246,9 +255,12 @@ static int insert_batch(struct vamana *vamana, uint32_t begin, uint32_t count)
         return status;
     link_batch(vamana);
     for (uint32_t i = 0; i < count; i++)
-        vamana->inserted[vamana->batch[i]] = 1;
-    return crew_run(vamana->crew, crew_blocks(vamana->target_count, ACCEPT_BLOCK), accept_block,
-                    vamana);
+        vamana->inserted[vamana->batch[i]] = INSERTING;
+    status = crew_run(vamana->crew, crew_blocks(vamana->target_count, ACCEPT_BLOCK), accept_block,
+                      vamana);
+    for (uint32_t i = 0; i < count; i++)
+        vamana->inserted[vamana->batch[i]] = INSERTED;
+    return status;
 }
 
 /* As many as are there already, up to the most; single rows or whole groups. */
@@ -273,8 +285,8 @@ static int insert_all(struct vamana *vamana, struct fathom_error *err)
 {
     uint32_t before = vamana->options->done;
     for (uint32_t i = 0; i < before; i++)
-        vamana->inserted[vamana->order[i]] = 1;
-    vamana->inserted[vamana->order[0]] = 1;
+        vamana->inserted[vamana->order[i]] = INSERTED;
+    vamana->inserted[vamana->order[0]] = INSERTED;
     for (uint32_t done = before ? before : 1, count; done < vamana->order_count; done += count) {
         count = batch_size(vamana, done);
         int status = insert_batch(vamana, done, count);
@@ -310,7 +322,8 @@ static int worker_init(struct vamana *vamana, struct worker *worker)
     worker->ids = mem_alloc_array(most, sizeof *worker->ids);
     worker->keys = mem_alloc_array(most, sizeof *worker->keys);
     if (!worker->ids || !worker->keys ||
-        prune_init(&worker->prune, vamana->rows, vamana->options->alpha) != 0)
+        prune_init(&worker->prune, vamana->rows, vamana->options->alpha, vamana->options->degree) !=
+            0)
         return -ENOMEM;
     return patrol_init(&worker->patrol, vamana->graph, vamana->rows, vamana->options->list);
 }

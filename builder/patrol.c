@@ -194,21 +194,14 @@ static void score_all(struct patrol *patrol)
 
 /* ---- the search ---- */
 
-static void set_panel(struct patrol *patrol)
+static void set_members(struct patrol *patrol, const uint32_t *members, uint32_t count)
 {
-    const struct rows8 *rows = patrol->rows;
+    patrol->members = members;
+    patrol->member_count = count;
+    rows8_panel(patrol->rows, members, count, patrol->panel);
     for (uint32_t i = 0; i < PATROL_ROWS; i++) {
-        bool idle = i >= patrol->member_count;
-        uint32_t member = patrol->members[idle ? 0 : i];
-        const uint8_t *row = rows8_at(rows, member);
-        for (size_t d = 0; d < rows->stride; d += 4) {
-            uint32_t four;
-            memcpy(&four, row + d, sizeof four);
-            four ^= 0x80808080u;
-            memcpy(patrol->panel + (d / 4 * PATROL_ROWS + i) * 4, &four, sizeof four);
-        }
-        patrol->biases[i] = rows->terms[member].bias;
-        patrol->limits[i] = idle ? -1 : INT32_MAX;
+        patrol->biases[i] = i < count ? patrol->rows->terms[members[i]].bias : 0;
+        patrol->limits[i] = i < count ? INT32_MAX : INT32_MIN;
         patrol->beams[i].count = patrol->beams[i].next = patrol->beams[i].pending_count = 0;
     }
 }
@@ -252,10 +245,8 @@ static int open_round(struct patrol *patrol)
 int patrol_run(struct patrol *patrol, const uint32_t *members, const uint32_t *starts,
                uint32_t count)
 {
-    patrol->members = members;
-    patrol->member_count = count;
     patrol->opened_count = 0;
-    set_panel(patrol);
+    set_members(patrol, members, count);
     for (uint32_t i = 0; i < count; i++) {
         want(patrol, members[i]);
         mark(patrol, members[i], MARK_OPENED);

@@ -8,7 +8,7 @@
 #include "graph.h"
 
 #define PATROL_ROWS  KERNEL_PANEL
-#define PATROL_CHUNK 128 /* rows scored at a time */
+#define PATROL_CHUNK 64 /* rows scored at a time */
 
 /* The nearest rows that one member has seen. */
 struct patrol_beam {

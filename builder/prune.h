@@ -13,14 +13,19 @@ static inline uint64_t prune_key(uint32_t distance, uint32_t row)
     return (uint64_t)distance << 32 | row;
 }
 
+struct prune_block;
+
 struct prune {
     const struct rows8 *rows;
     uint32_t alpha_q10; /* alpha in 1/1024, so that comparisons are between integers */
-    int8_t *query;
+    int8_t *query, *panel;
     int32_t *dots;
+    struct prune_block *block;
 };
 
-int prune_init(struct prune *prune, const struct rows8 *rows, double alpha) FATHOM_MUST_USE;
+/* limit_max: of prune_run. */
+int prune_init(struct prune *prune, const struct rows8 *rows, double alpha,
+               uint32_t limit_max) FATHOM_MUST_USE;
 void prune_fini(struct prune *prune);
 
 /* keys: the candidates of a row (prune_key), rising, without duplicates and without the row itself;

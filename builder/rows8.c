@@ -35,6 +35,40 @@ struct row8_terms rows8_terms_of(const uint8_t *row, uint32_t dim)
     return (struct row8_terms){.norm = norm, .bias = norm + 256 * sum};
 }
 
+typedef uint32_t four __attribute__((vector_size(16)));
+
+/* Sixteen bytes of four rows, to the four places of each of their four steps. */
+static inline void panel_square(const uint8_t *const *row, size_t at, int8_t *panel)
+{
+    const four flip = {0x80808080u, 0x80808080u, 0x80808080u, 0x80808080u};
+    four a, b, c, d;
+    memcpy(&a, row[0] + at, sizeof a);
+    memcpy(&b, row[1] + at, sizeof b);
+    memcpy(&c, row[2] + at, sizeof c);
+    memcpy(&d, row[3] + at, sizeof d);
+    four ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5) ^ flip;
+    four ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7) ^ flip;
+    four cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5) ^ flip;
+    four cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7) ^ flip;
+    four step[4] = {__builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5),
+                    __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7),
+                    __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5),
+                    __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7)};
+    for (int i = 0; i < 4; i++)
+        memcpy(panel + (at + 4 * (size_t)i) * KERNEL_PANEL, &step[i], sizeof step[i]);
+}
+
+void rows8_panel(const struct rows8 *rows, const uint32_t *ids, uint32_t count, int8_t *panel)
+{
+    for (uint32_t first = 0; first < KERNEL_PANEL; first += 4) {
+        const uint8_t *row[4];
+        for (uint32_t i = 0; i < 4; i++)
+            row[i] = rows8_at(rows, ids[first + i < count ? first + i : 0]);
+        for (size_t at = 0; at < rows->stride; at += sizeof(four))
+            panel_square(row, at, panel + first * sizeof(uint32_t));
+    }
+}
+
 uint32_t rows8_distance(const uint8_t *a, const uint8_t *b, uint32_t dim)
 {
     uint32_t distance = 0;

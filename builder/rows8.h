@@ -47,6 +47,10 @@ static inline void rows8_centre(const uint8_t *row, size_t stride, int8_t *query
     }
 }
 
+/* The panel of up to KERNEL_PANEL rows as queries, for dot_u8s8_panel: KERNEL_PANEL * stride bytes.
+ * Places behind count repeat the first row. count >= 1. */
+void rows8_panel(const struct rows8 *rows, const uint32_t *ids, uint32_t count, int8_t *panel);
+
 static inline uint32_t rows8_distance_from_dot(const struct row8_terms *row, int32_t query_bias,
                                                int32_t dot)
 {

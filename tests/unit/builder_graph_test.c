@@ -199,9 +199,57 @@ static void a_second_pass_of_pruning_is_bound_by_alpha(void **state)
     }
     for (uint32_t i = 1; i < 4; i++)
         keys[i - 1] = prune_key(100 * i * i, i);
-    assert_int_equal(prune_init(&prune, &rows, 1.2), 0);
+    assert_int_equal(prune_init(&prune, &rows, 1.2, 3), 0);
     assert_int_equal(prune_run(&prune, keys, 3, 3, kept), 1);
     assert_int_equal(kept[0], 1);
+    prune_fini(&prune);
+    rows8_fini(&rows);
+}
+
+/* The rule as it is told, one candidate and one kept row at a time. */
+static uint32_t prune_plainly(const struct rows8 *rows, uint64_t *keys, uint32_t count,
+                              uint32_t limit, uint32_t *out)
+{
+    uint32_t kept = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        uint32_t left = 0;
+        for (uint32_t i = 0; i < count && kept < limit; i++) {
+            bool occluded = false;
+            for (uint32_t j = 0; j < kept; j++) {
+                uint64_t between = rows8_distance(rows8_at(rows, (uint32_t)keys[i]),
+                                                  rows8_at(rows, out[j]), rows->dim);
+                uint64_t alpha_q10 = pass == 0 ? 1024 : 1229;
+                occluded = occluded || between * alpha_q10 <= keys[i] >> 32 << 10;
+            }
+            if (occluded)
+                keys[left++] = keys[i];
+            else
+                out[kept++] = (uint32_t)keys[i];
+        }
+        count = left;
+    }
+    return kept;
+}
+
+static void pruning_by_blocks_keeps_what_the_rule_keeps(void **state)
+{
+    (void)state;
+    struct rows8 rows = rows_clustered(400, 20, 30, 30, 9);
+    struct prune prune;
+    uint64_t keys[2][200];
+    uint32_t ids[200], kept[2][64];
+    assert_int_equal(prune_init(&prune, &rows, 1.2, 64), 0);
+    for (uint32_t row = 0; row < 400; row++) {
+        uint32_t limit = 1 + row % 64, count = 0;
+        for (uint32_t i = 0; i < row % 200; i++)
+            ids[count++] = (row + 1 + 7 * i) % 400;
+        prune_keys(&prune, row, ids, count, keys[0]);
+        count = prune_sort(keys[0], count, row);
+        memcpy(keys[1], keys[0], sizeof keys[0]);
+        uint32_t expected = prune_plainly(&rows, keys[0], count, limit, kept[0]);
+        assert_int_equal(prune_run(&prune, keys[1], count, limit, kept[1]), expected);
+        assert_memory_equal(kept[1], kept[0], expected * sizeof kept[0][0]);
+    }
     prune_fini(&prune);
     rows8_fini(&rows);
 }
@@ -237,6 +285,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(islands_are_connected),
     cmocka_unit_test(few_rows_are_all_linked),
     cmocka_unit_test(a_second_pass_of_pruning_is_bound_by_alpha),
+    cmocka_unit_test(pruning_by_blocks_keeps_what_the_rule_keeps),
     cmocka_unit_test(hard_data_is_given_longer_lists),
 };
 

@@ -7,7 +7,7 @@
 
 #include "mem.h"
 
-#define CHUNK_SAMPLES 65536
+#define CHUNK_SAMPLES 8192 /* small beside the memory of an index, which is measured too */
 
 struct latency_chunk {
     struct latency_chunk *before;

@@ -117,6 +117,16 @@ static int sweep(struct search_session *session, struct fathom_error *err)
     return session->opened || tool_interrupted() ? 0 : FATHOM_EBUDGET;
 }
 
+/* Until a line comes, or stdin ends. */
+static void wait_for_go(void)
+{
+    int byte;
+    fputs("ready\n", stderr);
+    do
+        byte = getchar();
+    while (byte != '\n' && byte != EOF);
+}
+
 int bench_search_main(int argc, char **argv)
 {
     struct search_session session = {0};
@@ -129,6 +139,8 @@ int bench_search_main(int argc, char **argv)
     env_device_name(options->index, session.device, sizeof session.device);
     int status = workload_open(&session.workload, env_os(), options->query, options->truth,
                                options->ids, options->k, &err);
+    if (!status && options->wait)
+        wait_for_go();
     if (!status)
         status = sweep(&session, &err);
     if (status)

@@ -27,6 +27,7 @@ enum {
     OPTION_PASSES,
     OPTION_REPEAT,
     OPTION_WARM_UP,
+    OPTION_WAIT,
     OPTION_JSON,
 };
 
@@ -64,6 +65,10 @@ static const struct argp_option search_argp_options[] = {
      "Measure each run N times and report the one of median QPS, and the spread (1)", 0},
     {"warm-up", OPTION_WARM_UP, "TIME", 0,
      "Search for this long before a run is measured, or for one pass, whichever is shorter (1s)",
+     0},
+    {"wait", OPTION_WAIT, NULL, 0,
+     "Before the index is opened, say \"ready\" on stderr and wait for a line on stdin: for who "
+     "measures this process from outside",
      0},
     {"json", OPTION_JSON, NULL, 0, "One JSON document on stdout", 0},
     {0},
@@ -250,6 +255,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_EXACT_DISTANCES:
         options->exact_distances = true;
+        return 0;
+    case OPTION_WAIT:
+        options->wait = true;
         return 0;
     case OPTION_JSON:
         options->json = true;

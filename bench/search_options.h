@@ -24,7 +24,7 @@ struct search_options {
     uint32_t k;
     struct fathom_open_options open; /* threads, inflight and budget: of the opening at hand */
     enum fathom_io io;
-    bool exact_distances, json;
+    bool exact_distances, wait, json;
     unsigned passes, repeats;
     double seconds;
     uint64_t warm_up_ns;

@@ -1,154 +1,132 @@
 #!/usr/bin/env python3
-"""The benchmark suite of `./dev bench`: the dictionary of datasets/wordnet under several budgets.
+"""The benchmark suite of `./dev bench`: fathom and its rivals on the same data, with DRAM as an axis.
 
-Search in process for each DRAM budget (a share of the raw f32 size) and search list, then latency
-over TCP under rising load. Tables on stdout; the records, as fathom-bench printed them, in the work
-folder.
-Needs bench in PYTHONPATH, and nothing but Python's own library.
+For each set and engine a record goes to bench/results, and docs/BENCHMARKS.md with its pictures is
+made from all records there. Parts can be run again by themselves; --quick is a short look whose
+records and page go to the work folder. Needs bench in PYTHONPATH, and python3-matplotlib.
 """
 
 import argparse
-import json
+import shutil
 import sys
+import time
 from pathlib import Path
 
-from page import Page, format_bytes
+import document
+import fathom_runs
+import records
+import rival_runs
+import sets
 from programs import ProgramFailed, Programs, die_on_terminate
 
-DATA = Path(__file__).resolve().parents[1] / "datasets" / "wordnet"
-NAME, METRIC, K = "wordnet", "cos", 10
-BUDGET_SHARES = (0.06, 0.12, 0.18, 0.30)  # of the raw vectors as f32
-SEARCH_LISTS = "10,20,40,80,160"
-LOAD_RATES = (500, 1000, 2000, 4000, 8000)
-LOAD_CONNECTIONS = 8
+FEW = ("fathom", "hnswlib", "faiss", "diskann")
+ALL = ("fathom", *rival_runs.ENGINES)
+# Which engines are run where: all of them on one real set, the strongest on the others. The page
+# says so.
+STANDARD = {name: ALL if name == "sift128" else FEW for name in sets.STANDARD}
+QUICK = {"wordnet": ("fathom", "hnswlib", "faiss")}
+PACE = {"repeats": 3, "seconds": 0.4, "load_seconds": 3}
+QUICK_PACE = {"repeats": 1, "seconds": 0.2, "load_seconds": 1}
 
 
 class Suite:
-    def __init__(self, page, programs, work, quick):
-        self.page, self.programs, self.work = page, programs, work
-        self.seconds = 1 if quick else 5
-        self.rates = LOAD_RATES[::2] if quick else LOAD_RATES
-        self.index, self.truth = work / f"{NAME}.index", work / f"{NAME}.truth.bin"
-        self.query = DATA / "query.npy"
+    def __init__(self, options):
+        self.programs, self.work = Programs(options.bin), options.work.absolute()
+        self.pace = QUICK_PACE if options.quick else PACE
+        self.begin, self.limit_seconds = time.monotonic(), options.minutes * 60
+        quick = self.work / "quick"
+        self.results = quick / "results" if options.quick else document.RESULTS
+        self.page = quick / "BENCHMARKS.md" if options.quick else document.PAGE
+        self.machine = records.describe_machine(self.work)
+        self.skipped = []
 
-    def prepare(self):
-        self.page.line("building and finding the exact answers")
-        self.programs.json(
-            "fathom-build", "build", input=DATA / "base.npy", out=self.index, metric=METRIC
-        )
-        self.programs.json(
-            "fathom-data",
-            "gt",
-            base=DATA / "base.npy",
-            query=self.query,
-            metric=METRIC,
-            k=100,
-            out=self.truth,
-        )
-        info = self.programs.json("fathom-data", "info", DATA / "base.npy")
-        return info["rows"] * info["dim"] * 4
+    def say(self, text):
+        minutes, seconds = divmod(int(time.monotonic() - self.begin), 60)
+        print(f"{minutes:3}:{seconds:02} {text}", flush=True)
 
-    def search(self, budget):
-        return self.programs.json(
-            "fathom-bench",
-            "search",
-            index=self.index,
-            query=self.query,
-            gt=self.truth,
-            k=K,
-            search_list=SEARCH_LISTS,
-            dram_budget=budget,
-            seconds=self.seconds,
-        )
+    def run(self, parts):
+        """fathom everywhere first: should time run out, it is the rivals' older records that
+        stay."""
+        opened = {}
+        for name in parts:
+            try:
+                opened[name] = sets.open_set(name, self.programs, self.work / name)
+            except sets.Missing as missing:
+                self.skip(name, str(missing))
+        order = [(name, engine) for name in opened for engine in parts[name]]
+        for name, engine in sorted(order, key=lambda part: part[1] != "fathom"):
+            if time.monotonic() - self.begin > self.limit_seconds:
+                self.skip(f"{name}: {engine}", "no time left (--minutes)")
+                continue
+            self.measure(opened[name], engine)
+        document.write(self.results, self.page)
+        self.say(f"records in {self.results}, page in {self.page}")
+        for what, why in self.skipped:
+            self.say(f"skipped: {what}: {why}")
 
-    def load(self, server, rate):
-        return self.programs.json(
-            "fathom-bench",
-            "load",
-            server=server.address,
-            index=NAME,
-            query=self.query,
-            gt=self.truth,
-            k=K,
-            rate=rate,
-            seconds=max(self.seconds, 2),
-            connections=LOAD_CONNECTIONS,
-        )
+    def skip(self, what, why):
+        self.skipped.append((what, why))
+        self.say(f"{what}: skipped: {why}")
 
-    def keep(self, name, record):
-        path = self.work / f"{name}.json"
-        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        return path
+    def measure(self, data, engine):
+        work = self.work / data["name"]
+        if engine == "fathom":
+            part = self.measure_fathom(data, work)
+        else:
+            venvs = self.work / "venvs"
+            part = rival_runs.measure(engine, data, work, venvs, self.pace, self.say)
+        records.write(self.results, records.make(data, engine, part, self.machine, self.pace))
+        if part["status"] != "measured":
+            self.say(f"{data['name']}: {engine}: {part['status']}: {part['reason']}")
 
-    def run_searches(self, raw_bytes):
-        records = []
-        for share in BUDGET_SHARES:
-            budget = int(raw_bytes * share)
-            record = self.search(budget)
-            records.append(record)
-            run = record["runs"][0]
-            self.page.head(
-                f"Budget {format_bytes(budget)}, {share:.0%} of f32: {run['navigator']} "
-                f"navigator, {run['dram_bytes_per_vector']:.1f} bytes a row kept"
-            )
-            self.page.table(
-                ("search list", f"recall@{K}", "QPS", "p50 us", "p99 us", "reads/query", "CPU us"),
-                [
-                    (
-                        str(run["search_list"]),
-                        f"{run['recall']:.4f}",
-                        f"{run['qps']:,.0f}",
-                        f"{run['latency_us']['p50']:,.0f}",
-                        f"{run['latency_us']['p99']:,.0f}",
-                        f"{run['reads_per_query']:.2f}",
-                        f"{run['cpu_us_per_query']:.0f}",
-                    )
-                    for run in record["runs"]
-                ],
-            )
-        return self.keep("search", records)
 
-    def run_loads(self, raw_bytes):
-        budget = int(raw_bytes * BUDGET_SHARES[1])
-        with self.programs.server(self.work, {NAME: self.index}, dram_budget=budget) as server:
-            server.start()
-            records = [self.load(server, rate) for rate in self.rates]
-        self.page.head(f"Over TCP, budget {format_bytes(budget)}, {LOAD_CONNECTIONS} connections")
-        self.page.table(
-            ("requests a second", "answered", f"recall@{K}", "p50 us", "p99 us", "p99.9 us"),
-            [
-                (
-                    f"{record['rate']:,.0f}",
-                    f"{record['answered'] / record['due']:.1%}",
-                    f"{record['recall']:.4f}",
-                    *(f"{record['latency_us'][p]:,.0f}" for p in ("p50", "p99", "p999")),
-                )
-                for record in records
-            ],
-        )
-        return self.keep("load", records)
+    def measure_fathom(self, data, work):
+        """A set that fathom fails on is a result too."""
+        try:
+            return fathom_runs.measure(data, self.programs, work, self.pace, self.say)
+        except ProgramFailed as failure:
+            return {"status": "failed", "reason": str(failure).splitlines()[-1], "variants": [],
+                    "load": None}
 
-    def run(self):
-        raw_bytes = self.prepare()
-        paths = [self.run_searches(raw_bytes), self.run_loads(raw_bytes)]
-        self.page.line()
-        self.page.line("records: " + ", ".join(map(str, paths)))
+
+def choose(options):
+    """{set: engines}, as the options say."""
+    names = options.sets.split(",") if options.sets else None
+    engines = options.engines.split(",") if options.engines else None
+    for name in names or ():
+        if name not in sets.TITLES:
+            sys.exit(f"bench: no set '{name}'; there are {', '.join(sets.TITLES)}")
+    for engine in engines or ():
+        if engine not in ALL:
+            sys.exit(f"bench: no engine '{engine}'; there are {', '.join(ALL)}")
+    standard = QUICK if options.quick else STANDARD
+    return {name: engines or standard.get(name, FEW) for name in names or standard}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument(
-        "--bin", type=Path, required=True, metavar="DIR", help="where the programs are"
-    )
-    parser.add_argument(
-        "--work", type=Path, required=True, metavar="DIR", help="where the files go"
-    )
-    parser.add_argument("--quick", action="store_true", help="shorter runs, for a look")
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n\n", 1)[0])
+    parser.add_argument("--bin", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--sets", metavar="NAME,...", help=f"of {', '.join(sets.TITLES)}")
+    parser.add_argument("--engines", metavar="NAME,...", help=f"of {', '.join(ALL)}")
+    parser.add_argument("--quick", action="store_true", help="a short look, not for the page")
+    parser.add_argument("--minutes", type=float, default=55, metavar="M",
+                        help="begin no part after this long (55)")
+    parser.add_argument("--fresh", action="store_true",
+                        help="forget the rivals' indexes of earlier runs, and build them again")
+    parser.add_argument("--page", action="store_true",
+                        help="measure nothing: make the page from the records there are")
     options = parser.parse_args()
+    if options.page:
+        document.write(document.RESULTS, document.PAGE)
+        return
+    parts = choose(options)
+    for name in parts if options.fresh else ():
+        shutil.rmtree(options.work / name, ignore_errors=True)
     options.work.mkdir(parents=True, exist_ok=True)
     die_on_terminate()
     try:
-        Suite(Page(sys.stdout), Programs(options.bin), options.work, options.quick).run()
+        Suite(options).run(parts)
     except ProgramFailed as failure:
         sys.exit(f"\nbench: {failure}")
     except KeyboardInterrupt:

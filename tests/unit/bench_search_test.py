@@ -291,6 +291,21 @@ class Search(unittest.TestCase):
         )
         self.assertIsNone(json.loads(text)["runs"][0]["recall"])
 
+    def test_a_watcher_can_look_before_the_index_is_opened(self):
+        program = os.path.join(PROGRAMS, "fathom-bench")
+        command = [
+            program, "search", "--index", str(self.folder / "nowhere"), "--query", str(self.query), "--wait",
+        ]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ) as process:
+            self.assertEqual(process.stderr.readline(), "ready\n")
+            self.assertIsNone(process.poll())
+            process.stdin.write("\n")
+            process.stdin.close()
+            self.assertIn("nowhere", process.stderr.read())
+        self.assertEqual(process.returncode, 3)
+
     def test_people_get_a_table(self):
         text = run(
             "fathom-bench",

@@ -1,0 +1,247 @@
+"""docs/BENCHMARKS.md from the records: figures and pictures are read off them, the text between comes
+from BENCHMARKS.md.in and BENCHMARKS.set.md.in."""
+
+import os
+import re
+from pathlib import Path
+
+import records
+import sets
+
+HERE = Path(__file__).resolve().parent
+RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "BENCHMARKS.md"
+WINNER_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # of raw f32
+HEADLINE = 0.95
+
+
+def table(head, rows):
+    """A Markdown table; the first column flush left, figures flush right."""
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def number(value, digits=0):
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def mib(value):
+    return number(value / 2**20)
+
+
+# ---- who wins ----
+
+
+def winner_cell(engines, target, bytes_per_vector):
+    """The fastest within so much memory, and by how much it leads the next engine."""
+    best = []
+    for record in engines.values():
+        found = records.best_within(record, target, bytes_per_vector)
+        if found:
+            best.append((found[0], records.TITLES[record["engine"]]))
+    if not best:
+        return "none"
+    best.sort(reverse=True)
+    lead = f", {best[0][0] / best[1][0]:.1f}x {best[1][1]}" if len(best) > 1 else ""
+    name = f"**{best[0][1]}**" if best[0][1] == "fathom" else best[0][1]
+    return f"{name} {best[0][0]:,.0f}{lead}"
+
+
+def winners(found, target):
+    head = ["set", *(f"{share:.0%} of raw" for share in WINNER_SHARES)]
+    rows = []
+    for name, engines in found.items():
+        raw = records.raw_bytes_per_vector(next(iter(engines.values())))
+        cells = (winner_cell(engines, target, share * raw) for share in WINNER_SHARES)
+        rows.append([f"{name} ({raw} B)", *cells])
+    return table(head, rows)
+
+
+# ---- one set ----
+
+
+def spread(run):
+    middle = run["qps"] or 1
+    return f"{number(run['qps'])} ±{max(run['qps_max'] - middle, middle - run['qps_min']) / middle:.0%}"
+
+
+def front_rows(engines, target):
+    for record in engines.values():
+        for dram, run, variant in records.points(record, target):
+            setting = ", ".join(f"{key} {value}" for key, value in run["params"].items())
+            name = records.label(record, variant)
+            yield [name, number(dram, 1), setting, f"{run['recall']:.4f}", spread(run),
+                   number(run["reads_per_query"], 1), number(run["cpu_us_per_query"]),
+                   number(run["alone_us"]["p50"]), number(run["alone_us"]["p99"])]
+
+
+def front_table(engines, target):
+    head = ["engine", "DRAM B/vector", "search", "recall@10", "QPS", "reads", "CPU us",
+            "alone p50 us", "alone p99 us"]
+    return table(head, front_rows(engines, target))
+
+
+def ledger_table(record):
+    """What fathom says that it keeps beside what is seen from outside."""
+    rows = [
+        [variant["name"], variant["navigator"], mib(variant["budget_bytes"]) if variant["budget_bytes"] else "",
+         mib(variant["ledger"]["total"]), mib(variant["dram"]["anon_bytes"]),
+         mib(variant["dram"]["page_cache_bytes"])]
+        for variant in record["variants"]
+    ]
+    return table(["budget", "navigator", "budget MiB", "ledger MiB", "anonymous memory added MiB",
+                  "page cache MiB"], rows)
+
+
+def load_table(load):
+    rows = [
+        [number(run["rate"]), f"{run['answered'] / run['due']:.1%}", f"{run['recall']:.4f}"]
+        + [number(run["latency_us"][part] / 1e3, 2) for part in ("p50", "p99", "p999")]
+        for run in load["runs"]
+    ]
+    return table(["requests a second", "answered", "recall@10", "p50 ms", "p99 ms", "p99.9 ms"],
+                 rows)
+
+
+def build_table(engines):
+    rows, seen = [], set()
+    for record in engines.values():
+        for variant in record["variants"]:
+            key = (record["engine"], variant["build_seconds"])
+            if key in seen:
+                continue
+            seen.add(key)
+            own = record["engine"] == "fathom"
+            rows.append(["fathom" if own else records.label(record, variant),
+                         number(variant["build_seconds"], 1),
+                         mib(variant["build_peak_rss_bytes"]), mib(variant["index_bytes"])])
+    return table(["engine", "build s", "peak memory MiB", "index MiB"], rows)
+
+
+def commands(record, name):
+    """What makes fathom's points by hand, and the record anew."""
+    data = record["set"]
+    base, query, truth = "base.npy", "query.npy", "truth.bin"
+    lines = sets.command_of(data)
+    if lines:
+        base, query = "base.fbin", "query.fbin"
+    lists = ",".join(str(run["params"]["search_list"]) for run in record["variants"][0]["runs"])
+    budgets = ",".join(str(each["budget_bytes"]) for each in record["variants"]
+                       if each["budget_bytes"])
+    return "\n    ".join([
+        f"./dev bench --sets {name}", "", "# fathom's part by hand:", *lines,
+        f"fathom-build build --input {base} --out {name}.index --metric {data['metric']}",
+        f"fathom-bench search --index {name}.index --query {query} --gt {truth} --threads 2 "
+        f"--repeat {record['pace']['repeats']} --search-list {lists} --dram-budget {budgets}",
+    ])
+
+
+def traces(engines):
+    """Which engine was measured when, on which commit of fathom."""
+    return "; ".join(
+        f"{'fathom ' if engine == 'fathom' else ''}{record['version']} ({record['date']}, "
+        f"{record['commit']})"
+        for engine, record in engines.items()
+    )
+
+
+def section(template, name, engines, pictures):
+    data = next(iter(engines.values()))["set"]
+    own = engines.get("fathom")
+    fields = {
+        "name": name, "about": sets.TITLES.get(name, ""), "rows": f"{data['rows']:,}",
+        "dim": str(data["dim"]), "raw": str(data["dim"] * 4), "traces": traces(engines),
+        "commands": commands(own, name) if own else f"./dev bench --sets {name}",
+        "front_table": front_table(engines, HEADLINE),
+        "ledger_table": ledger_table(own) if own else "Not measured.",
+        "load_table": load_table(own["load"]) if own and own["load"] else "Not measured.",
+        "build_table": build_table(engines), "pictures": pictures,
+    }
+    return fill(template, fields)
+
+
+# ---- the page ----
+
+
+def absent_rows(found):
+    for name, engines in found.items():
+        for engine, title in records.TITLES.items():
+            record = engines.get(engine)
+            if record is None:
+                yield [f"{title} on {name}", "not part of what was run"]
+                continue
+            if record["status"] != "measured":
+                yield [f"{title} on {name}", f"{record['status']}: {record['reason']}"]
+            for failed in record.get("failed", ()):
+                yield [f"{title} {failed['name']} on {name}", failed["reason"]]
+
+
+def absent(found):
+    missing = [[name, "no records: not on the machine, or never run"]
+               for name in sets.STANDARD if name not in found]
+    rows = [[what, clean(why)] for what, why in (*absent_rows(found), *missing)]
+    return table(["what", "why"], rows).replace("---:", "---") if rows else "Nothing."
+
+
+def clean(reason):
+    """One line, without the paths of one machine."""
+    return re.sub(r"/\S*/", "", reason.replace("|", "/").replace("\n", " "))[:200]
+
+
+def machine(found):
+    """Each machine that a record is of; one, as a rule."""
+    seen = {}
+    for name, engines in found.items():
+        for record in engines.values():
+            each = record["machine"]
+            text = (f"{each['cpu']}, {each['cpus']} CPUs, {each['memory_bytes'] / 2**30:.0f} GiB, "
+                    f"{each['kernel']}, {each['device']}")
+            seen.setdefault(text, set()).add(name)
+    own = [engines["fathom"] for engines in found.values() if "fathom" in engines]
+    rings = {variant["io_engine"] for record in own for variant in record["variants"]}
+    levels = {record.get("cpu_level") for record in own}
+    lines = [text if len(seen) < 2 else f"{text} ({', '.join(sorted(names))})"
+             for text, names in seen.items()]
+    return (" / ".join(lines)
+            + f"; fathom at CPU level {', '.join(sorted(filter(None, levels)))}, reading by "
+            + ", ".join(sorted(rings)))
+
+
+def cached(found):
+    """The most that the page cache held of a fathom index after a run."""
+    return max((variant["page_cache_bytes"] for engines in found.values()
+                if "fathom" in engines for variant in engines["fathom"]["variants"]), default=0)
+
+
+def fill(template, fields):
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: fields[match.group(1)], template)
+
+
+def write(results, page):
+    """The page and its pictures, beside it in benchmarks/."""
+    import plots  # needs matplotlib, which only this needs
+
+    found = order(records.read_all(results))
+    if not found:
+        raise SystemExit(f"bench: no records in {results}; run ./dev bench first")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    folder = page.parent / "benchmarks"
+    template = (HERE / "BENCHMARKS.set.md.in").read_text(encoding="utf-8")
+    sections = []
+    for name, engines in found.items():
+        measured = {key: each for key, each in engines.items() if each["status"] == "measured"}
+        for draw in (plots.front, plots.detail, plots.build):
+            draw(folder, name, measured)
+        sections.append(section(template, name, measured, folder.name))
+    fields = {
+        "machine": machine(found), "winners": winners(found, HEADLINE),
+        "winners_high": winners(found, 0.98), "sets": "\n".join(sections),
+        "absent": absent(found), "cached": str(cached(found)),
+        "results": os.path.relpath(results, page.parent),
+    }
+    text = fill((HERE / "BENCHMARKS.md.in").read_text(encoding="utf-8"), fields)
+    page.write_text(text, encoding="utf-8")
+
+
+def order(found):
+    names = [name for name in sets.STANDARD if name in found]
+    return {name: found[name] for name in [*names, *sorted(found.keys() - set(names))]}

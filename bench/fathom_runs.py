@@ -1,0 +1,158 @@
+"""Runs fathom for the suite: one build, then a process for each DRAM budget, measured from outside
+as the rivals are; and its server under rising load."""
+
+import json
+import os
+import shutil
+
+import outside
+import sets
+from programs import ProgramFailed
+
+THREADS, IN_FLIGHT = 2, 16
+SHARES = (0.03, 0.05, 0.08, 0.12, 0.2, 0.3, None)  # of the raw f32 size; None: no budget
+SEARCH_LISTS = (10, 15, 20, 30, 40, 60, 80, 120, 200)
+LOAD_SHARE, LOAD_RECALL, LOAD_CONNECTIONS = 0.12, 0.95, 8
+LOAD_PARTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the QPS in process
+
+
+class Fathom:
+    def __init__(self, data, programs, work, pace):
+        self.data, self.programs, self.pace = data, programs, pace
+        self.work, self.index = work / "fathom", work / "fathom" / "index"
+        self.scratch_bytes = {}
+        self.work.mkdir(parents=True, exist_ok=True)
+
+    def build_command(self):
+        extra = {"zero_rows": "skip"} if self.data["metric"] == "cos" else {}
+        return self.programs.command("fathom-build", "build", input=self.data["base"],
+                                     out=self.index, metric=self.data["metric"], threads=THREADS,
+                                     **extra, json=True)
+
+    def build(self):
+        """Always anew: it is fathom that changes between two runs of the suite."""
+        shutil.rmtree(self.index, ignore_errors=True)
+        command, log = self.build_command(), self.work / "build.log"
+        with open(log, "wb") as stream:
+            code, peak, seconds = outside.run_and_measure(command, os.environ, stream)
+        if code:
+            raise ProgramFailed(f"{' '.join(command)}\nexited with {code}; see {log}")
+        index_bytes = sum(path.stat().st_size for path in outside.files_in(self.index))
+        return {"build_seconds": seconds, "build_peak_rss_bytes": peak, "index_bytes": index_bytes}
+
+    def scratch(self, threads, inflight):
+        """What queries in flight take beside the index, of which the budget is to be for itself."""
+        if (threads, inflight) not in self.scratch_bytes:
+            document = self.programs.json(
+                "fathom-bench", "search", index=self.index, query=self.data["query"],
+                threads=threads, inflight=inflight, passes=1, warm_up="0s")
+            self.scratch_bytes[threads, inflight] = document["runs"][0]["dram_bytes"]["scratch"]
+        return self.scratch_bytes[threads, inflight]
+
+    def budget(self, share, threads=THREADS, inflight=IN_FLIGHT):
+        """The share for the index and the scratch beside it; 0, no budget, for None."""
+        if share is None:
+            return 0
+        return int(share * sets.raw_bytes(self.data)) + self.scratch(threads, inflight)
+
+    def search_words(self, share, threads, inflight, **more):
+        return {"index": self.index, "query": self.data["query"], "gt": self.data["truth"],
+                "k": self.data["k"], "dram_budget": self.budget(share, threads, inflight),
+                "search_list": ",".join(map(str, SEARCH_LISTS)), "threads": threads,
+                "inflight": inflight, **more}
+
+    def search(self, share):
+        """The document of a sweep, and what it took in memory."""
+        command = self.programs.command(
+            "fathom-bench", "search", json=True, wait=True,
+            **self.search_words(share, THREADS, IN_FLIGHT, seconds=self.pace["seconds"],
+                                repeat=self.pace["repeats"]))
+        with outside.Watched(command, self.index, os.environ, None) as process:
+            process.wait_for("ready")
+            process.start_counting()
+            process.go()
+            text = process.process.stdout.read()
+            errors = process.lines.read()
+            process.process.wait()
+            dram = process.dram()
+        if process.process.returncode:
+            raise ProgramFailed(errors.strip().splitlines()[-1])
+        return json.loads(text), dram
+
+    def search_alone(self, share):
+        """{search list: latencies of one query at a time}."""
+        document = self.programs.json("fathom-bench", "search", **self.search_words(
+            share, 1, 1, passes=1, warm_up="200ms"))
+        return {run["search_list"]: run["latency_us"] for run in document["runs"]}
+
+    def measure(self, share, built):
+        document, dram = self.search(share)
+        alone = self.search_alone(share)
+        first = document["runs"][0]
+        name = f"{share:.0%} of raw" if share else "no budget"
+        return document, {
+            "name": name, "budget_bytes": self.budget(share), "navigator": first["navigator"],
+            **built, "dram": dram, "ledger": first["dram_bytes"],
+            "dram_bytes_per_vector": dram["total_bytes"] / self.data["rows"],
+            "page_cache_bytes": max(run["page_cache_bytes"] or 0 for run in document["runs"]),
+            "direct_io": first["direct_io"], "io_engine": first["io_engine"],
+            "runs": [{**run_record(run),
+                      "alone_us": {p: alone[run["search_list"]][p] for p in ("p50", "p95", "p99")}}
+                     for run in document["runs"]],
+        }
+
+    def load(self, qps):
+        """The server at rising rates: shares of the QPS that the same budget gave in process."""
+        # The server keeps scratch for one more thread, which asks its own questions.
+        budget = self.budget(LOAD_SHARE, THREADS + 1)
+        rates = ",".join(str(max(round(qps * part), 10)) for part in LOAD_PARTS)
+        with self.programs.server(self.work, {"bench": self.index}, workers=THREADS,
+                                  dram_budget=budget) as server:
+            server.start()
+            document = self.programs.json(
+                "fathom-bench", "load", server=server.address, index="bench",
+                query=self.data["query"], gt=self.data["truth"], k=self.data["k"],
+                target_recall=LOAD_RECALL, rate=rates, seconds=self.pace["load_seconds"],
+                connections=LOAD_CONNECTIONS)
+        kept = ("rate", "qps", "due", "answered", "failed", "recall", "latency_us", "late_us")
+        return {"budget_bytes": budget, "connections": LOAD_CONNECTIONS,
+                "target_recall": LOAD_RECALL,
+                "runs": [{name: run[name] for name in kept} for run in document["runs"]]}
+
+
+def run_record(run):
+    kept = ("recall", "qps", "cpu_us_per_query", "reads_per_query", "distances_per_query",
+            "hops_per_query", "code_bits")
+    return {"params": {"search_list": run["search_list"]}, **{name: run[name] for name in kept},
+            "qps_min": run["spread"]["qps"]["min"], "qps_max": run["spread"]["qps"]["max"]}
+
+
+def best_qps(variant, recall):
+    return max((run["qps"] for run in variant["runs"] if run["recall"] >= recall), default=0)
+
+
+def measure(data, programs, work, pace, say):
+    """The part of a record that is fathom's: status, version, variants, load."""
+    fathom = Fathom(data, programs, work, pace)
+    say(f"{data['name']}: fathom, building")
+    built, measured, failed, document = fathom.build(), [], [], None
+    for share in SHARES:
+        say(f"{data['name']}: fathom, {f'{share:.0%} of raw' if share else 'no budget'}")
+        try:
+            document, variant = fathom.measure(share, built)
+            measured.append(variant)
+        except ProgramFailed as failure:
+            failed.append({"name": f"{share:.0%} of raw", "reason": str(failure)})
+    if not measured:
+        raise ProgramFailed(failed[0]["reason"])
+    at_load = [variant for variant in measured
+               if variant["budget_bytes"] == fathom.budget(LOAD_SHARE)] or measured[-1:]
+    say(f"{data['name']}: fathom-server under load")
+    try:
+        load = fathom.load(best_qps(at_load[0], LOAD_RECALL) or 1000)
+    except ProgramFailed as failure:
+        load = None
+        failed.append({"name": "server under load", "reason": str(failure).splitlines()[-1]})
+    return {"status": "measured", "version": document["version"], "reason": "",
+            "cpu_level": document["runs"][0]["cpu_level"], "variants": measured,
+            "failed": failed, "load": load}

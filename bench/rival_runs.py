@@ -1,0 +1,187 @@
+"""Runs the rivals: a virtual environment for each from its pinned requirements, a process for each
+phase (rivals/worker.py), and the record. What cannot be had here is recorded as absent, with why."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import outside
+import sets
+
+HERE = Path(__file__).resolve().parent / "rivals"
+ENGINES = ("hnswlib", "faiss", "usearch", "diskann", "lancedb", "zvec")
+THREADS = 2
+INSTALL_SECONDS, BUILD_SECONDS, SEARCH_SECONDS = 600, 1200, 240
+FEW_ROWS = 5000
+
+
+class Absent(Exception):
+    """The engine cannot be installed or started here; says why."""
+
+
+def environment():
+    """Two threads, whatever the engine counts them with; nothing of ours in its path."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**kept, "OMP_NUM_THREADS": str(THREADS), "OMP_WAIT_POLICY": "passive",
+            "OPENBLAS_NUM_THREADS": str(THREADS),
+            "RAYON_NUM_THREADS": str(THREADS),
+            "TOKIO_WORKER_THREADS": str(THREADS),
+            "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def install(engine, folder):
+    """The Python of the engine's environment, made when its requirements have changed."""
+    wanted = (HERE / "requirements" / f"{engine}.txt").read_text(encoding="utf-8")
+    stamp, python = folder / "requirements.txt", folder / "bin" / "python"
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return python
+    print(f"installing {engine}", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    for command in (
+        [sys.executable, "-m", "venv", folder],
+        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+         "-r", HERE / "requirements" / f"{engine}.txt"],
+    ):
+        try:
+            done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
+                                  check=False, timeout=INSTALL_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            raise Absent(f"installing took more than {INSTALL_SECONDS} s") from error
+        if done.returncode:
+            raise Absent("installing failed: " + last_line(done.stderr or done.stdout))
+    stamp.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def last_line(text):
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it says nothing"
+
+
+class Rival:
+    """One engine on one set."""
+
+    def __init__(self, engine, data, work, venvs, pace):
+        self.engine, self.data, self.pace = engine, data, pace
+        self.work = work / engine
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.few = {**data, "rows": min(data["rows"], FEW_ROWS)}
+        self.python = install(engine, venvs / engine)
+
+    def version(self):
+        first = (HERE / "requirements" / f"{self.engine}.txt").read_text(encoding="utf-8")
+        return first.split()[0].replace("==", " ")
+
+    def job(self, phase, data, variant=None, folder=None, tiny=None):
+        path, result = self.work / f"{phase}.job.json", self.work / f"{phase}.result.json"
+        result.unlink(missing_ok=True)
+        job = {"engine": self.engine, "phase": phase, "set": data, "variant": variant,
+               "folder": str(folder), "result": str(result), "pace": self.pace, "tiny": tiny}
+        path.write_text(json.dumps(job), encoding="utf-8")
+        return [str(self.python), str(HERE / "worker.py"), str(path)], result
+
+    def run_phase(self, phase, *details):
+        """The result of a phase that is not watched, and its peak memory."""
+        command, result = self.job(phase, *details)
+        with open(self.work / f"{phase}.log", "wb") as log:
+            code, peak, _ = outside.run_and_measure(command, environment(), log, cwd=self.work,
+                                                    limit_seconds=BUILD_SECONDS)
+        if code == -signal.SIGKILL:
+            raise Absent(f"its {phase} took more than {BUILD_SECONDS} s, or all memory")
+        if code or not result.exists():
+            raise Absent(f"its {phase} ended with {code}: " + self.log_tail(phase))
+        return sets.load_json(result), peak
+
+    def log_tail(self, phase):
+        text = (self.work / f"{phase}.log").read_text(encoding="utf-8", errors="replace")
+        return last_line(text)
+
+    def variants(self):
+        """Pairs: of the set, and the same of its first rows."""
+        return list(zip(*(
+            self.run_phase("list", data)[0]["variants"] for data in (self.data, self.few)
+        )))
+
+    def build(self, data, variant):
+        """The folder of the index; built unless the same is there. Variants that differ in their
+        opening alone share one."""
+        what = {"build": variant["build"], "version": self.version(), "rows": data["rows"]}
+        name = "-".join(map(str, [*variant["build"].values(), data["rows"]]))
+        folder = self.work / "".join(c if c.isalnum() else "_" for c in name)
+        note = self.work / (folder.name + ".build.json")
+        if note.exists() and sets.load_json(note)["what"] == what:
+            return folder, sets.load_json(note)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        built, peak = self.run_phase("build", data, variant, folder)
+        built.update(what=what, build_peak_rss_bytes=peak)
+        note.write_text(json.dumps(built), encoding="utf-8")
+        return folder, built
+
+    def search(self, variant, folder, tiny):
+        command, result = self.job("search", self.data, variant, folder, tiny)
+        command.append("{pipe}")
+        share = variant["limit_share"]
+        limit = None if share is None else int(share * sets.raw_bytes(self.data))
+        with open(self.work / "search.log", "wb") as log, outside.Watched(
+            command, folder, environment(), log, limited=limit is not None, pipe=True,
+            limit_seconds=SEARCH_SECONDS,
+        ) as process:
+            fine = process.wait_for("ready")
+            process.start_counting(limit)
+            process.go()
+            fine = fine and process.wait_for("opened")
+            outside.drop_cache(folder)
+            process.go()
+            fine = fine and process.wait_for("done")
+            dram = process.dram()
+            if fine:
+                process.go()
+                process.process.wait(60)
+        if process.timed_out:
+            raise Absent(f"its searches took more than {SEARCH_SECONDS} s")
+        if not fine or not result.exists():
+            killed = limit is not None and process.process.returncode == -signal.SIGKILL
+            raise Absent(f"{limit} bytes do not suffice, the system ended it" if killed else
+                         "its search ended early: " + self.log_tail("search"))
+        return sets.load_json(result)["runs"], dram, limit
+
+    def measure(self, variant, few_variant):
+        folder, built = self.build(self.data, variant)
+        tiny, _ = self.build(self.few, few_variant)
+        runs, dram, limit = self.search(variant, folder,
+                                        {"folder": str(tiny), "variant": few_variant,
+                                         "set": self.few})
+        index_bytes = sum(path.stat().st_size for path in outside.files_in(folder))
+        for run in runs:
+            run["reads_per_query"] = run.pop("device_pages_per_query")
+        return {
+            "name": variant["name"], "build": variant["build"], "build_seconds": built["build_seconds"],
+            "build_peak_rss_bytes": built["build_peak_rss_bytes"], "index_bytes": index_bytes,
+            "limit_bytes": limit, "dram": dram,
+            "dram_bytes_per_vector": dram["total_bytes"] / self.data["rows"], "runs": runs,
+        }
+
+
+def measure(engine, data, work, venvs, pace, say):
+    """The part of a record that is the engine's: status, version, variants."""
+    try:
+        rival = Rival(engine, data, work, venvs, pace)
+        wanted = rival.variants()
+    except Absent as absent:
+        return {"status": "absent", "reason": str(absent), "variants": []}
+    measured, failed = [], []
+    for variant, few_variant in wanted:
+        say(f"{data['name']}: {engine}, {variant['name']}")
+        try:
+            measured.append(rival.measure(variant, few_variant))
+        except (Absent, outside.NoLimit, OSError) as problem:
+            failed.append({"name": variant["name"], "reason": str(problem)})
+            say(f"{data['name']}: {engine}, {variant['name']}: {problem}")
+    return {"status": "measured" if measured else "absent", "version": rival.version(),
+            "reason": "" if measured else failed[0]["reason"] if failed else "no variant",
+            "variants": measured, "failed": failed}

@@ -1,0 +1,29 @@
+"""DiskANN's disk index (diskannpy): PQ codes in memory, the Vamana graph with the vectors on SSD."""
+
+from common import THREADS, Engine, variant
+
+
+class DiskAnn(Engine):
+    as_stored = True
+
+    def variants(self, data):
+        searches = [{"complexity": each} for each in (10, 20, 30, 50, 80, 120, 200)]
+        return [variant("32 B codes", {"code_bytes": 32, "degree": 64, "list_size": 100}, searches)]
+
+    def build(self, data, folder, code_bytes, degree, list_size):
+        import diskannpy
+        diskannpy.build_disk_index(
+            data.base(as_stored=True), "l2", folder, complexity=list_size, graph_degree=degree,
+            search_memory_maximum=data.rows * code_bytes / 2**30, build_memory_maximum=8,
+            num_threads=THREADS,
+        )
+
+    def open(self, data, folder):
+        import diskannpy
+        self.index = diskannpy.StaticDiskIndex(folder, THREADS, 0)
+
+    def search(self, queries, k, threads=THREADS, complexity=20):
+        return self.index.batch_search(queries, k, max(complexity, k), threads, 2).identifiers
+
+
+ENGINE = DiskAnn()

@@ -1,0 +1,37 @@
+"""usearch: the graph in memory, or mapped from its file, where the page cache is its memory."""
+
+import os
+
+import numpy as np
+
+from common import THREADS, Engine, variant
+
+NAME = "index.usearch"
+
+
+class Usearch(Engine):
+    def variants(self, data):
+        searches = [{"expansion": each} for each in (16, 32, 64, 128, 256, 512)]
+        build = {"dtype": "f16", "connectivity": 16, "expansion_add": 128}
+        return [
+            variant("f16", build, searches, view=False),
+            variant("f16 mapped, 30%", build, searches[:4], 0.3, view=True),
+        ]
+
+    def build(self, data, folder, dtype, connectivity, expansion_add):
+        from usearch.index import Index
+        index = Index(ndim=data.dim, metric="l2sq", dtype=dtype, connectivity=connectivity,
+                      expansion_add=expansion_add)
+        index.add(np.arange(data.rows, dtype=np.uint64), data.base(), threads=THREADS)
+        index.save(os.path.join(folder, NAME))
+
+    def open(self, data, folder, view):
+        from usearch.index import Index
+        self.index = Index.restore(os.path.join(folder, NAME), view=view)
+
+    def search(self, queries, k, threads=THREADS, expansion=64):
+        self.index.expansion_search = expansion
+        return self.index.search(queries, k, threads=threads).keys.reshape(len(queries), -1)
+
+
+ENGINE = Usearch()

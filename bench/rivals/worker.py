@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""One phase of one variant of one engine, in a process of its own: `worker.py JOB.json [PIPE]`.
+
+The job names the engine, the phase (list, build or search), the set and the variant; the result
+goes to a file that it names too. The parent measures this process from outside. For that the
+search phase stops at its stations: it writes a line to the pipe of that number and waits for a
+line on stdin. At "ready" the engine has been tried on an index of a few rows, and queries and truth
+are in memory, but nothing of the index; at "opened" it can answer; at "done" all searches are over.
+"""
+
+import importlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from common import THREADS, Data, recall  # noqa: E402
+
+ALONE_QUERIES, ALONE_SECONDS, PASS_SECONDS_MAX = 300, 0.4, 5
+
+
+def read_bytes():
+    """What the kernel has read from block devices for this process."""
+    for line in Path("/proc/self/io").read_text(encoding="ascii").splitlines():
+        name, value = line.split(": ")
+        if name == "read_bytes":
+            return int(value)
+    return 0
+
+
+class Station:
+    def __init__(self, fd):
+        self.pipe = os.fdopen(fd, "w")
+
+    def stop(self, name):
+        print(name, file=self.pipe, flush=True)
+        sys.stdin.readline()
+
+
+def timed_pass(engine, queries, k, options):
+    """Seconds and CPU seconds that these queries take."""
+    cpu, begin = time.process_time(), time.perf_counter()
+    engine.search(queries, k, **options)
+    return time.perf_counter() - begin, time.process_time() - cpu
+
+
+def measure_throughput(engine, queries, k, options, pace, first_seconds):
+    """QPS of a few repetitions of at least so many seconds each, over as many queries as that
+    allows; figures are those of the median one."""
+    some, least_seconds = queries, pace["seconds"]
+    if first_seconds > least_seconds:
+        some = queries[: max(THREADS * 10, int(len(queries) * least_seconds / first_seconds))]
+    repeats = []
+    for _ in range(pace["repeats"]):
+        count = seconds = cpu = 0
+        bytes_before = read_bytes()
+        while seconds < least_seconds:
+            pass_seconds, pass_cpu = timed_pass(engine, some, k, options)
+            count, seconds, cpu = count + len(some), seconds + pass_seconds, cpu + pass_cpu
+        repeats.append({
+            "qps": count / seconds, "cpu_us_per_query": cpu / count * 1e6,
+            "device_pages_per_query": (read_bytes() - bytes_before) / 4096 / count,
+        })
+    repeats.sort(key=lambda repeat: repeat["qps"])
+    rates = [repeat["qps"] for repeat in repeats]
+    return {**repeats[len(repeats) // 2], "qps_min": rates[0], "qps_max": rates[-1]}
+
+
+def measure_alone(engine, queries, k, options):
+    """Latency of one query at a time on one thread, the call from Python included."""
+    times, limit = [], time.perf_counter() + ALONE_SECONDS
+    for row in range(min(ALONE_QUERIES, len(queries))):
+        begin = time.perf_counter()
+        engine.search(queries[row : row + 1], k, threads=1, **options)
+        times.append(time.perf_counter() - begin)
+        if time.perf_counter() > limit:
+            break
+    return {f"p{p}": float(np.percentile(times, p) * 1e6) for p in (50, 95, 99)}
+
+
+def measure_search(engine, data, queries, truth, options, pace):
+    begin = time.perf_counter()
+    found = np.asarray(engine.search(queries, data.k, **options))
+    first_seconds = time.perf_counter() - begin
+    run = {"params": options, "recall": recall(found, truth, data.k)}
+    run.update(measure_throughput(engine, queries, data.k, options, pace, first_seconds))
+    run["alone_us"] = measure_alone(engine, queries, data.k, options)
+    return run
+
+
+def phase_list(engine, data, job):
+    return {"variants": engine.variants(data)}
+
+
+def phase_build(engine, data, job):
+    begin = time.perf_counter()
+    engine.build(data, job["folder"], **job["variant"]["build"])
+    return {"build_seconds": time.perf_counter() - begin}
+
+
+def exercise(engine, tiny, queries):
+    """Opens and asks an index of a few rows, so that what any index needs (threads, libraries that
+    load late, buffers of a BLAS) is not counted as this one's memory."""
+    variant = tiny["variant"]
+    engine.open(Data(tiny["set"]), tiny["folder"], **variant["open"])
+    for options in variant["searches"][:2]:
+        engine.search(queries[:100], 10, **options)
+        engine.search(queries[:1], 10, threads=1, **options)
+
+
+def phase_search(engine, data, job):
+    station = Station(int(sys.argv[2]))
+    queries, truth = data.queries(getattr(engine, "as_stored", False)), data.truth()
+    exercise(engine, job["tiny"], queries)
+    station.stop("ready")
+    engine.open(data, job["folder"], **job["variant"]["open"])
+    station.stop("opened")
+    runs = []
+    for options in job["variant"]["searches"]:
+        runs.append(measure_search(engine, data, queries, truth, options, job["pace"]))
+        if len(queries) / runs[-1]["qps"] > PASS_SECONDS_MAX:
+            break  # the searches come in order of their cost: the rest would be slower still
+    station.stop("done")
+    return {"runs": runs}
+
+
+def main():
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    module = importlib.import_module(f"engines.{job['engine']}")
+    phase = {"list": phase_list, "build": phase_build, "search": phase_search}[job["phase"]]
+    result = phase(module.ENGINE, Data(job["set"]), job)
+    Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
+    # Some engines' threads do not end when Python does; all that matters is written.
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

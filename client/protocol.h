@@ -52,6 +52,7 @@
 #define PROTOCOL_KEY_CLIENT        "client"        /* hello: str, name and version */
 #define PROTOCOL_KEY_TOKEN         "token"         /* hello: str, optional */
 #define PROTOCOL_KEY_INDEX         "index"         /* search, reload: str; info: optional */
+#define PROTOCOL_KEY_DRAM_BUDGET   "dram_budget"   /* reload: uint, bytes, optional; 0: none */
 #define PROTOCOL_KEY_VECTORS       "vectors"       /* search: bin, or array of arrays of numbers */
 #define PROTOCOL_KEY_DTYPE         "dtype"         /* search: "f32" "f16" "u8" "i8" */
 #define PROTOCOL_KEY_SHAPE         "shape"         /* search: [n, dim]; its reply: [n, k] */
@@ -87,6 +88,7 @@
 #define PROTOCOL_KEY_ROUNDS         "rounds"
 #define PROTOCOL_KEY_READS          "reads"
 #define PROTOCOL_KEY_BYTES          "bytes"
+#define PROTOCOL_KEY_LIST_READS     "list_reads"
 #define PROTOCOL_KEY_RESIDENT_LISTS "resident_lists"
 #define PROTOCOL_KEY_CODE_DISTANCES "code_distances"
 #define PROTOCOL_KEY_FULL_DISTANCES "full_distances"

@@ -177,10 +177,13 @@ static int take_reload(struct methods *methods, struct session *session,
 {
     if (check_admin(methods, session, request, err) < 0)
         return -1;
-    int slot = admission_find_index(methods->service, &request->index, err);
+    int slot = admission_find_index(methods->service, &request->reload.index, err);
     if (slot < 0)
         return -1;
-    int rc = methods->reload(methods->context, session, request->msgid, (unsigned)slot);
+    const struct reload_request reload = {.slot = (unsigned)slot,
+                                          .new_budget = request->reload.new_budget,
+                                          .budget_bytes = request->reload.dram_budget_bytes};
+    int rc = methods->reload(methods->context, session, request->msgid, &reload);
     if (rc == -EBUSY)
         return rpc_error_exhausted(err, PROTOCOL_REASON_QUEUE, 1000,
                                    "too many reloads wait already");

@@ -23,7 +23,8 @@ struct methods {
     bool draining; /* searches are refused */
     /* Starts a reload for the session and counts it in conn.in_flight; methods_answer_reload
      * answers. */
-    int (*reload)(void *context, struct session *session, uint32_t msgid, unsigned slot);
+    int (*reload)(void *context, struct session *session, uint32_t msgid,
+                  const struct reload_request *request);
     void *context;
 };
 

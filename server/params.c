@@ -104,6 +104,17 @@ PARAM_TAKE(param_index)
     return take_text(cursor, key, PROTOCOL_NAME_BYTES_MAX, &out->index, err);
 }
 
+PARAM_TAKE(param_reload_index)
+{
+    return take_text(cursor, key, PROTOCOL_NAME_BYTES_MAX, &out->reload.index, err);
+}
+
+PARAM_TAKE(param_reload_dram_budget)
+{
+    out->reload.new_budget = true;
+    return take_uint(cursor, key, 0, INT64_MAX, &out->reload.dram_budget_bytes, err);
+}
+
 PARAM_TAKE(param_cancel_msgid)
 {
     return take_u32(cursor, key, 0, UINT32_MAX, &out->cancel_msgid, err);

@@ -40,6 +40,8 @@ PARAM_TAKE(param_search_deadline_ms);
 PARAM_TAKE(param_search_explain);
 PARAM_TAKE(param_search_exact_distances);
 PARAM_TAKE(param_index);
+PARAM_TAKE(param_reload_index);
+PARAM_TAKE(param_reload_dram_budget);
 PARAM_TAKE(param_cancel_msgid);
 
 #endif

@@ -21,7 +21,7 @@ struct entry {
 
 struct job {
     struct job *next;
-    unsigned slot;
+    struct reload_request request;
     reload_done_fn *done;
     void *context;
 };
@@ -69,6 +69,13 @@ static void edition_destroy(struct edition *edition)
     mem_free(edition);
 }
 
+static struct fathom_open_options options_of(const struct registry *registry, uint64_t budget_bytes)
+{
+    struct fathom_open_options options = registry->open;
+    options.dram_budget_bytes = budget_bytes;
+    return options;
+}
+
 static int edition_open(struct edition **out, struct registry *registry, unsigned slot,
                         uint64_t budget_bytes, struct fathom_error *err)
 {
@@ -80,8 +87,7 @@ static int edition_open(struct edition **out, struct registry *registry, unsigne
     edition->slot = slot;
     edition->name = registry->entries[slot].name;
     atomic_init(&edition->users, 1);
-    struct fathom_open_options options = registry->open;
-    options.dram_budget_bytes = budget_bytes;
+    const struct fathom_open_options options = options_of(registry, budget_bytes);
     int rc = fathom_index_open(&edition->index, registry->entries[slot].dir, &options, err);
     if (rc < 0) {
         mem_free(edition);
@@ -95,28 +101,25 @@ static int edition_open(struct edition **out, struct registry *registry, unsigne
 
 /* ---- opening ---- */
 
-/* Splits the budget over the indexes by their raw sizes, which are only known from an opened index:
- * each is opened once with all of the budget to ask, and closed again. One index needs no asking.
- */
+/* Splits the budget over the indexes by their raw sizes. */
 static int split_budget(struct registry *registry, uint64_t budget_bytes, struct fathom_error *err)
 {
     uint64_t total = 0;
-    if (budget_bytes == 0 || registry->count == 1) {
-        for (unsigned i = 0; i < registry->count; i++)
-            registry->entries[i].budget_bytes = budget_bytes;
-        return 0;
-    }
+    const struct fathom_open_options options = options_of(registry, budget_bytes);
     for (unsigned i = 0; i < registry->count; i++) {
-        struct edition *edition;
-        int rc = edition_open(&edition, registry, i, budget_bytes, err);
+        struct entry *entry = &registry->entries[i];
+        struct fathom_outlook outlook;
+        entry->budget_bytes = budget_bytes;
+        if (budget_bytes == 0 || registry->count == 1)
+            continue;
+        int rc = fathom_index_outlook(entry->dir, &options, &outlook, err);
         if (rc < 0)
             return rc;
-        registry->entries[i].budget_bytes = edition->info.raw_bytes;
-        total += edition->info.raw_bytes;
-        edition_destroy(edition);
+        entry->budget_bytes = outlook.raw_bytes;
+        total += outlook.raw_bytes;
     }
-    for (unsigned i = 0; i < registry->count; i++) {
-        double share = (double)registry->entries[i].budget_bytes / (double)(total ? total : 1);
+    for (unsigned i = 0; i < registry->count && total > 0; i++) {
+        double share = (double)registry->entries[i].budget_bytes / (double)total;
         registry->entries[i].budget_bytes = (uint64_t)(share * (double)budget_bytes);
     }
     return 0;
@@ -262,12 +265,13 @@ void registry_view_refresh(struct registry_view *view)
 
 /* ---- the registry's thread ---- */
 
-int registry_reload(struct registry *registry, unsigned slot, reload_done_fn *done, void *context)
+int registry_reload(struct registry *registry, const struct reload_request *request,
+                    reload_done_fn *done, void *context)
 {
     struct job *job = mem_alloc(sizeof *job);
     if (!job)
         return -ENOMEM;
-    *job = (struct job){.slot = slot, .done = done, .context = context};
+    *job = (struct job){.request = *request, .done = done, .context = context};
     int rc = -EBUSY;
     pthread_mutex_lock(&registry->lock);
     if (registry->job_count < RELOADS_WAITING_MAX && !registry->stopping) {
@@ -283,42 +287,124 @@ int registry_reload(struct registry *registry, unsigned slot, reload_done_fn *do
     return rc;
 }
 
-/* Opens the new edition beside the old one, which goes on answering, and makes it current. */
-static void reload(struct registry *registry, unsigned slot, struct reload_result *result)
+/* Opens an edition beside the current one, which goes on answering, and makes it current. Returns
+ * the one before in *old, which the caller releases. */
+static int swap_in(struct registry *registry, unsigned slot, uint64_t budget_bytes,
+                   struct edition **old, struct fathom_error *err)
 {
     struct entry *entry = &registry->entries[slot];
     struct edition *edition;
+    int rc = edition_open(&edition, registry, slot, budget_bytes, err);
+    if (rc < 0)
+        return rc;
+    log_opened(registry, edition);
+    pthread_mutex_lock(&registry->lock);
+    *old = entry->current;
+    entry->current = edition;
+    atomic_fetch_add_explicit(&registry->version, 1, memory_order_release);
+    pthread_mutex_unlock(&registry->lock);
+    return 0;
+}
+
+/* Lets go of an edition and waits until nobody uses it and it is closed. False when the registry is
+ * stopped first. Only this thread closes editions, so the pointer stays valid to compare with. */
+static bool release_and_close(struct registry *registry, struct edition *edition)
+{
+    bool closed = false;
+    edition_release(edition);
+    pthread_mutex_lock(&registry->lock);
+    while (!closed && !registry->stopping) {
+        struct edition *unused = registry->to_close;
+        registry->to_close = NULL;
+        if (!unused) {
+            pthread_cond_wait(&registry->wake, &registry->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&registry->lock);
+        for (const struct edition *each = unused; each; each = each->next)
+            closed |= each == edition;
+        close_list(unused);
+        pthread_mutex_lock(&registry->lock);
+    }
+    pthread_mutex_unlock(&registry->lock);
+    return closed;
+}
+
+/* What the index may take while its budget changes; 0: as much as it likes. */
+static uint64_t larger_budget(uint64_t a, uint64_t b)
+{
+    return a == 0 || b == 0 ? 0 : a > b ? a : b;
+}
+
+/* Makes room for an edition of a new budget where two at once would be too much: the least
+ * residency serves, alone when this returns. */
+static int make_room(struct registry *registry, unsigned slot, uint64_t budget_bytes,
+                     struct fathom_error *err)
+{
+    struct entry *entry = &registry->entries[slot];
+    struct fathom_outlook outlook;
+    const struct fathom_open_options options = options_of(registry, budget_bytes);
+    int rc = fathom_index_outlook(entry->dir, &options, &outlook, err);
+    if (rc < 0)
+        return rc;
+    uint64_t most = larger_budget(entry->budget_bytes, budget_bytes);
+    if (most == 0 || entry->current->ledger.index_bytes + outlook.total_bytes <= most)
+        return 0;
+    struct edition *old;
+    rc = swap_in(registry, slot, outlook.least_bytes, &old, err);
+    if (rc == 0 && !release_and_close(registry, old))
+        rc = error_set(err, FATHOM_EINTERRUPTED, "%s: the server is shutting down", entry->name);
+    return rc;
+}
+
+static int change(struct registry *registry, const struct reload_request *request,
+                  struct fathom_error *err)
+{
+    struct entry *entry = &registry->entries[request->slot];
+    struct edition *old;
+    uint64_t budget = request->new_budget ? request->budget_bytes : entry->budget_bytes;
+    int rc = budget == entry->budget_bytes ? 0 : make_room(registry, request->slot, budget, err);
+    if (rc == 0) {
+        rc = swap_in(registry, request->slot, budget, &old, err);
+        if (rc < 0 && budget != entry->budget_bytes)
+            log_line(registry->log, LOG_LEVEL_WARN,
+                     "%s may be left with the least in memory until it is reloaded", entry->name);
+    }
+    if (rc < 0)
+        return rc;
+    entry->budget_bytes = budget;
+    edition_release(old);
+    return 0;
+}
+
+static void reload(struct registry *registry, const struct reload_request *request,
+                   struct reload_result *result)
+{
+    struct entry *entry = &registry->entries[request->slot];
     uint64_t started_ns = env_clock_ns(env_os());
     memset(result, 0, sizeof *result);
     result->previous_generation = entry->current->info.generation;
-    result->generation = result->previous_generation;
-    int rc = edition_open(&edition, registry, slot, entry->budget_bytes, &result->err);
+    int rc = change(registry, request, &result->err);
+    result->generation = entry->current->info.generation;
+    result->budget_bytes = entry->budget_bytes;
     result->milliseconds = (env_clock_ns(env_os()) - started_ns) / 1000000;
-    if (rc < 0) {
-        result->err.code = rc;
+    result->err.code = rc;
+    if (rc < 0)
         log_line(registry->log, LOG_LEVEL_ERROR,
                  "reload of %s failed, generation %016llx stays: %s", entry->name,
                  (unsigned long long)result->generation, result->err.msg);
-        pthread_mutex_lock(&registry->lock);
-        entry->counts.failed++;
-        pthread_mutex_unlock(&registry->lock);
-        return;
-    }
-    result->generation = edition->info.generation;
-    log_opened(registry, edition);
     pthread_mutex_lock(&registry->lock);
-    struct edition *old = entry->current;
-    entry->current = edition;
-    entry->counts.ok++;
-    atomic_fetch_add_explicit(&registry->version, 1, memory_order_release);
+    if (rc < 0)
+        entry->counts.failed++;
+    else
+        entry->counts.ok++;
     pthread_mutex_unlock(&registry->lock);
-    edition_release(old);
 }
 
 static void run_job(struct registry *registry, struct job *job)
 {
     struct reload_result result;
-    reload(registry, job->slot, &result);
+    reload(registry, &job->request, &result);
     if (job->done)
         job->done(job->context, &result);
     mem_free(job);

@@ -5,7 +5,11 @@
  *
  * Opening and closing take time and happen on a thread of their own (registry_run): a reload opens
  * the new edition beside the old one, swaps, and the old one is closed by that thread when its last
- * user lets go of it. */
+ * user lets go of it.
+ *
+ * A reload with a new budget keeps it while it is changed: two editions that together are more than
+ * the larger of the two budgets are never open at once. In between serves an edition of the least
+ * residency, opened beside the old one and closed when the new one is there. */
 #ifndef SERVER_REGISTRY_H
 #define SERVER_REGISTRY_H
 
@@ -70,9 +74,16 @@ void registry_view_refresh(struct registry_view *view);
 
 /* ---- reloading ---- */
 
+struct reload_request {
+    unsigned slot;
+    bool new_budget;       /* of this index, from now on */
+    uint64_t budget_bytes; /* then; 0: none */
+};
+
 struct reload_result {
     struct fathom_error err; /* code 0: done */
     uint64_t generation, previous_generation;
+    uint64_t budget_bytes; /* of the index, as it is now */
     uint64_t milliseconds;
 };
 
@@ -80,8 +91,8 @@ struct reload_result {
 typedef void reload_done_fn(void *context, const struct reload_result *result);
 
 /* Queues a reload; done may be NULL. 0 or -ENOMEM, or -EBUSY when too many wait already. */
-int registry_reload(struct registry *registry, unsigned slot, reload_done_fn *done,
-                    void *context) FATHOM_MUST_USE;
+int registry_reload(struct registry *registry, const struct reload_request *request,
+                    reload_done_fn *done, void *context) FATHOM_MUST_USE;
 /* The registry's thread: reloads and closes until registry_stop. */
 void registry_run(struct registry *registry);
 void registry_stop(struct registry *registry);

@@ -55,7 +55,7 @@ int reply_hello(struct buffer *out, uint32_t msgid, const struct service *servic
 
 /* ---- search ---- */
 
-#define COUNT_PAIRS     14
+#define COUNT_PAIRS     15
 #define COUNT_BYTES_MAX 400
 
 static void put_count_pairs(struct wire_writer *writer, const struct search_counts *counts,
@@ -67,6 +67,7 @@ static void put_count_pairs(struct wire_writer *writer, const struct search_coun
     wire_pair_uint(writer, PROTOCOL_KEY_ROUNDS, counts->rounds);
     wire_pair_uint(writer, PROTOCOL_KEY_READS, counts->reads);
     wire_pair_uint(writer, PROTOCOL_KEY_BYTES, counts->bytes);
+    wire_pair_uint(writer, PROTOCOL_KEY_LIST_READS, counts->list_reads);
     wire_pair_uint(writer, PROTOCOL_KEY_RESIDENT_LISTS, counts->resident_lists);
     wire_pair_uint(writer, PROTOCOL_KEY_CODE_DISTANCES, counts->code_distances);
     wire_pair_uint(writer, PROTOCOL_KEY_FULL_DISTANCES, counts->full_distances);
@@ -269,8 +270,9 @@ int reply_reload(struct buffer *out, uint32_t msgid, const char *index,
 {
     struct wire_writer writer;
     begin_result(&writer, out, msgid);
-    wire_put_map(&writer, 5);
+    wire_put_map(&writer, 6);
     wire_pair_text(&writer, PROTOCOL_KEY_INDEX, index);
+    wire_pair_uint(&writer, PROTOCOL_KEY_DRAM_BUDGET, result->budget_bytes);
     wire_pair_uint(&writer, PROTOCOL_KEY_GENERATION, result->generation);
     wire_pair_uint(&writer, "previous_generation", result->previous_generation);
     wire_pair_bool(&writer, "changed", result->generation != result->previous_generation);

@@ -55,7 +55,8 @@ static const struct param_rule info_rules[] = {
 };
 
 static const struct param_rule reload_rules[] = {
-    {PROTOCOL_KEY_INDEX, true, param_index},
+    {PROTOCOL_KEY_INDEX, true, param_reload_index},
+    {PROTOCOL_KEY_DRAM_BUDGET, false, param_reload_dram_budget},
 };
 
 static const struct param_rule cancel_rules[] = {

@@ -57,7 +57,12 @@ struct request {
             struct text_view client, token;
         } hello;
         struct search_params search;
-        struct text_view index; /* of info and reload */
+        struct text_view index; /* of info */
+        struct {
+            struct text_view index;
+            bool new_budget;
+            uint64_t dram_budget_bytes; /* when new_budget; 0: none */
+        } reload;
         uint32_t cancel_msgid;
     };
 };

@@ -210,7 +210,8 @@ static void reload_all(struct server *server)
     struct registry *registry = server->service.registry;
     log_line(server->service.log, LOG_LEVEL_INFO, "SIGHUP: reloading all indexes");
     for (unsigned i = 0; i < registry_count(registry); i++) {
-        if (registry_reload(registry, i, NULL, NULL) < 0)
+        const struct reload_request request = {.slot = i};
+        if (registry_reload(registry, &request, NULL, NULL) < 0)
             log_line(server->service.log, LOG_LEVEL_WARN, "%s is not reloaded: too many wait",
                      registry_name(registry, i));
     }

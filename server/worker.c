@@ -77,7 +77,8 @@ static void reload_done(void *context, const struct reload_result *result)
     mailbox_post(&ticket->worker->mailbox, &ticket->mail);
 }
 
-static int start_reload(void *context, struct session *session, uint32_t msgid, unsigned slot)
+static int start_reload(void *context, struct session *session, uint32_t msgid,
+                        const struct reload_request *request)
 {
     struct worker *worker = context;
     struct peer *peer = (struct peer *)(void *)session;
@@ -88,8 +89,8 @@ static int start_reload(void *context, struct session *session, uint32_t msgid, 
                                      .worker = worker,
                                      .serial = peer->serial,
                                      .msgid = msgid,
-                                     .slot = slot};
-    int rc = registry_reload(worker->service->registry, slot, reload_done, ticket);
+                                     .slot = request->slot};
+    int rc = registry_reload(worker->service->registry, request, reload_done, ticket);
     if (rc < 0) {
         mem_free(ticket);
         return rc;

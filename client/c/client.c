@@ -198,19 +198,30 @@ static int check_index_name(const char *index, struct fathom_client_error *err)
     return 0;
 }
 
-/* A method without parameters, or with an index alone; json may be NULL. */
-static int call_plain(struct fathom_client *client, const char *method, const char *index,
-                      char **json, struct fathom_client_error *err)
+/* Takes a slot for a call whose result is JSON text, or nothing. */
+static int begin_plain(struct fathom_client *client, char **json, struct slot **slot,
+                       struct fathom_client_error *err)
 {
     int code = check_connection(client, err);
     if (code)
         return code;
-    uint64_t deadline_ns = client_net_deadline(client->options.call_timeout_ms);
-    struct slot *slot = client_core_take_slot(client, err);
-    if (!slot)
+    *slot = client_core_take_slot(client, err);
+    if (!*slot)
         return FATHOM_CLIENT_ELIMIT;
-    slot->decode = json ? client_reply_json : NULL;
-    slot->out = json;
+    (*slot)->decode = json ? client_reply_json : NULL;
+    (*slot)->out = json;
+    return 0;
+}
+
+/* A method without parameters, or with an index alone; json may be NULL. */
+static int call_plain(struct fathom_client *client, const char *method, const char *index,
+                      char **json, struct fathom_client_error *err)
+{
+    struct slot *slot;
+    int code = begin_plain(client, json, &slot, err);
+    if (code)
+        return code;
+    uint64_t deadline_ns = client_net_deadline(client->options.call_timeout_ms);
     if (!client_request_plain(&client->out, slot->msgid, method, index))
         return out_of_memory(client, slot, err);
     return client_core_await(client, slot, deadline_ns, err);
@@ -397,6 +408,24 @@ int fathom_client_reload(struct fathom_client *client, const char *index, char *
         *json = NULL;
     int code = check_index_name(index, err);
     return code ? code : call_plain(client, PROTOCOL_METHOD_RELOAD, index, json, err);
+}
+
+int fathom_client_reload_within(struct fathom_client *client, const char *index,
+                                uint64_t dram_budget_bytes, char **json,
+                                struct fathom_client_error *err)
+{
+    if (json)
+        *json = NULL;
+    struct slot *slot;
+    int code = check_index_name(index, err);
+    if (code == 0)
+        code = begin_plain(client, json, &slot, err);
+    if (code)
+        return code;
+    uint64_t deadline_ns = client_net_deadline(client->options.call_timeout_ms);
+    if (!client_request_reload_within(&client->out, slot->msgid, index, dram_budget_bytes))
+        return out_of_memory(client, slot, err);
+    return client_core_await(client, slot, deadline_ns, err);
 }
 
 int fathom_client_shutdown(struct fathom_client *client, struct fathom_client_error *err)

@@ -98,6 +98,15 @@ bool client_request_plain(msgpack_sbuffer *out, uint32_t msgid, const char *meth
     return pack_end(&pack);
 }
 
+bool client_request_reload_within(msgpack_sbuffer *out, uint32_t msgid, const char *index,
+                                  uint64_t dram_budget_bytes)
+{
+    struct packing pack = request_begin(out, msgid, PROTOCOL_METHOD_RELOAD, 2);
+    pack_key_text(&pack, PROTOCOL_KEY_INDEX, index);
+    pack_key_uint(&pack, PROTOCOL_KEY_DRAM_BUDGET, dram_budget_bytes);
+    return pack_end(&pack);
+}
+
 bool client_request_cancel(msgpack_sbuffer *out, uint32_t msgid)
 {
     struct packing pack = pack_begin(out, 3);

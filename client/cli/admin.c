@@ -6,15 +6,26 @@
 #include "cli.h"
 #include "env.h"
 
+enum { OPTION_DRAM_BUDGET = 0x100 };
+
 struct request {
     struct cli_common common;
     const char *verb;  /* for messages */
     const char *index; /* NULL: not given */
-    bool takes_index, needs_index;
+    bool takes_index, needs_index, takes_budget;
+    bool new_budget;
+    uint64_t budget_bytes;
 };
 
 static const struct argp_option index_options[] = {
     {"index", 'i', "NAME", 0, "The index, by the name that the server gives it", 0},
+    {0},
+};
+
+static const struct argp_option reload_options[] = {
+    {"index", 'i', "NAME", 0, "The index, by the name that the server gives it", 0},
+    {"dram-budget", OPTION_DRAM_BUDGET, "SIZE", 0,
+     "Its bound of memory from now on; 0 for none (as it was)", 0},
     {0},
 };
 
@@ -27,6 +38,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case 'i':
         request->index = arg;
+        break;
+    case OPTION_DRAM_BUDGET:
+        request->new_budget = true;
+        request->budget_bytes = tool_arg_bytes(state, "--dram-budget", arg);
         break;
     case ARGP_KEY_ARG:
         if (!request->takes_index || request->index)
@@ -51,7 +66,7 @@ static int begin(struct request *request, struct fathom_client **client, const c
 {
     struct argp argp = {.parser = parse, .doc = doc, .children = children};
     if (request->takes_index) {
-        argp.options = index_options;
+        argp.options = request->takes_budget ? reload_options : index_options;
         argp.args_doc = request->needs_index ? "NAME" : "[NAME]";
     }
     cli_common_init(&request->common);
@@ -140,18 +155,24 @@ int cli_stats(int argc, char **argv)
 
 int cli_reload(int argc, char **argv)
 {
-    struct request request = {
-        .verb = "fathom-cli reload", .takes_index = true, .needs_index = true};
+    struct request request = {.verb = "fathom-cli reload",
+                              .takes_index = true,
+                              .needs_index = true,
+                              .takes_budget = true};
     struct fathom_client *client;
     struct fathom_client_error err;
     char *json = NULL;
-    int status = begin(&request, &client,
-                       "Have the server open the newest generation of an index beside the old one "
-                       "and swap them. When it cannot be opened, the old one stays.",
-                       argc, argv);
+    int status =
+        begin(&request, &client,
+              "Have the server open the newest generation of an index beside the old one "
+              "and swap them. When it cannot be opened, the old one stays. With "
+              "--dram-budget the index has another budget from then on, and no query fails.",
+              argc, argv);
     if (status)
         return status;
-    int code = fathom_client_reload(client, request.index, &json, &err);
+    int code = request.new_budget ? fathom_client_reload_within(client, request.index,
+                                                                request.budget_bytes, &json, &err)
+                                  : fathom_client_reload(client, request.index, &json, &err);
     return finish(&request, client, code, json, &err);
 }
 

@@ -38,13 +38,18 @@ static uint64_t part_sum(const struct fathom_index *index)
     return sum;
 }
 
-/* Loads what the plan wants of the opened file. */
-static int load(struct fathom_index *index, struct fathom_error *err)
+static void find_sections(struct fathom_index *index)
 {
     index->properties = index->file.super.properties;
     index->records = superblock_find(&index->file.super, SECTION_RECORDS);
     index->vectors = superblock_find(&index->file.super, SECTION_VECTORS);
     index->list_section = superblock_find(&index->file.super, SECTION_LISTS);
+}
+
+/* Loads what the plan wants of the opened file. */
+static int load(struct fathom_index *index, struct fathom_error *err)
+{
+    find_sections(index);
     index->part_bytes[PART_FIXED] = size_round_up(sizeof *index, MEM_ALIGN) +
                                     size_round_up(strlen(index->file.path) + 1, MEM_ALIGN);
     int status = residency_load(index, err);
@@ -61,13 +66,9 @@ static int load(struct fathom_index *index, struct fathom_error *err)
     return 0;
 }
 
-/* open_file: index_file_open or index_file_open_path. */
-static int open_and_load(struct fathom_index **out, const struct env *env, const char *name,
-                         int (*open_file)(struct index_file *file, const struct env *env,
-                                          const char *name, struct fathom_error *err),
-                         const struct fathom_open_options *options, struct fathom_error *err)
+static int check_options(const char *name, const struct fathom_open_options *options,
+                         struct fathom_error *err)
 {
-    *out = NULL;
     if (options->threads < 1 || options->inflight < 1)
         return error_set(err, FATHOM_EARGUMENT,
                          "%s: threads and queries in flight must be at least 1", name);
@@ -76,13 +77,26 @@ static int open_and_load(struct fathom_index **out, const struct env *env, const
         return error_set(
             err, FATHOM_EARGUMENT,
             "%s: the share of lists in memory must be 0 to 1, and is the graph's alone", name);
+    return 0;
+}
+
+/* open_file: index_file_open or index_file_open_path. */
+static int open_and_load(struct fathom_index **out, const struct env *env, const char *name,
+                         int (*open_file)(struct index_file *file, const struct env *env,
+                                          const char *name, struct fathom_error *err),
+                         const struct fathom_open_options *options, struct fathom_error *err)
+{
+    *out = NULL;
+    int status = check_options(name, options, err);
+    if (status)
+        return status;
     struct fathom_index *index = mem_alloc(sizeof *index);
     if (!index)
         return error_set(err, -ENOMEM, "%s: no memory to open the index", name);
     index->options = *options;
     index->file.fd = -1;
     atomic_store_explicit(&index->references, 1, memory_order_relaxed);
-    int status = open_file(&index->file, env, name, err);
+    status = open_file(&index->file, env, name, err);
     if (status == 0)
         status = load(index, err);
     if (status) {
@@ -109,6 +123,27 @@ int fathom_index_open(struct fathom_index **out, const char *dir,
                       const struct fathom_open_options *options, struct fathom_error *err)
 {
     return index_open_with(out, env_os(), dir, options, err);
+}
+
+int fathom_index_outlook(const char *dir, const struct fathom_open_options *options,
+                         struct fathom_outlook *out, struct fathom_error *err)
+{
+    *out = (struct fathom_outlook){0};
+    int status = check_options(dir, options, err);
+    if (status)
+        return status;
+    struct fathom_index *index = mem_alloc(sizeof *index);
+    if (!index)
+        return error_set(err, -ENOMEM, "%s: no memory to open the index", dir);
+    index->options = *options;
+    index->file.fd = -1;
+    status = index_file_open(&index->file, env_os(), dir, err);
+    if (status == 0) {
+        find_sections(index);
+        status = residency_outlook(index, out, err);
+    }
+    index_destroy(index);
+    return status;
 }
 
 struct fathom_index *fathom_index_retain(struct fathom_index *index)

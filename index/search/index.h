@@ -109,6 +109,14 @@ int plan_make(struct plan *plan, const struct superblock *super, const struct mo
               const struct fathom_open_options *options, const char *path,
               struct fathom_error *err) FATHOM_MUST_USE;
 
+/* The cheapest plan that the options allow; index_bytes is UINT64_MAX when they allow none. */
+struct plan plan_least(const struct superblock *super, const struct model *model,
+                       const struct fathom_open_options *options, const char *path);
+
+/* residency.c: what residency_load would load. */
+int residency_outlook(struct fathom_index *index, struct fathom_outlook *out,
+                      struct fathom_error *err) FATHOM_MUST_USE;
+
 /* residency.c: loads what the plan says. On failure what was loaded stays in memory[] for index
  * close. */
 int residency_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;

@@ -226,12 +226,12 @@ static uint64_t points_bytes(const struct superblock *super)
     return resident(section->bytes < most ? section->bytes : most);
 }
 
-int plan_make(struct plan *plan, const struct superblock *super, const struct model *model,
-              const struct fathom_open_options *options, const char *path, struct fathom_error *err)
+static struct sizes sizes_of(const struct superblock *super, const struct model *model,
+                             const struct fathom_open_options *options, const char *path)
 {
     const struct properties *p = &super->properties;
     uint64_t budget = options->dram_budget_bytes, threads = options->threads;
-    struct sizes sizes = {.super = super,
+    return (struct sizes){.super = super,
                           .model = model,
                           .list_pages = format_list_pages(superblock_find(super, SECTION_LISTS)),
                           .fixed = resident(sizeof(struct fathom_index)) +
@@ -239,6 +239,19 @@ int plan_make(struct plan *plan, const struct superblock *super, const struct mo
                           .budget = budget ? budget : UINT64_MAX,
                           .scratch = {threads * engine_scratch_bytes(p, options->inflight, false),
                                       threads * engine_scratch_bytes(p, options->inflight, true)}};
+}
+
+struct plan plan_least(const struct superblock *super, const struct model *model,
+                       const struct fathom_open_options *options, const char *path)
+{
+    struct sizes sizes = sizes_of(super, model, options, path);
+    return least_plan(&sizes, options);
+}
+
+int plan_make(struct plan *plan, const struct superblock *super, const struct model *model,
+              const struct fathom_open_options *options, const char *path, struct fathom_error *err)
+{
+    struct sizes sizes = sizes_of(super, model, options, path);
     if (choose(&sizes, plan, options))
         return 0;
     struct plan least = least_plan(&sizes, options);
@@ -250,6 +263,6 @@ int plan_make(struct plan *plan, const struct superblock *super, const struct mo
                      " (%" PRIu64 " for the index, %" PRIu64
                      " for %u threads x %u queries in flight); raise --dram-budget or lower "
                      "threads and queries in flight",
-                     path, budget, least.index_bytes + least.scratch_bytes, least.index_bytes,
-                     least.scratch_bytes, options->threads, options->inflight);
+                     path, options->dram_budget_bytes, least.index_bytes + least.scratch_bytes,
+                     least.index_bytes, least.scratch_bytes, options->threads, options->inflight);
 }

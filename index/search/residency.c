@@ -498,6 +498,25 @@ static int load_model(struct fathom_index *index, struct model *full, struct fat
     return out_of_range(index, SECTION_CODES, err);
 }
 
+int residency_outlook(struct fathom_index *index, struct fathom_outlook *out,
+                      struct fathom_error *err)
+{
+    const struct properties *p = &index->properties;
+    const struct superblock *super = &index->file.super;
+    struct model model;
+    int status = load_model(index, &model, err);
+    if (status)
+        return status;
+    struct plan plan, least = plan_least(super, &model, &index->options, index->file.path);
+    status = plan_make(&plan, super, &model, &index->options, index->file.path, err);
+    model_fini(&model);
+    *out = (struct fathom_outlook){.least_bytes = least.index_bytes + least.scratch_bytes,
+                                   .raw_bytes = p->rows * p->dim * fathom_dtype_bytes(p->dtype)};
+    out->scratch_bytes = status ? least.scratch_bytes : plan.scratch_bytes;
+    out->total_bytes = status ? 0 : plan.index_bytes + plan.scratch_bytes;
+    return status;
+}
+
 int residency_load(struct fathom_index *index, struct fathom_error *err)
 {
     struct model full;

@@ -117,6 +117,14 @@ class Admin(unittest.TestCase):
     def test_reload_keeps_an_index_that_has_not_changed(self):
         self.assertFalse(cli_json("reload", "tiny")["changed"])
 
+    def test_reload_takes_a_budget(self):
+        before = cli_json("info", "tiny")["dram_bytes"]
+        for budget, text in ((8 << 20, "8MiB"), (before["budget"], before["budget"])):
+            self.assertEqual(cli_json("reload", "tiny", "--dram-budget", text)["dram_budget"], budget)
+            memory = cli_json("info", "tiny")["dram_bytes"]
+            self.assertEqual(memory["budget"], budget)
+            self.assertTrue(budget == 0 or memory["total"] <= budget)
+
     def test_the_example_of_the_header_works(self):
         example = BIN / "fathom_client_example"
         if not example.exists():

@@ -25,7 +25,11 @@
 struct fathom_index {
     atomic_int references;
     long long rows, dim, generation, delay_us, status, open;
+    uint64_t bytes, budget;
+    char log[4096]; /* where opens and closes are noted, when there is such a file */
 };
+
+#define SCRATCH_BYTES 4096
 
 struct fake_slot {
     bool taken, cancelled;
@@ -84,11 +88,54 @@ static void read_fake(struct fathom_index *index, FILE *file)
     }
 }
 
+/* Eight bytes a row are best, one is the least, what the budget gives is taken. */
+static int fit(struct fathom_index *index, uint64_t budget, struct fathom_error *err)
+{
+    const uint64_t rows = (uint64_t)index->rows;
+    index->budget = budget;
+    index->bytes = 8 * rows;
+    if (budget && budget < rows + SCRATCH_BYTES)
+        return error_set(err, FATHOM_EBUDGET, "a DRAM budget of %llu bytes is too small",
+                         (unsigned long long)budget);
+    if (budget && index->bytes > budget - SCRATCH_BYTES)
+        index->bytes = budget - SCRATCH_BYTES;
+    return 0;
+}
+
+int fathom_index_outlook(const char *dir, const struct fathom_open_options *options,
+                         struct fathom_outlook *out, struct fathom_error *err)
+{
+    struct fathom_index index = {.rows = 0};
+    char path[4096];
+    *out = (struct fathom_outlook){.scratch_bytes = SCRATCH_BYTES};
+    snprintf(path, sizeof path, "%s/fake", dir);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return error_set(err, -errno, "%s: %s", path, strerror(errno));
+    read_fake(&index, file);
+    fclose(file);
+    int status = fit(&index, options->dram_budget_bytes, err);
+    out->least_bytes = (uint64_t)index.rows + SCRATCH_BYTES;
+    out->raw_bytes = (uint64_t)(index.rows * index.dim * 4);
+    out->total_bytes = status ? 0 : index.bytes + SCRATCH_BYTES;
+    return status;
+}
+
+/* So that a test sees what was open at the same time: "open BYTES" and "close BYTES". */
+static void note(const struct fathom_index *index, const char *what)
+{
+    FILE *log = fopen(index->log, "r+");
+    if (!log)
+        return;
+    fseek(log, 0, SEEK_END);
+    fprintf(log, "%s %llu\n", what, (unsigned long long)index->bytes);
+    fclose(log);
+}
+
 int fathom_index_open(struct fathom_index **out, const char *dir,
                       const struct fathom_open_options *options, struct fathom_error *err)
 {
     char path[4096];
-    (void)options;
     *out = NULL;
     snprintf(path, sizeof path, "%s/fake", dir);
     FILE *file = fopen(path, "r");
@@ -105,7 +152,14 @@ int fathom_index_open(struct fathom_index **out, const char *dir,
         mem_free(index);
         return error_set(err, rc, "%s: %s at offset 4096", path, fathom_strerror(rc));
     }
+    int status = fit(index, options->dram_budget_bytes, err);
+    if (status) {
+        mem_free(index);
+        return status;
+    }
     atomic_init(&index->references, 1);
+    snprintf(index->log, sizeof index->log, "%s/log", dir);
+    note(index, "open");
     *out = index;
     return 0;
 }
@@ -118,8 +172,10 @@ struct fathom_index *fathom_index_retain(struct fathom_index *index)
 
 void fathom_index_close(struct fathom_index *index)
 {
-    if (index && atomic_fetch_sub(&index->references, 1) == 1)
-        mem_free(index);
+    if (!index || atomic_fetch_sub(&index->references, 1) != 1)
+        return;
+    note(index, "close");
+    mem_free(index);
 }
 
 void fathom_index_get_info(const struct fathom_index *index, struct fathom_index_info *out)
@@ -136,12 +192,12 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
 
 void fathom_index_get_ledger(const struct fathom_index *index, struct fathom_ledger *out)
 {
-    uint64_t bytes = (uint64_t)index->rows * 8;
-    *out = (struct fathom_ledger){.parts = {{"codes", bytes}},
+    *out = (struct fathom_ledger){.parts = {{"codes", index->bytes}},
                                   .part_count = 1,
-                                  .index_bytes = bytes,
-                                  .scratch_bytes = 4096,
-                                  .total_bytes = bytes + 4096};
+                                  .index_bytes = index->bytes,
+                                  .scratch_bytes = SCRATCH_BYTES,
+                                  .total_bytes = index->bytes + SCRATCH_BYTES,
+                                  .budget_bytes = index->budget};
 }
 
 /* ---- the engine ---- */

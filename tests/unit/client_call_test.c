@@ -351,10 +351,12 @@ static void answer_info(struct fake_conn *conn)
         fake_begin_result(&pack, fake_msgid(conn));
         msgpack_pack_map(&pack, 1);
         bool has_index = fake_param(conn, "index").type == MSGPACK_OBJECT_STR;
+        msgpack_object budget = fake_param(conn, "dram_budget");
         fake_pack_text(&pack, fake_is(conn, "info")    ? "info"
                               : fake_is(conn, "stats") ? "stats"
                                                        : "reload");
-        msgpack_pack_int(&pack, has_index);
+        msgpack_pack_int(&pack, budget.type == MSGPACK_OBJECT_POSITIVE_INTEGER ? (int)budget.via.u64
+                                                                               : has_index);
         fake_send_buffer(conn, &buffer);
     }
 }
@@ -379,6 +381,12 @@ static void info_stats_and_reload_give_json(void **state)
     assert_string_equal(json, "{\"reload\": 1}");
     free(json);
     assert_int_equal(fathom_client_reload(client, "tiny", NULL, NULL), 0);
+    assert_int_equal(fathom_client_reload_within(client, "tiny", 4711, &json, NULL), 0);
+    assert_string_equal(json, "{\"reload\": 4711}");
+    free(json);
+    assert_int_equal(fathom_client_reload_within(client, "", 4711, &json, NULL),
+                     FATHOM_CLIENT_EARGUMENT);
+    assert_null(json);
     fathom_client_close(client);
     fake_join(&fake);
 }

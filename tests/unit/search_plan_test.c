@@ -2,6 +2,7 @@
  * and less is refused. */
 #include "fathom_test.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,6 +152,109 @@ static void what_is_chosen_fits_every_budget(void **state)
         }
 }
 
+/* The outlook is what an open then does, and no open is needed for it. */
+static void the_outlook_is_what_an_open_keeps(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (size_t i = 0; i < SHAPES; i++) {
+        struct fathom_open_options options = fathom_open_options_default();
+        uint64_t least = least_of(fixture->dirs[i], options);
+        for (uint64_t more = 0; more < 400000; more += 20000) {
+            struct fathom_outlook outlook;
+            struct fathom_ledger ledger;
+            struct fathom_index_info info;
+            struct fathom_error err;
+            options.dram_budget_bytes = least + more;
+            assert_int_equal(fathom_index_outlook(fixture->dirs[i], &options, &outlook, &err), 0);
+            assert_int_equal(
+                open_budget(fixture->dirs[i], options, least + more, &ledger, &info, &err), 0);
+            assert_int_equal(outlook.least_bytes, least);
+            assert_int_equal(outlook.raw_bytes, info.raw_bytes);
+            assert_int_equal(outlook.scratch_bytes, ledger.scratch_bytes);
+            assert_in_range(ledger.total_bytes, 1, outlook.total_bytes);
+            assert_true(outlook.total_bytes <= least + more);
+        }
+        struct fathom_outlook outlook;
+        struct fathom_error err;
+        options.dram_budget_bytes = least - 1;
+        assert_int_equal(fathom_index_outlook(fixture->dirs[i], &options, &outlook, &err),
+                         FATHOM_EBUDGET);
+        assert_int_equal(outlook.least_bytes, least);
+        assert_int_equal(outlook.total_bytes, 0);
+    }
+}
+
+/* A graph that is forced takes all lists when they fit, and otherwise the more of them the more
+ * room its codes leave. */
+static void a_forced_graph_keeps_as_many_lists_as_fit(void **state)
+{
+    /* Lists of more bytes than the scratch of a walk, or it would never be worth it. */
+    const struct tiny_options many = {.rows = 60000,
+                                      .dim = 16,
+                                      .dtype = FATHOM_U8,
+                                      .metric = FATHOM_METRIC_L2,
+                                      .code_dim = 16,
+                                      .degree = 20};
+    struct fathom_open_options options = {
+        .threads = 1, .inflight = 1, .navigator = FATHOM_NAVIGATOR_GRAPH};
+    struct fathom_ledger ledger;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    struct tiny_index tiny;
+    char dir[FOLDER_PATH_MAX];
+    (void)state;
+    folder_make_fast(dir);
+    tiny_make(&tiny, &many);
+    tiny_write_raw(&tiny, dir);
+    tiny_free(&tiny);
+    uint64_t least = least_of(dir, options), lists = 0, step = 50000;
+    unsigned partly = 0, bits = 0;
+    assert_int_equal(open_budget(dir, options, 0, &ledger, &info, &err), 0);
+    assert_int_equal(info.resident_lists, info.rows);
+    uint64_t most = ledger.total_bytes + step;
+    for (uint64_t budget = least; budget < most; budget += step) {
+        assert_int_equal(open_budget(dir, options, budget, &ledger, &info, &err), 0);
+        assert_int_equal(info.navigator, FATHOM_NAVIGATOR_GRAPH);
+        assert_true(info.code_bits > bits || info.resident_lists >= lists);
+        bits = info.code_bits;
+        partly += info.resident_lists > 0 && info.resident_lists < info.rows;
+        lists = info.resident_lists;
+    }
+    assert_int_equal(lists, info.rows);
+    assert_true(partly > 10);
+    folder_remove(dir);
+}
+
+static void a_share_of_lists_is_the_graphs_alone(void **state)
+{
+    const struct fixture *fixture = *state;
+    const struct {
+        float share;
+        enum fathom_navigator navigator;
+        int status;
+    } cases[] = {{0.5f, FATHOM_NAVIGATOR_AUTO, 0},
+                 {1, FATHOM_NAVIGATOR_AUTO, 0},
+                 {0.5f, FATHOM_NAVIGATOR_CELLS, FATHOM_EARGUMENT},
+                 {-0.1f, FATHOM_NAVIGATOR_AUTO, FATHOM_EARGUMENT},
+                 {1.1f, FATHOM_NAVIGATOR_AUTO, FATHOM_EARGUMENT},
+                 {NAN, FATHOM_NAVIGATOR_AUTO, FATHOM_EARGUMENT}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fathom_open_options options = fathom_open_options_default();
+        struct fathom_ledger ledger;
+        struct fathom_index_info info;
+        struct fathom_error err;
+        options.list_share = cases[i].share;
+        options.navigator = cases[i].navigator;
+        assert_int_equal(open_budget(fixture->dirs[0], options, 0, &ledger, &info, &err),
+                         cases[i].status);
+        if (cases[i].status == 0) {
+            assert_int_equal(info.navigator, FATHOM_NAVIGATOR_GRAPH);
+            assert_in_range(info.resident_lists, 0.98 * cases[i].share * (double)info.rows,
+                            cases[i].share * (double)info.rows + 1);
+        }
+    }
+}
+
 static void scratch_grows_with_threads_and_queries_in_flight(void **state)
 {
     const struct fixture *fixture = *state;
@@ -298,6 +402,9 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_chosen_fits_every_budget),
+        cmocka_unit_test(the_outlook_is_what_an_open_keeps),
+        cmocka_unit_test(a_forced_graph_keeps_as_many_lists_as_fit),
+        cmocka_unit_test(a_share_of_lists_is_the_graphs_alone),
         cmocka_unit_test(scratch_grows_with_threads_and_queries_in_flight),
         cmocka_unit_test(scratch_of_two_threads_is_small),
         cmocka_unit_test(without_a_budget_the_rows_are_resident),

@@ -244,9 +244,17 @@ class Client:
         """What the server has counted since its start."""
         return self._call("stats", {}, _wire.map_result, self._bound(timeout))
 
-    def reload(self, index: str, *, timeout: Optional[float] = None) -> Dict[str, Any]:
-        """Has the server open the newest generation of an index and swap; the old one stays when that fails."""
-        return self._call("reload", {"index": index}, _wire.map_result, self._bound(timeout))
+    def reload(
+        self, index: str, *, dram_budget: Optional[int] = None, timeout: Optional[float] = None
+    ) -> Dict[str, Any]:
+        """Has the server open the newest generation of an index and swap; the old one stays when that fails.
+
+        dram_budget: the bytes that the index may keep in memory from now on, 0 for no bound; None: as it was.
+        """
+        params: Dict[str, Any] = {"index": index}
+        if dram_budget is not None:
+            params["dram_budget"] = dram_budget
+        return self._call("reload", params, _wire.map_result, self._bound(timeout))
 
     def shutdown(self, *, timeout: Optional[float] = None) -> None:
         """Asks the server to drain and end; returns when it has agreed."""

@@ -35,6 +35,7 @@ class SearchStats:
     hops: int = 0
     rounds: int = 0
     reads: int = 0
+    list_reads: int = 0
     bytes: int = 0
     resident_lists: int = 0
     code_distances: int = 0

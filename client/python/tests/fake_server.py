@@ -111,7 +111,8 @@ class FakeServer:
         if method == "search":
             return self.search(params)
         if method in ("info", "stats", "reload"):
-            return {"method": method, "index": params.get("index"), "generation": GENERATION}
+            return {"method": method, "index": params.get("index"), "generation": GENERATION,
+                    "dram_budget": params.get("dram_budget")}
         return None
 
 

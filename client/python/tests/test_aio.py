@@ -65,6 +65,7 @@ class AsyncCalls(unittest.IsolatedAsyncioTestCase):
         self.assertEqual((await self.client.info("tiny"))["index"], "tiny")
         self.assertEqual((await self.client.stats())["method"], "stats")
         self.assertEqual((await self.client.reload("tiny"))["method"], "reload")
+        self.assertEqual((await self.client.reload("tiny", dram_budget=512))["dram_budget"], 512)
         result = await self.client.search("tiny", BASE[:2], k=3, explain=True)
         self.assertEqual((result.ids.shape, len(result.stats.queries)), ((2, 3), 2))
         await self.client.shutdown()

@@ -84,6 +84,7 @@ class Calls(unittest.TestCase):
         self.assertEqual(self.client.info("tiny")["index"], "tiny")
         self.assertEqual(self.client.stats()["method"], "stats")
         self.assertEqual(self.client.reload("tiny")["generation"], GENERATION)
+        self.assertEqual(self.client.reload("tiny", dram_budget=0)["dram_budget"], 0)
         self.assertIsNone(self.client.shutdown())
 
     def test_a_request_larger_than_the_server_takes_is_not_sent(self):

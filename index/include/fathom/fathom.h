@@ -74,6 +74,21 @@ FATHOM_API struct fathom_open_options fathom_open_options_default(void);
 FATHOM_API int fathom_index_open(struct fathom_index **out, const char *dir,
                                  const struct fathom_open_options *options,
                                  struct fathom_error *err) FATHOM_MUST_USE;
+/* What an open would come to, from the file's header and model alone: nothing is made resident. With
+ * it the budget of an index that is in use can be changed without being exceeded by a second copy:
+ * see docs/OPERATIONS.md for how the server does it. */
+struct fathom_outlook {
+    uint64_t total_bytes; /* what fathom_index_open would keep, at the most, with scratch_bytes */
+    uint64_t scratch_bytes;
+    uint64_t least_bytes; /* the smallest budget that it would accept */
+    uint64_t raw_bytes;
+};
+
+/* FATHOM_EBUDGET when the options' budget is too small; then all but total_bytes is filled in. */
+FATHOM_API int fathom_index_outlook(const char *dir, const struct fathom_open_options *options,
+                                    struct fathom_outlook *out,
+                                    struct fathom_error *err) FATHOM_MUST_USE;
+
 /* Another reference; readers hold one each. */
 FATHOM_API struct fathom_index *fathom_index_retain(struct fathom_index *index);
 /* Drops a reference; the last one closes. No query on it may be in flight. Accepts NULL. */

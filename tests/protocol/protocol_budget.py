@@ -1,0 +1,142 @@
+"""The DRAM budget of an index that is served, changed while it is."""
+
+import re
+import threading
+import time
+
+import numpy as np
+
+from support import Indexes, ProtocolTest, main, make_fake, results, search_params
+
+ROWS = 1000
+SCRATCH = 4096  # of the fake; its least is a byte a row, its best eight
+
+
+class Steps(ProtocolTest):
+    """With the fake library, which notes what is open at the same time."""
+
+    def served(self, budget, **settings):
+        directory = make_fake(self.scratch / "a", rows=ROWS, **settings)
+        self.log = directory / "log"
+        self.log.write_text("")
+        return directory, self.serve("--workers", 2, "--dram-budget", budget, indexes={"a": directory}, fake=True)
+
+    def steps(self):
+        """What was opened (+) and closed (-) so far, and the most that was open at a time."""
+        live, most, steps = 0, 0, []
+        for what, size in re.findall(r"(open|close) (\d+)", self.log.read_text()):
+            steps.append(int(size) if what == "open" else -int(size))
+            live += steps[-1]
+            most = max(most, live)
+        return steps, most
+
+    def budget_of(self, client):
+        return client.call("info", {"index": "a"})["dram_bytes"]["budget"]
+
+    def test_shrinking_goes_by_the_least_and_never_holds_two_copies(self):
+        _, server = self.served(SCRATCH + 8 * ROWS)
+        with server.client() as client:
+            result = client.call("reload", {"index": "a", "dram_budget": SCRATCH + 3 * ROWS})
+            self.assertEqual((result["dram_budget"], result["changed"]), (SCRATCH + 3 * ROWS, False))
+            self.assertEqual(self.budget_of(client), SCRATCH + 3 * ROWS)
+            self.wait_steps([8 * ROWS, ROWS, -8 * ROWS, 3 * ROWS, -ROWS])
+            self.assertEqual(self.steps()[1], 9 * ROWS)
+
+    def test_growing_goes_by_the_least_too(self):
+        _, server = self.served(SCRATCH + 3 * ROWS)
+        with server.client() as client:
+            client.call("reload", {"index": "a", "dram_budget": SCRATCH + 8 * ROWS})
+            self.wait_steps([3 * ROWS, ROWS, -3 * ROWS, 8 * ROWS, -ROWS])
+            self.assertEqual(self.steps()[1], 9 * ROWS)
+
+    def test_both_at_once_where_the_larger_budget_has_room(self):
+        _, server = self.served(SCRATCH + 2 * ROWS)
+        with server.client() as client:
+            client.call("reload", {"index": "a", "dram_budget": 100 * ROWS})
+            self.wait_steps([2 * ROWS, 8 * ROWS, -2 * ROWS])
+
+    def test_a_budget_of_none_needs_no_detour(self):
+        _, server = self.served(SCRATCH + 5 * ROWS)
+        with server.client() as client:
+            client.call("reload", {"index": "a", "dram_budget": 0})
+            self.assertEqual(self.budget_of(client), 0)
+            self.wait_steps([5 * ROWS, 8 * ROWS, -5 * ROWS])
+
+    def test_the_budget_stays_for_later_reloads(self):
+        directory, server = self.served(SCRATCH + 8 * ROWS)
+        with server.client() as client:
+            client.call("reload", {"index": "a", "dram_budget": SCRATCH + 3 * ROWS})
+            make_fake(directory, rows=ROWS, generation=9)
+            result = client.call("reload", {"index": "a"})
+            self.assertEqual((result["generation"], result["dram_budget"]), (9, SCRATCH + 3 * ROWS))
+
+    def test_too_small_a_budget_is_refused_before_anything_is_changed(self):
+        _, server = self.served(SCRATCH + 8 * ROWS)
+        with server.client() as client:
+            error = self.expect("resource_exhausted", client, "reload", {"index": "a", "dram_budget": SCRATCH + 10})
+            self.assertEqual(error.details["reason"], "memory")
+            self.assertEqual(self.steps()[0], [8 * ROWS])
+            self.assertEqual(self.budget_of(client), SCRATCH + 8 * ROWS)
+            for bad in (-1, 1.5, "1GiB", None, 2 ** 63):
+                self.expect("invalid_argument", client, "reload", {"index": "a", "dram_budget": bad}, "dram_budget")
+
+    def test_the_old_edition_is_waited_for_and_nobody_else_is(self):
+        _, server = self.served(SCRATCH + 8 * ROWS, delay_us=600000)
+        with server.client() as client, server.client() as other:
+            slow = client.send("search", search_params("a", np.full((1, 4), 1, "<f4"), 1))
+            time.sleep(0.1)
+            client.send("reload", {"index": "a", "dram_budget": SCRATCH + 3 * ROWS})
+            time.sleep(0.1)
+            self.assertEqual(self.steps()[0], [8 * ROWS, ROWS])  # the least answers, the old one still has a query
+            self.assertEqual(other.call("ping"), {})
+            replies = dict(client.reply() for _ in range(2))
+            self.assertEqual(len(replies[slow]["ids"]), 8)
+            self.assertEqual(self.budget_of(client), SCRATCH + 3 * ROWS)
+
+    def wait_steps(self, wanted):
+        """An edition closes a moment after the last thread has let go of it."""
+        end = time.monotonic() + 5
+        while self.steps()[0] != wanted and time.monotonic() < end:
+            time.sleep(0.02)
+        self.assertEqual(self.steps()[0], wanted)
+
+
+class Load(ProtocolTest):
+    def test_changes_under_load_fail_no_query_and_keep_the_budget(self):
+        data = Indexes.get()
+        server = self.serve("--workers", 2, "--inflight", 4, indexes={"a": data.build("l2")})
+        truth = ((data.query[:, None, :] - data.base[None, :, :]) ** 2).sum(axis=2).argsort(axis=1)[:, :10]
+        problems, counts, stop = [], [], threading.Event()
+
+        def load():
+            count = 0
+            with server.client() as client:
+                while not stop.is_set():
+                    found = results(client.call("search", search_params("a", data.query, search_list=100)))[0]
+                    right = np.mean([len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist())]) / 10
+                    count += 1
+                    if right < 0.9:
+                        problems.append(right)
+            counts.append(count)
+
+        loaders = [threading.Thread(target=load) for _ in range(3)]
+        with server.client() as client:
+            error = self.expect("resource_exhausted", client, "reload", {"index": "a", "dram_budget": 1})
+            least = int(re.search(r"the least is (\d+)", error.message).group(1))
+            for loader in loaders:
+                loader.start()
+            for turn in range(30):
+                budget = (least, 2 * least, least + 100000, 0)[turn % 4]
+                self.assertEqual(client.call("reload", {"index": "a", "dram_budget": budget})["dram_budget"], budget)
+                memory = client.call("info", {"index": "a"})["dram_bytes"]
+                self.assertEqual(memory["budget"], budget)
+                self.assertTrue(budget == 0 or memory["total"] <= budget, memory)
+            stop.set()
+            for loader in loaders:
+                loader.join()
+        self.assertEqual((problems, len(counts)), ([], 3))
+        self.assertGreater(min(counts), 5)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,22 +1,24 @@
-/* |x - c|^2 / 2 = |x|^2 / 2 + |c|^2 / 2 - <x, c>: the nearest has the greatest <x, c> - |c|^2 / 2.
- * Products of 8-bit integers add up exactly in float below 2^24, that is up to 1,024 dimensions, in
- * whatever order BLAS sums. */
+/* |x - c|^2 = |x|^2 + |c|^2 - 2 <x, c>: for one row, the nearest has the least norm - 2 * dot. All
+ * are exact integers. For a chunk of candidates only the least is computed; where it stands is
+ * looked up when it is less than what the chunks before have, which is seldom. */
 #include "assign.h"
 
-#include <cblas.h>
 #include <errno.h>
-#include <math.h>
+#include <stdbool.h>
+
+#define CHUNK 64 /* candidates */
+#define LANES 4
+
+/* Vectors of the width that every machine has. */
+typedef int32_t lanes __attribute__((vector_size(16)));
 
 int assign_init(struct assign *assign, uint32_t dim, uint32_t candidates_max)
 {
-    *assign = (struct assign){.dim = dim, .candidates_max = candidates_max};
-    assign->rows = mem_alloc_array((size_t)ASSIGN_BLOCK * dim, sizeof(float));
-    assign->candidates = mem_alloc_array((size_t)candidates_max * dim, sizeof(float));
-    assign->half_norms = mem_alloc_array(candidates_max, sizeof(float));
-    assign->products = mem_alloc_array((size_t)ASSIGN_BLOCK * candidates_max, sizeof(float));
-    assign->indices = mem_alloc_array(candidates_max, sizeof(uint32_t));
-    if (assign->rows && assign->candidates && assign->half_norms && assign->products &&
-        assign->indices)
+    *assign = (struct assign){0};
+    assign->candidates = mem_alloc_array(candidates_max, sizeof *assign->candidates);
+    assign->panel = mem_alloc_array(ASSIGN_BLOCK, size_round_up(dim, MEM_ALIGN));
+    assign->dots = mem_alloc_array((size_t)CHUNK * ASSIGN_BLOCK, sizeof *assign->dots);
+    if (assign->candidates && assign->panel && assign->dots)
         return 0;
     assign_fini(assign);
     return -ENOMEM;
@@ -24,100 +26,73 @@ int assign_init(struct assign *assign, uint32_t dim, uint32_t candidates_max)
 
 void assign_fini(struct assign *assign)
 {
-    mem_free(assign->rows);
     mem_free(assign->candidates);
-    mem_free(assign->half_norms);
-    mem_free(assign->products);
-    mem_free(assign->indices);
+    mem_free(assign->panel);
+    mem_free(assign->dots);
     *assign = (struct assign){0};
 }
 
-static void centred_floats(const uint8_t *row, uint32_t dim, float *out)
+void assign_clear(struct assign *assign, const struct rows8 *centroids)
 {
-    for (uint32_t d = 0; d < dim; d++)
-        out[d] = (float)((int32_t)row[d] - 128);
-}
-
-void assign_clear(struct assign *assign)
-{
+    assign->centroids = centroids;
     assign->count = 0;
 }
 
-void assign_add(struct assign *assign, const struct rows8 *centroids, uint32_t first,
-                uint32_t count)
+void assign_add(struct assign *assign, uint32_t first, uint32_t count)
 {
-    for (uint32_t c = first; c < first + count; c++) {
-        uint32_t at = assign->count++;
-        centred_floats(rows8_at(centroids, c), assign->dim,
-                       assign->candidates + (size_t)at * assign->dim);
-        assign->half_norms[at] = (float)centroids->terms[c].norm * 0.5f;
-        assign->indices[at] = c;
-    }
+    for (uint32_t c = first; c < first + count; c++)
+        assign->candidates[assign->count++] = c;
 }
 
-/* Vectors of the width that every machine has; the compiler would take wider ones apart. */
-typedef float lanes_f __attribute__((vector_size(16)));
-typedef int32_t lanes_i __attribute__((vector_size(16)));
-
-#define LANES 4
-
-struct maxima {
-    lanes_f value;
-    lanes_i place;
-};
-
-static inline void maxima_add(struct maxima *maxima, const float *products, const float *half_norms,
-                              lanes_i at)
+/* The least norm - 2 * dot of each row over a chunk; the dots become these. */
+static void chunk_least(struct assign *assign, const uint32_t *ids, uint32_t count, int32_t *out)
 {
-    lanes_f product, half_norm;
-    memcpy(&product, products, sizeof product);
-    memcpy(&half_norm, half_norms, sizeof half_norm);
-    lanes_f value = product - half_norm;
-    lanes_i better = value > maxima->value;
-    maxima->place = (at & better) | (maxima->place & ~better);
-    maxima->value = (lanes_f)(((lanes_i)value & better) | ((lanes_i)maxima->value & ~better));
+    lanes least[ASSIGN_BLOCK / LANES];
+    for (int g = 0; g < ASSIGN_BLOCK / LANES; g++)
+        least[g] = (lanes){INT32_MAX, INT32_MAX, INT32_MAX, INT32_MAX};
+    for (uint32_t i = 0; i < count; i++) {
+        int32_t *dots = assign->dots + (size_t)i * ASSIGN_BLOCK;
+        int32_t norm = assign->centroids->terms[ids[i]].norm;
+        for (int g = 0; g < ASSIGN_BLOCK / LANES; g++) {
+            lanes value;
+            memcpy(&value, dots + g * LANES, sizeof value);
+            value = norm - (value + value);
+            memcpy(dots + g * LANES, &value, sizeof value);
+            lanes less = value < least[g];
+            least[g] = (value & less) | (least[g] & ~less);
+        }
+    }
+    memcpy(out, least, sizeof least);
 }
 
-/* The place of the greatest product - half norm, the first of equals. */
-static uint32_t best_candidate(const float *products, const float *half_norms, uint32_t count)
+static uint32_t place_of(const int32_t *values, int32_t value)
 {
-    struct maxima maxima[2] = {{.value = (lanes_f){0} - INFINITY},
-                               {.value = (lanes_f){0} - INFINITY}};
-    lanes_i at = {0, 1, 2, 3};
-    uint32_t whole = count / (2 * LANES) * (2 * LANES), found = 0;
-    for (uint32_t i = 0; i < whole; i += 2 * LANES, at += 2 * LANES) {
-        maxima_add(&maxima[0], products + i, half_norms + i, at);
-        maxima_add(&maxima[1], products + i + LANES, half_norms + i + LANES, at + LANES);
-    }
-    float best = -INFINITY;
-    for (int lane = 0; lane < 2 * LANES; lane++) {
-        float value = maxima[lane / LANES].value[lane % LANES];
-        uint32_t place = (uint32_t)maxima[lane / LANES].place[lane % LANES];
-        if (value > best || (value == best && place < found)) {
-            best = value;
-            found = place;
-        }
-    }
-    for (uint32_t i = whole; i < count; i++) {
-        if (products[i] - half_norms[i] > best) {
-            best = products[i] - half_norms[i];
-            found = i;
-        }
-    }
-    return found;
+    uint32_t place = 0;
+    while (values[(size_t)place * ASSIGN_BLOCK] != value)
+        place++;
+    return place;
 }
 
 static void assign_block(struct assign *assign, const struct rows8 *rows, const uint32_t *ids,
                          uint32_t count, uint32_t *nearest)
 {
-    for (uint32_t i = 0; i < count; i++)
-        centred_floats(rows8_at(rows, ids[i]), assign->dim, assign->rows + (size_t)i * assign->dim);
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, count, assign->count, assign->dim, 1.0f,
-                assign->rows, assign->dim, assign->candidates, assign->dim, 0.0f, assign->products,
-                assign->count);
-    for (uint32_t i = 0; i < count; i++) {
-        const float *products = assign->products + (size_t)i * assign->count;
-        nearest[i] = assign->indices[best_candidate(products, assign->half_norms, assign->count)];
+    const struct rows8 *centroids = assign->centroids;
+    int32_t best[ASSIGN_BLOCK], least[ASSIGN_BLOCK];
+    rows8_panel(rows, ids, count, assign->panel);
+    for (uint32_t i = 0; i < ASSIGN_BLOCK; i++)
+        best[i] = INT32_MAX;
+    for (uint32_t begin = 0; begin < assign->count; begin += CHUNK) {
+        const uint32_t *candidates = assign->candidates + begin;
+        uint32_t size = assign->count - begin < CHUNK ? assign->count - begin : CHUNK;
+        kernels_get()->dot_u8s8_panel(assign->dots, assign->panel, centroids->bytes,
+                                      centroids->stride, candidates, size);
+        chunk_least(assign, candidates, size, least);
+        for (uint32_t i = 0; i < count; i++) {
+            if (least[i] < best[i]) {
+                best[i] = least[i];
+                nearest[i] = candidates[place_of(assign->dots + i, least[i])];
+            }
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 /* K-means in two levels. Coarse groups (about the square root of the cells) come from a sample;
  * every group gets cells in proportion to its rows; then Lloyd rounds over all rows, first each
- * group alone, then against the cells of the nearest groups, one matrix product for each block of a
- * group's rows. Probing the near groups finds the nearest of all centroids for nearly every row at
- * a tenth of the work.
+ * group alone, then against the cells of the nearest groups. Probing the near groups finds the
+ * nearest of all centroids for nearly every row at a tenth of the work.
  *
  * Centroids are 8-bit rows throughout: their rounding is nothing next to the spread of a cell, and
  * all stays exact. */
@@ -189,8 +188,8 @@ static int group_block(void *context, uint64_t block, unsigned worker)
     struct assign *assign = &km->workers[worker];
     uint32_t begin = (uint32_t)block * SPAN_ROWS;
     uint32_t count = pass->count - begin < SPAN_ROWS ? pass->count - begin : SPAN_ROWS;
-    assign_clear(assign);
-    assign_add(assign, &km->groups, 0, km->groups.count);
+    assign_clear(assign, &km->groups);
+    assign_add(assign, 0, km->groups.count);
     assign_rows(assign, km->rows, pass->ids + begin, count, km->nearest + begin);
     return 0;
 }
@@ -312,11 +311,10 @@ static int cell_block(void *context, uint64_t block, unsigned worker)
     struct kmeans *km = pass->km;
     const struct span *span = &km->spans[block];
     struct assign *assign = &km->workers[worker];
-    assign_clear(assign);
+    assign_clear(assign, &km->centroids);
     for (uint32_t p = 0; p < pass->probes; p++) {
         uint32_t near = km->near[span->group * GROUP_PROBES + p];
-        assign_add(assign, &km->centroids, km->cell_first[near],
-                   km->cell_first[near + 1] - km->cell_first[near]);
+        assign_add(assign, km->cell_first[near], km->cell_first[near + 1] - km->cell_first[near]);
     }
     assign_rows(assign, km->rows, km->by_group.members + span->begin, span->end - span->begin,
                 km->nearest + span->begin);

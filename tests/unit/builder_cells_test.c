@@ -33,8 +33,8 @@ static void assigning_finds_the_nearest_of_all_candidates(void **state)
     for (uint32_t i = 0; i < 700; i++)
         ids[i] = 699 - i;
     assert_int_equal(assign_init(&assign, 37, 61), 0);
-    assign_clear(&assign);
-    assign_add(&assign, &centroids, 0, 61);
+    assign_clear(&assign, &centroids);
+    assign_add(&assign, 0, 61);
     assign_rows(&assign, &rows, ids, 700, nearest);
     for (uint32_t i = 0; i < 700; i++) {
         uint32_t best = 0;

@@ -11,6 +11,7 @@ Programs are looked for in FATHOM_BIN, then in PATH. Needs numpy and fathom_clie
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,6 @@ from fathom_client import Client
 NAME = "bench"
 BATCH = 512  # vectors in one request
 READY_SECONDS, STOP_SECONDS = 120, 20
-SCRATCH_BYTES = 2 << 20  # a worker's, for its queries in flight: comes on top of a share
 METRICS = {"euclidean": "l2", "l2": "l2", "angular": "cos", "cosine": "cos", "ip": "ip"}
 EXTENSIONS = {"f": ".fbin", "u": ".u8bin", "i": ".i8bin"}
 
@@ -114,8 +114,20 @@ class LocalIndex:
         if self.dram_share is None:
             return self.launch([])
         share = int(self.dram_share * rows * dim * 4)
-        scratch = ((self.workers or os.cpu_count()) + 1) * SCRATCH_BYTES
-        return self.launch(["--dram-budget", str(share + scratch)])
+        return self.launch(["--dram-budget", str(share + self.scratch_bytes())])
+
+    def scratch_bytes(self):
+        """What queries in flight take, for the share to be the index's alone: a server that is
+        given next to nothing says it as it refuses to start."""
+        try:
+            self.launch(["--dram-budget", "1KiB"])
+        except Failed as refusal:
+            found = re.search(r"(\d+) for \d+ threads", str(refusal))
+            if found:
+                return int(found.group(1))
+            raise
+        self.stop()
+        return 0
 
     def launch(self, budget):
         command = [program("fathom-server"), "--index", f"{NAME}={self.index}", "--listen",

@@ -27,7 +27,7 @@ except ImportError as error:
     print(f"skipped: {error}")
     sys.exit(77)
 
-ROWS, DIM, QUERIES, K = 5000, 24, 40, 10
+ROWS, DIM, QUERIES, K = 20000, 24, 40, 10
 
 
 def module(name, **names):
@@ -67,7 +67,7 @@ class Case(unittest.TestCase):
 class Local(Case):
     def test_memory_is_the_servers_and_follows_the_budget(self):
         sizes = {}
-        for share in (None, 0.1):
+        for share in (None, 0.2):
             local = fathom_local.LocalIndex(self.folder / f"local-{share}", share, workers=1)
             self.addCleanup(local.stop)
             self.assertEqual(local.memory_bytes(), 0)
@@ -80,8 +80,8 @@ class Local(Case):
             pid = local.process.pid
             local.stop()
             self.assertFalse(fathom_local.running(pid))
-        self.assertGreater(sizes[0.1], 1 << 18)
-        self.assertGreater(sizes[None], sizes[0.1])
+        self.assertGreater(sizes[0.2], 1 << 18)
+        self.assertGreater(sizes[None], sizes[0.2])
 
     def test_what_a_program_says_is_passed_on(self):
         local = fathom_local.LocalIndex(self.folder / "wrong")
@@ -157,7 +157,8 @@ class BigAnn(Case):
         self.assert_found(self.post("get_results")["get_results"])
         extra = self.post("get_additional")["get_additional"]
         self.assertGreater(extra["dram_bytes"], 100 << 10)
-        self.adapter.Handler.engine.local.stop()
+        self.assertEqual(self.post("done"), {})
+        self.assertEqual(self.adapter.Handler.engine.local.memory_bytes(), 0)
         self.assertEqual(self.post("load_index", dataset="small"), {"load_index": True})
         self.post("query", X=self.queries.tolist(), k=K)
         self.assert_found(self.post("get_results")["get_results"])

@@ -2,7 +2,7 @@
  * 64, come singly and in random order: they give the graph its far edges. The others come in random
  * order too, but in groups of sixteen that are next to each other in the order on disk, hence near:
  * a patrol searches for all of them at once, at a third of the cost and to the same graph
- * (docs/adr/0008).
+ * (docs/adr/0009).
  *
  *   search   the rows of a patrol search the graph of the earlier batches; each prunes what was
  *            met to its list

@@ -185,7 +185,7 @@ static void drop_stale(struct fathom_engine *engine)
 }
 
 /* How many pages a walk has on their way. Asking ahead saves waiting and costs reads: for two pages
- * 28% fewer rounds and 3% more reads, for four 44% and 31% (docs/adr/0008). So it depends on who
+ * 28% fewer rounds and 3% more reads, for four 44% and 31% (docs/adr/0011). So it depends on who
  * else wants the device. */
 static uint32_t beam(const struct fathom_engine *engine)
 {

@@ -16,7 +16,7 @@
 #define WIDE_DIM                256
 
 /* A graph whose lists are partly on SSD has codes of at most so many bits a dimension, and what is
- * left goes to lists (docs/adr/0008). */
+ * left goes to lists (docs/adr/0011). */
 #define PARTLY_BITS_PER_DIM 2.0
 
 static uint64_t resident(uint64_t bytes)

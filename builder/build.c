@@ -36,6 +36,7 @@ struct build {
     uint64_t *ids;
     struct cells cells;
     struct graph graph;
+    struct parts parts; /* count 0: all in memory */
     struct trained trained;
     struct encoded_codes codes;
     struct encoded_lists lists;
@@ -122,18 +123,15 @@ int build_predict(const struct build_options *options, struct build_estimate *ou
 
 static int check_budget(const struct build *build, struct fathom_error *err)
 {
-    struct build_options assumed = assume_degree(&build->options), *options = &assumed;
-    struct build_estimate estimate = {.rows = build->input.info.rows,
-                                      .dim = build->input.info.dim,
-                                      .dtype = build->input.info.dtype};
-    predict_shape(options, &estimate);
-    if (options->memory_budget_bytes == 0 || estimate.peak_bytes <= options->memory_budget_bytes)
+    const struct build_options *options = &build->options;
+    uint64_t least = predict_least(options, build->input.info.rows, build->input.work_dim);
+    if (options->memory_budget_bytes == 0 || least <= options->memory_budget_bytes)
         return 0;
-    return error_set(
-        err, FATHOM_EBUDGET,
-        "%s: a build in memory needs about %" PRIu64 " MiB, more than the memory budget of %" PRIu64
-        " MiB; raise --memory-budget, or lower --degree or --code-bits",
-        options->input, (estimate.peak_bytes >> 20) + 1, options->memory_budget_bytes >> 20);
+    return error_set(err, FATHOM_EBUDGET,
+                     "%s: a build of these rows needs about %" PRIu64
+                     " MiB at the least, more than the memory budget of %" PRIu64
+                     " MiB; raise --memory-budget",
+                     options->input, (least >> 20) + 1, options->memory_budget_bytes >> 20);
 }
 
 /* ---- checkpoints ---- */
@@ -310,28 +308,68 @@ static int stage_order(struct build *build, struct fathom_error *err)
     return status;
 }
 
-static int make_graph(struct build *build, struct fathom_error *err)
+static int choose_degree(struct build *build, struct fathom_error *err)
 {
     struct build_options *options = &build->options;
     struct graph_state *state = &build->graph_state;
-    int status = 0;
-    if (state->done == 0) {
-        status =
-            degree_choose(options, &build->crew, &build->input.rows, &state->probed_degree, err);
-        state->degree = options->degree;
-        state->list = options->build_list;
-    }
+    int status =
+        degree_choose(options, &build->crew, &build->input.rows, &state->probed_degree, err);
+    state->degree = options->degree;
+    state->list = options->build_list;
+    return status;
+}
+
+static struct graph_options graph_options_of(struct build *build)
+{
+    return (struct graph_options){.degree = build->graph_state.degree,
+                                  .list = build->graph_state.list,
+                                  .alpha = build->options.alpha,
+                                  .seed = build->options.seed};
+}
+
+static int graph_in_memory(struct build *build, struct fathom_error *err)
+{
+    struct graph_options options = graph_options_of(build);
+    uint32_t rows = build->input.rows.count;
+    options.done = build->graph_state.done;
+    options.save = save_graph;
+    options.save_context = build;
+    int status = options.done == GRAPH_DONE
+                     ? 0
+                     : graph_build(&build->graph, &build->crew, &build->input.rows,
+                                   build->cells.first, build->cells.count, &options, err);
     if (status != 0)
         return status;
-    struct graph_options graph = {.degree = state->degree,
-                                  .list = state->list,
-                                  .alpha = options->alpha,
-                                  .seed = options->seed,
-                                  .done = state->done,
-                                  .save = save_graph,
-                                  .save_context = build};
-    return graph_build(&build->graph, &build->crew, &build->input.rows, build->cells.first,
-                       build->cells.count, &graph, err);
+    uint64_t edges = 0;
+    for (uint32_t row = 0; row < rows; row++)
+        edges += graph_list(&build->graph, row)[0];
+    build->mean_degree = (double)edges / rows;
+    return 0;
+}
+
+/* Rows leave memory, and only parts of them come back until training. */
+static int graph_in_parts(struct build *build, uint32_t count, struct fathom_error *err)
+{
+    struct graph_options options = graph_options_of(build);
+    struct rows8 *rows = &build->input.rows;
+    struct parts *parts = &build->parts;
+    int status = build->rows_saved ? 0 : save_rows(build, err);
+    if (status == 0)
+        status = parts_init(parts, &build->checkpoint, &build->cells, rows->count, rows->dim, count,
+                            err);
+    if (status != 0)
+        return status;
+    struct rows8 gone = {.count = rows->count, .dim = rows->dim};
+    rows8_fini(rows);
+    *rows = gone;
+    status = parts_graph(parts, &options, &build->lists, err);
+    if (status != 0)
+        return status;
+    build->graph = (struct graph){
+        .rows = gone.count, .degree_max = options.degree, .entry_count = parts->entry_count};
+    memcpy(build->graph.entries, parts->entries, sizeof parts->entries);
+    build->mean_degree = (double)parts->edges / gone.count;
+    return 0;
 }
 
 static int stage_graph(struct build *build, struct fathom_error *err)
@@ -342,22 +380,38 @@ static int stage_graph(struct build *build, struct fathom_error *err)
     int status = !build->checkpoint.begun
                      ? 0
                      : checkpoint_load_graph(&build->checkpoint, &build->graph, rows, state, err);
-    if (status >= 0 && state->done != GRAPH_DONE)
-        status = make_graph(build, err);
+    if (status >= 0 && state->done == 0)
+        status = choose_degree(build, err);
     if (status < 0)
         return status;
     build->options.degree = state->degree;
     build->options.build_list = state->list;
-    uint64_t edges = 0;
-    for (uint32_t row = 0; row < rows; row++)
-        edges += graph_list(&build->graph, row)[0];
-    build->mean_degree = (double)edges / rows;
-    return 0;
+    uint32_t parts =
+        predict_parts(&build->options, rows, build->input.work_dim, build->input.exact);
+    return parts > 1 ? graph_in_parts(build, parts, err) : graph_in_memory(build, err);
+}
+
+static int train_in_parts(struct build *build, struct fathom_error *err)
+{
+    struct parts *parts = &build->parts;
+    struct rows8 rows = {0};
+    struct graph thin = {0};
+    int status = parts_load_rows(parts, 0, parts->rows, &rows, err);
+    if (status == 0)
+        status = parts_load_thin(parts, &thin, err);
+    if (status == 0)
+        status = train_build(&build->trained, &build->crew, &rows, &build->cells, &thin,
+                             build->options.code_bits, err);
+    rows8_fini(&rows);
+    graph_fini(&thin);
+    return status;
 }
 
 static int stage_train(struct build *build, struct fathom_error *err)
 {
     crew_phase(&build->crew, "train", 0, "rows");
+    if (build->parts.count)
+        return train_in_parts(build, err);
     return train_build(&build->trained, &build->crew, &build->input.rows, &build->cells,
                        &build->graph, build->options.code_bits, err);
 }
@@ -365,6 +419,8 @@ static int stage_train(struct build *build, struct fathom_error *err)
 static int stage_encode(struct build *build, struct fathom_error *err)
 {
     crew_phase(&build->crew, "encode", build->input.rows.count, "rows");
+    if (build->parts.count)
+        return parts_encode(&build->parts, &build->trained, err);
     uint32_t *heat;
     int status = heat_measure(&heat, &build->crew, &build->graph, &build->input.rows, err);
     if (status == 0)
@@ -388,6 +444,7 @@ static int stage_write(struct build *build, struct fathom_error *err)
                               .trained = &build->trained,
                               .codes = &build->codes,
                               .lists = &build->lists,
+                              .parts = build->parts.count ? &build->parts : NULL,
                               .ids = build->ids,
                               .build_list = build->options.build_list,
                               .probed_degree = build->graph_state.probed_degree,
@@ -407,14 +464,14 @@ static int stage_write(struct build *build, struct fathom_error *err)
 
 /* Operating points, from the file as it will be published. Small indexes do without: their default
  * search list covers them. */
-static int add_points(struct build *build, struct fathom_error *err)
+static int add_points(struct build *build, unsigned threads, struct fathom_error *err)
 {
     struct operating_point *points = mem_alloc_array(POINTS_MAX, sizeof *points);
     uint32_t count = 0;
     if (!points)
         return error_set(err, -ENOMEM, "no memory for operating points");
-    int status = points_measure(build->options.env, index_writer_path(build->writer),
-                                build->crew.threads, points, &count, err);
+    int status = points_measure(build->options.env, index_writer_path(build->writer), threads,
+                                points, &count, err);
     if (status == 0)
         status = index_writer_begin(build->writer, SECTION_POINTS, 0, err);
     if (status == 0)
@@ -425,13 +482,29 @@ static int add_points(struct build *build, struct fathom_error *err)
     return status;
 }
 
+/* Each opens the index; 0: not even one has the memory for it. */
+static unsigned measuring_threads(const struct build *build)
+{
+    const struct build_options *options = &build->options;
+    unsigned threads = build->crew.threads;
+    for (; options->memory_budget_bytes && threads > 0; threads--)
+        if (predict_measuring(options, build->report->rows, build->input.work_dim,
+                              build->report->list_bytes, threads) <= options->memory_budget_bytes)
+            break;
+    if (threads == 0)
+        crew_note(&build->crew, "the memory budget is too small to measure operating points: "
+                                "searches by target recall take a default search list");
+    return threads;
+}
+
 static int stage_measure(struct build *build, struct fathom_error *err)
 {
     int status = 0;
+    unsigned threads;
     crew_phase(&build->crew, "measure", 0, "rows");
     if (build->report->rows >= MEASURED_ROWS_MIN &&
-        !index_writer_has(build->writer, SECTION_POINTS))
-        status = add_points(build, err);
+        !index_writer_has(build->writer, SECTION_POINTS) && (threads = measuring_threads(build)))
+        status = add_points(build, threads, err);
     if (status == 0 && crew_stopped(&build->crew))
         status = error_set(err, FATHOM_EINTERRUPTED, "measure: %s",
                            fathom_strerror(FATHOM_EINTERRUPTED));
@@ -497,6 +570,7 @@ static int fill_report(struct build *build, uint64_t start, struct fathom_error 
     report->cells = build->cells.count;
     report->degree = build->options.degree;
     report->build_list = build->options.build_list;
+    report->parts = build->parts.count ? build->parts.count : 1;
     report->raw_bytes = report->rows * input->info.dim * vectors_scalar_bytes(input->info.dtype);
     report->zero_row_count = input->zero_count;
     report->zero_rows = input->zero_rows;
@@ -516,6 +590,7 @@ static void build_fini(struct build *build)
     encoded_lists_fini(&build->lists);
     encoded_codes_fini(&build->codes);
     train_fini(&build->trained);
+    parts_fini(&build->parts);
     graph_fini(&build->graph);
     cells_fini(&build->cells);
     mem_free(build->ids);
@@ -540,6 +615,8 @@ int build_run(const struct build_options *options, struct build_report *report,
     /* Codes hold up to 6 bits a dimension; more come from the 8-bit rows themselves. */
     if (options->code_bits > PLANES_MAX)
         build.options.code_bits = PLANES_MAX;
+    if (options->memory_budget_bytes && build.crew.threads > PREDICT_BUDGET_THREADS)
+        build.crew.threads = PREDICT_BUDGET_THREADS;
     openblas_set_num_threads(1); /* blocks of work are ours to spread */
     status = run_stages(&build, err);
     if (status == 0)

@@ -1,5 +1,5 @@
-/* From a file of vectors to an index directory. In memory, on all threads, and the same bytes
- * whatever their number: work is cut into blocks that never depend on the threads, and what decides
+/* From a file of vectors to an index directory. On all threads, and the same bytes whatever their
+ * number: work is cut into blocks that never depend on the threads, and what decides
  * (distances, ranks) is exact integers.
  *
  *   rows    stream the file, check it, keep an 8-bit form of each row
@@ -10,6 +10,9 @@
  *   encode  codes and factors of every row
  *   write   sections, vectors in the new order, manifest
  *   measure operating points: recall and reads by residency and search list
+ *
+ * All of it in memory, or under a memory budget with the graph in parts (parts.h) and what is built
+ * in work files.
  *
  * Then the index is verified and published by one rename. A build that takes long enough leaves
  * checkpoints in the directory (checkpoint.h), from which another one can go on. */
@@ -50,6 +53,7 @@ struct build_options {
                            6 are 6 */
     bool skip_zero_rows;
     uint64_t memory_budget_bytes; /* 0: none */
+    uint32_t parts; /* of the graph that are built one after the other; 0: as the budget wants */
     unsigned threads;
     uint64_t seed;
     bool resume;            /* go on with what a killed build left in out */
@@ -79,6 +83,7 @@ struct build_report {
     uint64_t zero_row_count; /* rows that were left out */
     uint64_t *zero_rows;     /* their numbers */
     uint32_t dim, cells, degree, build_list;
+    uint32_t parts; /* of the graph; 1: all in memory at once */
     uint64_t index_bytes, raw_bytes, list_bytes;
     uint64_t generation;
     uint64_t stage_ns[BUILD_STAGES], total_ns;

@@ -11,6 +11,7 @@
 #define COST_SHARE     33             /* a checkpoint waits for so many times what it costs */
 #define SPACING_MAX_NS 45000000000ull /* but never longer */
 #define COST_NS        1.0            /* of a byte, before one was written */
+#define STORED_ROWS    256            /* read at once */
 
 static const char state_name[] = "state", input_name[] = "input", rows_name[] = "rows",
                   graph_name[] = "graph", written_name[] = "written";
@@ -63,6 +64,17 @@ static int unusable(struct checkpoint *checkpoint, const char *name, int status,
     return 0;
 }
 
+int checkpoint_has(struct checkpoint *checkpoint, const char *name, struct fathom_error *err)
+{
+    struct fathom_error why;
+    int status = work_check(&checkpoint->work, name, &why);
+    if (status == 0 && why.msg[0])
+        status = unusable(checkpoint, name, why.code, &why);
+    if (status < 0 && err)
+        *err = why;
+    return status;
+}
+
 static int malformed(const char *name, struct fathom_error *err)
 {
     return error_set(err, FATHOM_ECORRUPT, WORK_PREFIX "%s: is not what this build would write",
@@ -71,8 +83,7 @@ static int malformed(const char *name, struct fathom_error *err)
 
 /* ---- state ---- */
 
-static int save_state(struct checkpoint *checkpoint, const char *identity,
-                      struct fathom_error *err)
+static int save_state(struct checkpoint *checkpoint, const char *identity, struct fathom_error *err)
 {
     struct work anonymous = checkpoint->work;
     struct work_writer *writer;
@@ -299,6 +310,47 @@ int checkpoint_load_rows(struct checkpoint *checkpoint, struct rows8 *rows, stru
     return unusable(checkpoint, rows_name, status, err);
 }
 
+int checkpoint_open_rows(struct checkpoint *checkpoint, struct stored_rows *out,
+                         struct fathom_error *err)
+{
+    struct rows_header header;
+    *out = (struct stored_rows){0};
+    int status = work_open(&out->file, &checkpoint->work, rows_name, err);
+    if (status == 0)
+        status = work_next(out->file, &header, sizeof header, err);
+    if (status != 0)
+        return status;
+    out->count = header.rows;
+    out->dim = header.dim;
+    out->offset = sizeof header + 4 * ((uint64_t)header.cells + 1) +
+                  (uint64_t)header.cells * header.dim + 4 * (uint64_t)header.rows;
+    return out->offset + (uint64_t)out->count * out->dim == work_bytes(out->file)
+               ? 0
+               : malformed(rows_name, err);
+}
+
+int stored_rows_read(struct stored_rows *stored, uint32_t first, uint32_t count, struct rows8 *out,
+                     uint32_t at, struct fathom_error *err)
+{
+    uint8_t *row = mem_alloc_array(STORED_ROWS, stored->dim);
+    int status = row && out->dim == stored->dim ? 0 : error_set(err, -ENOMEM, "no memory for rows");
+    for (uint32_t done = 0, take; done < count && status == 0; done += take) {
+        take = count - done < STORED_ROWS ? count - done : STORED_ROWS;
+        status = work_read(stored->file, stored->offset + (uint64_t)(first + done) * stored->dim,
+                           row, (size_t)take * stored->dim, err);
+        for (uint32_t i = 0; i < take && status == 0; i++)
+            rows8_set(out, at + done + i, row + (size_t)i * stored->dim);
+    }
+    mem_free(row);
+    return status;
+}
+
+void stored_rows_close(struct stored_rows *stored)
+{
+    work_close(stored->file);
+    *stored = (struct stored_rows){0};
+}
+
 /* ---- graph ---- */
 
 struct graph_header {
@@ -332,8 +384,8 @@ static bool is_header(const struct graph_header *header, uint32_t rows)
     bool good = header->rows == rows && header->entry_count >= 1 &&
                 header->entry_count <= GRAPH_ENTRIES_MAX &&
                 header->state.degree >= BUILD_DEGREE_MIN &&
-                header->state.degree <= BUILD_DEGREE_MAX &&
-                header->state.list >= BUILD_LIST_MIN && header->state.list <= BUILD_LIST_MAX;
+                header->state.degree <= BUILD_DEGREE_MAX && header->state.list >= BUILD_LIST_MIN &&
+                header->state.list <= BUILD_LIST_MAX;
     for (uint32_t i = 0; i < header->entry_count && good; i++)
         good = header->entries[i] < rows;
     return good;

@@ -78,4 +78,26 @@ int checkpoint_load_graph(struct checkpoint *checkpoint, struct graph *graph, ui
 int checkpoint_load_written(struct checkpoint *checkpoint, struct written *written,
                             struct fathom_error *err) FATHOM_MUST_USE;
 
+/* ---- files of other modules ---- */
+
+/* 1: the file is there and whole. 0: it is to be made (again, which is said). */
+int checkpoint_has(struct checkpoint *checkpoint, const char *name,
+                   struct fathom_error *err) FATHOM_MUST_USE;
+
+/* ---- rows where they are ---- */
+
+/* The rows of a saved file without bringing all of them into memory. */
+struct stored_rows {
+    struct work_file *file;
+    uint64_t offset; /* of the first */
+    uint32_t count, dim;
+};
+
+int checkpoint_open_rows(struct checkpoint *checkpoint, struct stored_rows *out,
+                         struct fathom_error *err) FATHOM_MUST_USE;
+/* count rows from first on into those of out from at on. */
+int stored_rows_read(struct stored_rows *stored, uint32_t first, uint32_t count, struct rows8 *out,
+                     uint32_t at, struct fathom_error *err) FATHOM_MUST_USE;
+void stored_rows_close(struct stored_rows *stored);
+
 #endif

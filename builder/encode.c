@@ -169,40 +169,37 @@ static int page_block(void *context, uint64_t block, unsigned worker)
     return 0;
 }
 
-/* How many bytes there are in all, whether a length fits one byte, and which rows go to which page.
- * first_row: NULL only counts. */
-static uint32_t place_pages(const struct list_pass *pass, uint32_t *first_row)
+/* Which rows go to which page; first_row: NULL only counts. */
+static uint32_t place_pages(const uint16_t *lengths, uint32_t rows, uint32_t length_bytes,
+                            uint32_t *first_row)
 {
-    uint32_t rows = pass->graph->rows, pages = 0;
+    uint32_t pages = 0;
     for (uint32_t row = 0; row < rows; pages++) {
         if (first_row)
             first_row[pages] = row;
-        row +=
-            list_page_fit(pass->lengths + row, rows - row, pass->out->length_bytes, PAGE_PAYLOAD);
+        row += list_page_fit(lengths + row, rows - row, length_bytes, PAGE_PAYLOAD);
     }
     if (first_row)
         first_row[pages] = rows;
     return pages;
 }
 
-static int place_lists(struct list_pass *pass, const uint32_t *heat)
+int encode_place(struct encoded_lists *out, const uint16_t *lengths, const uint32_t *heat,
+                 uint32_t rows)
 {
-    struct encoded_lists *out = pass->out;
-    uint32_t rows = pass->graph->rows;
     uint16_t longest = 0;
     for (uint32_t row = 0; row < rows; row++) {
-        out->bytes += pass->lengths[row];
-        longest = pass->lengths[row] > longest ? pass->lengths[row] : longest;
+        out->bytes += lengths[row];
+        longest = lengths[row] > longest ? lengths[row] : longest;
     }
     out->length_bytes = longest <= UINT8_MAX ? 1 : 2;
-    out->page_count = place_pages(pass, NULL);
+    out->page_count = place_pages(lengths, rows, out->length_bytes, NULL);
     out->page_first = mem_alloc_array((size_t)out->page_count + 1, sizeof *out->page_first);
-    out->pages = mem_alloc_array(out->page_count, PAGE_PAYLOAD);
     out->heat = mem_alloc(rows);
-    if (!out->page_first || !out->pages || !out->heat)
+    if (!out->page_first || !out->heat)
         return -ENOMEM;
-    (void)place_pages(pass, out->page_first);
-    return heat_ranks(out->heat, heat, pass->lengths, rows, out->bytes);
+    (void)place_pages(lengths, rows, out->length_bytes, out->page_first);
+    return heat_ranks(out->heat, heat, lengths, rows, out->bytes);
 }
 
 int encode_lists(struct encoded_lists *out, const struct crew *crew, const struct graph *graph,
@@ -215,7 +212,9 @@ int encode_lists(struct encoded_lists *out, const struct crew *crew, const struc
                      ? crew_run(crew, crew_blocks(graph->rows, LIST_BLOCK), measure_block, &pass)
                      : -ENOMEM;
     if (status == 0)
-        status = place_lists(&pass, heat);
+        status = encode_place(out, pass.lengths, heat, graph->rows);
+    if (status == 0 && !(out->pages = mem_alloc_array(out->page_count, PAGE_PAYLOAD)))
+        status = -ENOMEM;
     if (status == 0)
         status = crew_run(crew, crew_blocks(out->page_count, PAGE_BLOCK), page_block, &pass);
     mem_free(pass.lengths);

@@ -28,6 +28,10 @@ struct encoded_lists {
 /* heat: of each row (heat.h). */
 int encode_lists(struct encoded_lists *out, const struct crew *crew, const struct graph *graph,
                  const uint32_t *heat, struct fathom_error *err) FATHOM_MUST_USE;
+/* All but the pages: how many bytes there are in all, whether a length fits one byte, which rows go
+ * to which page, and ranks. lengths: of each row's list. */
+int encode_place(struct encoded_lists *out, const uint16_t *lengths, const uint32_t *heat,
+                 uint32_t rows) FATHOM_MUST_USE;
 void encoded_lists_fini(struct encoded_lists *lists);
 
 #endif

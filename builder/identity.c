@@ -17,10 +17,14 @@ char *identity_text(const struct build_options *options, const struct input *inp
     json_t *input_json = provenance_input(input, hashed);
     /* Known only when the input has been read, and it follows from the hash. */
     json_object_del(input_json, "zero_rows");
-    json_t *json = json_pack("{s:{s:s s:i s:s} s:o s:o s:o}", "program", "version", FATHOM_VERSION,
-                             "format_version", FORMAT_VERSION, "cpu_level", kernels_get()->name,
-                             "input", input_json, "ids", provenance_ids(input, ids), "options",
-                             options_json);
+    /* They decide about parts, hence about bytes. */
+    json_object_set_new(options_json, "parts", json_integer((json_int_t)options->parts));
+    json_object_set_new(options_json, "memory_budget",
+                        json_integer((json_int_t)options->memory_budget_bytes));
+    json_t *json =
+        json_pack("{s:{s:s s:i s:s} s:o s:o s:o}", "program", "version", FATHOM_VERSION,
+                  "format_version", FORMAT_VERSION, "cpu_level", kernels_get()->name, "input",
+                  input_json, "ids", provenance_ids(input, ids), "options", options_json);
     char *text = json ? json_dumps(json, DUMP_FLAGS) : NULL;
     json_decref(json);
     return text;
@@ -45,7 +49,8 @@ static int differs(const char *dir, const char *what, const json_t *before, cons
     return status;
 }
 
-/* What is in now and not in before, as the hash of an input that is not read yet, does not count. */
+/* What is in now and not in before, as the hash of an input that is not read yet, does not count.
+ */
 static int compare_group(const char *dir, const char *group, const json_t *before, json_t *now,
                          struct fathom_error *err)
 {
@@ -67,10 +72,10 @@ int identity_compare(const char *dir, const char *before, const char *now, struc
     json_t *was = json_loads(before, 0, NULL), *is = json_loads(now, 0, NULL);
     const char *group;
     json_t *value;
-    int status = was && is ? 0
-                           : error_set(err, FATHOM_ECORRUPT,
-                                       "%s: what is known of the interrupted build cannot be read",
-                                       dir);
+    int status = was && is
+                     ? 0
+                     : error_set(err, FATHOM_ECORRUPT,
+                                 "%s: what is known of the interrupted build cannot be read", dir);
     if (status == 0) {
         json_object_foreach(is, group, value)
         {

@@ -36,7 +36,8 @@ static const struct argp_option shared_options[] = {
     {"build-list", 'L', "L", 0, "Width of the search for neighbours (default: 2 R)", 0},
     {"alpha", 'a', "A", 0, "Pruning factor, 1 to 2 (default: 1.2)", 0},
     {"code-bits", KEY_CODE_BITS, "B", 0, "Most bits a dimension in codes, 1 to 8 (default: 6)", 0},
-    {"memory-budget", KEY_MEMORY_BUDGET, "SIZE", 0, "Refuse a build that would take more", 0},
+    {"memory-budget", KEY_MEMORY_BUDGET, "SIZE", 0,
+     "Resident memory at the most; the graph is built in parts to keep it", 0},
     {"threads", 't', "T", 0, "Threads (default: one for each CPU)", 0},
     {"seed", 's', "S", 0, "The same input, options and seed give the same bytes (default: 1)", 0},
     {"zero-rows", KEY_ZERO_ROWS, "WHAT", 0, "Zero rows under cos: reject (default) or skip", 0},
@@ -243,16 +244,16 @@ static json_t *report_json(const struct request *request, const struct build_rep
     double seconds = report->total_ns * 1e-9;
     char generation[17];
     snprintf(generation, sizeof generation, "%016" PRIx64, report->generation);
-    return json_pack("{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:i s:i s:i s:i s:s s:s s:o}",
+    return json_pack("{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:i s:i s:i s:i s:i s:s s:s s:o}",
                      "rows", (json_int_t)report->rows, "dim", (int)report->dim, "metric",
                      fathom_metric_name(request->options.metric), "seconds", seconds,
                      "rows_per_second", (double)report->rows / seconds, "stage_seconds", stages,
                      "peak_memory_bytes", (json_int_t)report->peak_bytes, "index_bytes",
                      (json_int_t)report->index_bytes, "raw_bytes", (json_int_t)report->raw_bytes,
                      "list_bytes", (json_int_t)report->list_bytes, "cells", (int)report->cells,
-                     "degree", (int)report->degree, "build_list", (int)report->build_list,
-                     "threads", (int)request->options.threads, "generation", generation, "path",
-                     request->options.out, "skipped_zero_rows", zero_rows);
+                     "degree", (int)report->degree, "build_list", (int)report->build_list, "parts",
+                     (int)report->parts, "threads", (int)request->options.threads, "generation",
+                     generation, "path", request->options.out, "skipped_zero_rows", zero_rows);
 }
 
 static void print_zero_rows(const struct build_report *report)

@@ -46,6 +46,9 @@ int manifest_make(const struct product *product, char **text, uint64_t *generati
                   struct fathom_error *err)
 {
     json_t *manifest = manifest_json(product);
+    if (product->parts)
+        json_object_set_new(json_object_get(manifest, "chosen"), "parts",
+                            json_integer(product->parts->count));
     char *hashed = manifest ? json_dumps(manifest, DUMP_FLAGS) : NULL;
     *text = NULL;
     if (hashed) {

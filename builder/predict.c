@@ -9,10 +9,11 @@
 #include "input.h"
 #include "metric.h"
 #include "page.h"
+#include "parts.h"
 #include "planes.h"
 
-#define BASE_BYTES      (40u << 20) /* the program, BLAS, buffers */
-#define THREAD_BYTES    (8u << 20)
+#define BASE_BYTES      (14u << 20) /* the program, BLAS, buffers */
+#define THREAD_BYTES    (6u << 20)
 #define LIST_BYTES_EDGE 2 /* of an encoded neighbour, about */
 
 struct shape {
@@ -44,6 +45,61 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
     most = larger(most, larger(larger(listing, writing), measuring));
     uint64_t threads = (uint64_t)options->threads * (THREAD_BYTES + 4096 * s->dim);
     return BASE_BYTES + threads + (options->ids ? 8 * s->rows : 0) + most;
+}
+
+static struct shape shape_of(const struct build_options *options, uint64_t rows, uint32_t work_dim)
+{
+    struct shape s = {
+        .rows = rows, .dim = work_dim, .levels = PLANES_LEVELS_MAX, .degree = options->degree};
+    s.stride = size_round_up(s.dim, MEM_ALIGN);
+    s.code_dim = size_round_up(s.dim, PLANES_GROUP);
+    s.order_count = s.code_dim * options->code_bits / PLANES_GROUP;
+    return s;
+}
+
+/* ---- under a budget ---- */
+
+/* What is there in every stage: the program, threads, cells and ids. */
+static uint64_t standing_bytes(const struct build_options *options, const struct shape *s)
+{
+    return BASE_BYTES + PREDICT_BUDGET_THREADS * (THREAD_BYTES + 4096 * s->dim) +
+           s->rows * (options->ids ? 12 : 4) + s->rows / CELLS_ROWS * (s->stride + 16);
+}
+
+uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim)
+{
+    struct shape s = shape_of(options, rows, work_dim);
+    uint64_t row = s.stride + sizeof(struct row8_terms) + 16; /* as cells are found, and trained */
+    return standing_bytes(options, &s) + rows * row + rows / CELLS_ROWS * s.stride;
+}
+
+uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint32_t work_dim,
+                       bool exact)
+{
+    struct shape s = shape_of(options, rows, work_dim);
+    struct build_options planned = *options;
+    uint64_t budget = options->memory_budget_bytes, standing = standing_bytes(options, &s);
+    if (options->parts)
+        return options->parts < PARTS_MAX ? options->parts : PARTS_MAX;
+    planned.threads = 1; /* measuring makes do with what there is */
+    uint64_t threads = (PREDICT_BUDGET_THREADS - 1) * (THREAD_BYTES + 4096 * s.dim);
+    if (budget == 0 || peak_bytes(&planned, &s, exact) + threads <= budget)
+        return 1;
+    uint64_t member = s.stride + sizeof(struct row8_terms) +
+                      4 * size_round_up(s.degree * 13 / 10 + 1, 16) + s.degree * 12 / 50 + 34;
+    uint64_t room = budget > standing ? (budget - standing) / member : 0;
+    uint64_t own = (uint64_t)((double)room / (1 + PARTS_HALO));
+    uint64_t parts = own ? (rows + own - 1) / own : PARTS_MAX;
+    return parts < 2 ? 2 : parts < PARTS_MAX ? (uint32_t)parts : PARTS_MAX;
+}
+
+uint64_t predict_measuring(const struct build_options *options, uint64_t rows, uint32_t work_dim,
+                           uint64_t list_bytes, unsigned threads)
+{
+    struct shape s = shape_of(options, rows, work_dim);
+    uint64_t opened =
+        rows * (larger(s.order_count, s.dim) + 16) + list_bytes + list_bytes / 10 + (4u << 20);
+    return standing_bytes(options, &s) + (threads > 1 ? 2 : 1) * opened;
 }
 
 /* A row store: rows do not straddle pages, or take whole ones. */
@@ -81,13 +137,8 @@ void predict_shape(const struct build_options *options, struct build_estimate *e
 {
     bool exact = options->metric == FATHOM_METRIC_L2 &&
                  (estimate->dtype == FATHOM_U8 || estimate->dtype == FATHOM_I8);
-    struct shape s = {.rows = estimate->rows,
-                      .dim = metric_work_dim(options->metric, estimate->dim),
-                      .levels = PLANES_LEVELS_MAX,
-                      .degree = options->degree};
-    s.stride = size_round_up(s.dim, MEM_ALIGN);
-    s.code_dim = size_round_up(s.dim, PLANES_GROUP);
-    s.order_count = s.code_dim * options->code_bits / PLANES_GROUP;
+    struct shape s =
+        shape_of(options, estimate->rows, metric_work_dim(options->metric, estimate->dim));
     uint64_t vector_bytes = estimate->dim * fathom_dtype_bytes(estimate->dtype);
     estimate->peak_bytes = peak_bytes(options, &s, exact);
     estimate->disk_bytes = disk_bytes(&s, vector_bytes, exact);

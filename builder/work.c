@@ -171,8 +171,8 @@ void work_abandon(struct work_writer *writer)
 
 static int damaged(const struct work_file *file, uint64_t page, struct fathom_error *err)
 {
-    return error_set(err, FATHOM_ECORRUPT,
-                     "%s: page %" PRIu64 " is damaged, or from another build", file->path, page);
+    return error_set(err, FATHOM_ECORRUPT, "%s: page %" PRIu64 " is damaged, or from another build",
+                     file->path, page);
 }
 
 static int read_length(struct work_file *file, struct fathom_error *err)
@@ -300,6 +300,37 @@ void work_close(struct work_file *file)
     mem_free(file->path);
     mem_free(file->buffer);
     mem_free(file);
+}
+
+static int check_pages(struct work_file *file, struct fathom_error *err)
+{
+    uint8_t *piece = mem_alloc(BUFFER_PAGES * PAGE_PAYLOAD);
+    int status = piece ? 0 : error_set(err, -ENOMEM, "%s: no memory to check it", file->path);
+    for (uint64_t at = 0, take; at < file->bytes && status == 0; at += take) {
+        take = file->bytes - at < BUFFER_PAGES * PAGE_PAYLOAD ? file->bytes - at
+                                                              : BUFFER_PAGES * PAGE_PAYLOAD;
+        status = work_read(file, at, piece, take, err);
+    }
+    mem_free(piece);
+    return status;
+}
+
+int work_check(const struct work *work, const char *name, struct fathom_error *err)
+{
+    struct work_file *file;
+    *err = (struct fathom_error){0};
+    int status = work_open(&file, work, name, err);
+    if (status == 0) {
+        status = check_pages(file, err);
+        work_close(file);
+    }
+    if (status == 0)
+        return 1;
+    if (status == -ENOENT)
+        *err = (struct fathom_error){0};
+    else if (status != -ENOMEM)
+        work_remove(work, name);
+    return status == -ENOMEM ? status : 0;
 }
 
 /* ---- removing ---- */

@@ -48,6 +48,9 @@ int work_read(struct work_file *file, uint64_t offset, void *out, size_t bytes,
 int work_next(struct work_file *file, void *out, size_t bytes,
               struct fathom_error *err) FATHOM_MUST_USE;
 void work_close(struct work_file *file); /* accepts NULL */
+/* 1: it is there, and every page was read and found good. 0: it is not, or it was damaged, which
+ * err then says, and removed. */
+int work_check(const struct work *work, const char *name, struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Removes the file when it is there. What cannot be removed is debris, which the next build takes
  * away. */

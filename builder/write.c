@@ -37,6 +37,94 @@ static int write_section(struct write *write, enum section_kind kind, const void
     return status == 0 ? index_writer_end(write->writer, err) : status;
 }
 
+/* ---- from work files ---- */
+
+/* Bytes [offset, offset + bytes) of a work file to the section that is open. */
+static int append_stored(struct write *write, struct work_file *file, uint64_t offset,
+                         uint64_t bytes, struct fathom_error *err)
+{
+    uint8_t *piece = mem_alloc(PIECE_BYTES);
+    int status = piece ? 0 : error_set(err, -ENOMEM, "write: no memory for a buffer");
+    for (uint64_t at = 0; at < bytes && status == 0; at += PIECE_BYTES) {
+        uint64_t left = bytes - at, take = left < PIECE_BYTES ? left : PIECE_BYTES;
+        status =
+            crew_stopped(write->product->crew)
+                ? error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED))
+                : work_read(file, offset + at, piece, take, err);
+        if (status == 0)
+            status = index_writer_append(write->writer, piece, take, err);
+    }
+    mem_free(piece);
+    return status;
+}
+
+/* One stretch of every row's code or factors: width bytes a row, behind before bytes a row. */
+static int append_band(struct write *write, uint64_t before, uint64_t width,
+                       struct fathom_error *err)
+{
+    struct parts *parts = write->product->parts;
+    char name[WORK_NAME_MAX];
+    int status = 0;
+    for (uint32_t p = 0; p < parts->count && status == 0; p++) {
+        uint64_t rows = parts->list[p].row_end - parts->list[p].row;
+        struct work_file *file;
+        if (rows == 0)
+            continue;
+        status = work_open(&file, &parts->checkpoint->work, parts_name(name, "codes", p), err);
+        if (status == 0)
+            status = append_stored(write, file, before * rows, width * rows, err);
+        work_close(file);
+    }
+    return status;
+}
+
+static int write_stored_codes(struct write *write, struct fathom_error *err)
+{
+    const struct planes_model *planes = &write->product->trained->planes;
+    uint32_t bytes = planes->order_count;
+    int status = index_writer_begin(write->writer, SECTION_CODES, 0, err);
+    for (uint32_t at = 0; at < bytes && status == 0; at += FORMAT_BAND_BYTES)
+        status = append_band(write, at,
+                             bytes - at < FORMAT_BAND_BYTES ? bytes - at : FORMAT_BAND_BYTES, err);
+    if (status == 0)
+        status = index_writer_end(write->writer, err);
+    if (status == 0)
+        status = index_writer_begin(write->writer, SECTION_FACTORS, 0, err);
+    for (uint32_t l = 0; l < planes->level_count && status == 0; l++)
+        status = append_band(write, bytes + planes_factor_bytes_below(planes, l),
+                             planes->levels[l].factor_bytes, err);
+    return status == 0 ? index_writer_end(write->writer, err) : status;
+}
+
+static int write_stored_lists(struct write *write, uint64_t bytes, struct fathom_error *err)
+{
+    struct work_file *file;
+    int status = work_open(&file, &write->product->parts->checkpoint->work, "lists", err);
+    if (status != 0)
+        return status;
+    status = index_writer_begin(write->writer, SECTION_LISTS, 0, err);
+    if (status == 0)
+        status = append_stored(write, file, 0, bytes, err);
+    work_close(file);
+    return status == 0 ? index_writer_end(write->writer, err) : status;
+}
+
+static int write_stored_rows(struct write *write, struct fathom_error *err)
+{
+    struct parts *parts = write->product->parts;
+    struct stored_rows stored;
+    int status = checkpoint_open_rows(parts->checkpoint, &stored, err);
+    if (status == 0)
+        status = index_writer_begin(write->writer, SECTION_RECORDS, stored.dim, err);
+    uint64_t piece = PIECE_BYTES / parts->dim * parts->dim,
+             bytes = (uint64_t)parts->rows * parts->dim;
+    for (uint64_t at = 0; at < bytes && status == 0; at += piece)
+        status = append_stored(write, stored.file, stored.offset + at,
+                               bytes - at < piece ? bytes - at : piece, err);
+    stored_rows_close(&stored);
+    return status == 0 ? index_writer_end(write->writer, err) : status;
+}
+
 static int write_model(struct write *write, struct fathom_error *err)
 {
     struct model model = {.row8 = write->product->input->model,
@@ -263,6 +351,30 @@ static void fill_properties(struct write *write, uint64_t generation)
                                             .zero_rows = input->zero_count};
 }
 
+static int write_codes(struct write *write, struct fathom_error *err)
+{
+    const struct encoded_codes *codes = write->product->codes;
+    int status = write_section(write, SECTION_CODES, codes->codes, codes->bytes, err);
+    return status == 0
+               ? write_section(write, SECTION_FACTORS, codes->factors, codes->factor_bytes, err)
+               : status;
+}
+
+static int write_lists(struct write *write, struct fathom_error *err)
+{
+    const struct encoded_lists *lists = write->product->lists;
+    uint64_t bytes = (uint64_t)lists->page_count * PAGE_PAYLOAD;
+    int status = write_section(write, SECTION_LIST_PAGES, lists->page_first,
+                               4 * ((uint64_t)lists->page_count + 1), err);
+    if (status == 0)
+        status = write->product->parts
+                     ? write_stored_lists(write, bytes, err)
+                     : write_section(write, SECTION_LISTS, lists->pages, bytes, err);
+    return status == 0
+               ? write_section(write, SECTION_HEAT, lists->heat, write->properties.rows, err)
+               : status;
+}
+
 static int write_sections(struct write *write, const char *manifest, struct fathom_error *err)
 {
     const struct product *product = write->product;
@@ -276,28 +388,20 @@ static int write_sections(struct write *write, const char *manifest, struct fath
         status = write_section(write, SECTION_CELLS, product->cells->first,
                                4 * ((uint64_t)p->cells + 1), err);
     if (status == 0)
-        status =
-            write_section(write, SECTION_CODES, product->codes->codes, product->codes->bytes, err);
+        status = product->parts ? write_stored_codes(write, err) : write_codes(write, err);
     if (status == 0)
-        status = write_section(write, SECTION_FACTORS, product->codes->factors,
-                               product->codes->factor_bytes, err);
-    if (status == 0)
-        status = write_section(write, SECTION_LIST_PAGES, product->lists->page_first,
-                               4 * ((uint64_t)product->lists->page_count + 1), err);
-    if (status == 0)
-        status = write_section(write, SECTION_LISTS, product->lists->pages,
-                               (uint64_t)product->lists->page_count * PAGE_PAYLOAD, err);
-    if (status == 0)
-        status = write_section(write, SECTION_HEAT, product->lists->heat, p->rows, err);
+        status = write_lists(write, err);
     if (status == 0)
         status = write_ids(write, err);
     if (status == 0)
         status = write_section(write, SECTION_ENTRIES, product->graph->entries,
                                4 * (uint64_t)p->entry_count, err);
-    if (status != 0 || p->records_exact)
-        return status != 0
-                   ? status
+    if (status == 0 && p->records_exact)
+        return product->parts
+                   ? write_stored_rows(write, err)
                    : write_rows8(write, SECTION_RECORDS, &product->input->rows, p->work_dim, err);
+    if (status != 0)
+        return status;
     status = write_from_vectors(write, SECTION_RECORDS, err);
     return status != 0 ? status : write_from_vectors(write, SECTION_VECTORS, err);
 }

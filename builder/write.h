@@ -5,6 +5,7 @@
 #include "encode.h"
 #include "format.h"
 #include "input.h"
+#include "parts.h"
 
 struct product {
     const struct build_options *options;
@@ -15,6 +16,8 @@ struct product {
     const struct trained *trained;
     const struct encoded_codes *codes;
     const struct encoded_lists *lists;
+    /* Not NULL: rows, codes and lists are in work files, and the members above empty. */
+    struct parts *parts;
     const uint64_t *ids; /* by row of the file; NULL: row numbers */
     uint32_t build_list;
     double probed_degree; /* degree_choose */

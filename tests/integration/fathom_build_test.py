@@ -224,6 +224,21 @@ class Interruption(BuildTest):
         self.assertEqual(self.names(), ["index.fathom"])
 
 
+class Budget(BuildTest):
+    BUDGET = 48 << 20
+
+    def test_a_budget_is_kept_by_a_graph_in_parts(self):
+        base = self.synth(60000, dim=64)
+        arguments = ["build", "--input", base, "--metric", "l2", "--out", self.out, "--memory-budget", self.BUDGET]
+        report = run_json("fathom-build", *arguments)
+        self.assertGreater(report["parts"], 1)
+        self.assertLess(report["peak_memory_bytes"], 1.05 * self.BUDGET)
+        run("fathom-check", "verify", self.out, "--deep")
+        first = (self.out / "index.fathom").read_bytes()
+        run_json("fathom-build", *arguments, "--threads", 1)
+        self.assertEqual((self.out / "index.fathom").read_bytes(), first)
+
+
 class Estimate(BuildTest):
     def test_an_estimate_is_near_what_a_build_takes(self):
         base = self.synth(20000, dim=96)

@@ -16,11 +16,12 @@
 #define ROWS      500
 #define ROWS_MANY 2100 /* operating points are measured from 2,000 on */
 #define DIM       6
-#define MARK ".tmp-"
+#define MARK      ".tmp-"
 
 struct place {
     char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
     char notes[1024]; /* of the last build */
+    uint32_t parts;   /* of its graph; 0: all in memory */
 };
 
 static void write_input(const struct place *place, uint64_t rows, uint64_t seed)
@@ -56,6 +57,7 @@ static struct build_options options_for(struct place *place, const struct env *e
     options.build_list = 8;
     options.threads = 1; /* so that operations have the same numbers every time */
     options.checkpoint_ns = 0;
+    options.parts = place->parts;
     options.resume = resume;
     options.env = env;
     options.watch = (struct build_watch){.note = take_note, .context = place};
@@ -127,22 +129,34 @@ static bool build_killed(struct place *place, const char *plan, bool resume)
     return WIFSIGNALED(how);
 }
 
+static void kill_everywhere(struct place *place, int step)
+{
+    struct bytes expected = undisturbed(place);
+    int killed = 0, gone_on = 0;
+    for (int n = 1;; n += step, killed++) {
+        char plan[64];
+        snprintf(plan, sizeof plan, "op=%d:kill", n);
+        if (!build_killed(place, plan, false))
+            break;
+        assert_resumes_to(place, &expected, plan);
+        gone_on += strstr(place->notes, "nothing to resume") == NULL;
+    }
+    assert_true(killed > 70);
+    assert_true(gone_on > killed / 2);
+    free(expected.data);
+}
+
 static void a_build_killed_at_any_operation_resumes_to_the_same_index(void **state)
 {
     struct place place = place_of(*state, ROWS);
-    struct bytes expected = undisturbed(&place);
-    int killed = 0, gone_on = 0;
-    for (int n = 1;; n++, killed++) {
-        char plan[64];
-        snprintf(plan, sizeof plan, "op=%d:kill", n);
-        if (!build_killed(&place, plan, false))
-            break;
-        assert_resumes_to(&place, &expected, plan);
-        gone_on += strstr(place.notes, "nothing to resume") == NULL;
-    }
-    assert_true(killed > 100);
-    assert_true(gone_on > killed / 2);
-    free(expected.data);
+    kill_everywhere(&place, 1);
+}
+
+static void a_build_in_parts_killed_at_any_operation_resumes_to_the_same_index(void **state)
+{
+    struct place place = place_of(*state, ROWS);
+    place.parts = 3;
+    kill_everywhere(&place, 2);
 }
 
 /* Killed, resumed, killed again further on, and so on to the end. */
@@ -266,15 +280,30 @@ static void flip_in(const char *path, long offset)
 
 static void a_damaged_checkpoint_is_said_and_made_again(void **state)
 {
-    static const char *const names[] = {"state", "input", "rows", "graph"};
+    static const char *const names[] = {"state", "input", "rows",   "graph", "part1",
+                                        "lists", "thin",  "joined", "codes0"};
+    const size_t in_memory = 4;
     struct place place = place_of(*state, ROWS);
     struct bytes expected = undisturbed(&place);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char path[SCRATCH_PATH_MAX], name[64];
+        char path[SCRATCH_PATH_MAX], last[SCRATCH_PATH_MAX], name[64];
+        if (i == in_memory) {
+            place.parts = 3;
+            free(expected.data);
+            expected = undisturbed(&place);
+        }
         snprintf(name, sizeof name, "index/" WORK_PREFIX "%s", names[i]);
         scratch_name(*state, name, path);
-        assert_true(build_killed(&place, "op=120:kill", false));
-        assert_true(path_exists(path));
+        /* Lists are of use from when all of them are there. */
+        bool merged = strcmp(names[i], "lists") == 0 || strcmp(names[i], "thin") == 0;
+        scratch_name(*state, "index/" WORK_PREFIX "joined", last);
+        const char *awaited = merged ? last : path;
+        unlink(awaited);
+        for (int n = 50; !path_exists(awaited); n++) {
+            char plan[64];
+            snprintf(plan, sizeof plan, "op=%d:kill", n);
+            assert_true(build_killed(&place, plan, false));
+        }
         flip_in(path, 4096 + 100);
         assert_resumes_to(&place, &expected, names[i]);
         if (!strstr(place.notes, names[i]) || !strstr(place.notes, "made again"))
@@ -335,6 +364,9 @@ static void a_short_build_leaves_no_checkpoints_and_says_so(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(a_build_killed_at_any_operation_resumes_to_the_same_index,
                                     scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(
+        a_build_in_parts_killed_at_any_operation_resumes_to_the_same_index, scratch_make,
+        scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_killed_again_and_again_gets_there, scratch_make,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_that_failed_at_any_operation_resumes_to_the_same_index,

@@ -1,0 +1,415 @@
+/* Which cells make a part and its halo, and the graph of one. How large a halo is was measured
+ * (docs/adr/0011): below a third of the part, searches lose their way at the borders. */
+#include "parts.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "heat.h"
+#include "prune.h"
+
+#define NEAR_CELLS 16  /* of a cell; those of other parts are candidates for the halo */
+#define CELL_BLOCK 32  /* cells of one block of work */
+#define SCAN_CELLS 512 /* distances computed at once */
+
+const char *parts_name(char name[WORK_NAME_MAX], const char *kind, uint32_t part)
+{
+    snprintf(name, WORK_NAME_MAX, "%s%u", kind, part);
+    return name;
+}
+
+int parts_init(struct parts *parts, struct checkpoint *checkpoint, const struct cells *cells,
+               uint32_t rows, uint32_t dim, uint32_t count, struct fathom_error *err)
+{
+    *parts = (struct parts){.count = count,
+                            .checkpoint = checkpoint,
+                            .crew = checkpoint->crew,
+                            .cells = cells,
+                            .rows = rows,
+                            .dim = dim};
+    parts->list = mem_alloc_array(count, sizeof *parts->list);
+    if (!parts->list)
+        return error_set(err, -ENOMEM, "no memory for %u parts", count);
+    uint32_t cell = 0;
+    for (uint32_t p = 0; p < count; p++) {
+        struct part *part = &parts->list[p];
+        uint64_t end = (uint64_t)rows * (p + 1) / count;
+        part->cell = cell;
+        part->row = cells->first[cell];
+        while (cell < cells->count && cells->first[cell] < end)
+            cell++;
+        part->cell_end = cell;
+        part->row_end = cells->first[cell];
+    }
+    return 0;
+}
+
+void parts_fini(struct parts *parts)
+{
+    mem_free(parts->list);
+    *parts = (struct parts){0};
+}
+
+/* ---- the halo ---- */
+
+struct near_pass {
+    const struct parts *parts;
+    const struct part *part;
+    atomic_uint *votes; /* of each cell; relaxed: sums do not depend on the order */
+};
+
+struct near {
+    uint64_t keys[NEAR_CELLS]; /* distance, then cell; rising */
+    uint32_t count;
+};
+
+static void near_add(struct near *near, uint64_t key)
+{
+    uint32_t at = near->count;
+    if (at == NEAR_CELLS && key >= near->keys[at - 1])
+        return;
+    at -= at == NEAR_CELLS;
+    for (; at > 0 && near->keys[at - 1] > key; at--)
+        near->keys[at] = near->keys[at - 1];
+    near->keys[at] = key;
+    near->count += near->count < NEAR_CELLS;
+}
+
+static void find_near(const struct rows8 *centroids, uint32_t cell, int8_t *query,
+                      struct near *near)
+{
+    uint32_t ids[SCAN_CELLS];
+    int32_t dots[SCAN_CELLS];
+    near->count = 0;
+    rows8_centre(rows8_at(centroids, cell), centroids->stride, query);
+    for (uint32_t first = 0; first < centroids->count; first += SCAN_CELLS) {
+        uint32_t left = centroids->count - first, count = left < SCAN_CELLS ? left : SCAN_CELLS;
+        for (uint32_t i = 0; i < count; i++)
+            ids[i] = first + i;
+        kernels_get()->dot_u8s8_gather(dots, query, centroids->bytes, centroids->stride, ids,
+                                       count);
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t distance = rows8_distance_from_dot(&centroids->terms[first + i],
+                                                        centroids->terms[cell].bias, dots[i]);
+            near_add(near, (uint64_t)distance << 32 | (first + i));
+        }
+    }
+}
+
+static int near_block(void *context, uint64_t block, unsigned worker)
+{
+    (void)worker;
+    struct near_pass *pass = context;
+    const struct rows8 *centroids = &pass->parts->cells->centroids;
+    struct near near;
+    int8_t *query = mem_alloc(centroids->stride);
+    if (!query)
+        return -ENOMEM;
+    uint32_t begin = pass->part->cell + (uint32_t)block * CELL_BLOCK;
+    for (uint32_t c = begin; c < begin + CELL_BLOCK && c < pass->part->cell_end; c++) {
+        find_near(centroids, c, query, &near);
+        for (uint32_t i = 0; i < near.count; i++)
+            atomic_fetch_add_explicit(&pass->votes[(uint32_t)near.keys[i]], 1,
+                                      memory_order_relaxed);
+    }
+    mem_free(query);
+    return 0;
+}
+
+static int compare_keys(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* The members' cells, rising: the part's own, and of the others those with most votes, as long as
+ * they fit the halo. Returns how many, or a negative code. cells: one for each cell there is. */
+static int choose_members(struct parts *parts, const struct part *part, uint32_t *cells)
+{
+    const uint32_t *first = parts->cells->first;
+    uint32_t all = parts->cells->count, count = 0, voted = 0;
+    struct near_pass pass = {.parts = parts, .part = part};
+    pass.votes = mem_alloc_array(all, sizeof *pass.votes);
+    uint64_t *keys = mem_alloc_array(all, sizeof *keys);
+    int status = pass.votes && keys
+                     ? crew_run(parts->crew, crew_blocks(part->cell_end - part->cell, CELL_BLOCK),
+                                near_block, &pass)
+                     : -ENOMEM;
+    for (uint32_t c = 0; c < all && status == 0; c++) {
+        uint32_t votes = atomic_load_explicit(&pass.votes[c], memory_order_relaxed);
+        if (c >= part->cell && c < part->cell_end)
+            cells[count++] = c;
+        else if (votes > 0)
+            keys[voted++] = (uint64_t)(UINT32_MAX - votes) << 32 | c;
+    }
+    qsort(keys, voted, sizeof *keys, compare_keys);
+    double room = PARTS_HALO * (part->row_end - part->row);
+    for (uint32_t i = 0; i < voted && status == 0; i++) {
+        uint32_t cell = (uint32_t)keys[i];
+        room -= first[cell + 1] - first[cell];
+        if (room < 0)
+            break;
+        cells[count++] = cell;
+    }
+    mem_free(pass.votes);
+    mem_free(keys);
+    return status == 0 ? (int)count : status;
+}
+
+static int compare_cells(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* ---- the graph of a part ---- */
+
+/* Rows of a part in memory: those of its members' cells, in the order of rows. */
+struct members {
+    uint32_t *cells, cell_count;
+    uint32_t *first;   /* cell_count + 1 */
+    uint32_t *numbers; /* in the whole graph, of each member */
+    struct rows8 rows;
+};
+
+static void members_fini(struct members *members)
+{
+    mem_free(members->cells);
+    mem_free(members->first);
+    mem_free(members->numbers);
+    rows8_fini(&members->rows);
+}
+
+static int load_members(struct parts *parts, struct members *members, struct fathom_error *err)
+{
+    const uint32_t *first = parts->cells->first;
+    struct stored_rows stored;
+    int status = checkpoint_open_rows(parts->checkpoint, &stored, err);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < members->cell_count && status == 0; i++) {
+        uint32_t cell = members->cells[i], row = first[cell], count = first[cell + 1] - row;
+        status = stored_rows_read(&stored, row, count, &members->rows, at, err);
+        for (uint32_t j = 0; j < count; j++)
+            members->numbers[at + j] = row + j;
+        at += count;
+    }
+    stored_rows_close(&stored);
+    return status;
+}
+
+static int members_init(struct parts *parts, const struct part *part, struct members *members,
+                        struct fathom_error *err)
+{
+    *members = (struct members){.cells = mem_alloc_array(parts->cells->count, sizeof(uint32_t))};
+    int count = members->cells ? choose_members(parts, part, members->cells) : -ENOMEM;
+    if (count < 0)
+        return error_set(err, count, "graph: %s", fathom_strerror(count));
+    members->cell_count = (uint32_t)count;
+    qsort(members->cells, (size_t)count, sizeof *members->cells, compare_cells);
+    members->first = mem_alloc_array((size_t)count + 1, sizeof *members->first);
+    for (int i = 0; i < count && members->first; i++) {
+        const uint32_t *first = parts->cells->first + members->cells[i];
+        members->first[i + 1] = members->first[i] + first[1] - first[0];
+    }
+    uint32_t rows = members->first ? members->first[count] : 0;
+    members->numbers = mem_alloc_array(rows, sizeof *members->numbers);
+    if (!members->first || !members->numbers || rows8_init(&members->rows, rows, parts->dim) != 0)
+        return error_set(err, -ENOMEM, "graph: no memory for a part of %u rows", rows);
+    return load_members(parts, members, err);
+}
+
+/* Nearest first, as merging wants them, and by their numbers in the whole graph. */
+static void sort_list(const struct members *members, uint32_t row, uint32_t *list)
+{
+    uint64_t keys[BUILD_DEGREE_MAX];
+    const struct rows8 *rows = &members->rows;
+    for (uint32_t i = 0; i < list[0]; i++) {
+        uint32_t near = list[1 + i], at = i;
+        uint64_t key =
+            prune_key(rows8_distance(rows8_at(rows, row), rows8_at(rows, near), rows->dim), near);
+        for (; at > 0 && keys[at - 1] > key; at--)
+            keys[at] = keys[at - 1];
+        keys[at] = key;
+    }
+    for (uint32_t i = 0; i < list[0]; i++)
+        list[1 + i] = members->numbers[(uint32_t)keys[i]];
+}
+
+static int spill(struct parts *parts, const struct members *members, struct graph *graph,
+                 const uint32_t *heat, const char *name, struct fathom_error *err)
+{
+    struct work_writer *writer;
+    struct part_header header = {.members = graph->rows, .entry_count = graph->entry_count};
+    for (uint32_t i = 0; i < graph->entry_count; i++)
+        header.entries[i] = members->numbers[graph->entries[i]];
+    int status = work_create(&writer, &parts->checkpoint->work, name, err);
+    if (status != 0)
+        return status;
+    status = work_append(writer, &header, sizeof header, err);
+    for (uint32_t row = 0; row < graph->rows && status == 0; row++) {
+        uint32_t *list = graph_list(graph, row);
+        struct part_record record = {members->numbers[row], heat[row], list[0]};
+        sort_list(members, row, list);
+        status = work_append(writer, &record, sizeof record, err);
+        if (status == 0)
+            status = work_append(writer, list + 1, list[0] * sizeof *list, err);
+    }
+    if (status == 0)
+        return work_commit(writer, err);
+    work_abandon(writer);
+    return status;
+}
+
+/* Progress of a part as that of the whole. */
+struct part_watch {
+    const struct crew *crew;
+    uint64_t before;
+    double scale;
+};
+
+static bool part_stopped(void *context)
+{
+    const struct part_watch *watch = context;
+    return crew_stopped(watch->crew);
+}
+
+static void part_advance(void *context, uint64_t done)
+{
+    const struct part_watch *watch = context;
+    crew_advance(watch->crew, watch->before + (uint64_t)(watch->scale * (double)done));
+}
+
+static int build_part(struct parts *parts, const struct part *part, const char *name,
+                      const struct graph_options *options, struct fathom_error *err)
+{
+    struct members members;
+    struct graph graph = {0};
+    uint32_t *heat = NULL;
+    int status = members_init(parts, part, &members, err);
+    if (status == 0) {
+        struct part_watch watch = {.crew = parts->crew,
+                                   .before = part->row,
+                                   .scale = (double)(part->row_end - part->row) /
+                                            (double)members.rows.count};
+        struct crew crew = {
+            .threads = parts->crew->threads,
+            .watch = {.stopped = part_stopped, .advance = part_advance, .context = &watch}};
+        status = graph_build(&graph, &crew, &members.rows, members.first, members.cell_count,
+                             options, err);
+        if (status == 0)
+            status = heat_measure(&heat, &crew, &graph, &members.rows, err);
+    }
+    if (status == 0)
+        status = spill(parts, &members, &graph, heat, name, err);
+    mem_free(heat);
+    graph_fini(&graph);
+    members_fini(&members);
+    return status;
+}
+
+int parts_graph(struct parts *parts, const struct graph_options *options,
+                struct encoded_lists *lists, struct fathom_error *err)
+{
+    char name[WORK_NAME_MAX];
+    int status = parts_load_merged(parts, lists, err);
+    if (status != 0)
+        return status < 0 ? status : 0;
+    for (uint32_t p = 0; p < parts->count && status == 0; p++) {
+        const struct part *part = &parts->list[p];
+        if (part->row == part->row_end)
+            continue;
+        status = checkpoint_has(parts->checkpoint, parts_name(name, "part", p), err);
+        status = status == 0 ? build_part(parts, part, name, options, err) : status;
+        status = status == 1 ? 0 : status;
+    }
+    return status == 0 ? parts_merge(parts, options->degree, lists, err) : status;
+}
+
+/* ---- rows and codes ---- */
+
+int parts_load_rows(struct parts *parts, uint32_t first, uint32_t count, struct rows8 *out,
+                    struct fathom_error *err)
+{
+    struct stored_rows stored;
+    if (rows8_init(out, count, parts->dim) != 0)
+        return error_set(err, -ENOMEM, "no memory for %u rows", count);
+    int status = checkpoint_open_rows(parts->checkpoint, &stored, err);
+    if (status == 0)
+        status = stored_rows_read(&stored, first, count, out, 0, err);
+    stored_rows_close(&stored);
+    return status;
+}
+
+/* The cells of a part as if it were all there is; centroids are borrowed. */
+static int part_cells(const struct parts *parts, const struct part *part, struct cells *out)
+{
+    const struct rows8 *centroids = &parts->cells->centroids;
+    out->count = part->cell_end - part->cell;
+    out->centroids = (struct rows8){.count = out->count,
+                                    .dim = centroids->dim,
+                                    .stride = centroids->stride,
+                                    .bytes = centroids->bytes + part->cell * centroids->stride,
+                                    .terms = centroids->terms + part->cell};
+    out->first = mem_alloc_array((size_t)out->count + 1, sizeof *out->first);
+    for (uint32_t c = 0; c <= out->count && out->first; c++)
+        out->first[c] = parts->cells->first[part->cell + c] - part->row;
+    return out->first ? 0 : -ENOMEM;
+}
+
+static int store_codes(struct parts *parts, const struct encoded_codes *codes, const char *name,
+                       struct fathom_error *err)
+{
+    struct work_writer *writer;
+    int status = work_create(&writer, &parts->checkpoint->work, name, err);
+    if (status != 0)
+        return status;
+    status = work_append(writer, codes->codes, codes->bytes, err);
+    if (status == 0)
+        status = work_append(writer, codes->factors, codes->factor_bytes, err);
+    if (status == 0)
+        return work_commit(writer, err);
+    work_abandon(writer);
+    return status;
+}
+
+static int encode_part(struct parts *parts, const struct part *part, const char *name,
+                       const struct trained *trained, struct fathom_error *err)
+{
+    struct rows8 rows = {0};
+    struct cells cells = {0};
+    struct encoded_codes codes = {0};
+    struct part_watch watch = {.crew = parts->crew, .before = part->row, .scale = 1};
+    struct crew crew = {
+        .threads = parts->crew->threads,
+        .watch = {.stopped = part_stopped, .advance = part_advance, .context = &watch}};
+    int status = part_cells(parts, part, &cells);
+    if (status != 0)
+        return error_set(err, status, "encode: %s", fathom_strerror(status));
+    status = parts_load_rows(parts, part->row, part->row_end - part->row, &rows, err);
+    if (status == 0)
+        status = encode_codes(&codes, &crew, trained, &rows, &cells, err);
+    rows8_fini(&rows);
+    if (status == 0)
+        status = store_codes(parts, &codes, name, err);
+    encoded_codes_fini(&codes);
+    mem_free(cells.first);
+    return status;
+}
+
+int parts_encode(struct parts *parts, const struct trained *trained, struct fathom_error *err)
+{
+    char name[WORK_NAME_MAX];
+    int status = 0;
+    for (uint32_t p = 0; p < parts->count && status == 0; p++) {
+        const struct part *part = &parts->list[p];
+        if (part->row == part->row_end)
+            continue;
+        status = checkpoint_has(parts->checkpoint, parts_name(name, "codes", p), err);
+        status = status == 0 ? encode_part(parts, part, name, trained, err) : status;
+        status = status == 1 ? 0 : status;
+    }
+    return status;
+}

@@ -1,0 +1,78 @@
+/* The graph in parts, for builds that may not hold all neighbour lists in memory at once. A part is
+ * a contiguous range of cells in their final order. Its graph is built over its own rows and, as a
+ * halo, those of the foreign cells that most of its cells have among their nearest; rows come from
+ * the work file of rows, lists go to one of the part. Since every file is in the order of rows, the
+ * lists of all parts are merged in one pass through all of them (merge.c). */
+#ifndef BUILDER_PARTS_H
+#define BUILDER_PARTS_H
+
+#include "checkpoint.h"
+#include "encode.h"
+
+#define PARTS_MAX  512
+#define PARTS_HALO 0.4 /* rows of the halo, of those of the part */
+#define PARTS_THIN 4   /* stride of the lists that training is content with */
+
+struct part {
+    uint32_t cell, cell_end, row, row_end;
+};
+
+struct parts {
+    uint32_t count;
+    struct part *list;
+    struct checkpoint *checkpoint;
+    const struct crew *crew;
+    const struct cells *cells;
+    uint32_t rows, dim;
+    /* Of the merged graph. */
+    uint64_t edges;
+    uint32_t entry_count;
+    uint32_t entries[GRAPH_ENTRIES_MAX];
+};
+
+/* Cuts rows into count parts of about equal size. */
+int parts_init(struct parts *parts, struct checkpoint *checkpoint, const struct cells *cells,
+               uint32_t rows, uint32_t dim, uint32_t count,
+               struct fathom_error *err) FATHOM_MUST_USE;
+void parts_fini(struct parts *parts);
+
+/* Builds the graphs of the parts that have no work file yet, and merges them. The lists' pages are
+ * in a work file; the rest is in lists. */
+int parts_graph(struct parts *parts, const struct graph_options *options,
+                struct encoded_lists *lists, struct fathom_error *err) FATHOM_MUST_USE;
+/* Some neighbours of every row, for training: lists of PARTS_THIN - 1 at the most. */
+int parts_load_thin(struct parts *parts, struct graph *out,
+                    struct fathom_error *err) FATHOM_MUST_USE;
+/* All rows, for training. */
+int parts_load_rows(struct parts *parts, uint32_t first, uint32_t count, struct rows8 *out,
+                    struct fathom_error *err) FATHOM_MUST_USE;
+/* Codes and factors of every part, each to a work file. */
+int parts_encode(struct parts *parts, const struct trained *trained,
+                 struct fathom_error *err) FATHOM_MUST_USE;
+
+/* ---- names of work files ---- */
+
+/* "part0", "codes0" and so on; into name, which is returned. */
+const char *parts_name(char name[WORK_NAME_MAX], const char *kind, uint32_t part);
+
+/* ---- merge.c ---- */
+
+/* Leaves the work files lists, thin and joined. */
+int parts_merge(struct parts *parts, uint32_t degree, struct encoded_lists *lists,
+                struct fathom_error *err) FATHOM_MUST_USE;
+/* 1 when that was done before, by a build that was killed. */
+int parts_load_merged(struct parts *parts, struct encoded_lists *lists,
+                      struct fathom_error *err) FATHOM_MUST_USE;
+
+/* A part's file: this, then for every member in the order of rows a record and its neighbours. All
+ * numbers are of the whole graph. */
+struct part_header {
+    uint32_t members, entry_count;
+    uint32_t entries[GRAPH_ENTRIES_MAX];
+};
+
+struct part_record {
+    uint32_t row, heat, count;
+};
+
+#endif

@@ -1,0 +1,128 @@
+/* Builds whose graph is made in parts: sound, connected, the same for any number of threads, and
+ * never above their budget. */
+#include "builder_support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fathom/fathom.h"
+#include "format.h"
+
+#define DIM 12
+
+struct place {
+    char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
+};
+
+static struct place place_of(const struct scratch *scratch, const char *out)
+{
+    struct place place;
+    char name[64];
+    scratch_name(scratch, "base.fbin", place.input);
+    scratch_name(scratch, out, place.out);
+    snprintf(name, sizeof name, "%s/" FORMAT_FILE_NAME, out);
+    scratch_name(scratch, name, place.index);
+    return place;
+}
+
+/* degree 0: by the data. */
+static void build(const struct place *place, uint32_t parts, unsigned threads, uint32_t degree)
+{
+    struct build_options options = build_options_default();
+    struct build_report report;
+    struct fathom_error err;
+    options.input = place->input;
+    options.out = place->out;
+    options.threads = threads;
+    options.parts = parts;
+    options.degree = degree;
+    if (build_run(&options, &report, &err) != 0)
+        fail_msg("%u parts: %s", parts, err.msg);
+    build_report_fini(&report);
+    assert_int_equal(names_with(place->out, ".tmp-"), 0);
+}
+
+/* Verification follows every list: rows that the entries do not reach are found too. */
+static void assert_sound(const struct place *place)
+{
+    struct fathom_verify_report report;
+    struct fathom_error err;
+    if (fathom_verify(place->out, true, &report, NULL, NULL, &err) != 0)
+        fail_msg("%s", err.msg);
+}
+
+static void every_row_is_reached_whatever_the_parts(void **state)
+{
+    static const uint32_t parts[] = {2, 3, 7, 40};
+    struct place place = place_of(*state, "index");
+    float *values = floats_make(3000, DIM, 1);
+    floats_write(place.input, values, 3000, DIM);
+    free(values);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        build(&place, parts[i], 2, 0);
+        assert_sound(&place);
+        build(&place, parts[i], 2, BUILD_DEGREE_MIN); /* rows fall off lists that are so short */
+        assert_sound(&place);
+    }
+}
+
+/* Islands that no neighbour list leaves, and many equal rows. */
+static void islands_and_equal_rows_are_reached_too(void **state)
+{
+    struct place place = place_of(*state, "index");
+    float *values = floats_make(2400, DIM, 2);
+    for (uint32_t row = 0; row < 2400; row++) {
+        for (uint32_t d = 0; d < DIM; d++)
+            values[row * DIM + d] += 1000.0f * (float)(row % 5) * (d == 0);
+        if (row % 4 == 0)
+            memcpy(values + row * DIM, values, DIM * sizeof *values);
+    }
+    floats_write(place.input, values, 2400, DIM);
+    free(values);
+    build(&place, 4, 2, 0);
+    assert_sound(&place);
+}
+
+static void few_rows_in_many_parts_build(void **state)
+{
+    struct place place = place_of(*state, "index");
+    for (uint64_t rows = 1; rows <= 101; rows += 50) {
+        float *values = floats_make(rows, DIM, 3);
+        floats_write(place.input, values, rows, DIM);
+        free(values);
+        build(&place, 5, 2, 0);
+        assert_sound(&place);
+    }
+}
+
+static void parts_and_threads_give_the_same_bytes(void **state)
+{
+    static const char *const names[] = {"one", "two", "three"};
+    uint8_t *data[3];
+    size_t bytes[3];
+    for (unsigned i = 0; i < 3; i++) {
+        struct place place = place_of(*state, names[i]);
+        float *values = floats_make(2500, DIM, 4);
+        floats_write(place.input, values, 2500, DIM);
+        free(values);
+        build(&place, 3, i + 1, 0);
+        data[i] = file_slurp(place.index, &bytes[i]);
+        assert_int_equal(bytes[i], bytes[0]);
+        assert_memory_equal(data[i], data[0], bytes[0]);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        free(data[i]);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup_teardown(every_row_is_reached_whatever_the_parts, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(islands_and_equal_rows_are_reached_too, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(few_rows_in_many_parts_build, scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(parts_and_threads_give_the_same_bytes, scratch_make,
+                                    scratch_remove),
+};
+
+FATHOM_TEST_MAIN(tests)

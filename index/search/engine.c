@@ -14,12 +14,11 @@
 #include "ring.h"
 #include "scratch.h"
 
-#define INFLIGHT_MAX          256
-#define PAGES_PER_QUERY       8 /* page buffers for each query in flight */
-#define PAGES_MIN             32
-#define REAP_BATCH            64
-#define BEAM_IDLE             2     /* queries in flight that leave the device idle */
-#define DEFAULT_TARGET_RECALL 0.97f /* of queries that name neither a search list nor a target */
+#define INFLIGHT_MAX    256
+#define PAGES_PER_QUERY 8 /* page buffers for each query in flight */
+#define PAGES_MIN       32
+#define REAP_BATCH      64
+#define BEAM_IDLE       2 /* queries in flight that leave the device idle */
 #define RING_BYTES_PER_READ                                                                        \
     (64 + 2 * 16 + 8) /* a submission, two completions, an index: what the kernel maps */
 
@@ -206,7 +205,7 @@ static struct operating_choice choose(const struct fathom_index *index,
 {
     struct operating_choice choice = {.search_list = request->search_list};
     if (request->search_list == 0) {
-        float target = request->target_recall > 0 ? request->target_recall : DEFAULT_TARGET_RECALL;
+        float target = request->target_recall > 0 ? request->target_recall : FATHOM_TARGET_RECALL;
         choice = points_choose(index->points, index->point_count, request->k, target);
     }
     if (choice.search_list == 0)

@@ -105,13 +105,19 @@ int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_in
 bool index_take_budget(const struct fathom_index *index, int64_t bytes);
 
 /* plan.c: chooses navigator and residency for options, or says the least budget that would do. */
-int plan_make(struct plan *plan, const struct superblock *super, const struct model *model,
-              const struct fathom_open_options *options, const char *path,
+struct plan_input {
+    const struct superblock *super;
+    const struct model *model;
+    const struct operating_point *points; /* all that there are */
+    uint32_t point_count;
+    const struct fathom_open_options *options;
+    const char *path;
+};
+int plan_make(struct plan *plan, const struct plan_input *input,
               struct fathom_error *err) FATHOM_MUST_USE;
 
 /* The cheapest plan that the options allow; index_bytes is UINT64_MAX when they allow none. */
-struct plan plan_least(const struct superblock *super, const struct model *model,
-                       const struct fathom_open_options *options, const char *path);
+struct plan plan_least(const struct plan_input *input);
 
 /* residency.c: what residency_load would load. */
 int residency_outlook(struct fathom_index *index, struct fathom_outlook *out,

@@ -1,7 +1,12 @@
 /* The planner: from a DRAM budget to what is resident and who navigates. It only does arithmetic;
- * residency.c loads. Spend order (docs/adr): codes first; then all lists, which brings the graph;
- * then more code bits; at last the 8-bit rows themselves. */
+ * residency.c loads.
+ *
+ * A budget leaves three ways to spend it: the 8-bit rows and all lists (graph); codes and all lists
+ * (graph); or the longest codes that fit and no lists (cells). Those that fit are compared by what
+ * the index's own operating points say that a query costs. An index without points goes by bits a
+ * dimension. Lists in part are for those who ask for them (docs/adr/0009). */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "bits.h"
@@ -9,11 +14,13 @@
 #include "index.h"
 #include "mem.h"
 
-/* Where lists fit beside codes of this many bits a dimension, the graph wins by CPU; below, cells
- * win, which spend the bytes of the lists on codes and so read less (docs/adr/0004). */
+/* Without operating points: where lists fit beside codes of this many bits a dimension, the graph
+ * wins by CPU; below, cells win, which spend the bytes of the lists on codes and so read less
+ * (docs/adr/0004). */
 #define GRAPH_BITS_PER_DIM      3.4
 #define GRAPH_BITS_PER_DIM_WIDE 1.8 /* from WIDE_DIM on, estimates average over more dimensions */
 #define WIDE_DIM                256
+#define GRAPH_BITS_LEAST        1.5 /* with points: fewer are not worth a look */
 
 /* A graph whose lists are partly on SSD has codes of at most so many bits a dimension, and what is
  * left goes to lists (docs/adr/0011). */
@@ -57,15 +64,39 @@ uint64_t model_part_bytes(const struct model *model, const struct plan *plan)
 struct sizes {
     const struct superblock *super;
     const struct model *model;
+    const struct operating_point *points;
+    uint32_t point_count;
     uint64_t list_pages, fixed;
     uint64_t budget;     /* UINT64_MAX: none */
     uint64_t scratch[2]; /* when all lists are resident or none is used, and when some are not */
 };
 
+static uint32_t code_bytes_of(const struct sizes *sizes, const struct plan *plan)
+{
+    const struct properties *p = &sizes->super->properties;
+    return plan->rows8 ? row8_record_bytes(p->work_dim, p->records_exact)
+                       : sizes->model->planes.levels[plan->level].code_bytes;
+}
+
+/* The operating points of a plan's residency; *first is where they begin. */
+static uint32_t points_of_plan(const struct sizes *sizes, const struct plan *plan, uint32_t *first)
+{
+    return points_of(sizes->points, sizes->point_count, plan->navigator, code_bytes_of(sizes, plan),
+                     first);
+}
+
+static uint64_t points_bytes(const struct sizes *sizes, const struct plan *plan)
+{
+    uint32_t first, count = points_of_plan(sizes, plan, &first);
+    count = count < POINTS_RESIDENT_MAX ? count : POINTS_RESIDENT_MAX;
+    return count ? resident(count * sizeof(struct operating_point)) : 0;
+}
+
 static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
 {
     const struct properties *p = &sizes->super->properties;
-    uint64_t bytes = sizes->fixed + model_part_bytes(sizes->model, plan) +
+    uint64_t bytes = sizes->fixed + points_bytes(sizes, plan) +
+                     model_part_bytes(sizes->model, plan) +
                      resident(bits_bytes(p->rows, p->id_bits) + 64);
     if (plan->rows8)
         bytes += resident(p->rows * row8_record_bytes(p->work_dim, p->records_exact) + 64);
@@ -166,27 +197,68 @@ static bool choose_cells(const struct sizes *sizes, struct plan *plan,
     return false;
 }
 
-/* Best first: rows8 with the graph; codes with the graph while they are fit to navigate by, then
- * codes with the cells. A graph that is forced goes on with shorter codes, then with lists in part,
- * at last with whatever fits. */
+/* What a query for the usual k and target costs under a plan that fits; INFINITY when the points do
+ * not say, or say that the target is out of reach. */
+#define USUAL_K 10
+static double price(const struct sizes *sizes, const struct plan *plan)
+{
+    uint32_t first, count = points_of_plan(sizes, plan, &first);
+    if (count == 0)
+        return INFINITY;
+    struct operating_choice choice =
+        points_choose(sizes->points + first, count, USUAL_K, FATHOM_TARGET_RECALL);
+    if (choice.recall_low < FATHOM_TARGET_RECALL)
+        return INFINITY;
+    return points_cost_us(&sizes->super->properties, plan->navigator,
+                          plan->rows8 ? 0 : code_bytes_of(sizes, plan), &choice);
+}
+
+static double graph_bits_least(const struct properties *p)
+{
+    return p->work_dim >= WIDE_DIM ? GRAPH_BITS_PER_DIM_WIDE : GRAPH_BITS_PER_DIM;
+}
+
+/* The cheaper of codes with the graph and codes with the cells. */
+static bool choose_codes(const struct sizes *sizes, struct plan *plan,
+                         const struct fathom_open_options *options)
+{
+    struct plan graph = *plan, cells = *plan;
+    bool graph_fits = choose_graph(sizes, &graph, options, GRAPH_BITS_LEAST);
+    bool cells_fit = choose_cells(sizes, &cells, options);
+    double graph_price = graph_fits ? price(sizes, &graph) : INFINITY;
+    double cells_price = cells_fit ? price(sizes, &cells) : INFINITY;
+    if (isinf(graph_price) && isinf(cells_price)) { /* nothing to go by */
+        graph = *plan;
+        graph_fits =
+            choose_graph(sizes, &graph, options, graph_bits_least(&sizes->super->properties));
+    }
+    *plan = graph_fits && (!cells_fit || graph_price <= cells_price) ? graph : cells;
+    return graph_fits || cells_fit;
+}
+
+/* A graph that was asked for goes on with shorter codes, then with lists in part, at last with
+ * whatever fits. */
+static bool choose_forced_graph(const struct sizes *sizes, struct plan *plan,
+                                const struct fathom_open_options *options)
+{
+    double bits = graph_bits_least(&sizes->super->properties);
+    if (bits > PARTLY_BITS_PER_DIM)
+        bits = PARTLY_BITS_PER_DIM;
+    return choose_graph(sizes, plan, options, options->code_bytes ? 0 : bits) ||
+           choose_partly(sizes, plan, options) || choose_graph(sizes, plan, options, 0);
+}
+
 static bool choose(const struct sizes *sizes, struct plan *plan,
                    const struct fathom_open_options *options)
 {
-    bool wide = sizes->super->properties.work_dim >= WIDE_DIM;
-    double bits = wide ? GRAPH_BITS_PER_DIM_WIDE : GRAPH_BITS_PER_DIM;
-    bool forced = options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0;
     *plan = (struct plan){
         .navigator = FATHOM_NAVIGATOR_GRAPH, .rows8 = true, .hot_ranks = most_ranks(options)};
     if (fits(sizes, plan, options))
         return true;
     plan->rows8 = false;
-    if (forced && bits > PARTLY_BITS_PER_DIM)
-        bits = PARTLY_BITS_PER_DIM;
-    if (choose_graph(sizes, plan, options, forced && options->code_bytes ? 0 : bits))
-        return true;
-    if (!forced)
-        return choose_cells(sizes, plan, options);
-    return choose_partly(sizes, plan, options) || choose_graph(sizes, plan, options, 0);
+    return options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0
+               ? choose_forced_graph(sizes, plan, options)
+               : choose_codes(sizes, plan, options);
 }
 
 /* The cheapest plan that the options allow, for the message. */
@@ -216,42 +288,35 @@ static struct plan least_plan(const struct sizes *sizes, const struct fathom_ope
     return least;
 }
 
-/* At the most: which points belong to the residency is known only after it is chosen. */
-static uint64_t points_bytes(const struct superblock *super)
+static struct sizes sizes_of(const struct plan_input *input)
 {
-    const struct section *section = superblock_find(super, SECTION_POINTS);
-    uint64_t most = POINTS_RESIDENT_MAX * sizeof(struct operating_point);
-    if (!section || section->bytes == 0)
-        return 0;
-    return resident(section->bytes < most ? section->bytes : most);
-}
-
-static struct sizes sizes_of(const struct superblock *super, const struct model *model,
-                             const struct fathom_open_options *options, const char *path)
-{
+    const struct superblock *super = input->super;
+    const struct fathom_open_options *options = input->options;
     const struct properties *p = &super->properties;
     uint64_t budget = options->dram_budget_bytes, threads = options->threads;
     return (struct sizes){.super = super,
-                          .model = model,
+                          .model = input->model,
+                          .points = input->points,
+                          .point_count = input->point_count,
                           .list_pages = format_list_pages(superblock_find(super, SECTION_LISTS)),
                           .fixed = resident(sizeof(struct fathom_index)) +
-                                   resident(strlen(path) + 1) + points_bytes(super),
+                                   resident(strlen(input->path) + 1),
                           .budget = budget ? budget : UINT64_MAX,
                           .scratch = {threads * engine_scratch_bytes(p, options->inflight, false),
                                       threads * engine_scratch_bytes(p, options->inflight, true)}};
 }
 
-struct plan plan_least(const struct superblock *super, const struct model *model,
-                       const struct fathom_open_options *options, const char *path)
+struct plan plan_least(const struct plan_input *input)
 {
-    struct sizes sizes = sizes_of(super, model, options, path);
-    return least_plan(&sizes, options);
+    struct sizes sizes = sizes_of(input);
+    return least_plan(&sizes, input->options);
 }
 
-int plan_make(struct plan *plan, const struct superblock *super, const struct model *model,
-              const struct fathom_open_options *options, const char *path, struct fathom_error *err)
+int plan_make(struct plan *plan, const struct plan_input *input, struct fathom_error *err)
 {
-    struct sizes sizes = sizes_of(super, model, options, path);
+    struct sizes sizes = sizes_of(input);
+    const struct fathom_open_options *options = input->options;
+    const char *path = input->path;
     if (choose(&sizes, plan, options))
         return 0;
     struct plan least = least_plan(&sizes, options);

@@ -1,6 +1,6 @@
-/* Measuring and using operating points (see points.h). Measuring opens the index once per residency
- * that a budget could ask for, and searches it for a sample of its own rows; the truth is an exact
- * scan over the 8-bit rows. */
+/* Measuring operating points (see points.h): opens the index once per residency that a budget could
+ * ask for, and searches it for a sample of its own rows; the truth is an exact scan over the 8-bit
+ * rows. points_choose.c uses what is found here. */
 #include "points.h"
 
 #include <errno.h>
@@ -15,17 +15,25 @@
 #include "navigate.h"
 #include "query.h"
 
-#define SAMPLE_ROWS       128
-#define TRUTH             100   /* neighbours of the truth; the largest k measured */
-#define RECALL_ENOUGH     0.99f /* no larger search list is tried above it */
-#define LEVELS_TRIED      4     /* code sizes of each navigator, at most */
+#define SAMPLE_ROWS       160
+#define SAMPLE_LARGE_K    40     /* of it, for the largest k: each query has many results */
+#define TRUTH             100    /* neighbours of the truth; the largest k measured */
+#define RECALL_ENOUGH     0.99f  /* no larger search list is tried above it */
+#define RECALL_GAIN       0.001f /* nor once a step brings less */
+#define SPREAD            37 /* odd and not a multiple of 5, so without a common factor with SAMPLE_ROWS */
 #define SCAN_ROWS         256
 #define INFLIGHT          8
 #define THRIFTY_THRESHOLD 0.13f
-#define READS_THAT_MATTER 2
-#define READ_US           14.0 /* a read's share of the device (docs/adr/0004) */
-#define STEP_US           1.1 /* of CPU for each unit of search list, either navigator at 128 dimensions */
+#define CAREFUL_THRESHOLD 0.025f
+#define READS_THAT_MATTER 1.5f
 #define PLANS_AT_ONCE     2 /* each keeps an opened index in memory */
+
+/* Codes that are measured, in bits a dimension: from where a navigator begins to be of use to the
+ * longest. */
+static const double graph_bits[] = {1.75, 2.25, 2.75, 3.5, 4.5, 6};
+static const double cell_bits[] = {0.75, 1, 1.25, 1.5, 1.75, 2.25, 3, 4, 5.5};
+#define PLANS_MAX                                                                                  \
+    (sizeof graph_bits / sizeof *graph_bits + sizeof cell_bits / sizeof *cell_bits + 1)
 
 static const uint32_t search_lists[] = {10, 16, 24, 40, 64, 100, 160, 256, 400};
 static const uint32_t ks[] = {10, 100};
@@ -159,7 +167,9 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
         return error_set(err, -ENOMEM, "%s: no memory to measure operating points", m->path);
     }
     for (uint32_t i = 0; i < m->sample; i++) {
-        m->rows[i] = (uint32_t)((2 * (uint64_t)i + 1) * p->rows / (2 * m->sample));
+        /* Evenly spaced, in an order of which every prefix is spread evenly too, more or less. */
+        uint64_t place = (uint64_t)i * SPREAD % m->sample;
+        m->rows[i] = (uint32_t)((2 * place + 1) * p->rows / (2 * m->sample));
         sample_vector(m, index, i);
     }
     *level_count = index->level_count;
@@ -226,12 +236,21 @@ static int collect(struct searcher *s, uint32_t k, bool wait)
     return count < 0 ? count : 0;
 }
 
+/* Evenly spaced rows come first in the sample's order (prepare), so a prefix is a sample too. */
+static uint32_t sample_for(const struct measure *m, uint32_t k)
+{
+    return k == TRUTH && m->sample > SAMPLE_LARGE_K ? SAMPLE_LARGE_K : m->sample;
+}
+
 static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list,
                          float refine_threshold)
 {
     const struct measure *m = s->measure;
     int status = 0;
-    for (uint32_t i = 0; i < m->sample && status == 0; i++) {
+    uint32_t sample = sample_for(m, k);
+    for (uint32_t i = sample; i < m->sample; i++)
+        s->recall[i] = -1;
+    for (uint32_t i = 0; i < sample && status == 0; i++) {
         struct fathom_query query = fathom_query_default();
         query.vector = m->vectors + (size_t)i * m->dim;
         query.k = k;
@@ -272,6 +291,7 @@ static void summarise(const struct searcher *s, struct operating_point *point)
 
 static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k, float refine_threshold)
 {
+    float before = -1;
     for (size_t l = 0; l < sizeof search_lists / sizeof *search_lists; l++) {
         if (search_lists[l] < query_least_list(k))
             continue;
@@ -286,19 +306,26 @@ static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k, float
             .refine_threshold = refine_threshold,
             .code_bytes = s->index->plan.rows8 ? s->index->records->row_bytes : job->code_bytes};
         summarise(s, point);
-        if (point->recall_low >= RECALL_ENOUGH)
+        if (point->recall_low >= RECALL_ENOUGH || point->recall - before < RECALL_GAIN)
             break;
+        before = point->recall;
     }
     return 0;
 }
 
-/* With the usual threshold, and, where reads are what a query costs, with one that reads less and
- * so wants a longer walk for the same recall. */
-static int measure_both(struct searcher *s, struct plan_job *job, uint32_t k)
+/* With the usual threshold; where reads are what a query costs, with one that reads less and so
+ * wants a longer walk for the same recall; and where the usual one stays below what most ask for,
+ * with one that reads more. */
+static int measure_thresholds(struct searcher *s, struct plan_job *job, uint32_t k)
 {
     int status = measure_k(s, job, k, 0);
-    if (status == 0 && job->count && job->points[job->count - 1].reads > READS_THAT_MATTER)
+    if (status != 0 || job->count == 0)
+        return status;
+    struct operating_point last = job->points[job->count - 1];
+    if (last.reads > READS_THAT_MATTER)
         status = measure_k(s, job, k, THRIFTY_THRESHOLD);
+    if (status == 0 && last.recall_low < FATHOM_TARGET_RECALL)
+        status = measure_k(s, job, k, CAREFUL_THRESHOLD);
     return status;
 }
 
@@ -314,7 +341,7 @@ static int measure_plan(const struct measure *m, struct plan_job *job)
         status = engine_create_with(&s->engine, m->env, &options, NULL);
     for (size_t i = 0; i < sizeof ks / sizeof *ks && status == 0; i++)
         if (ks[i] <= m->truth_count)
-            status = measure_both(s, job, ks[i]);
+            status = measure_thresholds(s, job, ks[i]);
     fathom_engine_destroy(s->engine);
     fathom_index_close(s->index);
     mem_free(s);
@@ -336,26 +363,40 @@ static void plan_worker(void *context, unsigned worker)
         all->jobs[i].status = measure_plan(all->measure, &all->jobs[i]);
 }
 
-static void list_plans(struct plan_jobs *all, const uint32_t *levels, uint32_t level_count)
+/* The largest level of at most so many bits a dimension, or the smallest there is. */
+static uint32_t level_of_bits(const struct measure *m, const uint32_t *levels, uint32_t level_count,
+                              double bits)
 {
-    uint32_t tried = level_count < LEVELS_TRIED ? level_count : LEVELS_TRIED;
-    for (int navigator = FATHOM_NAVIGATOR_GRAPH; navigator <= FATHOM_NAVIGATOR_CELLS; navigator++) {
-        for (uint32_t i = 0; i < tried; i++)
-            all->jobs[all->count++] = (struct plan_job){
-                .navigator = navigator, .code_bytes = levels[(size_t)i * level_count / tried]};
-        if (navigator == FATHOM_NAVIGATOR_GRAPH)
-            all->jobs[all->count++] = (struct plan_job){.navigator = navigator};
+    uint32_t best = levels[0];
+    for (uint32_t l = 1; l < level_count && 8 * levels[l] <= bits * m->dim; l++)
+        best = levels[l];
+    return best;
+}
+
+static void list_plans(struct plan_jobs *all, enum fathom_navigator navigator, const double *bits,
+                       size_t count, const uint32_t *levels, uint32_t level_count)
+{
+    uint32_t last = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t code_bytes = level_of_bits(all->measure, levels, level_count, bits[i]);
+        if (code_bytes != last)
+            all->jobs[all->count++] =
+                (struct plan_job){.navigator = navigator, .code_bytes = code_bytes};
+        last = code_bytes;
     }
 }
 
 static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t level_count,
                          struct fathom_error *err)
 {
-    struct plan_jobs all = {.measure = m,
-                            .jobs = mem_alloc_array(2 * LEVELS_TRIED + 1, sizeof *all.jobs)};
+    struct plan_jobs all = {.measure = m, .jobs = mem_alloc_array(PLANS_MAX, sizeof *all.jobs)};
     int status = all.jobs ? 0 : -ENOMEM;
     if (status == 0) {
-        list_plans(&all, levels, level_count);
+        list_plans(&all, FATHOM_NAVIGATOR_GRAPH, graph_bits, sizeof graph_bits / sizeof *graph_bits,
+                   levels, level_count);
+        all.jobs[all.count++] = (struct plan_job){.navigator = FATHOM_NAVIGATOR_GRAPH};
+        list_plans(&all, FATHOM_NAVIGATOR_CELLS, cell_bits, sizeof cell_bits / sizeof *cell_bits,
+                   levels, level_count);
         status = env_run_parallel(m->threads < PLANS_AT_ONCE ? m->threads : PLANS_AT_ONCE,
                                   plan_worker, &all);
     }
@@ -383,48 +424,4 @@ int points_measure(const struct env *env, const char *path, unsigned threads,
     mem_free(m.vectors);
     mem_free(m.truth);
     return status;
-}
-
-/* ---- using them ---- */
-
-/* The smallest k measured that covers ours, or the largest there is; 0 without points. */
-static uint32_t nearest_k(const struct operating_point *points, uint32_t count, uint32_t k)
-{
-    uint32_t best = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        bool covers = points[i].k >= k, had = best >= k;
-        if (best == 0 || (covers && (!had || points[i].k < best)) ||
-            (!covers && !had && points[i].k > best))
-            best = points[i].k;
-    }
-    return best;
-}
-
-static double cost_us(const struct operating_point *point)
-{
-    return READ_US * point->reads + STEP_US * point->search_list;
-}
-
-struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
-                                      uint32_t k, float target)
-{
-    uint32_t measured_k = nearest_k(points, count, k);
-    const struct operating_point *best = NULL;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct operating_point *point = &points[i];
-        if (point->k != measured_k)
-            continue;
-        bool reaches = point->recall_low >= target, had = best && best->recall_low >= target;
-        if (!best || (reaches && (!had || cost_us(point) < cost_us(best))) ||
-            (!reaches && !had && point->recall_low > best->recall_low))
-            best = point;
-    }
-    if (!best)
-        return (struct operating_choice){0};
-    uint64_t list = best->search_list;
-    if (k > measured_k)
-        list = list * k / measured_k;
-    return (struct operating_choice){
-        .search_list = list < FATHOM_SEARCH_LIST_MAX ? (uint32_t)list : FATHOM_SEARCH_LIST_MAX,
-        .refine_threshold = best->refine_threshold};
 }

@@ -24,8 +24,8 @@ _Static_assert(sizeof(struct operating_point) == FORMAT_POINT_BYTES, "see docs/F
 #define POINTS_MAX          FORMAT_POINTS_MAX
 #define POINTS_RESIDENT_MAX 64 /* kept in memory: those of one residency */
 
-/* Measures the index file at path. out has room for POINTS_MAX; ordered by navigator and code bytes.
- * The result does not depend on threads. */
+/* Measures the index file at path. out has room for POINTS_MAX; ordered by navigator and code
+ * bytes. The result does not depend on threads. */
 int points_measure(const struct env *env, const char *path, unsigned threads,
                    struct operating_point *out, uint32_t *count,
                    struct fathom_error *err) FATHOM_MUST_USE;
@@ -33,12 +33,27 @@ int points_measure(const struct env *env, const char *path, unsigned threads,
 /* How to search. */
 struct operating_choice {
     uint32_t search_list;
-    float refine_threshold; /* 0: the default */
+    float refine_threshold;  /* 0: the default */
+    float recall_low, reads; /* what to expect of it */
 };
 
 /* The cheapest way, by reads and by the length of the walk, that reaches target for k at this
- * residency; the best there is when none does. search_list 0: there is no point to go by. */
+ * residency, between measured lists if need be; the best there is when none does. search_list 0:
+ * there is no point to go by. */
 struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
                                       uint32_t k, float target);
+
+/* The points that speak for a navigator with codes of code_bytes: those of the largest measured
+ * code that is not larger, or of the smallest. Returns how many; the first is points[*first]. */
+uint32_t points_of(const struct operating_point *points, uint32_t count,
+                   enum fathom_navigator navigator, uint32_t code_bytes, uint32_t *first);
+
+/* Time of the whole machine that a query takes, roughly: for comparing residencies. code_bytes 0:
+ * the 8-bit rows are resident. */
+double points_cost_us(const struct properties *properties, enum fathom_navigator navigator,
+                      uint32_t code_bytes, const struct operating_choice *choice);
+
+/* What queries aim at that name neither a search list nor a target, and plans are chosen for. */
+#define FATHOM_TARGET_RECALL 0.97f
 
 #endif

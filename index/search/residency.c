@@ -3,6 +3,7 @@
 #include <emmintrin.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "bits.h"
@@ -433,40 +434,31 @@ static int load_cells(struct fathom_index *index, struct fathom_error *err)
 
 /* ---- */
 
-/* Keeps the points of this navigator at the largest measured code that is not larger than ours. */
-static int load_points(struct fathom_index *index, struct fathom_error *err)
+/* What plans are made from: read whole, and given back once the plan is carried out. */
+struct basis {
+    struct model model;
+    struct operating_point *points;
+    uint32_t point_count;
+};
+
+/* Keeps the operating points of this residency. */
+static int keep_points(struct fathom_index *index, const struct basis *basis,
+                       struct fathom_error *err)
 {
-    const struct section *section = find(index, SECTION_POINTS);
-    uint32_t ours = index->plan.rows8 ? index->records->row_bytes : index->level.code_bytes,
-             best = 0, kept = 0;
-    if (!section || section->bytes == 0)
+    uint32_t first = 0, count = points_of(basis->points, basis->point_count, index->plan.navigator,
+                                          index->plan.rows8 ? index->records->row_bytes
+                                                            : index->level.code_bytes,
+                                          &first);
+    if (count == 0)
         return 0;
-    uint32_t count = (uint32_t)(section->bytes / sizeof(struct operating_point));
-    struct operating_point *all = mem_alloc(section->bytes), *points = NULL;
-    int status =
-        all ? index_file_read(&index->file, section, 0, all, section->bytes, err)
-            : error_set(err, -ENOMEM, "%s: no memory for operating points", index->file.path);
-    for (uint32_t i = 0; i < count && status == 0; i++)
-        if (all[i].navigator == (uint32_t)index->plan.navigator && all[i].code_bytes <= ours &&
-            all[i].code_bytes > best)
-            best = all[i].code_bytes;
-    for (uint32_t i = 0; i < count && status == 0; i++)
-        if (all[i].navigator == (uint32_t)index->plan.navigator && all[i].code_bytes == best &&
-            kept < POINTS_RESIDENT_MAX)
-            all[kept++] = all[i];
-    if (kept && status == 0) {
-        points = take(index, PART_FIXED, kept * sizeof *points, err);
-        status = points ? 0 : -ENOMEM;
-    }
-    for (uint32_t i = 0; i < kept && status == 0; i++) {
-        points[i] = all[i];
-        if (points[i].search_list < 1 || points[i].search_list > FATHOM_SEARCH_LIST_MAX)
-            status = out_of_range(index, SECTION_POINTS, err);
-    }
+    count = count < POINTS_RESIDENT_MAX ? count : POINTS_RESIDENT_MAX;
+    struct operating_point *points = take(index, PART_FIXED, count * sizeof *points, err);
+    if (!points)
+        return -ENOMEM;
+    memcpy(points, basis->points + first, count * sizeof *points);
     index->points = points;
-    index->point_count = kept;
-    mem_free(all);
-    return status;
+    index->point_count = count;
+    return 0;
 }
 
 static void note_levels(struct fathom_index *index, const struct planes_model *full)
@@ -498,18 +490,64 @@ static int load_model(struct fathom_index *index, struct model *full, struct fat
     return out_of_range(index, SECTION_CODES, err);
 }
 
+static int read_points(struct fathom_index *index, struct basis *basis, struct fathom_error *err)
+{
+    const struct section *section = find(index, SECTION_POINTS);
+    if (!section || section->bytes == 0)
+        return 0;
+    basis->points = mem_alloc(section->bytes);
+    if (!basis->points)
+        return error_set(err, -ENOMEM, "%s: no memory for operating points", index->file.path);
+    basis->point_count = (uint32_t)(section->bytes / sizeof *basis->points);
+    int status = index_file_read(&index->file, section, 0, basis->points, section->bytes, err);
+    for (uint32_t i = 0; i < basis->point_count && status == 0; i++)
+        if (basis->points[i].search_list < 1 ||
+            basis->points[i].search_list > FATHOM_SEARCH_LIST_MAX ||
+            !isfinite(basis->points[i].recall_low) || !isfinite(basis->points[i].reads))
+            status = out_of_range(index, SECTION_POINTS, err);
+    return status;
+}
+
+static void basis_fini(struct basis *basis)
+{
+    model_fini(&basis->model);
+    mem_free(basis->points);
+}
+
+static int load_basis(struct fathom_index *index, struct basis *basis, struct fathom_error *err)
+{
+    *basis = (struct basis){0};
+    int status = load_model(index, &basis->model, err);
+    if (status)
+        return status;
+    status = read_points(index, basis, err);
+    if (status)
+        basis_fini(basis);
+    return status;
+}
+
+static struct plan_input input_of(const struct fathom_index *index, const struct basis *basis)
+{
+    return (struct plan_input){.super = &index->file.super,
+                               .model = &basis->model,
+                               .points = basis->points,
+                               .point_count = basis->point_count,
+                               .options = &index->options,
+                               .path = index->file.path};
+}
+
 int residency_outlook(struct fathom_index *index, struct fathom_outlook *out,
                       struct fathom_error *err)
 {
     const struct properties *p = &index->properties;
-    const struct superblock *super = &index->file.super;
-    struct model model;
-    int status = load_model(index, &model, err);
+    struct basis basis;
+    int status = load_basis(index, &basis, err);
     if (status)
         return status;
-    struct plan plan, least = plan_least(super, &model, &index->options, index->file.path);
-    status = plan_make(&plan, super, &model, &index->options, index->file.path, err);
-    model_fini(&model);
+    struct plan_input input = input_of(index, &basis);
+    struct plan plan, least = plan_least(&input);
+    status = plan_make(&plan, &input, err);
+    basis_fini(&basis);
     *out = (struct fathom_outlook){.least_bytes = least.index_bytes + least.scratch_bytes,
                                    .raw_bytes = p->rows * p->dim * fathom_dtype_bytes(p->dtype)};
     out->scratch_bytes = status ? least.scratch_bytes : plan.scratch_bytes;
@@ -519,21 +557,22 @@ int residency_outlook(struct fathom_index *index, struct fathom_outlook *out,
 
 int residency_load(struct fathom_index *index, struct fathom_error *err)
 {
-    struct model full;
+    struct basis basis;
     const void *ids = NULL;
-    int status = load_model(index, &full, err);
+    int status = load_basis(index, &basis, err);
     if (status)
         return status;
-    status =
-        plan_make(&index->plan, &index->file.super, &full, &index->options, index->file.path, err);
+    struct plan_input input = input_of(index, &basis);
+    status = plan_make(&index->plan, &input, err);
     if (status == 0)
-        status = trim_model(index, &full, err);
+        status = trim_model(index, &basis.model, err);
     if (status == 0)
-        status = index->plan.rows8 ? load_rows8(index, err) : load_codes(index, &full.planes, err);
-    note_levels(index, &full.planes);
-    model_fini(&full);
+        status = index->plan.rows8 ? load_rows8(index, err)
+                                   : load_codes(index, &basis.model.planes, err);
+    note_levels(index, &basis.model.planes);
     if (status == 0)
-        status = load_points(index, err);
+        status = keep_points(index, &basis, err);
+    basis_fini(&basis);
     if (status == 0)
         status = load_stream(index, SECTION_IDS, PART_IDS, 64, &ids, err);
     index->ids = ids;

@@ -148,10 +148,12 @@ static void the_shortest_list_that_reaches_the_target_is_taken(void **state)
     (void)state;
     assert_int_equal(list_for(10, 0.5f), 16);
     assert_int_equal(list_for(10, 0.89f), 16);
-    assert_int_equal(list_for(10, 0.895f), 24); /* the lower bound counts, not the mean */
-    assert_int_equal(list_for(10, 0.97f), 64);
-    assert_int_equal(list_for(1, 0.97f), 16);
-    assert_int_equal(list_for(100, 0.97f), 400);
+    /* Between two lists on a straight line; the lower bound counts, not the mean. */
+    assert_int_equal(list_for(10, 0.895f), 17);
+    assert_int_equal(list_for(10, 0.94f), 24);
+    assert_int_equal(list_for(10, 0.97f), 54);
+    assert_int_equal(list_for(1, 0.97f), 15);
+    assert_int_equal(list_for(100, 0.97f), 263);
 }
 
 static void a_target_beyond_all_points_takes_the_longest(void **state)
@@ -164,7 +166,7 @@ static void a_target_beyond_all_points_takes_the_longest(void **state)
 static void a_k_between_two_goes_by_the_larger(void **state)
 {
     (void)state;
-    assert_int_equal(list_for(2, 0.9f), 24);
+    assert_int_equal(list_for(2, 0.9f), 18);
     assert_int_equal(list_for(11, 0.95f), 160);
 }
 
@@ -192,6 +194,28 @@ static void fewer_reads_are_worth_a_longer_walk(void **state)
     assert_int_equal(points_choose(both, 1, 10, 0.95f).search_list, 40);
 }
 
+static void the_points_of_a_residency_are_those_of_the_next_shorter_code(void **state)
+{
+    static const struct operating_point all[] = {
+        {.navigator = FATHOM_NAVIGATOR_GRAPH, .code_bytes = 28, .k = 10},
+        {.navigator = FATHOM_NAVIGATOR_GRAPH, .code_bytes = 28, .k = 100},
+        {.navigator = FATHOM_NAVIGATOR_GRAPH, .code_bytes = 128, .k = 10},
+        {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 12, .k = 10},
+        {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 32, .k = 10},
+    };
+    uint32_t first;
+    (void)state;
+    assert_int_equal(points_of(all, 5, FATHOM_NAVIGATOR_GRAPH, 96, &first), 2);
+    assert_int_equal(first, 0);
+    assert_int_equal(points_of(all, 5, FATHOM_NAVIGATOR_GRAPH, 128, &first), 1);
+    assert_int_equal(first, 2);
+    assert_int_equal(points_of(all, 5, FATHOM_NAVIGATOR_CELLS, 31, &first), 1);
+    assert_int_equal(first, 3);
+    assert_int_equal(points_of(all, 5, FATHOM_NAVIGATOR_CELLS, 8, &first), 1);
+    assert_int_equal(first, 3);
+    assert_int_equal(points_of(all, 3, FATHOM_NAVIGATOR_CELLS, 8, &first), 0);
+}
+
 static void without_points_there_is_no_list(void **state)
 {
     (void)state;
@@ -208,6 +232,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_k_between_two_goes_by_the_larger),
     cmocka_unit_test(a_k_beyond_all_points_scales_the_list),
     cmocka_unit_test(fewer_reads_are_worth_a_longer_walk),
+    cmocka_unit_test(the_points_of_a_residency_are_those_of_the_next_shorter_code),
     cmocka_unit_test(without_points_there_is_no_list),
 };
 

@@ -318,6 +318,60 @@ static void more_memory_is_spent_on_the_index(void **state)
     assert_true(least.index_bytes * 3 < all.index_bytes);
 }
 
+/* The plan under a budget, if the index had these operating points. */
+static struct plan plan_by_points(const char *dir, uint64_t budget,
+                                  const struct operating_point *points, uint32_t count)
+{
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_index *index;
+    struct model model;
+    struct plan plan;
+    assert_int_equal(fathom_index_open(&index, dir, &options, NULL), 0);
+    const struct section *section = superblock_find(&index->file.super, SECTION_MODEL);
+    uint8_t *bytes = malloc(section->bytes);
+    assert_int_equal(index_file_read(&index->file, section, 0, bytes, section->bytes, NULL), 0);
+    assert_int_equal(
+        model_decode(&model, bytes, section->bytes, &index->properties, dir, NULL), 0);
+    options.dram_budget_bytes = budget;
+    struct plan_input input = {.super = &index->file.super,
+                               .model = &model,
+                               .points = points,
+                               .point_count = count,
+                               .options = &options,
+                               .path = dir};
+    assert_int_equal(plan_make(&plan, &input, NULL), 0);
+    model_fini(&model);
+    free(bytes);
+    fathom_index_close(index);
+    return plan;
+}
+
+static void operating_points_decide_between_graph_and_cells(void **state)
+{
+    const struct fixture *fixture = *state;
+    const char *dir = fixture->dirs[0];
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_ledger all;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    struct operating_point points[] = {
+        {.navigator = FATHOM_NAVIGATOR_GRAPH, .code_bytes = 8, .k = 10, .search_list = 20},
+        {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 8, .k = 10, .search_list = 20}};
+    assert_int_equal(open_budget(dir, options, 0, &all, &info, &err), 0);
+    for (int cheap = 0; cheap < 2; cheap++) {
+        for (int i = 0; i < 2; i++) {
+            points[i].recall_low = 0.98f;
+            points[i].reads = i == cheap ? 2 : 40; /* its two cells make scans long */
+        }
+        struct plan plan = plan_by_points(dir, all.total_bytes - 1, points, 2);
+        assert_false(plan.rows8);
+        assert_int_equal(plan.navigator, points[cheap].navigator);
+        points[cheap].recall_low = 0.9f; /* what does not reach the usual target is no bargain */
+        plan = plan_by_points(dir, all.total_bytes - 1, points, 2);
+        assert_int_equal(plan.navigator, points[1 - cheap].navigator);
+    }
+}
+
 static void a_navigator_that_is_asked_for_is_used(void **state)
 {
     const struct fixture *fixture = *state;
@@ -409,6 +463,7 @@ int main(void)
         cmocka_unit_test(scratch_of_two_threads_is_small),
         cmocka_unit_test(without_a_budget_the_rows_are_resident),
         cmocka_unit_test(more_memory_is_spent_on_the_index),
+        cmocka_unit_test(operating_points_decide_between_graph_and_cells),
         cmocka_unit_test(a_navigator_that_is_asked_for_is_used),
         cmocka_unit_test(code_bytes_that_are_asked_for_are_used),
         cmocka_unit_test(threads_and_inflight_of_zero_are_refused),

@@ -1,0 +1,155 @@
+/* Using operating points (see points.h): from a target recall to a search list, and from budgets to
+ * the residency that answers most cheaply. Pure arithmetic over what points.c has measured. */
+#include <math.h>
+
+#include "points.h"
+
+/* What a query costs on the reference machine (docs/adr/0010): of the device, of which two cores
+ * share 72,000 reads a second, and of one core. */
+#define READ_DEVICE_US 14.0
+#define READ_CPU_US    3.0
+#define CELL_US        0.004   /* to rank a centroid of 128 dimensions */
+#define CODE_US        0.003   /* to scan a code, */
+#define CODE_BYTE_US   0.00005 /* and for each of its bytes */
+#define HOP_US         0.05    /* to visit a neighbour by its code */
+#define HOP_ROW8_US    0.03    /* by its 8-bit row */
+#define NEW_SHARE      0.8     /* of the neighbours of a hop that were not seen before */
+
+/* A row that is left out of its own search leaves a hole in the graph that a query from outside
+ * does not meet: those need shorter lists for the same recall (0.78 on sift128, 0.95 on syn1m). */
+#define GRAPH_LIST_SHARE 0.85
+
+/* The smallest k measured that covers ours, or the largest there is; 0 without points. */
+static uint32_t nearest_k(const struct operating_point *points, uint32_t count, uint32_t k)
+{
+    uint32_t best = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        bool covers = points[i].k >= k, had = best >= k;
+        if (best == 0 || (covers && (!had || points[i].k < best)) ||
+            (!covers && !had && points[i].k > best))
+            best = points[i].k;
+    }
+    return best;
+}
+
+static struct operating_choice choice_at(const struct operating_point *point)
+{
+    return (struct operating_choice){.search_list = point->search_list,
+                                     .refine_threshold = point->refine_threshold,
+                                     .recall_low = point->recall_low,
+                                     .reads = point->reads};
+}
+
+/* The next shorter list that was measured with the same k and threshold. */
+static const struct operating_point *shorter(const struct operating_point *points, uint32_t i)
+{
+    const struct operating_point *before = i > 0 ? &points[i - 1] : NULL;
+    return before && before->k == points[i].k &&
+                   before->refine_threshold == points[i].refine_threshold &&
+                   before->search_list < points[i].search_list &&
+                   before->recall_low < points[i].recall_low
+               ? before
+               : NULL;
+}
+
+/* Where target lies between a list and the next shorter one. Recall rises ever more slowly with the
+ * list, so a straight line between two measured points lies below it. */
+static struct operating_choice choice_between(const struct operating_point *low,
+                                              const struct operating_point *high, float target)
+{
+    float share = (target - low->recall_low) / (high->recall_low - low->recall_low);
+    struct operating_choice choice = choice_at(high);
+    choice.search_list =
+        low->search_list +
+        (uint32_t)ceilf(share * (float)(high->search_list - low->search_list) - 1e-3f);
+    choice.reads = low->reads + share * (high->reads - low->reads);
+    choice.recall_low = target;
+    return choice;
+}
+
+static struct operating_choice choice_of(const struct operating_point *points, uint32_t i,
+                                         float target)
+{
+    const struct operating_point *low = shorter(points, i), *high = &points[i];
+    if (!low || high->recall_low < target || low->recall_low >= target)
+        return choice_at(high);
+    return choice_between(low, high, target);
+}
+
+/* Within one residency the steps of a walk cost the same, about. */
+static double rank_us(const struct operating_choice *choice)
+{
+    return READ_DEVICE_US * choice->reads + 1.1 * choice->search_list;
+}
+
+static bool better(const struct operating_choice *a, const struct operating_choice *b, float target)
+{
+    bool reaches = a->recall_low >= target, had = b->recall_low >= target;
+    if (reaches != had)
+        return reaches;
+    return reaches ? rank_us(a) < rank_us(b) : a->recall_low > b->recall_low;
+}
+
+struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
+                                      uint32_t k, float target)
+{
+    uint32_t measured_k = nearest_k(points, count, k);
+    struct operating_choice best = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        if (points[i].k != measured_k)
+            continue;
+        struct operating_choice choice = choice_of(points, i, target);
+        if (best.search_list == 0 || better(&choice, &best, target))
+            best = choice;
+    }
+    uint64_t list = best.search_list;
+    if (list && k > measured_k)
+        list = list * k / measured_k;
+    best.search_list = list < FATHOM_SEARCH_LIST_MAX ? (uint32_t)list : FATHOM_SEARCH_LIST_MAX;
+    return best;
+}
+
+/* ---- residencies ---- */
+
+uint32_t points_of(const struct operating_point *points, uint32_t count,
+                   enum fathom_navigator navigator, uint32_t code_bytes, uint32_t *first)
+{
+    uint32_t best = 0, found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bytes = points[i].code_bytes;
+        if (points[i].navigator != (uint32_t)navigator)
+            continue;
+        bool fits = bytes <= code_bytes, had = best && best <= code_bytes;
+        if (best == 0 || (fits && (!had || bytes > best)) || (!fits && !had && bytes < best))
+            best = bytes;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (points[i].navigator == (uint32_t)navigator && points[i].code_bytes == best &&
+            found++ == 0)
+            *first = i;
+    return found;
+}
+
+/* CPU of navigating, on one core. Most of it grows with the dimensions. */
+static double navigate_us(const struct properties *p, enum fathom_navigator navigator,
+                          uint32_t code_bytes, uint32_t search_list)
+{
+    double width = 0.4 + 0.6 * p->work_dim / 128.0;
+    if (navigator == FATHOM_NAVIGATOR_CELLS) {
+        double codes = 4.0 * search_list * (double)p->rows / p->cells;
+        return width * CELL_US * p->cells + (CODE_US + CODE_BYTE_US * code_bytes) * codes;
+    }
+    double neighbours = GRAPH_LIST_SHARE * search_list * NEW_SHARE * p->degree_max;
+    return width * neighbours * (code_bytes ? HOP_US : HOP_ROW8_US);
+}
+
+double points_cost_us(const struct properties *p, enum fathom_navigator navigator,
+                      uint32_t code_bytes, const struct operating_choice *choice)
+{
+    /* Two cores share the device, and work while it does: the slower of the two decides, the other
+     * is in the way a little. */
+    double cpu = 0.5 * (navigate_us(p, navigator, code_bytes, choice->search_list) +
+                        READ_CPU_US * choice->reads);
+    double device = READ_DEVICE_US * choice->reads;
+    return fmax(cpu, device) + 0.25 * fmin(cpu, device);
+}

@@ -138,7 +138,7 @@ static void put_ledger(struct wire_writer *writer, const struct fathom_ledger *l
 static void put_index_info(struct wire_writer *writer, const struct edition *edition)
 {
     const struct fathom_index_info *info = &edition->info;
-    wire_put_map(writer, 17);
+    wire_put_map(writer, 18);
     wire_pair_text(writer, PROTOCOL_KEY_NAME, edition->name);
     wire_pair_uint(writer, PROTOCOL_KEY_ROWS, info->rows);
     wire_pair_uint(writer, PROTOCOL_KEY_DIM, info->dim);
@@ -148,6 +148,7 @@ static void put_index_info(struct wire_writer *writer, const struct edition *edi
     wire_pair_text(writer, PROTOCOL_KEY_NAVIGATOR, fathom_navigator_name(info->navigator));
     wire_pair_uint(writer, "code_bits", info->code_bits);
     wire_pair_uint(writer, "degree_max", info->degree_max);
+    wire_pair_uint(writer, PROTOCOL_KEY_RESIDENT_LISTS, info->resident_lists);
     wire_pair_uint(writer, "cells", info->cells);
     wire_pair_uint(writer, "rows_per_page", info->rows_per_page);
     wire_pair_uint(writer, "index_bytes", info->index_bytes);

@@ -175,12 +175,17 @@ static uint32_t larger(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-/* Slots keep their navigators from walk to walk, but not for ever after the last. */
-static void drop_stale(struct fathom_engine *engine)
+/* Slots keep their navigators from walk to walk, but not for ever after the last: the slot of a query
+ * that needs none, and another that is free, in turn. */
+static void drop_stale(struct fathom_engine *engine, struct query *query)
 {
-    for (unsigned i = 0; i < engine->inflight && scratch_is_stale(&engine->scratch); i++)
-        if (engine->slots[i].phase == QUERY_FREE)
-            navigator_fini(&engine->slots[i].own);
+    if (!scratch_is_stale(&engine->scratch))
+        return;
+    struct query *other = &engine->slots[engine->scratch.resident_runs % engine->inflight];
+    if (query->own.memory)
+        navigator_fini(&query->own);
+    if (other->phase == QUERY_FREE && other->own.memory)
+        navigator_fini(&other->own);
 }
 
 /* How many pages a walk has on their way. Asking ahead saves waiting and costs reads: for two pages
@@ -294,7 +299,7 @@ int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_in
     engine->running++;
     status = query_begin(query, navigator, request, beam(engine));
     scratch_release_large(&engine->scratch, index);
-    drop_stale(engine);
+    drop_stale(engine, query);
     if (status)
         fail_walk(query, status);
     query->stats.compute_ns = env_clock_ns(engine->env) - query->started_ns;

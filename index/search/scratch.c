@@ -128,7 +128,7 @@ void scratch_release_walk(struct query *query)
 
 bool scratch_is_stale(struct scratch *scratch)
 {
-    return scratch->resident_runs == STALE_RUNS;
+    return scratch->resident_runs > STALE_RUNS;
 }
 
 void scratch_fini(struct scratch *scratch)

@@ -23,7 +23,7 @@ int scratch_reserve(struct scratch *scratch, struct query *query, const struct f
  */
 void scratch_release_large(struct scratch *scratch, const struct fathom_index *index);
 void scratch_release_walk(struct query *query);
-/* True once slots have kept navigators that no query needed for long: they should go. */
+/* True when no query has needed a navigator of its slot for long. */
 bool scratch_is_stale(struct scratch *scratch);
 void scratch_fini(struct scratch *scratch);
 

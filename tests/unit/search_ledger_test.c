@@ -138,7 +138,8 @@ static struct fathom_index *open_index(const char *dir, struct fathom_open_optio
     return index;
 }
 
-/* Calls visit for budgets from the least to everything, for both navigators. */
+/* Calls visit for budgets from the least to everything, for both navigators, and for lists in part.
+ */
 static void for_each_budget(const struct fixture *fixture,
                             void (*visit)(const char *dir, uint32_t dim,
                                           struct fathom_open_options options))
@@ -160,6 +161,11 @@ static void for_each_budget(const struct fixture *fixture,
                 fathom_index_close(index);
                 visit(fixture->dirs[i], shapes[i].dim, options);
             }
+        }
+    for (size_t i = 0; i < SHAPES; i++)
+        for (float share = 0.001f; share < 1; share += 0.3f) {
+            struct fathom_open_options options = {.threads = 1, .inflight = 4, .list_share = share};
+            visit(fixture->dirs[i], shapes[i].dim, options);
         }
 }
 
@@ -227,6 +233,36 @@ static void queries_stay_within_the_scratch_that_plans_reserve(void **state)
     for_each_budget(*state, check_scratch);
 }
 
+/* Engines live longer than indexes: what walks needed goes when it has not been needed for long. */
+static void the_scratch_of_walks_goes_when_lists_are_all_in_memory(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_open_options options = {
+        .threads = 1, .inflight = 4, .navigator = FATHOM_NAVIGATOR_GRAPH};
+    struct fathom_index *whole = open_index(fixture->dirs[0], options);
+    options.list_share = 0.3f;
+    struct fathom_index *partly = open_index(fixture->dirs[0], options);
+    struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 4);
+    struct fathom_query request = fathom_query_default();
+    float *vectors = random_vectors(50, 32);
+    struct fathom_ledger ledger;
+    struct answers answers;
+    answers_get(&answers, engine, partly, &request, vectors, 32, 50, 4);
+    answers_free(&answers);
+    fathom_index_close(partly);
+    fathom_index_get_ledger(whole, &ledger);
+    for (int i = 0; i < 50; i++) {
+        answers_get(&answers, engine, whole, &request, vectors, 32, 50, 4);
+        answers_free(&answers);
+        if (i == 0)
+            assert_true(heap.live > ledger.total_bytes); /* or there was nothing to let go of */
+    }
+    assert_in_range(heap.live, ledger.index_bytes, ledger.total_bytes);
+    free(vectors);
+    fathom_engine_destroy(engine);
+    fathom_index_close(whole);
+}
+
 static void answering_takes_no_memory_once_it_is_warm(void **state)
 {
     const struct fixture *fixture = *state;
@@ -256,6 +292,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_ledger_is_what_an_index_holds_to_the_byte),
         cmocka_unit_test(queries_stay_within_the_scratch_that_plans_reserve),
+        cmocka_unit_test(the_scratch_of_walks_goes_when_lists_are_all_in_memory),
         cmocka_unit_test(answering_takes_no_memory_once_it_is_warm),
     };
     return cmocka_run_group_tests(tests, make_fixture, free_fixture);

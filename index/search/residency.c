@@ -356,7 +356,7 @@ const uint8_t *index_list(const struct fathom_index *index, uint32_t row, size_t
 {
     const struct list_store *lists = &index->lists;
     uint32_t block = row / DIRECTORY_BLOCK, first = block * DIRECTORY_BLOCK;
-    uint64_t at;
+    uint64_t at = 0;
     *bytes = 0;
     if (lists->length8) {
         at = lists->block_offset[block] + sum_lengths8(lists->length8 + first, row - first);

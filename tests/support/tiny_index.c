@@ -43,7 +43,7 @@ static void make_properties(struct tiny_index *tiny, const struct tiny_options *
                                            .cells = o->rows > 1 ? 2 : 1,
                                            .entry_count = 1,
                                            .degree_max = degree < o->rows ? degree : o->rows - 1,
-                                           .list_length_bytes = 1,
+                                           .list_length_bytes = degree > 180 ? 2 : 1,
                                            .id_bits = 40,
                                            .records_exact = exact,
                                            .external_ids = 1,
@@ -144,7 +144,7 @@ static size_t ring_list(const struct properties *p, uint32_t row, uint8_t *out)
     for (uint32_t i = 0; i < p->degree_max; i++)
         neighbours[i] = (uint32_t)((row + 1 + i) % p->rows);
     size_t bytes = list_encode(row, neighbours, p->degree_max, out);
-    assert_in_range(bytes, 1, 255);
+    assert_in_range(bytes, 1, p->list_length_bytes == 1 ? 255 : 2047);
     return bytes;
 }
 
@@ -156,12 +156,12 @@ static uint32_t ring_page(const struct properties *p, uint32_t first, uint8_t *p
     uint32_t count = 0;
     for (; first + count < p->rows; count++) {
         size_t bytes = ring_list(p, first + count, list);
-        if (bytes + 1 > room)
+        if (bytes + p->list_length_bytes > room)
             break;
-        room -= bytes + 1;
-        page[count] = (uint8_t)bytes;
+        room -= bytes + p->list_length_bytes;
+        memcpy(page + count * p->list_length_bytes, &bytes, p->list_length_bytes);
     }
-    at = page + count;
+    at = page + count * p->list_length_bytes;
     for (uint32_t i = 0; i < count; i++)
         at += ring_list(p, first + i, at);
     return count;
@@ -171,7 +171,7 @@ static uint32_t ring_page(const struct properties *p, uint32_t first, uint8_t *p
 static void make_lists(struct tiny_index *tiny)
 {
     struct properties *p = &tiny->properties;
-    size_t most = p->rows * (list_bytes_max(p->degree_max) + 1) / (PAGE_PAYLOAD / 2) + 1;
+    size_t most = p->rows * (list_bytes_max(p->degree_max) + 2) / (PAGE_PAYLOAD / 2) + 1;
     uint32_t *first_row = (void *)take(tiny, SECTION_LIST_PAGES, 4 * (most + 1), 0);
     uint8_t *pages = take(tiny, SECTION_LISTS, most * PAGE_PAYLOAD, 0), *heat, list[2048];
     uint32_t page = 0;
@@ -200,11 +200,15 @@ uint64_t tiny_list_at(const struct tiny_index *tiny, uint32_t row, size_t *bytes
     while (first_row[page + 1] <= row)
         page++;
     const uint8_t *lengths = tiny->sections[SECTION_LISTS].data + page * PAGE_PAYLOAD;
-    uint64_t at = page * PAGE_PAYLOAD + first_row[page + 1] - first_row[page];
-    for (uint32_t r = first_row[page]; r < row; r++)
-        at += lengths[r - first_row[page]];
-    *bytes = lengths[row - first_row[page]];
-    return at;
+    const uint32_t width = tiny->properties.list_length_bytes;
+    uint64_t at = page * PAGE_PAYLOAD + (first_row[page + 1] - first_row[page]) * width;
+    for (uint32_t r = first_row[page];; r++) {
+        *bytes = 0;
+        memcpy(bytes, lengths + (r - first_row[page]) * width, width);
+        if (r == row)
+            return at;
+        at += *bytes;
+    }
 }
 
 static void make_ids(struct tiny_index *tiny)

@@ -10,6 +10,7 @@
 #include "index.h"
 #include "query.h"
 #include "small_index.h"
+#include "tiny_index.h"
 
 #define DIM     32
 #define ROWS    6000
@@ -106,6 +107,51 @@ static void the_hottest_lists_are_in_memory_and_no_more_than_the_share(void **st
         if (share > shares[s] + 0.001 || share < shares[s] - 0.005)
             fail_msg("a share of %.3f: %.3f of the lists are in memory", shares[s], share);
         before = lists;
+    }
+}
+
+/* Each list, in memory or on its page, is the one that was written. */
+static void check_places(const struct fathom_index *index, const struct tiny_index *tiny)
+{
+    const uint8_t *content = tiny->sections[SECTION_LISTS].data;
+    for (uint32_t row = 0; row < index->properties.rows; row++) {
+        size_t bytes, wanted_bytes;
+        const uint8_t *wanted = content + tiny_list_at(tiny, row, &wanted_bytes),
+                      *list = index_list(index, row, &bytes);
+        if (!list) {
+            uint32_t page = index_list_page(index, row);
+            list =
+                index_list_in_page(index, page, content + (size_t)page * PAGE_PAYLOAD, row, &bytes);
+        }
+        assert_non_null(list);
+        assert_int_equal(bytes, wanted_bytes);
+        assert_memory_equal(list, wanted, bytes);
+    }
+}
+
+static void lists_of_short_and_long_lengths_are_where_they_are_said_to_be(void **state)
+{
+    const struct tiny_options shapes[] = {
+        {.rows = 1, .dim = 8, .dtype = FATHOM_U8, .metric = FATHOM_METRIC_L2},
+        {.rows = 1000, .dim = 8, .dtype = FATHOM_U8, .metric = FATHOM_METRIC_L2, .degree = 12},
+        {.rows = 700, .dim = 8, .dtype = FATHOM_U8, .metric = FATHOM_METRIC_L2, .degree = 255}};
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        struct tiny_index tiny;
+        char dir[FOLDER_PATH_MAX];
+        folder_make_fast(dir);
+        tiny_make(&tiny, &shapes[i]);
+        assert_int_equal(tiny.properties.list_length_bytes, shapes[i].degree == 255 ? 2 : 1);
+        tiny_write_raw(&tiny, dir);
+        for (float share = 0.001f; share <= 1; share += 0.27f) {
+            struct fathom_open_options options = {.threads = 1, .inflight = 1, .list_share = share};
+            struct fathom_index *index;
+            assert_int_equal(fathom_index_open(&index, dir, &options, NULL), 0);
+            check_places(index, &tiny);
+            fathom_index_close(index);
+        }
+        tiny_free(&tiny);
+        folder_remove(dir);
     }
 }
 
@@ -310,6 +356,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_hottest_lists_are_in_memory_and_no_more_than_the_share),
+        cmocka_unit_test(lists_of_short_and_long_lengths_are_where_they_are_said_to_be),
         cmocka_unit_test(answers_do_not_depend_on_where_lists_are),
         cmocka_unit_test(counters_tell_where_lists_came_from),
         cmocka_unit_test(a_query_alone_waits_fewer_times),

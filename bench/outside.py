@@ -225,7 +225,13 @@ def run_and_measure(command, environment, log, cwd=None, limit_seconds=None):
     timer = threading.Timer(limit_seconds or threading.TIMEOUT_MAX, process.kill)
     timer.daemon = True
     timer.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    timer.cancel()
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     return process.returncode, usage.ru_maxrss * 1024, time.monotonic() - begin

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from common import THREADS, Data, recall  # noqa: E402
 
-ALONE_QUERIES, ALONE_SECONDS, PASS_SECONDS_MAX = 300, 0.4, 5
+ALONE_QUERIES, ALONE_SECONDS = 300, 0.4
+FEW_QUERIES, PASS_SECONDS_MAX = 20, 5
 
 
 def read_bytes():
@@ -83,11 +84,20 @@ def measure_alone(engine, queries, k, options):
     return {f"p{p}": float(np.percentile(times, p) * 1e6) for p in (50, 95, 99)}
 
 
+def queries_in_time(engine, queries, k, options):
+    """As many of the queries as a pass of some seconds can ask, to judge by the first few."""
+    few = queries[:FEW_QUERIES]
+    seconds, _ = timed_pass(engine, few, k, options)
+    return max(FEW_QUERIES, int(len(few) * PASS_SECONDS_MAX / max(seconds, 1e-9)))
+
+
 def measure_search(engine, data, queries, truth, options, pace):
+    queries = queries[: queries_in_time(engine, queries, data.k, options)]
     begin = time.perf_counter()
     found = np.asarray(engine.search(queries, data.k, **options))
     first_seconds = time.perf_counter() - begin
-    run = {"params": options, "recall": recall(found, truth, data.k)}
+    truth = [part[: len(queries)] for part in truth]
+    run = {"params": options, "recall": recall(found, truth, data.k), "queries": len(queries)}
     run.update(measure_throughput(engine, queries, data.k, options, pace, first_seconds))
     run["alone_us"] = measure_alone(engine, queries, data.k, options)
     return run
@@ -123,7 +133,7 @@ def phase_search(engine, data, job):
     runs = []
     for options in job["variant"]["searches"]:
         runs.append(measure_search(engine, data, queries, truth, options, job["pace"]))
-        if len(queries) / runs[-1]["qps"] > PASS_SECONDS_MAX:
+        if runs[-1]["queries"] < len(queries):
             break  # the searches come in order of their cost: the rest would be slower still
     station.stop("done")
     return {"runs": runs}

@@ -4,3 +4,5 @@ foreach(module cells order keys graph patrol train input ids build parts fault r
     fathom_test(builder_${module}_test SOURCES builder_${module}_test.c builder_support.c env_support.c
                 USES ${builder_uses} NEEDS PkgConfig::openblas)
 endforeach()
+fathom_test(builder_odd_test SOURCES builder_odd_test.c builder_support.c env_support.c
+            USES ${builder_uses} fathom_search fathom_api NEEDS PkgConfig::openblas)

@@ -571,6 +571,7 @@ static int fill_report(struct build *build, uint64_t start, struct fathom_error 
     report->degree = build->options.degree;
     report->build_list = build->options.build_list;
     report->parts = build->parts.count ? build->parts.count : 1;
+    degree_explain(&build->options, build->graph_state.probed_degree, report->degree_reason);
     report->raw_bytes = report->rows * input->info.dim * vectors_scalar_bytes(input->info.dtype);
     report->zero_row_count = input->zero_count;
     report->zero_rows = input->zero_rows;

@@ -84,6 +84,7 @@ struct build_report {
     uint64_t *zero_rows;     /* their numbers */
     uint32_t dim, cells, degree, build_list;
     uint32_t parts; /* of the graph; 1: all in memory at once */
+    char degree_reason[128]; /* why R is what it is, for people */
     uint64_t index_bytes, raw_bytes, list_bytes;
     uint64_t generation;
     uint64_t stage_ns[BUILD_STAGES], total_ns;

@@ -4,6 +4,9 @@
  * Measured on the graph of a sample, which is as dense in directions as the whole. */
 #include "degree.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "error.h"
 #include "graph.h"
 
@@ -60,4 +63,16 @@ int degree_choose(struct build_options *options, const struct crew *crew, const 
         options->build_list =
             2 * options->degree < BUILD_LIST_MAX ? 2 * options->degree : BUILD_LIST_MAX;
     return 0;
+}
+
+void degree_explain(const struct build_options *options, double mean_degree, char *text)
+{
+    if (mean_degree == 0)
+        snprintf(text, DEGREE_REASON_BYTES, "R %" PRIu32 ": given, or no rows to choose by",
+                 options->degree);
+    else
+        snprintf(text, DEGREE_REASON_BYTES,
+                 "R %" PRIu32 ": lists of a sample fill %.1f of %d places; hard data, which gets R "
+                 "%d, fills %.1f or more",
+                 options->degree, mean_degree, DEGREE_HARD, DEGREE_HARD, HARD_SHARE * DEGREE_HARD);
 }

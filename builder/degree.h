@@ -8,9 +8,14 @@
 #define DEGREE_USUAL 32
 #define DEGREE_HARD  48
 
+#define DEGREE_REASON_BYTES 128
+
 /* Chooses options->degree and options->build_list where they are 0. rows are in their final order.
  * *mean_degree is what the choice was made by, 0 when it did not need to be measured. */
 int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows,
                   double *mean_degree, struct fathom_error *err) FATHOM_MUST_USE;
+
+/* Why options have this R, for people. mean_degree: of degree_choose. text: DEGREE_REASON_BYTES. */
+void degree_explain(const struct build_options *options, double mean_degree, char *text);
 
 #endif

@@ -244,16 +244,17 @@ static json_t *report_json(const struct request *request, const struct build_rep
     double seconds = report->total_ns * 1e-9;
     char generation[17];
     snprintf(generation, sizeof generation, "%016" PRIx64, report->generation);
-    return json_pack("{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:i s:i s:i s:i s:i s:s s:s s:o}",
-                     "rows", (json_int_t)report->rows, "dim", (int)report->dim, "metric",
-                     fathom_metric_name(request->options.metric), "seconds", seconds,
-                     "rows_per_second", (double)report->rows / seconds, "stage_seconds", stages,
-                     "peak_memory_bytes", (json_int_t)report->peak_bytes, "index_bytes",
-                     (json_int_t)report->index_bytes, "raw_bytes", (json_int_t)report->raw_bytes,
-                     "list_bytes", (json_int_t)report->list_bytes, "cells", (int)report->cells,
-                     "degree", (int)report->degree, "build_list", (int)report->build_list, "parts",
-                     (int)report->parts, "threads", (int)request->options.threads, "generation",
-                     generation, "path", request->options.out, "skipped_zero_rows", zero_rows);
+    return json_pack(
+        "{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:i s:i s:s s:i s:i s:i s:s s:s s:o}", "rows",
+        (json_int_t)report->rows, "dim", (int)report->dim, "metric",
+        fathom_metric_name(request->options.metric), "seconds", seconds, "rows_per_second",
+        (double)report->rows / seconds, "stage_seconds", stages, "peak_memory_bytes",
+        (json_int_t)report->peak_bytes, "index_bytes", (json_int_t)report->index_bytes, "raw_bytes",
+        (json_int_t)report->raw_bytes, "list_bytes", (json_int_t)report->list_bytes, "cells",
+        (int)report->cells, "degree", (int)report->degree, "degree_reason", report->degree_reason,
+        "build_list", (int)report->build_list, "parts", (int)report->parts, "threads",
+        (int)request->options.threads, "generation", generation, "path", request->options.out,
+        "skipped_zero_rows", zero_rows);
 }
 
 static void print_zero_rows(const struct build_report *report)
@@ -273,10 +274,12 @@ static int print_report(const struct request *request, const struct build_report
     print_zero_rows(report);
     if (request->json)
         return tool_print_json(report_json(request, report));
-    printf("%" PRIu64 " rows in %s (%.0f rows/s), peak memory %s, index %s: %s\n", report->rows,
-           tool_format_duration_ns(report->total_ns, seconds),
+    printf("%" PRIu64 " rows in %s (%.0f rows/s), peak memory %s, index %s, R %" PRIu32
+           ", L %" PRIu32 ": %s\n",
+           report->rows, tool_format_duration_ns(report->total_ns, seconds),
            report->rows / (report->total_ns * 1e-9), tool_format_bytes(report->peak_bytes, peak),
-           tool_format_bytes(report->index_bytes, size), request->options.out);
+           tool_format_bytes(report->index_bytes, size), report->degree, report->build_list,
+           request->options.out);
     return TOOL_EXIT_OK;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "degree.h"
 #include "error.h"
 #include "provenance.h"
 #include "write.h"
@@ -23,15 +24,23 @@ static json_t *statistics_json(const struct product *product)
                      (double)product->input->model.step, "levels", levels);
 }
 
+static json_t *chosen_json(const struct product *product)
+{
+    char reason[DEGREE_REASON_BYTES];
+    degree_explain(product->options, product->probed_degree, reason);
+    return json_pack("{s:i s:i s:f s:s}", "degree", (int)product->graph->degree_max, "build_list",
+                     (int)product->build_list, "probed_degree", product->probed_degree, "reason",
+                     reason);
+}
+
 static json_t *manifest_json(const struct product *product)
 {
-    return json_pack(
-        "{s:{s:s s:i s:s} s:o s:o s:o s:{s:i s:i s:f} s:o}", "fathom", "version", FATHOM_VERSION,
-        "format_version", FORMAT_VERSION, "cpu_level", kernels_get()->name, "input",
-        provenance_input(product->input, true), "ids", provenance_ids(product->input, product->ids),
-        "options", provenance_options(product->options), "chosen", "degree",
-        (int)product->graph->degree_max, "build_list", (int)product->build_list, "probed_degree",
-        product->probed_degree, "statistics", statistics_json(product));
+    return json_pack("{s:{s:s s:i s:s} s:o s:o s:o s:o s:o}", "fathom", "version", FATHOM_VERSION,
+                     "format_version", FORMAT_VERSION, "cpu_level", kernels_get()->name, "input",
+                     provenance_input(product->input, true), "ids",
+                     provenance_ids(product->input, product->ids), "options",
+                     provenance_options(product->options), "chosen", chosen_json(product),
+                     "statistics", statistics_json(product));
 }
 
 static const char *base_name(const char *path)

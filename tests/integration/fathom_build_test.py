@@ -75,6 +75,17 @@ class Build(BuildTest):
                                  "--gt", self.path("gt.bin"), "--k", 10, "--search-list", 64)
                 self.assertGreater(found["runs"][0]["recall"], 0.97)
 
+    def test_what_was_chosen_and_why_is_in_report_and_manifest(self):
+        base = self.synth(3000)
+        for more, why in (((), "of 48 places"), (("--degree", 20), "given")):
+            report = run_json("fathom-build", "build", "--input", base, "--metric", "l2", "--out", self.out, *more)
+            chosen = run_json("fathom-check", "inspect", self.out)["provenance"]["chosen"]
+            self.assertEqual((chosen["degree"], chosen["build_list"]), (report["degree"], report["build_list"]))
+            self.assertEqual(chosen["reason"], report["degree_reason"])
+            self.assertIn(f"R {report['degree']}", chosen["reason"])
+            self.assertIn(why, chosen["reason"])
+            self.assertIn(f"R {report['degree']}, L {report['build_list']}: ", self.build(base, *more).stdout)
+
     def test_the_json_document_has_what_the_line_says_and_the_stages(self):
         base = self.synth(500)
         document = run_json("fathom-build", "build", "--input", base, "--metric", "l2", "--out", self.out)

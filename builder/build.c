@@ -464,14 +464,28 @@ static int stage_write(struct build *build, struct fathom_error *err)
 
 /* Operating points, from the file as it will be published. Small indexes do without: their default
  * search list covers them. */
+static bool measure_stopped(void *context)
+{
+    const struct build *build = context;
+    return crew_stopped(&build->crew);
+}
+
+static void measure_advance(void *context, uint64_t done, uint64_t total)
+{
+    const struct build *build = context;
+    crew_advance(&build->crew, done * build->report->rows / total);
+}
+
 static int add_points(struct build *build, unsigned threads, struct fathom_error *err)
 {
     struct operating_point *points = mem_alloc_array(POINTS_MAX, sizeof *points);
+    struct points_watch watch = {
+        .stopped = measure_stopped, .advance = measure_advance, .context = build};
     uint32_t count = 0;
     if (!points)
         return error_set(err, -ENOMEM, "no memory for operating points");
     int status = points_measure(build->options.env, index_writer_path(build->writer), threads,
-                                points, &count, err);
+                                &watch, points, &count, err);
     if (status == 0)
         status = index_writer_begin(build->writer, SECTION_POINTS, 0, err);
     if (status == 0)
@@ -501,7 +515,7 @@ static int stage_measure(struct build *build, struct fathom_error *err)
 {
     int status = 0;
     unsigned threads;
-    crew_phase(&build->crew, "measure", 0, "rows");
+    crew_phase(&build->crew, "measure", build->report->rows, "rows");
     if (build->report->rows >= MEASURED_ROWS_MIN &&
         !index_writer_has(build->writer, SECTION_POINTS) && (threads = measuring_threads(build)))
         status = add_points(build, threads, err);

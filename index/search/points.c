@@ -26,7 +26,8 @@
 #define THRIFTY_THRESHOLD 0.13f
 #define CAREFUL_THRESHOLD 0.025f
 #define READS_THAT_MATTER 1.5f
-#define PLANS_AT_ONCE     2 /* each keeps an opened index in memory */
+#define PLANS_AT_ONCE     2  /* each keeps an opened index in memory */
+#define PLAN_STEPS        64 /* of progress: a residency takes as long as so many truths, about */
 
 /* Codes that are measured, in bits a dimension: from where a navigator begins to be of use to the
  * longest. */
@@ -48,7 +49,23 @@ struct measure {
     uint64_t *truth; /* sample x TRUTH ids */
     struct operating_point *out;
     uint32_t count;
+    const struct points_watch *watch;
+    uint64_t steps; /* of the whole: truths, and PLAN_STEPS for each residency */
+    atomic_uint done;
 };
+
+static bool is_stopped(const struct measure *m)
+{
+    return m->watch->stopped && m->watch->stopped(m->watch->context);
+}
+
+/* Relaxed: it only counts. */
+static void advance(struct measure *m, unsigned steps)
+{
+    unsigned done = atomic_fetch_add_explicit(&m->done, steps, memory_order_relaxed) + steps;
+    if (m->watch->advance)
+        m->watch->advance(m->watch->context, done, m->steps);
+}
 
 /* ---- the sample and its truth ---- */
 
@@ -130,9 +147,14 @@ static void truth_worker(void *context, unsigned worker)
     struct navigator_capacity scratch = {
         .work_dim = p->work_dim, .cells = 1, .degree = 1, .search_list = 1, .candidates = 1};
     if (navigator_reserve(&navigator, scratch) || query_reserve(&query, job->index, capacity))
-        atomic_store(&job->failed, 1);
-    for (uint32_t i = worker; i < m->sample && !atomic_load(&job->failed); i += m->threads)
-        find_truth(m, job->index, &navigator, &query, i);
+        atomic_store(&job->failed, -ENOMEM);
+    for (uint32_t i = worker; i < m->sample && !atomic_load(&job->failed); i += m->threads) {
+        if (is_stopped(m))
+            atomic_store(&job->failed, FATHOM_EINTERRUPTED);
+        else
+            find_truth(m, job->index, &navigator, &query, i);
+        advance(m, 1);
+    }
     mem_free(query.memory);
     navigator_fini(&navigator);
 }
@@ -175,13 +197,15 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
     *level_count = index->level_count;
     memcpy(levels, index->level_bytes, *level_count * sizeof *levels);
     struct truth_job job = {.measure = m, .index = index};
+    m->steps = m->sample + (uint64_t)PLAN_STEPS * PLANS_MAX;
     if (m->truth_count)
         status = env_run_parallel(m->threads, truth_worker, &job);
     fathom_index_close(index);
-    if (status || atomic_load(&job.failed))
-        return error_set(err, status ? status : -ENOMEM,
-                         "%s: no memory to measure operating points", m->path);
-    return 0;
+    if (status == 0)
+        status = atomic_load(&job.failed);
+    return status ? error_set(err, status, "%s: measuring operating points: %s", m->path,
+                              fathom_strerror(status))
+                  : 0;
 }
 
 /* ---- searching the sample ---- */
@@ -258,6 +282,8 @@ static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list,
         query.refine_threshold = refine_threshold;
         query.user = &s->recall[i];
         s->recall[i] = -1;
+        if (is_stopped(m))
+            return FATHOM_EINTERRUPTED;
         if (!usable(m, i))
             continue;
         while ((status = engine_submit_excluding(s->engine, s->index, &query, m->rows[i], NULL)) ==
@@ -349,7 +375,7 @@ static int measure_plan(const struct measure *m, struct plan_job *job)
 }
 
 struct plan_jobs {
-    const struct measure *measure;
+    struct measure *measure;
     struct plan_job *jobs;
     uint32_t count;
     atomic_uint next;
@@ -359,8 +385,10 @@ static void plan_worker(void *context, unsigned worker)
 {
     struct plan_jobs *all = context;
     (void)worker;
-    for (unsigned i; (i = atomic_fetch_add(&all->next, 1)) < all->count;)
+    for (unsigned i; (i = atomic_fetch_add(&all->next, 1)) < all->count;) {
         all->jobs[i].status = measure_plan(all->measure, &all->jobs[i]);
+        advance(all->measure, PLAN_STEPS);
+    }
 }
 
 /* The largest level of at most so many bits a dimension, or the smallest there is. */
@@ -397,6 +425,7 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
         all.jobs[all.count++] = (struct plan_job){.navigator = FATHOM_NAVIGATOR_GRAPH};
         list_plans(&all, FATHOM_NAVIGATOR_CELLS, cell_bits, sizeof cell_bits / sizeof *cell_bits,
                    levels, level_count);
+        m->steps = m->sample + (uint64_t)PLAN_STEPS * all.count;
         status = env_run_parallel(m->threads < PLANS_AT_ONCE ? m->threads : PLANS_AT_ONCE,
                                   plan_worker, &all);
     }
@@ -412,9 +441,10 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
 }
 
 int points_measure(const struct env *env, const char *path, unsigned threads,
-                   struct operating_point *out, uint32_t *count, struct fathom_error *err)
+                   const struct points_watch *watch, struct operating_point *out, uint32_t *count,
+                   struct fathom_error *err)
 {
-    struct measure m = {.env = env, .path = path, .threads = threads, .out = out};
+    struct measure m = {.env = env, .path = path, .threads = threads, .watch = watch, .out = out};
     uint32_t levels[PLANES_LEVELS_MAX], level_count = 0;
     int status = prepare(&m, levels, &level_count, err);
     if (status == 0 && m.truth_count > 0)

@@ -24,10 +24,17 @@ _Static_assert(sizeof(struct operating_point) == FORMAT_POINT_BYTES, "see docs/F
 #define POINTS_MAX          FORMAT_POINTS_MAX
 #define POINTS_RESIDENT_MAX 64 /* kept in memory: those of one residency */
 
+/* What a long measurement reports while it runs; called from any of its threads. */
+struct points_watch {
+    bool (*stopped)(void *context); /* true: end soon with FATHOM_EINTERRUPTED; may be NULL */
+    void (*advance)(void *context, uint64_t done, uint64_t total); /* may be NULL */
+    void *context;
+};
+
 /* Measures the index file at path. out has room for POINTS_MAX; ordered by navigator and code
  * bytes. The result does not depend on threads. */
 int points_measure(const struct env *env, const char *path, unsigned threads,
-                   struct operating_point *out, uint32_t *count,
+                   const struct points_watch *watch, struct operating_point *out, uint32_t *count,
                    struct fathom_error *err) FATHOM_MUST_USE;
 
 /* How to search. */

@@ -125,8 +125,8 @@ static uint64_t disk_bytes(const struct shape *s, uint64_t vector_bytes, bool ex
 static double seconds(const struct build_options *options, const struct shape *s)
 {
     double rows = (double)s->rows, dim = (double)s->dim;
-    double graph_us = 1.5 * options->build_list * (0.6 + dim / 1500) * (0.4 + s->degree / 50.0);
-    double cells_us = 8 + 0.031 * dim * sqrt(rows / 4e5), order_us = 0.02 * dim;
+    double graph_us = 0.4 * options->build_list * (0.6 + dim / 1500) * (0.4 + s->degree / 50.0);
+    double cells_us = 1 + 0.0185 * dim * sqrt(rows / 4e5), order_us = 0.02 * dim;
     double code_us = 0.06 * dim + 1.2e-5 * dim * dim;
     double measure = (4 + 1.2e-5 * rows) * (0.5 + dim / 256);
     double work = measure + 1e-6 * rows * (graph_us + cells_us + order_us + code_us);

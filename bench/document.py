@@ -206,6 +206,14 @@ def machine(found):
             + ", ".join(sorted(rings)))
 
 
+def pace(found):
+    """How long was measured; each way that a record was made in."""
+    return " or ".join(sorted({
+        f"{record['pace']['repeats']} repetitions of at least {record['pace']['seconds']:g} s"
+        for engines in found.values() for record in engines.values()
+    }))
+
+
 def cached(found):
     """The most that the page cache held of a fathom index after a run."""
     return max((variant["page_cache_bytes"] for engines in found.values()
@@ -233,7 +241,7 @@ def write(results, page):
             draw(folder, name, measured)
         sections.append(section(template, name, measured, folder.name))
     fields = {
-        "machine": machine(found), "winners": winners(found, HEADLINE),
+        "machine": machine(found), "pace": pace(found), "winners": winners(found, HEADLINE),
         "winners_high": winners(found, 0.98), "sets": "\n".join(sections),
         "absent": absent(found), "cached": str(cached(found)),
         "results": os.path.relpath(results, page.parent),

@@ -25,7 +25,7 @@ ALL = ("fathom", *rival_runs.ENGINES)
 # says so.
 STANDARD = {name: ALL if name == "sift128" else FEW for name in sets.STANDARD}
 QUICK = {"wordnet": ("fathom", "hnswlib", "faiss")}
-PACE = {"repeats": 3, "seconds": 0.4, "load_seconds": 3}
+PACE = {"repeats": 3, "seconds": 0.3, "load_seconds": 3}
 QUICK_PACE = {"repeats": 1, "seconds": 0.2, "load_seconds": 1}
 
 

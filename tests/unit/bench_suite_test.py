@@ -40,7 +40,7 @@ def record(engine, *variants, **more):
     return {"schema": records.SCHEMA, "engine": engine, "status": "measured", "version": "1.0",
             "set": {"name": "wordnet", "rows": 1000, "dim": 10, "dtype": "f32", "metric": "l2",
                     "k": 10},
-            "date": "2026-01-01", "commit": "abc", "threads": 2, "pace": {"repeats": 3},
+            "date": "2026-01-01", "commit": "abc", "threads": 2, "pace": {"repeats": 3, "seconds": 0.3},
             "machine": {"cpu": "a CPU", "cpus": 2, "memory_bytes": 1 << 30, "kernel": "Linux 6",
                         "device": "/dev/x ext4"},
             "variants": list(variants), "failed": [], **more}

@@ -1,6 +1,7 @@
 /* `fathom-bench search`: for each budget, number of threads and of queries in flight, opens the
  * index, makes one run for each search list, and reports them as a table for people or a JSON
  * document for programs. The fields are those of docs/BENCHMARKS.md's records. */
+#include <malloc.h>
 #include <stdio.h>
 
 #include "bench.h"
@@ -9,6 +10,11 @@
 #include "machine.h"
 #include "search_report.h"
 #include "search_run.h"
+
+/* Blocks from here on are given back to the system when they are freed. glibc would raise the
+ * threshold by itself, and keep what one run's engines had for the next: memory that whoever looks
+ * from outside takes for the index's. */
+#define GIVEN_BACK_BYTES (128 << 10)
 
 /* The files are asked out of the page cache before anything is measured: what it holds after a run
  * is then what the run brought there. */
@@ -135,6 +141,7 @@ int bench_search_main(int argc, char **argv)
     if (exit_code)
         return exit_code;
     tool_catch_signals();
+    mallopt(M_MMAP_THRESHOLD, GIVEN_BACK_BYTES);
     const struct search_options *options = &session.options;
     env_device_name(options->index, session.device, sizeof session.device);
     int status = workload_open(&session.workload, env_os(), options->query, options->truth,

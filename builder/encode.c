@@ -134,7 +134,7 @@ static size_t encode_list(const struct graph *graph, uint32_t row, uint8_t *out)
     uint32_t neighbours[LISTS_DEGREE_MAX];
     const uint32_t *from = graph_list(graph, row);
     memcpy(neighbours, from + 1, from[0] * sizeof *from);
-    return list_encode(row, neighbours, from[0], out);
+    return list_encode(row, neighbours, from[0], (uint32_t)graph->rows, out);
 }
 
 static int measure_block(void *context, uint64_t block, unsigned worker)

@@ -200,7 +200,16 @@ static uint32_t first_repair(const struct merge *merge, uint32_t from)
     return low;
 }
 
-/* Repairs take free places, then those of the last neighbours. */
+static bool has_neighbour(const uint32_t *list, uint32_t row)
+{
+    for (uint32_t i = 1; i <= list[0]; i++)
+        if (list[i] == row)
+            return true;
+    return false;
+}
+
+/* Repairs take free places, then those of the last neighbours. A list may have what it is repaired
+ * by: it was not known to be reached when the repair was asked for. */
 static void apply_repairs(const struct merge *merge, uint32_t row, uint32_t *list)
 {
     uint32_t begin = first_repair(merge, row), end = begin;
@@ -210,7 +219,8 @@ static void apply_repairs(const struct merge *merge, uint32_t row, uint32_t *lis
     if (list[0] + added > merge->degree)
         list[0] = merge->degree - added;
     for (uint32_t i = 0; i < added; i++)
-        list[1 + list[0]++] = merge->repairs[begin + i].row;
+        if (!has_neighbour(list, merge->repairs[begin + i].row))
+            list[1 + list[0]++] = merge->repairs[begin + i].row;
 }
 
 /* Calls visit for the list of each row, in their order. */
@@ -341,6 +351,17 @@ static int compare_repairs(const void *a, const void *b)
     return x->row < y->row ? -1 : x->row > y->row;
 }
 
+/* In order, each once: a repair that found no place is asked for again. */
+static void sort_repairs(struct merge *merge)
+{
+    uint32_t kept = 0;
+    qsort(merge->repairs, merge->repair_count, sizeof *merge->repairs, compare_repairs);
+    for (uint32_t i = 0; i < merge->repair_count; i++)
+        if (kept == 0 || compare_repairs(&merge->repairs[kept - 1], &merge->repairs[i]) != 0)
+            merge->repairs[kept++] = merge->repairs[i];
+    merge->repair_count = kept;
+}
+
 static int connect_rows(struct merge *merge, struct fathom_error *err)
 {
     uint64_t missed = 0;
@@ -366,7 +387,7 @@ static int connect_rows(struct merge *merge, struct fathom_error *err)
             return status;
         if (sweep.found == 0 && merge->parts->entry_count == GRAPH_ENTRIES_MAX)
             break;
-        qsort(merge->repairs, merge->repair_count, sizeof *merge->repairs, compare_repairs);
+        sort_repairs(merge);
     }
     return error_set(err, FATHOM_ECORRUPT,
                      "graph: %llu rows of the parts cannot be reached; raise --memory-budget",
@@ -411,7 +432,7 @@ static int measure_list(void *context, uint32_t row, uint32_t heat, uint32_t *li
     int status = append_thin(e, list, err);
     e->edges += list[0];
     e->heat[row] = heat;
-    e->lengths[row] = (uint16_t)list_encode(row, list + 1, list[0], e->bytes);
+    e->lengths[row] = (uint16_t)list_encode(row, list + 1, list[0], e->merge->parts->rows, e->bytes);
     return status;
 }
 
@@ -430,7 +451,7 @@ static int append_list(void *context, uint32_t row, uint32_t heat, uint32_t *lis
     struct encoding *e = context;
     if (e->lists->page_first[e->page] == row)
         begin_page(e, row);
-    size_t bytes = list_encode(row, list + 1, list[0], e->bytes);
+    size_t bytes = list_encode(row, list + 1, list[0], e->merge->parts->rows, e->bytes);
     memcpy(e->at, e->bytes, bytes);
     e->at += bytes;
     if (e->lists->page_first[e->page + 1] != row + 1)

@@ -1,5 +1,5 @@
 /* Which cells make a part and its halo, and the graph of one. How large a halo is was measured
- * (docs/adr/0011): below a third of the part, searches lose their way at the borders. */
+ * (docs/adr/0014): below a third of the part, searches lose their way at the borders. */
 #include "parts.h"
 
 #include <errno.h>

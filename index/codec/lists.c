@@ -1,35 +1,23 @@
-/* Neighbour lists in bytes (see lists.h). Decoding is on the query path: SSE shuffles, and every
- * length is checked first. */
+/* Neighbour lists in bytes (see lists.h). Decoding is on the query path: one load a value, and
+ * every length is checked first. */
 #include "lists.h"
 
-#include <smmintrin.h>
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "le.h"
 
-/* ---- the StreamVByte shuffle: for each control byte, where each of 16 output bytes comes from
- * ---- */
+/* Bits of the values of each class. */
+struct widths {
+    uint8_t bits[4];
+};
 
-#define LENGTH(c, i) ((((c) >> (2 * (i))) & 3) + 1)
-#define START(c, i)                                                                                \
-    (((i) > 0 ? LENGTH(c, 0) : 0) + ((i) > 1 ? LENGTH(c, 1) : 0) + ((i) > 2 ? LENGTH(c, 2) : 0))
-#define BYTE(c, i, j) ((j) < LENGTH(c, i) ? START(c, i) + (j) : 0xff)
-#define LANE(c, i)    BYTE(c, i, 0), BYTE(c, i, 1), BYTE(c, i, 2), BYTE(c, i, 3)
-#define ROW(c)                                                                                     \
-    {                                                                                              \
-        LANE(c, 0), LANE(c, 1), LANE(c, 2), LANE(c, 3)                                             \
-    }
-#define ROWS4(c)  ROW(c), ROW((c) + 1), ROW((c) + 2), ROW((c) + 3)
-#define ROWS16(c) ROWS4(c), ROWS4((c) + 4), ROWS4((c) + 8), ROWS4((c) + 12)
-#define ROWS64(c) ROWS16(c), ROWS16((c) + 16), ROWS16((c) + 32), ROWS16((c) + 48)
-
-static const uint8_t shuffles[256][16] = {ROWS64(0), ROWS64(64), ROWS64(128), ROWS64(192)};
-
-/* Data bytes of four values: the lengths are two bits each, plus one each. */
-static inline unsigned control_bytes(uint8_t control)
+static struct widths widths_for(uint32_t rows)
 {
-    unsigned pairs = (control & 0x33u) + ((control >> 2) & 0x33u);
-    return 4 + (pairs & 15) + (pairs >> 4);
+    unsigned bits = rows > 1 ? 32 - (unsigned)__builtin_clz(rows - 1) : 1;
+    return (struct widths){{(uint8_t)(bits * 5 / 19), (uint8_t)(bits * 10 / 19),
+                            (uint8_t)(bits * 14 / 19), (uint8_t)(bits + 1)}};
 }
 
 /* ---- encoding ---- */
@@ -50,24 +38,37 @@ static uint32_t unzigzag(uint32_t value)
     return (value >> 1) ^ -(value & 1);
 }
 
-size_t list_encode(uint32_t node, uint32_t *neighbours, uint32_t degree, uint8_t *out)
+static unsigned class_of(const struct widths *widths, uint64_t value)
 {
+    unsigned class = 0;
+    while (value >> widths->bits[class])
+        class ++;
+    return class;
+}
+
+size_t list_encode(uint32_t node, uint32_t *neighbours, uint32_t degree, uint32_t rows,
+                   uint8_t *out)
+{
+    struct widths widths = widths_for(rows);
+    size_t control_bytes = (degree + 3) / 4;
+    uint8_t *control = out + 1, *data = control + control_bytes;
+    uint64_t pending = 0; /* bits that are not written yet */
+    unsigned pending_bits = 0;
     qsort(neighbours, degree, sizeof *neighbours, compare_u32);
-    uint8_t *control = out + 1, *data = control + (degree + 3) / 4;
     out[0] = (uint8_t)degree;
+    memset(control, 0, control_bytes);
     for (uint32_t i = 0; i < degree; i++) {
-        uint32_t value = i ? neighbours[i] - neighbours[i - 1] - 1 : zigzag(neighbours[0] - node);
-        unsigned bytes = value < 1u << 8 ? 1 : value < 1u << 16 ? 2 : value < 1u << 24 ? 3 : 4;
-        if (i % 4 == 0)
-            control[i / 4] = 0;
-        control[i / 4] |= (uint8_t)((bytes - 1) << (2 * (i % 4)));
-        for (unsigned b = 0; b < bytes; b++)
-            *data++ = (uint8_t)(value >> (8 * b));
+        uint64_t value = i ? neighbours[i] - neighbours[i - 1] - 1 : zigzag(neighbours[0] - node);
+        unsigned class = class_of(&widths, value);
+        control[i / 4] |= (uint8_t)(class << 2 * (i % 4));
+        pending |= value << pending_bits;
+        for (pending_bits += widths.bits[class]; pending_bits >= 8; pending_bits -= 8) {
+            *data++ = (uint8_t)pending;
+            pending >>= 8;
+        }
     }
-    /* The unused lengths of the last control byte stay "one byte": pad, so that decoding four at a
-     * time is exact. */
-    for (uint32_t i = degree; i % 4; i++)
-        *data++ = 0;
+    if (pending_bits > 0)
+        *data++ = (uint8_t)pending;
     return (size_t)(data - out);
 }
 
@@ -78,38 +79,28 @@ int list_decode(uint32_t node, const uint8_t *in, size_t bytes, uint32_t rows, u
 {
     if (bytes == 0 || in[0] > degree_max)
         return FATHOM_ECORRUPT;
-    uint32_t degree = in[0], quads = (degree + 3) / 4;
-    const uint8_t *control = in + 1, *data = control + quads, *end = in + bytes;
-    if (data > end)
+    struct widths widths = widths_for(rows);
+    uint32_t degree = in[0], at = node, largest = 0;
+    size_t head = 1 + (degree + 3) / 4;
+    if (head > bytes)
         return FATHOM_ECORRUPT;
-    __m128i carry = _mm_set1_epi32(0), largest = _mm_setzero_si128(), one = _mm_set1_epi32(1);
-    for (uint32_t q = 0; q < quads; q++) {
-        if (data >= end)
+    const uint8_t *control = in + 1, *data = in + head;
+    uint64_t bit = 0, bits = 8 * (uint64_t)(bytes - head);
+    for (uint32_t i = 0; i < degree; i++) {
+        unsigned width = widths.bits[control[i / 4] >> 2 * (i % 4) & 3];
+        if (bit + width > bits)
             return FATHOM_ECORRUPT;
-        /* At most 16 bytes from data < end: inside the slack behind the array. */
-        __m128i values = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)data),
-                                          _mm_loadu_si128((const __m128i *)shuffles[control[q]]));
-        data += control_bytes(control[q]);
-        values = _mm_add_epi32(values, one);
-        if (q == 0) {
-            uint32_t first = node + unzigzag((uint32_t)_mm_cvtsi128_si32(values) - 1);
-            values = _mm_insert_epi32(values, (int)first, 0);
-        }
-        values = _mm_add_epi32(values, _mm_slli_si128(values, 4));
-        values = _mm_add_epi32(values, _mm_slli_si128(values, 8));
-        values = _mm_add_epi32(values, carry);
-        carry = _mm_shuffle_epi32(values, 0xff);
-        _mm_storeu_si128((__m128i *)(out + 4 * q), values);
-        if (q + 1 < quads || degree % 4 == 0)
-            largest = _mm_max_epu32(largest, values);
+        /* Eight bytes from within the list: inside the slack behind the array. 7 + 33 bits at the
+         * most. */
+        uint64_t value = le_load64(data + bit / 8) >> bit % 8 & ((UINT64_C(1) << width) - 1);
+        bit += width;
+        at = i ? at + (uint32_t)value + 1 : node + unzigzag((uint32_t)value);
+        largest = at > largest ? at : largest;
+        out[i] = at;
     }
-    for (uint32_t i = degree / 4 * 4; i < degree; i++)
-        largest = _mm_max_epu32(largest, _mm_cvtsi32_si128((int)out[i]));
-    largest = _mm_max_epu32(largest, _mm_shuffle_epi32(largest, 0x4e));
-    largest = _mm_max_epu32(largest, _mm_shuffle_epi32(largest, 0xb1));
-    if (data != end || (degree && (uint32_t)_mm_cvtsi128_si32(largest) >= rows))
-        return FATHOM_ECORRUPT;
-    return (int)degree;
+    /* Nothing but zeros up to the end of the last byte, and no byte more. */
+    bool ends = bits - bit < 8 && (bit % 8 == 0 || data[bit / 8] >> bit % 8 == 0);
+    return ends && (degree == 0 || largest < rows) ? (int)degree : FATHOM_ECORRUPT;
 }
 
 /* ---- pages of lists ---- */

@@ -1,7 +1,9 @@
 /* Neighbour lists in bytes: sorted ascending, the first as a zigzag difference from the node, the
- * others as gaps minus one, in the StreamVByte layout (Lemire, Kurz, Rupp 2018): one byte of count,
- * then 2-bit lengths (1 to 4 bytes) for four values a control byte, then the values. Relabelled
- * neighbours are near, so most gaps take a byte or two. */
+ * others as gaps minus one. One byte of count, then a class of two bits for each value, four to a
+ * byte, then the values, each in the bits of its class, least significant bit first, and zeros up
+ * to a whole byte. Classes have 5/19, 10/19 and 14/19 of the bits of a row number, or one more than
+ * all of them. Relabelled neighbours are near, but of every scale: whole bytes would take a sixth
+ * more (docs/adr/0016). */
 #ifndef CODEC_LISTS_H
 #define CODEC_LISTS_H
 
@@ -16,16 +18,17 @@
 /* Bytes that a list of degree neighbours can take at the most. */
 static inline size_t list_bytes_max(uint32_t degree)
 {
-    return 1 + (degree + 3) / 4 + 4 * ((size_t)degree + 3);
+    return 1 + (degree + 3) / 4 + (33 * (size_t)degree + 7) / 8;
 }
 
-/* Encodes; neighbours is sorted in place, must hold no duplicate and not the node itself. Returns
- * the bytes written. */
-size_t list_encode(uint32_t node, uint32_t *neighbours, uint32_t degree, uint8_t *out);
+/* Encodes; neighbours is sorted in place, must hold no duplicate and not the node itself, and all
+ * are < rows. Returns the bytes written. */
+size_t list_encode(uint32_t node, uint32_t *neighbours, uint32_t degree, uint32_t rows,
+                   uint8_t *out);
 
 /* Decodes the list of node in bytes (exactly its length). Fills at most degree_max ids, each <
  * rows, and returns how many, or FATHOM_ECORRUPT. out has room for degree_max rounded up to 4.
- * Checked: hostile bytes cannot overrun. */
+ * LISTS_SLACK bytes behind the list are readable. Checked: hostile bytes cannot overrun. */
 int list_decode(uint32_t node, const uint8_t *in, size_t bytes, uint32_t rows, uint32_t degree_max,
                 uint32_t *out) FATHOM_MUST_USE;
 

@@ -4,7 +4,7 @@
 
 #include "points.h"
 
-/* What a query costs on the reference machine (docs/adr/0010): of the device, of which two cores
+/* What a query costs on the reference machine (docs/adr/0015): of the device, of which two cores
  * share 72,000 reads a second, and of one core. */
 #define READ_DEVICE_US 14.0
 #define READ_CPU_US    3.0

@@ -157,17 +157,19 @@ class Index:
         return np.frombuffer(self.stream("heat"), np.uint8)
 
     def _list(self, row, data):
-        count = data[0]
-        quads = (count + 3) // 4
-        at, values = 1 + quads, []
-        for i in range(4 * quads):
-            length = (data[1 + i // 4] >> (2 * (i % 4)) & 3) + 1
-            values.append(int.from_bytes(data[at:at + length], "little"))
-            at += length
-        if at != len(data) or any(values[count:]):
+        bits = max(1, (self.rows - 1).bit_length())
+        widths = (bits * 5 // 19, bits * 10 // 19, bits * 14 // 19, bits + 1)
+        count, at, values = data[0], 1 + (data[0] + 3) // 4, []
+        stream = int.from_bytes(data[at:], "little")
+        used = 0
+        for i in range(count):
+            width = widths[data[1 + i // 4] >> (2 * (i % 4)) & 3]
+            values.append(stream >> used & (1 << width) - 1)
+            used += width
+        if at + (used + 7) // 8 != len(data) or stream >> used:
             raise FormatError(f"list of row {row}")
         neighbours = []
-        for i, value in enumerate(values[:count]):
+        for i, value in enumerate(values):
             if i == 0:
                 difference = (value >> 1) ^ -(value & 1)
                 neighbours.append((row + difference) & 0xffffffff)

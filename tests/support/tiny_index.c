@@ -143,7 +143,7 @@ static size_t ring_list(const struct properties *p, uint32_t row, uint8_t *out)
     uint32_t neighbours[LISTS_DEGREE_MAX + 4];
     for (uint32_t i = 0; i < p->degree_max; i++)
         neighbours[i] = (uint32_t)((row + 1 + i) % p->rows);
-    size_t bytes = list_encode(row, neighbours, p->degree_max, out);
+    size_t bytes = list_encode(row, neighbours, p->degree_max, (uint32_t)p->rows, out);
     assert_in_range(bytes, 1, p->list_length_bytes == 1 ? 255 : 2047);
     return bytes;
 }

@@ -22,7 +22,7 @@ static void round_trip(uint32_t node, uint32_t rows, uint32_t degree, struct prn
         } while (taken);
         list[i] = value;
     }
-    size_t used = list_encode(node, list, degree, bytes);
+    size_t used = list_encode(node, list, degree, rows, bytes);
     memcpy(expected, list, sizeof list); /* sorted by the encoder */
     assert_true(used <= list_bytes_max(degree));
     assert_int_equal(list_decode(node, bytes, used, rows, LISTS_DEGREE_MAX, out), degree);
@@ -49,7 +49,7 @@ static void a_neighbour_beyond_the_rows_is_refused(void **state)
     uint32_t list[3] = {1, 5, 9}, out[8];
     uint8_t bytes[64] = {0};
     (void)state;
-    size_t used = list_encode(4, list, 3, bytes);
+    size_t used = list_encode(4, list, 3, 10, bytes);
     assert_int_equal(list_decode(4, bytes, used, 10, 8, out), 3);
     assert_int_equal(list_decode(4, bytes, used, 9, 8, out), FATHOM_ECORRUPT);
     assert_int_equal(list_decode(4, bytes, used, 10, 2, out), FATHOM_ECORRUPT);

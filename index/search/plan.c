@@ -4,7 +4,7 @@
  * A budget leaves three ways to spend it: the 8-bit rows and all lists (graph); codes and all lists
  * (graph); or the longest codes that fit and no lists (cells). Those that fit are compared by what
  * the index's own operating points say that a query costs. An index without points goes by bits a
- * dimension. Lists in part are for those who ask for them (docs/adr/0009). */
+ * dimension. Lists in part are for those who ask for them (docs/adr/0011). */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>

@@ -21,7 +21,6 @@
 #include "write.h"
 
 #define MEASURED_ROWS_MIN 2000
-#define CHECKPOINT_NS     5000000000ull
 
 struct build {
     struct build_options options; /* with R and L once chosen */
@@ -42,18 +41,9 @@ struct build {
     struct encoded_lists lists;
     struct index_writer *writer; /* written, not published yet */
     double mean_degree;
+    double slowness; /* of this machine, by the probe for R; 0: not known */
     struct build_report *report;
 };
-
-struct build_options build_options_default(void)
-{
-    return (struct build_options){.metric = FATHOM_METRIC_L2,
-                                  .alpha = 1.2,
-                                  .code_bits = PLANES_MAX,
-                                  .threads = 1,
-                                  .checkpoint_ns = CHECKPOINT_NS,
-                                  .env = env_os()};
-}
 
 const char *build_stage_name(enum build_stage stage)
 {
@@ -63,63 +53,6 @@ const char *build_stage_name(enum build_stage stage)
 }
 
 /* ---- before ---- */
-
-static int check_options(const struct build_options *o, struct fathom_error *err)
-{
-    if (o->metric < FATHOM_METRIC_L2 || o->metric > FATHOM_METRIC_COS)
-        return error_set(err, FATHOM_EARGUMENT, "metric must be l2, ip or cos");
-    if (o->degree && (o->degree < BUILD_DEGREE_MIN || o->degree > BUILD_DEGREE_MAX))
-        return error_set(err, FATHOM_EARGUMENT, "degree %" PRIu32 " is not in %d..%d", o->degree,
-                         BUILD_DEGREE_MIN, BUILD_DEGREE_MAX);
-    if (o->build_list && (o->build_list < BUILD_LIST_MIN || o->build_list > BUILD_LIST_MAX))
-        return error_set(err, FATHOM_EARGUMENT, "build list %" PRIu32 " is not in %d..%d",
-                         o->build_list, BUILD_LIST_MIN, BUILD_LIST_MAX);
-    if (!(o->alpha >= 1 && o->alpha <= 2))
-        return error_set(err, FATHOM_EARGUMENT, "alpha %g is not in 1..2", o->alpha);
-    if (o->code_bits < 1 || o->code_bits > 8)
-        return error_set(err, FATHOM_EARGUMENT, "code bits %" PRIu32 " are not in 1..8",
-                         o->code_bits);
-    if (o->threads < 1 || o->threads > BUILD_THREADS_MAX)
-        return error_set(err, FATHOM_EARGUMENT, "threads %u are not in 1..%d", o->threads,
-                         BUILD_THREADS_MAX);
-    return 0;
-}
-
-/* For what must be known before the data is: the larger of what may be chosen. */
-static struct build_options assume_degree(const struct build_options *options)
-{
-    struct build_options assumed = *options;
-    if (!assumed.degree)
-        assumed.degree = DEGREE_HARD;
-    if (!assumed.build_list)
-        assumed.build_list = 2 * assumed.degree;
-    return assumed;
-}
-
-int build_predict(const struct build_options *options, struct build_estimate *out,
-                  struct fathom_error *err)
-{
-    struct build_options assumed = assume_degree(options);
-    int status = check_options(options, err);
-    if (status == 0 && options->input) {
-        struct vector_file *file;
-        status = vector_file_open(&file, options->env, options->input, NULL, err);
-        if (status == 0) {
-            struct vector_info info = vector_file_info(file);
-            *out = (struct build_estimate){.rows = info.rows, .dim = info.dim, .dtype = info.dtype};
-            vector_file_close(file);
-        }
-    }
-    if (status != 0)
-        return status;
-    if (out->rows < 1 || out->rows >= UINT32_MAX || out->dim < 1 || out->dim > FATHOM_DIM_MAX ||
-        fathom_dtype_bytes(out->dtype) == 0)
-        return error_set(err, FATHOM_EARGUMENT,
-                         "rows must be in 1..%" PRIu32 " and the dimension in 1..%d",
-                         UINT32_MAX - 1, FATHOM_DIM_MAX);
-    predict_shape(&assumed, out);
-    return 0;
-}
 
 static int check_budget(const struct build *build, struct fathom_error *err)
 {
@@ -312,11 +245,28 @@ static int choose_degree(struct build *build, struct fathom_error *err)
 {
     struct build_options *options = &build->options;
     struct graph_state *state = &build->graph_state;
+    uint64_t start = env_clock_ns(options->env);
     int status =
         degree_choose(options, &build->crew, &build->input.rows, &state->probed_degree, err);
+    if (state->probed_degree > 0)
+        build->slowness =
+            predict_slowness(env_clock_ns(options->env) - start, build->input.rows.count,
+                             build->input.work_dim, build->crew.threads);
     state->degree = options->degree;
     state->list = options->build_list;
     return status;
+}
+
+/* What the rest of the build is held against at its end. */
+static uint32_t predict_build(struct build *build)
+{
+    const struct vector_info *info = &build->input.info;
+    struct build_estimate *predicted = &build->report->predicted;
+    *predicted = (struct build_estimate){
+        .rows = build->input.rows.count, .dim = info->dim, .dtype = info->dtype};
+    predict_shape(&build->options, build->graph_state.probed_degree,
+                  build->slowness > 0 ? build->slowness : 1, predicted);
+    return predicted->parts;
 }
 
 static struct graph_options graph_options_of(struct build *build)
@@ -386,8 +336,7 @@ static int stage_graph(struct build *build, struct fathom_error *err)
         return status;
     build->options.degree = state->degree;
     build->options.build_list = state->list;
-    uint32_t parts =
-        predict_parts(&build->options, rows, build->input.work_dim, build->input.exact);
+    uint32_t parts = predict_build(build);
     return parts > 1 ? graph_in_parts(build, parts, err) : graph_in_memory(build, err);
 }
 
@@ -618,7 +567,7 @@ int build_run(const struct build_options *options, struct build_report *report,
 {
     struct build build = {.options = *options, .lock = -1, .report = report};
     *report = (struct build_report){0};
-    int status = check_options(options, err);
+    int status = build_options_check(options, err);
     if (status != 0)
         return status;
     uint64_t start = env_clock_ns(options->env);

@@ -63,6 +63,9 @@ struct build_options {
 };
 
 struct build_options build_options_default(void);
+/* Whether each is within its bounds. */
+int build_options_check(const struct build_options *options,
+                        struct fathom_error *err) FATHOM_MUST_USE;
 
 enum build_stage {
     BUILD_READ,
@@ -78,17 +81,30 @@ enum build_stage {
 
 const char *build_stage_name(enum build_stage stage);
 
+/* What a build would take. */
+struct build_estimate {
+    uint64_t rows;
+    uint32_t dim;
+    enum fathom_dtype dtype;
+    uint32_t degree, build_list, parts;
+    uint64_t peak_bytes;
+    uint64_t disk_bytes;      /* of the new index; an old one stays beside it until the end */
+    uint64_t temporary_bytes; /* of work files at their most, beside these */
+    double seconds;
+};
+
 struct build_report {
     uint64_t rows;
     uint64_t zero_row_count; /* rows that were left out */
     uint64_t *zero_rows;     /* their numbers */
     uint32_t dim, cells, degree, build_list;
-    uint32_t parts; /* of the graph; 1: all in memory at once */
+    uint32_t parts;          /* of the graph; 1: all in memory at once */
     char degree_reason[128]; /* why R is what it is, for people */
     uint64_t index_bytes, raw_bytes, list_bytes;
     uint64_t generation;
     uint64_t stage_ns[BUILD_STAGES], total_ns;
-    uint64_t peak_bytes; /* resident memory of the process at its highest */
+    struct build_estimate predicted; /* by what was known when the graph was begun */
+    uint64_t peak_bytes;             /* resident memory of the process at its highest */
 };
 
 /* Builds options->input into options->out. Nothing of an index that was there before changes until
@@ -97,18 +113,8 @@ int build_run(const struct build_options *options, struct build_report *report,
               struct fathom_error *err) FATHOM_MUST_USE;
 void build_report_fini(struct build_report *report);
 
-/* What a build would take, from the shape of its input alone. */
-struct build_estimate {
-    uint64_t rows;
-    uint32_t dim;
-    enum fathom_dtype dtype;
-    uint64_t peak_bytes,
-        disk_bytes; /* disk: the new index; an old one stays beside it until the end */
-    double seconds;
-};
-
-/* rows, dim and dtype come from the header of options->input, or when that is NULL from the
- * arguments in out. */
+/* From the header of options->input and a sample of its rows, or when that is NULL from rows, dim
+ * and dtype in out alone. */
 int build_predict(const struct build_options *options, struct build_estimate *out,
                   struct fathom_error *err) FATHOM_MUST_USE;
 

@@ -10,13 +10,11 @@
 #include "error.h"
 #include "graph.h"
 
-#define SAMPLE_ROWS 16384
-#define SAMPLE_LIST 64
-#define HARD_SHARE  0.72 /* of DEGREE_HARD that lists must fill on average */
+#define HARD_SHARE 0.72 /* of DEGREE_HARD that lists must fill on average */
 
 static int sample_rows(struct rows8 *out, const struct rows8 *rows)
 {
-    uint32_t count = rows->count < SAMPLE_ROWS ? rows->count : SAMPLE_ROWS;
+    uint32_t count = rows->count < DEGREE_PROBE_ROWS ? rows->count : DEGREE_PROBE_ROWS;
     int status = rows8_init(out, count, rows->dim);
     for (uint32_t i = 0; i < count && status == 0; i++)
         rows8_set(out, i, rows8_at(rows, (uint32_t)((uint64_t)i * rows->count / count)));
@@ -26,8 +24,10 @@ static int sample_rows(struct rows8 *out, const struct rows8 *rows)
 static int measure(const struct build_options *options, const struct crew *crew,
                    const struct rows8 *rows, double *mean_degree, struct fathom_error *err)
 {
-    struct graph_options probe = {
-        .degree = DEGREE_HARD, .list = SAMPLE_LIST, .alpha = options->alpha, .seed = options->seed};
+    struct graph_options probe = {.degree = DEGREE_HARD,
+                                  .list = DEGREE_PROBE_LIST,
+                                  .alpha = options->alpha,
+                                  .seed = options->seed};
     struct graph graph;
     uint32_t cell[2] = {0, rows->count};
     struct crew quiet = {.threads = crew->threads,

@@ -8,6 +8,9 @@
 #define DEGREE_USUAL 32
 #define DEGREE_HARD  48
 
+#define DEGREE_PROBE_ROWS 16384 /* of the sample that decides, and L of its graph */
+#define DEGREE_PROBE_LIST 64
+
 #define DEGREE_REASON_BYTES 128
 
 /* Chooses options->degree and options->build_list where they are 0. rows are in their final order.

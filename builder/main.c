@@ -233,6 +233,17 @@ static void print_resume_line(int argc, char **argv, bool resumed)
     fputs(resumed ? "\n" : " --resume\n", stderr);
 }
 
+static json_t *estimate_json(const struct build_estimate *estimate)
+{
+    return json_pack("{s:I s:i s:s s:i s:i s:i s:I s:I s:I s:f}", "rows",
+                     (json_int_t)estimate->rows, "dim", (int)estimate->dim, "dtype",
+                     fathom_dtype_name(estimate->dtype), "degree", (int)estimate->degree,
+                     "build_list", (int)estimate->build_list, "parts", (int)estimate->parts,
+                     "peak_memory_bytes", (json_int_t)estimate->peak_bytes, "disk_bytes",
+                     (json_int_t)estimate->disk_bytes, "temporary_bytes",
+                     (json_int_t)estimate->temporary_bytes, "seconds", estimate->seconds);
+}
+
 static json_t *report_json(const struct request *request, const struct build_report *report)
 {
     json_t *stages = json_object(), *zero_rows = json_array();
@@ -241,11 +252,12 @@ static json_t *report_json(const struct request *request, const struct build_rep
                             json_real(report->stage_ns[stage] * 1e-9));
     for (uint64_t i = 0; i < report->zero_row_count; i++)
         json_array_append_new(zero_rows, json_integer((json_int_t)report->zero_rows[i]));
+    json_t *predicted = report->predicted.rows ? estimate_json(&report->predicted) : json_null();
     double seconds = report->total_ns * 1e-9;
     char generation[17];
     snprintf(generation, sizeof generation, "%016" PRIx64, report->generation);
     return json_pack(
-        "{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:i s:i s:s s:i s:i s:i s:s s:s s:o}", "rows",
+        "{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:i s:i s:s s:i s:i s:i s:s s:s s:o s:o}", "rows",
         (json_int_t)report->rows, "dim", (int)report->dim, "metric",
         fathom_metric_name(request->options.metric), "seconds", seconds, "rows_per_second",
         (double)report->rows / seconds, "stage_seconds", stages, "peak_memory_bytes",
@@ -254,7 +266,23 @@ static json_t *report_json(const struct request *request, const struct build_rep
         (int)report->cells, "degree", (int)report->degree, "degree_reason", report->degree_reason,
         "build_list", (int)report->build_list, "parts", (int)report->parts, "threads",
         (int)request->options.threads, "generation", generation, "path", request->options.out,
-        "skipped_zero_rows", zero_rows);
+        "skipped_zero_rows", zero_rows, "predicted", predicted);
+}
+
+/* Nothing was predicted when all but the end was done by an earlier run. */
+static void print_predicted(const struct build_report *report)
+{
+    const struct build_estimate *predicted = &report->predicted;
+    char text[6][32];
+    if (predicted->rows == 0)
+        return;
+    printf("predicted and actual: memory %s, %s; index %s, %s; time %s, %s\n",
+           tool_format_bytes(predicted->peak_bytes, text[0]),
+           tool_format_bytes(report->peak_bytes, text[1]),
+           tool_format_bytes(predicted->disk_bytes, text[2]),
+           tool_format_bytes(report->index_bytes, text[3]),
+           tool_format_duration_ns((uint64_t)(predicted->seconds * 1e9), text[4]),
+           tool_format_duration_ns(report->total_ns, text[5]));
 }
 
 static void print_zero_rows(const struct build_report *report)
@@ -280,6 +308,7 @@ static int print_report(const struct request *request, const struct build_report
            report->rows / (report->total_ns * 1e-9), tool_format_bytes(report->peak_bytes, peak),
            tool_format_bytes(report->index_bytes, size), report->degree, report->build_list,
            request->options.out);
+    print_predicted(report);
     return TOOL_EXIT_OK;
 }
 
@@ -326,17 +355,15 @@ static int verb_build(int argc, char **argv)
 
 static int print_estimate(const struct request *request, const struct build_estimate *estimate)
 {
-    char peak[32], disk[32], seconds[32];
+    char peak[32], disk[32], temporary[32], seconds[32];
     if (request->json)
-        return tool_print_json(
-            json_pack("{s:I s:i s:s s:I s:I s:f}", "rows", (json_int_t)estimate->rows, "dim",
-                      (int)estimate->dim, "dtype", fathom_dtype_name(estimate->dtype),
-                      "peak_memory_bytes", (json_int_t)estimate->peak_bytes, "disk_bytes",
-                      (json_int_t)estimate->disk_bytes, "seconds", estimate->seconds));
-    printf("%" PRIu64 " rows x %" PRIu32 " %s: peak memory %s, disk %s, about %s\n", estimate->rows,
-           estimate->dim, fathom_dtype_name(estimate->dtype),
+        return tool_print_json(estimate_json(estimate));
+    printf("%" PRIu64 " rows x %" PRIu32 " %s: R %" PRIu32
+           ", peak memory %s, index %s, work files up to %s, about %s\n",
+           estimate->rows, estimate->dim, fathom_dtype_name(estimate->dtype), estimate->degree,
            tool_format_bytes(estimate->peak_bytes, peak),
            tool_format_bytes(estimate->disk_bytes, disk),
+           tool_format_bytes(estimate->temporary_bytes, temporary),
            tool_format_duration_ns((uint64_t)(estimate->seconds * 1e9), seconds));
     return TOOL_EXIT_OK;
 }

@@ -4,15 +4,19 @@
 
 #include "builder.h"
 
-/* Degrees and lists must be chosen already. */
-void predict_shape(const struct build_options *options, struct build_estimate *estimate);
+/* Degrees and lists must be chosen already. mean_degree: what a sample says of it; 0: nothing.
+ * slowness: of this machine, 1 for the usual one. */
+void predict_shape(const struct build_options *options, double mean_degree, double slowness,
+                   struct build_estimate *estimate);
+/* Of this machine, by what the probe of degree_choose took; rows: of the build. */
+double predict_slowness(uint64_t took_ns, uint64_t rows, uint32_t dim, unsigned threads);
 
 #define PREDICT_BUDGET_THREADS 4 /* that a memory budget is planned for; a build uses no more */
 
 /* Into how many parts the graph must be cut to keep the budget; 1: all fits in memory. Does not
- * depend on the threads. */
+ * depend on the threads. vector_bytes: of a row of the input; 0 when 8 bits hold it exactly. */
 uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint32_t work_dim,
-                       bool exact);
+                       uint64_t vector_bytes);
 /* The least budget that any build of these rows keeps. */
 uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim);
 /* What measuring operating points takes, with so many threads. */

@@ -38,6 +38,15 @@ static uint32_t factor_bytes(uint32_t code_dim, uint32_t code_bytes)
     return code_bytes <= SHORT_CODE_BYTES && 8 * code_bytes <= SHORT_CODE_BITS * code_dim ? 2 : 4;
 }
 
+uint32_t train_factor_bytes(uint32_t code_dim, uint32_t order_count)
+{
+    uint32_t code_bytes[PLANES_LEVELS_MAX], bytes = 0;
+    uint32_t count = choose_levels(code_dim, order_count, code_bytes);
+    for (uint32_t l = 0; l < count; l++)
+        bytes += factor_bytes(code_dim, code_bytes[l]);
+    return bytes;
+}
+
 static int allot(struct trained *out, uint32_t code_bits)
 {
     struct planes_model *planes = &out->planes;

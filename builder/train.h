@@ -25,6 +25,8 @@ int train_build(struct trained *out, const struct crew *crew, const struct rows8
                 const struct cells *cells, const struct graph *graph, uint32_t code_bits,
                 struct fathom_error *err) FATHOM_MUST_USE;
 void train_fini(struct trained *trained);
+/* Bytes of a row's factors at all levels that codes of order_count bytes have. */
+uint32_t train_factor_bytes(uint32_t code_dim, uint32_t order_count);
 
 /* ---- parts, each in its own file ---- */
 

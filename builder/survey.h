@@ -1,0 +1,18 @@
+/* What a short sample of the input says before a build: R and L, how full lists are, and how slow
+ * this machine is. */
+#ifndef BUILDER_SURVEY_H
+#define BUILDER_SURVEY_H
+
+#include "crew.h"
+
+struct survey {
+    double mean_degree;
+    double slowness; /* of this machine, 1 for the usual one */
+};
+
+/* Chooses options->degree and options->build_list where they are 0, as a build would on a sample of
+ * rows from all over the file. */
+int survey_run(struct build_options *options, struct survey *out,
+               struct fathom_error *err) FATHOM_MUST_USE;
+
+#endif

@@ -12,6 +12,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "BENCHMARKS.md"
 WINNER_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # of raw f32
 HEADLINE = 0.95
+OTHERS_MAX = 0.05  # of the CPUs; above it a speed does not count
 
 
 def table(head, rows):
@@ -214,6 +215,19 @@ def pace(found):
     }))
 
 
+def disturbed(found):
+    """A warning when others used the machine while a record was made."""
+    shares = {f"{records.TITLES[engine]} on {name}": record.get("others_cpu")
+              for name, engines in found.items() for engine, record in engines.items()
+              if record["status"] == "measured" and record.get("others_cpu", 1) > OTHERS_MAX}
+    if not shares:
+        return "Nobody else used the machine meanwhile."
+    named = ", ".join(f"{what} ({'unknown' if share is None else f'{share:.0%}'})" for what, share in shares.items())
+    return ("**Others used the machine meanwhile**, so these speeds are too low and not to be "
+            f"compared (share of all CPUs that others took): {named}. Memory, reads, recall and "
+            "sizes are as they would be alone.")
+
+
 def cached(found):
     """The most that the page cache held of a fathom index after a run."""
     return max((variant["page_cache_bytes"] for engines in found.values()
@@ -241,7 +255,8 @@ def write(results, page):
             draw(folder, name, measured)
         sections.append(section(template, name, measured, folder.name))
     fields = {
-        "machine": machine(found), "pace": pace(found), "winners": winners(found, HEADLINE),
+        "machine": machine(found), "pace": pace(found),
+        "disturbed": disturbed(found), "winners": winners(found, HEADLINE),
         "winners_high": winners(found, 0.98), "sets": "\n".join(sections),
         "absent": absent(found), "cached": str(cached(found)),
         "results": os.path.relpath(results, page.parent),

@@ -115,6 +115,34 @@ class Group:
             pass  # never made, or a process lingers: the system's to clean
 
 
+# ---- who else was there ----
+
+
+class Others:
+    """How much of the machine's CPUs others used meanwhile: from 0 to 1. A speed that was measured
+    beside others is too low, and a record says so."""
+
+    def __init__(self):
+        self.begin, self.busy, self.own = time.monotonic(), self.busy_seconds(), self.own_seconds()
+
+    @staticmethod
+    def busy_seconds():
+        with open("/proc/stat", encoding="ascii") as file:
+            user, nice, system, _, _, irq, softirq = map(int, file.readline().split()[1:8])
+        return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+    @staticmethod
+    def own_seconds():
+        """This process' and those of its children that have ended."""
+        times = os.times()
+        return times.user + times.system + times.children_user + times.children_system
+
+    def share(self):
+        others = self.busy_seconds() - self.busy - (self.own_seconds() - self.own)
+        capacity = (time.monotonic() - self.begin) * os.cpu_count()
+        return min(max(others / max(capacity, 1e-9), 0.0), 1.0)
+
+
 # ---- the process ----
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import document
 import fathom_runs
+import outside
 import records
 import rival_runs
 import sets
@@ -69,12 +70,13 @@ class Suite:
         self.say(f"{what}: skipped: {why}")
 
     def measure(self, data, engine):
-        work = self.work / data["name"]
+        work, others = self.work / data["name"], outside.Others()
         if engine == "fathom":
             part = self.measure_fathom(data, work)
         else:
             venvs = self.work / "venvs"
             part = rival_runs.measure(engine, data, work, venvs, self.pace, self.say)
+        part["others_cpu"] = others.share()
         records.write(self.results, records.make(data, engine, part, self.machine, self.pace))
         if part["status"] != "measured":
             self.say(f"{data['name']}: {engine}: {part['status']}: {part['reason']}")

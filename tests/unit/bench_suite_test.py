@@ -43,7 +43,7 @@ def record(engine, *variants, **more):
             "date": "2026-01-01", "commit": "abc", "threads": 2, "pace": {"repeats": 3, "seconds": 0.3},
             "machine": {"cpu": "a CPU", "cpus": 2, "memory_bytes": 1 << 30, "kernel": "Linux 6",
                         "device": "/dev/x ext4"},
-            "variants": list(variants), "failed": [], **more}
+            "variants": list(variants), "failed": [], "others_cpu": 0.01, **more}
 
 
 def fathom_record(*variants):
@@ -109,6 +109,19 @@ class Outside(unittest.TestCase):
         with open(path, "rb") as file:
             self.assertEqual(outside.pages_by_mincore(file.fileno()) * outside.PAGE,
                              outside.cached_bytes_of(path))
+
+    def test_others_are_told_from_our_own(self):
+        spin = "import time; end = time.monotonic() + 1\nwhile time.monotonic() < end: pass"
+        ours = outside.Others()
+        subprocess.run([sys.executable, "-c", spin], check=True)
+        own_before = outside.Others.own_seconds()
+        self.assertGreaterEqual(own_before - ours.own, 0.2)
+        self.assertLessEqual(ours.share(), 1)
+        theirs = outside.Others()
+        child = subprocess.Popen([sys.executable, "-c", spin])  # not waited for: not counted as ours
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        self.assertGreater(theirs.share(), 0.1 / os.cpu_count())
+        child.wait()
 
     def test_a_process_that_ends_early_is_seen(self):
         ready, done, _ = self.watch("raise SystemExit(3)")
@@ -181,6 +194,13 @@ class Page(unittest.TestCase):
         self.assertEqual(cells[1:3], ["none", "**fathom** 1,000"])
         self.assertEqual(cells[6], "hnswlib 3,000, 3.0x fathom")
         self.assertNotIn("{{", text)
+
+    def test_speeds_that_others_disturbed_are_marked(self):
+        calm = fathom_record(variant("8% of raw", 4, run(0.96, 1000)))
+        self.assertIn("Nobody else used the machine", self.page(calm))
+        text = self.page({**calm, "others_cpu": 0.4})
+        self.assertIn("too low and not to be compared", text)
+        self.assertIn("fathom on wordnet (40%)", text)
 
     def test_what_is_absent_is_told_with_the_reason(self):
         text = self.page(

@@ -47,12 +47,19 @@ def winner_cell(engines, target, bytes_per_vector):
     return f"{name} {best[0][0]:,.0f}{lead}"
 
 
+def calm(record):
+    """Whether nobody else used the machine to speak of: only then is a speed one to compare."""
+    return record.get("others_cpu", 1) <= OTHERS_MAX
+
+
 def winners(found, target):
     head = ["set", *(f"{share:.0%} of raw" for share in WINNER_SHARES)]
     rows = []
     for name, engines in found.items():
         raw = records.raw_bytes_per_vector(next(iter(engines.values())))
-        cells = (winner_cell(engines, target, share * raw) for share in WINNER_SHARES)
+        fair = {engine: record for engine, record in engines.items() if calm(record)}
+        cells = [winner_cell(fair, target, share * raw) if fair else "not measured alone"
+                 for share in WINNER_SHARES]
         rows.append([f"{name} ({raw} B)", *cells])
     return table(head, rows)
 
@@ -219,7 +226,7 @@ def disturbed(found):
     """A warning when others used the machine while a record was made."""
     shares = {f"{records.TITLES[engine]} on {name}": record.get("others_cpu")
               for name, engines in found.items() for engine, record in engines.items()
-              if record["status"] == "measured" and record.get("others_cpu", 1) > OTHERS_MAX}
+              if record["status"] == "measured" and not calm(record)}
     if not shares:
         return "Nobody else used the machine meanwhile."
     named = ", ".join(f"{what} ({'unknown' if share is None else f'{share:.0%}'})" for what, share in shares.items())

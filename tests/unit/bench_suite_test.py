@@ -201,6 +201,7 @@ class Page(unittest.TestCase):
         text = self.page({**calm, "others_cpu": 0.4})
         self.assertIn("too low and not to be compared", text)
         self.assertIn("fathom on wordnet (40%)", text)
+        self.assertIn("| wordnet (40 B) | not measured alone |", text)
 
     def test_what_is_absent_is_told_with_the_reason(self):
         text = self.page(

@@ -10,7 +10,7 @@
 #include "error.h"
 #include "graph.h"
 
-#define HARD_SHARE 0.72 /* of DEGREE_HARD that lists must fill on average */
+#define HARD_SHARE 0.72 /* of the probe's R that lists must fill on average */
 
 static int sample_rows(struct rows8 *out, const struct rows8 *rows)
 {
@@ -24,7 +24,7 @@ static int sample_rows(struct rows8 *out, const struct rows8 *rows)
 static int measure(const struct build_options *options, const struct crew *crew,
                    const struct rows8 *rows, double *mean_degree, struct fathom_error *err)
 {
-    struct graph_options probe = {.degree = DEGREE_HARD,
+    struct graph_options probe = {.degree = DEGREE_PROBE,
                                   .list = DEGREE_PROBE_LIST,
                                   .alpha = options->alpha,
                                   .seed = options->seed};
@@ -57,12 +57,19 @@ int degree_choose(struct build_options *options, const struct crew *crew, const 
         rows8_fini(&sample);
         if (status != 0)
             return status;
-        options->degree = *mean_degree >= HARD_SHARE * DEGREE_HARD ? DEGREE_HARD : DEGREE_USUAL;
+        options->degree = *mean_degree >= HARD_SHARE * DEGREE_PROBE ? DEGREE_HARD : DEGREE_USUAL;
     }
     if (options->build_list == 0)
-        options->build_list =
-            2 * options->degree < BUILD_LIST_MAX ? 2 * options->degree : BUILD_LIST_MAX;
+        options->build_list = degree_list(options->degree);
     return 0;
+}
+
+/* Twice R; a little more where the data is hard, which makes up for an R that is kept small for the
+ * bytes of its lists (docs/adr/0017). */
+uint32_t degree_list(uint32_t degree)
+{
+    uint32_t list = degree < DEGREE_HARD ? 2 * degree : 12 * degree / 5;
+    return list < BUILD_LIST_MAX ? list : BUILD_LIST_MAX;
 }
 
 void degree_explain(const struct build_options *options, double mean_degree, char *text)
@@ -74,5 +81,5 @@ void degree_explain(const struct build_options *options, double mean_degree, cha
         snprintf(text, DEGREE_REASON_BYTES,
                  "R %" PRIu32 ": lists of a sample fill %.1f of %d places; hard data, which gets R "
                  "%d, fills %.1f or more",
-                 options->degree, mean_degree, DEGREE_HARD, DEGREE_HARD, HARD_SHARE * DEGREE_HARD);
+                 options->degree, mean_degree, DEGREE_PROBE, DEGREE_HARD, HARD_SHARE * DEGREE_PROBE);
 }

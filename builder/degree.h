@@ -6,10 +6,11 @@
 #include "rows8.h"
 
 #define DEGREE_USUAL 32
-#define DEGREE_HARD  48
+#define DEGREE_HARD  40
 
-#define DEGREE_PROBE_ROWS 16384 /* of the sample that decides, and L of its graph */
+#define DEGREE_PROBE      48 /* R and L of the graph that decides, and rows of its sample */
 #define DEGREE_PROBE_LIST 64
+#define DEGREE_PROBE_ROWS 16384
 
 #define DEGREE_REASON_BYTES 128
 
@@ -17,6 +18,9 @@
  * *mean_degree is what the choice was made by, 0 when it did not need to be measured. */
 int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows,
                   double *mean_degree, struct fathom_error *err) FATHOM_MUST_USE;
+
+/* The L that goes with an R. */
+uint32_t degree_list(uint32_t degree);
 
 /* Why options have this R, for people. mean_degree: of degree_choose. text: DEGREE_REASON_BYTES. */
 void degree_explain(const struct build_options *options, double mean_degree, char *text);

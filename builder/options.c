@@ -80,7 +80,7 @@ int build_predict(const struct build_options *options, struct build_estimate *ou
     if (!assumed.degree)
         assumed.degree = DEGREE_USUAL;
     if (!assumed.build_list)
-        assumed.build_list = 2 * assumed.degree;
+        assumed.build_list = degree_list(assumed.degree);
     predict_shape(&assumed, 0, 1, out);
     return 0;
 }

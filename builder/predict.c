@@ -18,7 +18,7 @@
 #define BASE_BYTES   (14u << 20) /* the program, BLAS, buffers */
 #define THREAD_BYTES (6u << 20)  /* of a thread at the most, */
 #define THREAD_USUAL (2u << 20)  /* and with some hundred thousand rows */
-#define EDGE_BYTES   1.8         /* of an encoded neighbour, about */
+#define EDGE_BYTES   1.3         /* of an encoded neighbour, about */
 #define DEGREE_SHARE 0.8         /* of R that lists fill, when no sample says better */
 #define PROBE_SHARE  1.6         /* of the probe's time: small graphs take more a row */
 #define SAMPLE_BYTES (32u << 20) /* of the range of values, about */
@@ -250,10 +250,10 @@ void predict_shape(const struct build_options *options, double mean_degree, doub
     out->seconds = slowness * seconds(options, &s);
 }
 
-/* The probe is a graph of DEGREE_HARD over a sample (degree.c). */
+/* The probe is a graph of DEGREE_PROBE over a sample (degree.c). */
 double predict_slowness(uint64_t took_ns, uint64_t rows, uint32_t dim, unsigned threads)
 {
-    struct build_options probe = {.degree = DEGREE_HARD, .build_list = DEGREE_PROBE_LIST};
+    struct build_options probe = {.degree = DEGREE_PROBE, .build_list = DEGREE_PROBE_LIST};
     uint64_t sample = smaller(rows, DEGREE_PROBE_ROWS);
     struct shape s = shape_of(&probe, sample, dim, 0);
     double usual = PROBE_SHARE * 1e-6 * (double)sample * graph_us(&probe, &s) / threads;

@@ -118,7 +118,6 @@ int survey_run(struct build_options *options, struct survey *out, struct fathom_
         status = probe(&sample, options, out, err);
     sample_fini(&sample);
     if (status == 0 && options->build_list == 0)
-        options->build_list =
-            2 * options->degree < BUILD_LIST_MAX ? 2 * options->degree : BUILD_LIST_MAX;
+        options->build_list = degree_list(options->degree);
     return status;
 }

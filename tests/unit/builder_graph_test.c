@@ -262,7 +262,7 @@ static uint32_t chosen_degree(struct rows8 rows, uint32_t given)
     double mean_degree;
     options.degree = given;
     assert_int_equal(degree_choose(&options, &crew, &ordered.rows, &mean_degree, NULL), 0);
-    assert_int_equal(options.build_list, 2 * options.degree);
+    assert_int_equal(options.build_list, degree_list(options.degree));
     assert_true((mean_degree > 0) == (given == 0 && ordered.rows.count > 1));
     ordered_fini(&ordered);
     return options.degree;

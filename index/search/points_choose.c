@@ -5,12 +5,12 @@
 #include "points.h"
 
 /* What a query costs on the reference machine (docs/adr/0015): of the device, of which two cores
- * share 72,000 reads a second, and of one core. */
-#define READ_DEVICE_US 14.0
+ * share 111,000 reads a second when many queries are in flight, and of one core. */
+#define READ_DEVICE_US 9.0
 #define READ_CPU_US    3.0
 #define CELL_US        0.004   /* to rank a centroid of 128 dimensions */
 #define CODE_US        0.003   /* to scan a code, */
-#define CODE_BYTE_US   0.00005 /* and for each of its bytes */
+#define CODE_BYTE_US   0.00007 /* and for each of its bytes */
 #define HOP_US         0.05    /* to visit a neighbour by its code */
 #define HOP_ROW8_US    0.03    /* by its 8-bit row */
 #define NEW_SHARE      0.8     /* of the neighbours of a hop that were not seen before */

@@ -19,7 +19,9 @@ REAL_DATA = os.environ.get("FATHOM_REAL_DATA", "")
 # name -> metric and the recall@10 at a search list of 64 that an index without a budget must reach
 REAL_SETS = {"sift128": ("l2", 0.985), "fashion784": ("l2", 0.995), "word100": ("cos", 0.97),
              "passages256": ("cos", 0.965), "bible1024": ("cos", 0.97)}
-STOP_SECONDS = 2.0
+# Instrumented programs take several times the memory and the time: the figures are those of the release.
+SANITIZED = bool(os.environ.get("FATHOM_SANITIZE"))
+STOP_SECONDS = 10.0 if SANITIZED else 2.0
 
 
 def run(program, *arguments, code=0):
@@ -244,7 +246,8 @@ class Budget(BuildTest):
         arguments = ["build", "--input", base, "--metric", "l2", "--out", self.out, "--memory-budget", self.BUDGET]
         report = run_json("fathom-build", *arguments)
         self.assertGreater(report["parts"], 1)
-        self.assertLess(report["peak_memory_bytes"], 1.05 * self.BUDGET)
+        if not SANITIZED:
+            self.assertLess(report["peak_memory_bytes"], 1.05 * self.BUDGET)
         run("fathom-check", "verify", self.out, "--deep")
         first = (self.out / "index.fathom").read_bytes()
         run_json("fathom-build", *arguments, "--threads", 1)
@@ -257,7 +260,8 @@ class Estimate(BuildTest):
         estimate = run_json("fathom-build", "estimate", "--input", base, "--metric", "l2")
         report = run_json("fathom-build", "build", "--input", base, "--metric", "l2", "--out", self.out)
         self.assertEqual(estimate["rows"], 20000)
-        for name, actual in (("peak_memory_bytes", "peak_memory_bytes"), ("disk_bytes", "index_bytes")):
+        memory = [] if SANITIZED else [("peak_memory_bytes", "peak_memory_bytes")]
+        for name, actual in [("disk_bytes", "index_bytes"), *memory]:
             for predicted in (estimate, report["predicted"]):
                 self.assertLess(abs(predicted[name] - report[actual]), 0.1 * report[actual], name)
         self.assertEqual(estimate["degree"], report["degree"])

@@ -132,19 +132,7 @@ void planes_thresholds(float thresholds[64])
 void planes_quantise(const struct planes_model *model, const float thresholds[64], const float *y,
                      uint8_t *bits6)
 {
-    double norm = 0, expected = 0;
-    for (uint32_t d = 0; d < model->code_dim; d++) {
-        norm += (double)y[d] * y[d];
-        expected += (double)model->sigma[d] * model->sigma[d];
-    }
-    float inverse = norm > 0 ? (float)sqrt(expected / norm) : 0;
-    for (uint32_t d = 0; d < model->code_dim; d++) {
-        float u = model->sigma[d] > 0 ? y[d] * inverse / model->sigma[d] : 0;
-        unsigned cell = 0;
-        for (unsigned step = 32; step; step >>= 1)
-            cell += u >= thresholds[cell + step] ? step : 0;
-        bits6[d] = (uint8_t)cell;
-    }
+    kernels_get()->quantise6(bits6, y, model->sigma, thresholds, model->code_dim);
 }
 
 void planes_pack_code(const struct planes_model *model, const uint8_t *bits6, uint8_t *code)
@@ -168,33 +156,23 @@ static unsigned group_bits(const struct planes_level *level, uint32_t group)
     return bits;
 }
 
-/* Adds a dimension at `bits` bits to the sums, or takes it away. */
-static void add_dimension(const struct planes_model *model, uint32_t d, unsigned bits, double sign,
-                          const uint8_t *bits6, const float *y, const float *rotated_centroid,
-                          struct planes_sums *sums)
-{
-    unsigned index = (bits6[d] >> (6 - bits)) << (7 - bits) | 1u << (6 - bits);
-    float decoded = (model->level_bytes[index] - 128) * model->level_quantum * model->sigma[d];
-    sums->norm += sign * ((double)y[d] * y[d]);
-    sums->decoded_norm += sign * ((double)decoded * decoded);
-    sums->product += sign * ((double)y[d] * decoded);
-    sums->centroid_product += sign * ((double)rotated_centroid[d] * decoded);
-}
-
 void planes_sums_advance(const struct planes_model *model, const struct planes_level *from,
                          const struct planes_level *to, const uint8_t *bits6, const float *y,
                          const float *rotated_centroid, struct planes_sums *sums)
 {
-    for (uint32_t g = 0; g < to->groups[0]; g++) {
-        unsigned before = from ? group_bits(from, g) : 0, now = group_bits(to, g);
-        if (now == before)
-            continue;
-        for (uint32_t d = g * PLANES_GROUP; d < (g + 1) * PLANES_GROUP; d++) {
-            if (before)
-                add_dimension(model, d, before, -1, bits6, y, rotated_centroid, sums);
-            add_dimension(model, d, now, 1, bits6, y, rotated_centroid, sums);
-        }
-    }
+    struct kernel_residual residual = {.bits6 = bits6,
+                                       .y = y,
+                                       .centroid = rotated_centroid,
+                                       .sigma = model->sigma,
+                                       .level = model->level_bytes};
+    uint32_t first = from ? from->code_bytes : 0;
+    struct kernel_sums change;
+    kernels_get()->unit_sums(&change, &residual, model->order + first, to->code_bytes - first);
+    double quantum = model->level_quantum;
+    sums->norm += change.norm;
+    sums->decoded_norm += quantum * quantum * change.square;
+    sums->product += quantum * change.product;
+    sums->centroid_product += quantum * change.centroid;
 }
 
 /* A residual that its code does not see at all: trust the centroid alone. A cosine decides, so that

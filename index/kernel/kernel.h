@@ -42,6 +42,21 @@ struct kernel_codes {
     const uint8_t *level;    /* 128 entries */
 };
 
+/* What codes are made from: a residual in rotated dimensions, and the units of a code (codec/planes.h): plane << 12 | group
+ * of 8 dimensions. */
+struct kernel_residual {
+    const uint8_t *bits6;   /* cells of the dimensions, 0..63 */
+    const float *y;         /* the residual */
+    const float *centroid;  /* of what it is relative to */
+    const float *sigma;
+    const uint8_t *level;   /* 128 entries, as in kernel_codes */
+};
+
+/* With the decoded values v = level - 128 in sigmas and quanta: of y^2, (sigma v)^2, y sigma v and centroid sigma v. */
+struct kernel_sums {
+    double norm, square, product, centroid;
+};
+
 struct kernels {
     const char *name;
     enum kernel_level level;
@@ -67,6 +82,15 @@ struct kernels {
     /* The same for codes[ids[i]] (prefetches ahead). */
     void (*codes_gather)(float *out, const struct kernel_codes *plan, const struct kernel_query8 *query,
                          const uint8_t *codes, const uint32_t *ids, size_t count);
+
+    /* bits6[d] = how many of edges[1..63], which rise, are at most y[d] * |sigma| / |y| / sigma[d]; 0 where sigma or y is 0
+     * all over. dim is a multiple of 8. Lengths are summed up in double in eight lanes, dimension d in lane d % 8, and the
+     * lanes are joined by halves; each product is exact. So the result is the same at every level. */
+    void (*quantise6)(uint8_t *bits6, const float *y, const float *sigma, const float *edges, size_t dim);
+    /* How count units, each of which takes a group from plane to plane + 1 bits, change the sums over the dimensions that
+     * have a bit. Lanes as above, so the result is the same at every level. */
+    void (*unit_sums)(struct kernel_sums *out, const struct kernel_residual *residual, const uint16_t *units,
+                      size_t count);
 
     /* The places i, rising, at which values[i] < limit; NaN is not. Returns how many. out has room
      * for count and 16 more. */

@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "kernel_encode.h"
 #include "mem.h"
 
 enum { BATCH = 4, SCORE_BATCH = 2 };
@@ -384,6 +385,8 @@ void kernels_fill_avx2(struct kernels *table)
     table->score8_gather = score8_gather_avx2;
     table->codes_rows = codes_rows_avx2;
     table->codes_gather = codes_gather_avx2;
+    table->quantise6 = quantise6_avx2;
+    table->unit_sums = unit_sums_avx2;
     table->below_f32 = below_f32_avx2;
     table->l2sq_f32 = l2sq_f32_avx2;
     table->dot_f32 = dot_f32_avx2;

@@ -9,6 +9,7 @@
 
 #include <assert.h>
 
+#include "kernel_encode.h"
 #include "mem.h"
 
 enum { BATCH = 4, PANEL_BATCH = 8 };
@@ -371,6 +372,8 @@ void kernels_fill_avx512(struct kernels *table)
     table->score8_gather = score8_gather_avx512;
     table->codes_rows = codes_rows_avx512;
     table->codes_gather = codes_gather_avx512;
+    table->quantise6 = quantise6_avx512;
+    table->unit_sums = unit_sums_avx512;
     table->below_f32 = below_f32_avx512;
     table->l2sq_f32 = l2sq_f32_avx512;
     table->dot_f32 = dot_f32_avx512;

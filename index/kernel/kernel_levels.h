@@ -4,6 +4,7 @@
 #ifndef KERNEL_KERNEL_LEVELS_H
 #define KERNEL_KERNEL_LEVELS_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -76,6 +77,31 @@ KERNEL_INLINE bool kernel_fix(uint32_t largest, struct kernel_fixed *fixed)
 KERNEL_INLINE float kernel_unfix(const struct kernel_fixed *fixed, int64_t sum, float scale)
 {
     return scale * (float)((double)sum * fixed->quantum);
+}
+
+/* What takes a residual to the length of sigma; norms are squared. */
+KERNEL_INLINE float kernel_inverse_length(double norm, double sigma_norm)
+{
+    return norm > 0 ? (float)sqrt(sigma_norm / norm) : 0;
+}
+
+/* A unit as unit_sums takes it. The index of a dimension with b bits is 2 * bits6, cut to its first
+ * b bits, and the sentinel. */
+struct kernel_unit {
+    size_t first; /* dimension */
+    unsigned plane;
+    uint8_t old_mask, old_sentinel, new_mask, new_sentinel;
+};
+
+KERNEL_INLINE struct kernel_unit kernel_unit(uint16_t unit)
+{
+    unsigned plane = unit >> 12;
+    return (struct kernel_unit){.first = 8 * (size_t)(unit & 0xfff),
+                                .plane = plane,
+                                .old_mask = (uint8_t)(128u - (128u >> plane)),
+                                .old_sentinel = (uint8_t)(64u >> plane),
+                                .new_mask = (uint8_t)(128u - (64u >> plane)),
+                                .new_sentinel = (uint8_t)(32u >> plane)};
 }
 
 /* Rows to run ahead. */

@@ -1,7 +1,7 @@
 /* The reference: plain C that any processor runs, and that the vector levels are compared with.
  * Integer kernels are exact; written for clarity first, with no more cleverness than spreading
  * eight bits at a time. Reads rows and codes byte by byte, never beyond their end. */
-#include "kernel_levels.h"
+#include "kernel_encode.h"
 
 #include <assert.h>
 #include <math.h>
@@ -242,6 +242,8 @@ void kernels_fill_scalar(struct kernels *table)
         .score8_gather = score8_gather_scalar,
         .codes_rows = codes_rows_scalar,
         .codes_gather = codes_gather_scalar,
+        .quantise6 = quantise6_scalar,
+        .unit_sums = unit_sums_scalar,
         .below_f32 = below_f32_scalar,
         .l2sq_f32 = l2sq_f32_scalar,
         .dot_f32 = dot_f32_scalar,

@@ -1,0 +1,69 @@
+/* The reference of what the builder makes codes with: cells of a residual's dimensions, and the
+ * sums that factors follow from. Doubles in eight lanes, in the one order that every level keeps.
+ */
+#include "kernel_encode.h"
+
+enum { LANES = 8 };
+
+/* The join that registers do by halves. */
+static double join(const double lane[LANES])
+{
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) +
+           ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+static double norm(const float *x, size_t dim)
+{
+    double lane[LANES] = {0};
+    for (size_t d = 0; d < dim; d++)
+        lane[d % LANES] += (double)x[d] * x[d];
+    return join(lane);
+}
+
+void quantise6_scalar(uint8_t *bits6, const float *y, const float *sigma, const float *edges,
+                      size_t dim)
+{
+    float inverse = kernel_inverse_length(norm(y, dim), norm(sigma, dim));
+    for (size_t d = 0; d < dim; d++) {
+        float u = sigma[d] > 0 ? y[d] * inverse / sigma[d] : 0;
+        unsigned cell = 0;
+        for (unsigned step = 32; step; step >>= 1)
+            cell += u >= edges[cell + step] ? step : 0;
+        bits6[d] = (uint8_t)cell;
+    }
+}
+
+struct lanes {
+    double norm[LANES], square[LANES], product[LANES], centroid[LANES];
+};
+
+static void add_unit(struct lanes *lanes, const struct kernel_residual *residual, uint16_t packed)
+{
+    struct kernel_unit unit = kernel_unit(packed);
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        size_t d = unit.first + lane;
+        uint8_t index = (uint8_t)(2 * residual->bits6[d]);
+        int before = residual->level[(index & unit.old_mask) | unit.old_sentinel];
+        int after = residual->level[(index & unit.new_mask) | unit.new_sentinel];
+        float sigma = residual->sigma[d], y = residual->y[d] * sigma;
+        float centroid = residual->centroid[d] * sigma, square = sigma * sigma;
+        double change = after - before;
+        lanes->product[lane] += y * change;
+        lanes->centroid[lane] += centroid * change;
+        lanes->square[lane] += square * (change * (after + before - 256));
+        if (unit.plane == 0)
+            lanes->norm[lane] += (double)residual->y[d] * residual->y[d];
+    }
+}
+
+void unit_sums_scalar(struct kernel_sums *out, const struct kernel_residual *residual,
+                      const uint16_t *units, size_t count)
+{
+    struct lanes lanes = {0};
+    for (size_t i = 0; i < count; i++)
+        add_unit(&lanes, residual, units[i]);
+    *out = (struct kernel_sums){.norm = join(lanes.norm),
+                                .square = join(lanes.square),
+                                .product = join(lanes.product),
+                                .centroid = join(lanes.centroid)};
+}

@@ -240,7 +240,8 @@ static int grow_input(struct fathom_client *client)
     return 0;
 }
 
-static int read_some(struct fathom_client *client)
+/* Bytes that came, 0 when there are none yet, or what is wrong with the socket. */
+static ssize_t read_some(struct fathom_client *client)
 {
     int code = grow_input(client);
     if (code)
@@ -248,23 +249,24 @@ static int read_some(struct fathom_client *client)
     ssize_t bytes = client_net_receive(client->fd, client->in + client->in_bytes,
                                        client->in_capacity - client->in_bytes);
     if (bytes <= 0)
-        return (int)bytes;
+        return bytes;
     client->in_bytes += (size_t)bytes;
     client->quiet_since_ns = client_net_now_ns();
     take_messages(client);
-    return 0;
+    return bytes;
 }
 
-static int send_some(struct fathom_client *client)
+/* Bytes that left, 0 when none can, or what is wrong with the socket. */
+static ssize_t send_some(struct fathom_client *client)
 {
     ssize_t bytes = client_net_send(client->fd, client->out.data + client->out_sent,
                                     client->out.size - client->out_sent);
-    if (bytes < 0)
-        return (int)bytes;
+    if (bytes <= 0)
+        return bytes;
     client->out_sent += (size_t)bytes;
     if (!client_core_has_output(client))
         client->out.size = client->out_sent = 0;
-    return 0;
+    return bytes;
 }
 
 static int timed_out(struct fathom_client *client, bool silent, struct fathom_client_error *err)
@@ -277,6 +279,22 @@ static int timed_out(struct fathom_client *client, bool silent, struct fathom_cl
                             client->address);
 }
 
+/* Waits for the socket, then reads and sends what it can. 0 when until_ns came first, negative when
+ * the socket failed. */
+static ssize_t move_when_ready(struct fathom_client *client, uint64_t until_ns)
+{
+    short events = client_core_has_output(client) ? POLLIN | POLLOUT : POLLIN;
+    int ready = client_net_wait(client->fd, events, until_ns);
+    ssize_t moved = ready;
+    if (ready > 0 && (ready & ~POLLOUT)) /* POLLHUP, POLLERR too: the read tells what it is */
+        moved = read_some(client);
+    if (moved >= 0 && ready > 0 && (ready & POLLOUT) && client->fd >= 0)
+        moved = send_some(client);
+    return moved < 0 ? moved : ready;
+}
+
+/* What can be done at once is tried before anything is waited for: a caller that pipelines, or that
+ * has polled the socket itself, is spared a system call for each message. */
 int client_core_step(struct fathom_client *client, uint64_t deadline_ns,
                      struct fathom_client_error *err)
 {
@@ -286,20 +304,17 @@ int client_core_step(struct fathom_client *client, uint64_t deadline_ns,
     uint64_t quiet_ns = client->options.read_timeout_ms * UINT64_C(1000000);
     if (quiet_ns && client->quiet_since_ns + quiet_ns < until)
         until = client->quiet_since_ns + quiet_ns;
-    short events = client_core_has_output(client) ? POLLIN | POLLOUT : POLLIN;
-    int ready = client_net_wait(client->fd, events, until);
-    if (ready == 0)
-        return timed_out(client, until != deadline_ns, err);
-    int code = ready < 0 ? ready : 0;
-    if (code == 0 && (ready & ~POLLOUT)) /* POLLHUP and POLLERR too: the read tells what it is */
-        code = read_some(client);
-    if (code == 0 && (ready & POLLOUT) && client->fd >= 0) {
-        code = send_some(client);
-        if (code)
-            (void)read_some(client); /* the server's last words may have come just before */
+    bool sending = client_core_has_output(client);
+    ssize_t moved = sending ? send_some(client) : read_some(client);
+    if (moved == 0) {
+        moved = move_when_ready(client, until);
+        if (moved == 0)
+            return timed_out(client, until != deadline_ns, err);
     }
-    if (code && client->fd >= 0)
-        lose_socket(client, code);
+    if (moved < 0 && sending)
+        (void)read_some(client); /* the server's last words may have come just before */
+    if (moved < 0 && client->fd >= 0)
+        lose_socket(client, (int)moved);
     return 0;
 }
 

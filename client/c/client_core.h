@@ -71,8 +71,9 @@ void client_core_free_slot(struct fathom_client *client, struct slot *slot);
 /* Nobody waits for this answer any more; asks the server to drop the request. */
 void client_core_abandon(struct fathom_client *client, struct slot *slot);
 
-/* Waits until the socket is ready or deadline_ns has come, then sends and reads what it can. 0, or
- * FATHOM_CLIENT_EDEADLINE; losing the connection is not an error here but of the slots. */
+/* Sends what is to be sent, or else reads. When nothing can be done at once, waits until the socket
+ * is ready or deadline_ns has come. 0, or FATHOM_CLIENT_EDEADLINE; losing the connection is not an
+ * error here but of the slots. */
 int client_core_step(struct fathom_client *client, uint64_t deadline_ns,
                      struct fathom_client_error *err);
 /* Steps until all requests are sent. */

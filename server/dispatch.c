@@ -16,8 +16,8 @@
 #define POLL_RESULTS         64
 #define RATE_WINDOW_NS       50000000u
 #define PUMP_NS              1000000u /* a pump lasts no longer than this, so that sockets are served */
-#define SUBMITS_PER_POLL                                                                           \
-    4 /* submitting computes; polling in between keeps the device busy meanwhile */
+#define BACKLOG_ROWS         8 /* so many waiting rows are a backlog: throughput counts, not delay */
+#define BACKLOG_SUBMITS      4 /* of which this many are submitted in one go */
 
 struct dispatch {
     struct dispatch_options options;
@@ -27,6 +27,7 @@ struct dispatch {
     struct search *pool; /* through queue_next */
     unsigned pool_count;
     unsigned waiting_rows, deadlines;
+    uint64_t answers; /* so far */
     /* The rate at which rows finish while others wait: what a place in the queue costs. window_ns
      * is 0 while nobody waits. */
     uint64_t window_ns, window_rows;
@@ -264,6 +265,7 @@ static void answer(struct dispatch *dispatch, struct search *search, uint64_t no
 {
     retire(dispatch, search);
     search->counts.total_ns = now_ns > search->arrived_ns ? now_ns - search->arrived_ns : 0;
+    dispatch->answers++;
     dispatch->options.done(dispatch->options.context, search, now_ns);
     recycle_if_over(dispatch, search);
 }
@@ -463,21 +465,35 @@ static void show_gauges(struct dispatch *dispatch)
     atomic_store_explicit(&stats->waiting, dispatch->waiting_rows, memory_order_relaxed);
 }
 
-/* Submits a few rows. True when every slot is taken. */
+static bool has_backlog(const struct dispatch *dispatch)
+{
+    return dispatch->waiting_rows >= BACKLOG_ROWS;
+}
+
+/* Submitting computes, for as long as a query navigates. So the engine is polled after each row:
+ * what it wants read is on its way before the next one computes, and what has been read is taken.
+ * In a backlog nobody is helped by that, and it costs a tenth of the throughput, in calls for reads
+ * (docs/adr/0024). True when every slot is taken. */
 static bool submit_some(struct dispatch *dispatch, uint64_t now_ns)
 {
-    for (int i = 0; i < SUBMITS_PER_POLL && dispatch->queue; i++) {
+    for (int left = has_backlog(dispatch) ? BACKLOG_SUBMITS : 1; left && dispatch->queue; left--) {
         if (!submit_next(dispatch, now_ns))
             return true;
     }
     return false;
 }
 
+/* What is answered is sent only when the pump is over. */
+static uint64_t pump_limit_ns(const struct dispatch *dispatch, bool answered, uint64_t batch_ns)
+{
+    return !answered || has_backlog(dispatch) || batch_ns > PUMP_NS ? PUMP_NS : batch_ns;
+}
+
 /* The engine is polled even when nothing runs: late reads of queries that were answered free their
  * slots there. */
-bool dispatch_pump(struct dispatch *dispatch, uint64_t now_ns)
+bool dispatch_pump(struct dispatch *dispatch, uint64_t now_ns, uint64_t batch_ns)
 {
-    uint64_t started_ns = now_ns;
+    uint64_t started_ns = now_ns, answers = dispatch->answers;
     bool again;
     do {
         bool full = submit_some(dispatch, now_ns);
@@ -489,7 +505,8 @@ bool dispatch_pump(struct dispatch *dispatch, uint64_t now_ns)
             fail_engine(dispatch, finished, now_ns);
         /* After results the engine keeps their slots until the next poll. */
         again = finished > 0 || (dispatch->queue && !full);
-    } while (again && now_ns - started_ns < PUMP_NS);
+    } while (again &&
+             now_ns - started_ns < pump_limit_ns(dispatch, dispatch->answers != answers, batch_ns));
     measure_rate(dispatch, now_ns);
     show_gauges(dispatch);
     /* Without an event fd the engine's reads are done inside poll, which then always has something

@@ -95,9 +95,10 @@ void dispatch_fail(struct dispatch *dispatch, struct search *search, const struc
 void dispatch_abandon(struct dispatch *dispatch, struct search *search);
 void dispatch_fail_all(struct dispatch *dispatch, const struct rpc_error *err, uint64_t now_ns);
 
-/* Submits what waits, steps the engine, answers what is finished. True when it should be called
- * again without waiting for an event. */
-bool dispatch_pump(struct dispatch *dispatch, uint64_t now_ns);
+/* Submits what waits, steps the engine, answers what is finished. Once something is answered it
+ * goes on for no longer than batch_ns from its start, so that the answer is sent. True when it
+ * should be called again without waiting for an event. */
+bool dispatch_pump(struct dispatch *dispatch, uint64_t now_ns, uint64_t batch_ns);
 /* Answers searches whose deadline has passed, however long their reads take. */
 void dispatch_expire(struct dispatch *dispatch, uint64_t now_ns);
 /* dispatch_expire must be called every few milliseconds. */

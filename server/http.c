@@ -530,7 +530,7 @@ void http_run(struct http *http,
     ready(context, rc, &err);
     while (rc == 0 && !http->stopped) {
         event_base_loop(http->base, EVLOOP_ONCE | (busy ? EVLOOP_NONBLOCK : 0));
-        busy = dispatch_pump(http->dispatch, env_clock_ns(env_os()));
+        busy = dispatch_pump(http->dispatch, env_clock_ns(env_os()), 0);
         set_tick(http);
     }
     take_down(http);

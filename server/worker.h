@@ -57,6 +57,7 @@ struct worker {
     uint64_t serial;
     uint64_t now_ns;    /* of this turn */
     uint64_t pumped_ns; /* when the engine was last stepped */
+    uint64_t read_ns;   /* spent on reading sockets since then */
     bool draining, stopped;
     uint8_t *read_buffer;
 };
@@ -72,8 +73,8 @@ void worker_run(struct worker *worker,
                 void (*ready)(void *context, int rc, const struct fathom_error *err),
                 void *context);
 
-/* For peers: steps the engine when reading sockets has kept it waiting for long enough. Otherwise
- * refusing a flood of requests would starve the ones that were let in. */
+/* For peers, after each read: steps the engine when reading sockets has kept it waiting for long
+ * enough. Otherwise refusing a flood of requests would starve the ones that were let in. */
 void worker_pump_if_due(struct worker *worker);
 
 /* ---- peer.c ---- */

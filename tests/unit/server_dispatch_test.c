@@ -68,7 +68,8 @@ static void open_with(void **state, const char *fake, unsigned inflight, unsigne
     write_fake(&fixture, fake);
     fixture.allowance.limit = 64 << 20;
     const struct registry_index index = {"a", fixture.dir};
-    const struct registry_options options = {&index, 1, 0, 1, inflight};
+    const struct registry_options options = {
+        .indexes = &index, .index_count = 1, .threads = 1, .inflight = inflight};
     assert_int_equal(log_open(&fixture.log, STDERR_FILENO, LOG_FORMAT_TEXT, LOG_LEVEL_ERROR, &err),
                      0);
     assert_int_equal(registry_open(&fixture.registry, &options, fixture.log, &err), 0);
@@ -134,7 +135,7 @@ static void pump_until(struct fixture *fixture, unsigned answered, unsigned ms)
 {
     uint64_t end = now() + ms * 1000000ull;
     while (fixture->answered < answered && now() < end) {
-        dispatch_pump(fixture->dispatch, now());
+        dispatch_pump(fixture->dispatch, now(), 0);
         dispatch_expire(fixture->dispatch, now());
         usleep(200);
     }
@@ -145,7 +146,7 @@ static void pump_empty(struct fixture *fixture, unsigned ms)
 {
     uint64_t end = now() + ms * 1000000ull;
     while (!dispatch_is_empty(fixture->dispatch) && now() < end) {
-        dispatch_pump(fixture->dispatch, now());
+        dispatch_pump(fixture->dispatch, now(), 0);
         usleep(200);
     }
     assert_true(dispatch_is_empty(fixture->dispatch));
@@ -252,7 +253,7 @@ static void a_cancelled_search_is_answered_at_once_and_its_slot_comes_back(void 
     rpc_error_set(&err, PROTOCOL_ERROR_CANCELLED, "cancelled");
     struct search *running = start(fixture, 1, 1, 1, 0, 0);
     struct search *waiting = start(fixture, 2, 3, 1, 0, 0);
-    dispatch_pump(fixture->dispatch, now());
+    dispatch_pump(fixture->dispatch, now(), 0);
     dispatch_fail(fixture->dispatch, waiting, &err, now());
     dispatch_fail(fixture->dispatch, running, &err, now());
     assert_int_equal(fixture->answered, 2);
@@ -280,13 +281,27 @@ static void a_cancelled_search_gives_its_place_in_the_queue_back(void **state)
     pump_empty(fixture, 5000);
 }
 
+static void a_pump_comes_back_with_an_answer_while_others_wait(void **state)
+{
+    open_with(state, "rows 100 dim 4", 4, 100);
+    struct fixture *fixture = *state;
+    for (uint32_t i = 1; i <= 3; i++)
+        start(fixture, i, 1, 1, 0, 0);
+    for (uint32_t i = 1; i <= 3; i++) {
+        assert_true(dispatch_pump(fixture->dispatch, now(), 0));
+        assert_int_equal(fixture->answered, i);
+        assert_int_equal(fixture->last_msgid, i);
+    }
+    pump_empty(fixture, 1000);
+}
+
 static void an_abandoned_search_is_not_answered(void **state)
 {
     open_with(state, "rows 100 dim 4 delay_us 20000", 1, 100);
     struct fixture *fixture = *state;
     struct search *running = start(fixture, 1, 2, 1, 0, 0);
     struct search *waiting = start(fixture, 2, 1, 1, 0, 0);
-    dispatch_pump(fixture->dispatch, now());
+    dispatch_pump(fixture->dispatch, now(), 0);
     dispatch_abandon(fixture->dispatch, running);
     dispatch_abandon(fixture->dispatch, waiting);
     pump_empty(fixture, 2000);
@@ -299,7 +314,7 @@ static void ending_with_searches_in_flight_gives_everything_back(void **state)
     struct fixture *fixture = *state;
     for (uint32_t i = 0; i < 10; i++)
         start(fixture, i, 3, 5, 0, 0);
-    dispatch_pump(fixture->dispatch, now());
+    dispatch_pump(fixture->dispatch, now(), 0);
     /* close_all destroys it, and checks the allowance */
 }
 
@@ -383,6 +398,7 @@ static const struct CMUnitTest tests[] = {
     CASE(one_failed_row_fails_the_batch_once),
     CASE(a_cancelled_search_is_answered_at_once_and_its_slot_comes_back),
     CASE(a_cancelled_search_gives_its_place_in_the_queue_back),
+    CASE(a_pump_comes_back_with_an_answer_while_others_wait),
     CASE(an_abandoned_search_is_not_answered),
     CASE(ending_with_searches_in_flight_gives_everything_back),
     CASE(rows_with_too_few_results_are_padded_but_complete),

@@ -52,6 +52,8 @@ static const struct setting settings[] = {
      PROTOCOL_MESSAGE_BYTES_MAX, NULL, "SIZE", "Longest message, either way"},
     {"connection-memory", KIND_BYTES, AT(connection_memory_bytes), "512MiB", MIB, UINT64_MAX / 4,
      NULL, "SIZE", "For unfinished requests and unread replies of all connections"},
+    {"navigator", KIND_CHOICE, AT(navigator), "auto", 0, 0, "auto graph cells", "NAVIGATOR",
+     "How candidates are found, in every index: graph, cells, or auto (by budget and data)"},
     {"io", KIND_CHOICE, AT(io), "auto", 0, 0, "auto uring pread", "ENGINE", "auto, uring or pread"},
     {"token-file", KIND_TEXT, AT(token_file), NULL, 0, 0, NULL, "FILE",
      "Clients must send the token in FILE with hello"},

@@ -23,6 +23,7 @@ struct config {
     unsigned listen_count;
     char *http; /* HOST:PORT, or "off" */
     char *config_file, *token_file;
+    enum fathom_navigator navigator;
     enum fathom_io io;
     enum log_format log_format;
     enum log_level log_level;

@@ -150,6 +150,7 @@ int registry_open(struct registry **out, const struct registry_options *options,
     registry->open = fathom_open_options_default();
     registry->open.threads = options->threads;
     registry->open.inflight = options->inflight;
+    registry->open.navigator = options->navigator;
     registry->jobs_end = &registry->jobs;
     pthread_mutex_init(&registry->lock, NULL);
     pthread_cond_init(&registry->wake, NULL);

@@ -329,6 +329,7 @@ static int open_registry(struct service *service, struct fathom_error *err)
     const struct registry_options options = {.indexes = indexes,
                                              .index_count = config->index_count,
                                              .dram_budget_bytes = config->dram_budget_bytes,
+                                             .navigator = config->navigator,
                                              .threads = (unsigned)config->workers + 1,
                                              .inflight = (unsigned)config->inflight};
     return registry_open(&service->registry, &options, service->log, err);

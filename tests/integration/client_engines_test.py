@@ -135,5 +135,42 @@ class Engines(unittest.TestCase):
         self.assertGreater(self.reads, 0, "nothing was read: the budget is too large for this test")
 
 
+class Navigators(unittest.TestCase):
+    """--navigator forces one; both answer, and say which it was."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.world = World()
+        cls.addClassCleanup(cls.world.close)
+
+    def stats_of(self, *arguments, **options):
+        with Server(self.world, *arguments, **options) as server:
+            requests = [("hello", {"protocol": 1, "client": "navigators"}),
+                        search(self.world.queries[:20], "f32", 10, explain=True),
+                        ("info", {"index": "tiny"})]
+            replies = [msgpack.unpackb(reply) for reply in exchange(server.unix, requests)]
+        self.assertEqual([reply[2] for reply in replies], [None] * 3)
+        stats, info = replies[1][3]["stats"], replies[2][3]
+        self.assertEqual(stats["navigator"], info["navigator"])
+        return stats
+
+    def test_a_forced_navigator_answers_and_says_so(self):
+        stats = {navigator: self.stats_of("--navigator", navigator, name=navigator)
+                 for navigator in ("graph", "cells")}
+        for navigator, one in stats.items():
+            self.assertEqual(one["navigator"], navigator)
+        self.assertNotEqual(*(one["code_distances"] for one in stats.values()))
+
+    def test_a_budget_that_the_forced_navigator_does_not_fit_is_refused(self):
+        least = {}
+        for navigator in ("graph", "cells"):
+            with self.assertRaises(RuntimeError) as refused:
+                Server(self.world, "--navigator", navigator, "--dram-budget", "1KiB", name="poor").close()
+            least[navigator] = int(re.search(r"the least is (\d+)", str(refused.exception)).group(1))
+        self.assertLess(least["cells"], least["graph"])
+        stats = self.stats_of("--navigator", "cells", "--dram-budget", least["cells"], name="least")
+        self.assertEqual(stats["navigator"], "cells")
+
+
 if __name__ == "__main__":
     unittest.main(argv=sys.argv)

@@ -38,16 +38,17 @@ static void the_defaults_are_the_documented_ones(void **state)
     assert_int_equal(config.drain_ns, 10000000000);
     assert_int_equal(config.dram_budget_bytes, 0);
     assert_int_equal(config.io, FATHOM_IO_AUTO);
+    assert_int_equal(config.navigator, FATHOM_NAVIGATOR_AUTO);
 }
 
 static void a_file_sets_every_kind_of_value(void **state)
 {
     (void)state;
     struct fathom_error err;
-    const char *text =
-        "# a comment\n\nindex = words=/data/words\r\n  index=clip.3=/data/a=b  \n"
-        "dram-budget = 1.5GiB\n# x = y\n"
-        "drain-timeout = 250ms\nio = pread\nlog-format=json\nworkers = 3\nhttp = off";
+    const char *text = "# a comment\n\nindex = words=/data/words\r\n  index=clip.3=/data/a=b  \n"
+                       "dram-budget = 1.5GiB\n# x = y\n"
+                       "drain-timeout = 250ms\nio = pread\nnavigator = "
+                       "cells\nlog-format=json\nworkers = 3\nhttp = off";
     assert_int_equal(config_load_text(&config, text, "f", &err), 0);
     assert_int_equal(config.index_count, 2);
     assert_string_equal(config.indexes[0].name, "words");
@@ -57,6 +58,7 @@ static void a_file_sets_every_kind_of_value(void **state)
     assert_int_equal(config.dram_budget_bytes, 1610612736);
     assert_int_equal(config.drain_ns, 250000000);
     assert_int_equal(config.io, FATHOM_IO_PREAD);
+    assert_int_equal(config.navigator, FATHOM_NAVIGATOR_CELLS);
     assert_int_equal(config.log_format, LOG_FORMAT_JSON);
     assert_int_equal(config.workers, 3);
     assert_string_equal(config.http, "off");
@@ -69,6 +71,7 @@ static void errors_of_a_file_name_file_line_and_key(void **state)
         const char *text, *message;
     } cases[] = {
         {"\n\nworker = 3\n", "f.conf:3: there is no setting 'worker'"},
+        {"navigator = hnsw\n", "f.conf:1: navigator: 'hnsw' is none of: auto graph cells"},
         {"io = mmap\n", "f.conf:1: io: 'mmap' is none of: auto uring pread"},
         {"# x\ndram-budget = 12x\n",
          "f.conf:2: dram-budget: '12x' is not a size like 4096, 64MiB or 1.5GiB"},

@@ -406,6 +406,9 @@ static int stage_write(struct build *build, struct fathom_error *err)
     encoded_codes_fini(&build->codes);
     encoded_lists_fini(&build->lists);
     rows8_fini(&build->input.rows);
+    mem_free(build->cells.rows);
+    rows8_fini(&build->cells.centroids);
+    build->cells.rows = NULL;
     if (status == 0)
         status = index_writer_checkpoint(build->writer, err);
     return status == 0 ? save_written(build, err) : status;
@@ -425,7 +428,16 @@ static void measure_advance(void *context, uint64_t done, uint64_t total)
     crew_advance(&build->crew, done * build->report->rows / total);
 }
 
-static int add_points(struct build *build, unsigned threads, struct fathom_error *err)
+/* What opened indexes may take; 0: no limit. */
+static uint64_t measuring_budget(const struct build *build)
+{
+    uint64_t budget = build->options.memory_budget_bytes;
+    uint64_t row_bytes = (build->ids ? 8 : 0) + (build->input.file_rows ? 4 : 0);
+    uint64_t standing = predict_program(build->input.work_dim) + row_bytes * build->input.info.rows;
+    return budget == 0 ? 0 : budget > standing ? budget - standing : 1;
+}
+
+static int add_points(struct build *build, struct fathom_error *err)
 {
     struct operating_point *points = mem_alloc_array(POINTS_MAX, sizeof *points);
     struct points_watch watch = {
@@ -433,8 +445,12 @@ static int add_points(struct build *build, unsigned threads, struct fathom_error
     uint32_t count = 0;
     if (!points)
         return error_set(err, -ENOMEM, "no memory for operating points");
-    int status = points_measure(build->options.env, index_writer_path(build->writer), threads,
-                                &watch, points, &count, err);
+    int status =
+        points_measure(build->options.env, index_writer_path(build->writer), build->crew.threads,
+                       measuring_budget(build), &watch, points, &count, err);
+    if (status == 0 && count == 0)
+        crew_note(&build->crew, "the memory budget is too small to measure operating points: "
+                                "searches by target recall take a default search list");
     if (status == 0)
         status = index_writer_begin(build->writer, SECTION_POINTS, 0, err);
     if (status == 0)
@@ -445,29 +461,13 @@ static int add_points(struct build *build, unsigned threads, struct fathom_error
     return status;
 }
 
-/* Each opens the index; 0: not even one has the memory for it. */
-static unsigned measuring_threads(const struct build *build)
-{
-    const struct build_options *options = &build->options;
-    unsigned threads = build->crew.threads;
-    for (; options->memory_budget_bytes && threads > 0; threads--)
-        if (predict_measuring(options, build->report->rows, build->input.work_dim,
-                              build->report->list_bytes, threads) <= options->memory_budget_bytes)
-            break;
-    if (threads == 0)
-        crew_note(&build->crew, "the memory budget is too small to measure operating points: "
-                                "searches by target recall take a default search list");
-    return threads;
-}
-
 static int stage_measure(struct build *build, struct fathom_error *err)
 {
     int status = 0;
-    unsigned threads;
     crew_phase(&build->crew, "measure", build->report->rows, "rows");
     if (build->report->rows >= MEASURED_ROWS_MIN &&
-        !index_writer_has(build->writer, SECTION_POINTS) && (threads = measuring_threads(build)))
-        status = add_points(build, threads, err);
+        !index_writer_has(build->writer, SECTION_POINTS))
+        status = add_points(build, err);
     if (status == 0 && crew_stopped(&build->crew))
         status = error_set(err, FATHOM_EINTERRUPTED, "measure: %s",
                            fathom_strerror(FATHOM_EINTERRUPTED));

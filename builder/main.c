@@ -1,6 +1,7 @@
 /* fathom-build: an index from a file of vectors, and what one would take. Only this file prints. */
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <string.h>
 
 #include "builder.h"
@@ -391,8 +392,14 @@ static int verb_estimate(int argc, char **argv)
     return print_estimate(&request, &estimate);
 }
 
+/* Larger pieces of memory go back to the OS when they are freed, so that one stage's do not count
+ * against the memory budget of the next. (The default is raised by every large piece that is
+ * freed.) */
+#define GIVEN_BACK_BYTES (1 << 20)
+
 int main(int argc, char **argv)
 {
+    mallopt(M_MMAP_THRESHOLD, GIVEN_BACK_BYTES);
     static const struct tool_verb verbs[] = {
         {"build", "build an index directory from a file of vectors", verb_build},
         {"estimate", "predict memory, disk and time of a build", verb_estimate},

@@ -168,11 +168,10 @@ static uint64_t opened_bytes(const struct shape *s, uint64_t list_bytes)
            (4u << 20);
 }
 
-uint64_t predict_measuring(const struct build_options *options, uint64_t rows, uint32_t work_dim,
-                           uint64_t list_bytes, unsigned threads)
+uint64_t predict_program(uint32_t work_dim)
 {
-    struct shape s = shape_of(options, rows, work_dim, 0);
-    return standing_bytes(options, &s) + (threads > 1 ? 2 : 1) * opened_bytes(&s, list_bytes);
+    struct shape s = {.dim = work_dim};
+    return program_bytes(PREDICT_BUDGET_THREADS, THREAD_BYTES, &s);
 }
 
 /* A row store: rows do not straddle pages, or take whole ones. */
@@ -242,9 +241,12 @@ void predict_shape(const struct build_options *options, double mean_degree, doub
     out->parts = predict_parts(options, out->rows, work_dim, vector_bytes);
     uint64_t building =
         out->parts > 1 ? in_parts_bytes(options, &s, out->parts) : in_memory_bytes(options, &s);
-    uint64_t opened = opened_bytes(&s, lists_bytes(&s)) * (out->parts > 1 ? 1 : measuring);
-    out->peak_bytes = program_bytes(options->threads, THREAD_USUAL, &s) +
-                      larger(building, cells_bytes(&s) + opened);
+    uint64_t opened = opened_bytes(&s, lists_bytes(&s)) * measuring;
+    uint64_t program = program_bytes(options->threads, THREAD_USUAL, &s);
+    out->peak_bytes = program + larger(building, opened);
+    if (options->memory_budget_bytes) /* what does not fit is not opened (points_measure) */
+        out->peak_bytes =
+            larger(program + building, smaller(program + opened, options->memory_budget_bytes));
     out->disk_bytes = disk_bytes(&s);
     out->temporary_bytes = temporary_bytes(&s, out->parts);
     out->seconds = slowness * seconds(options, &s);

@@ -19,8 +19,7 @@ uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint3
                        uint64_t vector_bytes);
 /* The least budget that any build of these rows keeps. */
 uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim);
-/* What measuring operating points takes, with so many threads. */
-uint64_t predict_measuring(const struct build_options *options, uint64_t rows, uint32_t work_dim,
-                           uint64_t list_bytes, unsigned threads);
+/* What there is in any stage, whatever the rows. */
+uint64_t predict_program(uint32_t work_dim);
 
 #endif

@@ -185,7 +185,8 @@ struct row_place {
 };
 struct row_place section_row_place(const struct section *section, uint64_t row);
 
-/* Streams a section through visit in pieces of at most about 1 MiB of payload, each page checked
+#define FORMAT_STREAM_PAGES 256 /* read at once: 1 MiB */
+/* Streams a section through visit in pieces of at most FORMAT_STREAM_PAGES pages, each page checked
  * first. For a row store the pieces are whole pages' payloads, padding included. */
 int index_file_stream(const struct index_file *file, const struct section *section,
                       int (*visit)(void *context, const uint8_t *payload, size_t bytes,
@@ -200,5 +201,8 @@ int index_file_stream_range(const struct index_file *file, const struct section 
 /* Reads bytes [offset, offset + bytes) of a stream section into out. */
 int index_file_read(const struct index_file *file, const struct section *section, uint64_t offset,
                     void *out, size_t bytes, struct fathom_error *err) FATHOM_MUST_USE;
+/* Reads one row of a row store into out: row_bytes of the section. */
+int index_file_read_row(const struct index_file *file, const struct section *section, uint64_t row,
+                        void *out, struct fathom_error *err) FATHOM_MUST_USE;
 
 #endif

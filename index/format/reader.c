@@ -12,8 +12,6 @@
 #include "file_path.h"
 #include "mem.h"
 
-#define STREAM_PAGES 256 /* 1 MiB a read */
-
 char *path_join(const char *dir, const char *name)
 {
     size_t dir_bytes = strlen(dir), name_bytes = strlen(name);
@@ -131,13 +129,14 @@ static int stream_pages(const struct index_file *file, const struct section *sec
                         struct fathom_error *err)
 {
     uint64_t count = (skip + bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD;
-    size_t buffer_pages = count < STREAM_PAGES ? count : STREAM_PAGES;
+    size_t buffer_pages = count < FORMAT_STREAM_PAGES ? count : FORMAT_STREAM_PAGES;
     uint8_t *buffer = mem_alloc_aligned(buffer_pages * PAGE_BYTES, PAGE_BYTES);
     int status = 0;
     if (!buffer)
         return error_set(err, -ENOMEM, "%s: no memory for a read buffer", file->path);
     for (uint64_t done = 0; done < count && status == 0;) {
-        uint32_t step = count - done < STREAM_PAGES ? (uint32_t)(count - done) : STREAM_PAGES;
+        uint32_t step =
+            count - done < FORMAT_STREAM_PAGES ? (uint32_t)(count - done) : FORMAT_STREAM_PAGES;
         status = file_read_full(file->env, file->fd, file->path, buffer, (size_t)step * PAGE_BYTES,
                                 (first + done) * PAGE_BYTES, err);
         if (status == 0)
@@ -191,4 +190,13 @@ int index_file_read(const struct index_file *file, const struct section *section
 {
     uint8_t *at = out;
     return index_file_stream_range(file, section, offset, bytes, copy_piece, &at, err);
+}
+
+int index_file_read_row(const struct index_file *file, const struct section *section, uint64_t row,
+                        void *out, struct fathom_error *err)
+{
+    struct row_place place = section_row_place(section, row);
+    uint8_t *at = out;
+    return stream_pages(file, section, place.page, place.byte, section->row_bytes, copy_piece, &at,
+                        err);
 }

@@ -125,25 +125,42 @@ int fathom_index_open(struct fathom_index **out, const char *dir,
     return index_open_with(out, env_os(), dir, options, err);
 }
 
-int fathom_index_outlook(const char *dir, const struct fathom_open_options *options,
-                         struct fathom_outlook *out, struct fathom_error *err)
+/* open_file: as in open_and_load. */
+static int outlook(const struct env *env, const char *name,
+                   int (*open_file)(struct index_file *file, const struct env *env,
+                                    const char *name, struct fathom_error *err),
+                   const struct fathom_open_options *options, struct fathom_outlook *out,
+                   struct fathom_error *err)
 {
     *out = (struct fathom_outlook){0};
-    int status = check_options(dir, options, err);
+    int status = check_options(name, options, err);
     if (status)
         return status;
     struct fathom_index *index = mem_alloc(sizeof *index);
     if (!index)
-        return error_set(err, -ENOMEM, "%s: no memory to open the index", dir);
+        return error_set(err, -ENOMEM, "%s: no memory to open the index", name);
     index->options = *options;
     index->file.fd = -1;
-    status = index_file_open(&index->file, env_os(), dir, err);
+    status = open_file(&index->file, env, name, err);
     if (status == 0) {
         find_sections(index);
         status = residency_outlook(index, out, err);
     }
     index_destroy(index);
     return status;
+}
+
+int index_outlook_file(const struct env *env, const char *path,
+                       const struct fathom_open_options *options, struct fathom_outlook *out,
+                       struct fathom_error *err)
+{
+    return outlook(env, path, index_file_open_path, options, out, err);
+}
+
+int fathom_index_outlook(const char *dir, const struct fathom_open_options *options,
+                         struct fathom_outlook *out, struct fathom_error *err)
+{
+    return outlook(env_os(), dir, index_file_open, options, out, err);
 }
 
 struct fathom_index *fathom_index_retain(struct fathom_index *index)

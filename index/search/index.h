@@ -88,6 +88,10 @@ int index_open_with(struct fathom_index **out, const struct env *env, const char
 int index_open_file(struct fathom_index **out, const struct env *env, const char *path,
                     const struct fathom_open_options *options,
                     struct fathom_error *err) FATHOM_MUST_USE;
+/* fathom_index_outlook likewise. */
+int index_outlook_file(const struct env *env, const char *path,
+                       const struct fathom_open_options *options, struct fathom_outlook *out,
+                       struct fathom_error *err) FATHOM_MUST_USE;
 /* fathom_engine_create likewise (engine.c). */
 int engine_create_with(struct fathom_engine **out, const struct env *env,
                        const struct fathom_engine_options *options,

@@ -31,9 +31,11 @@ struct points_watch {
     void *context;
 };
 
-/* Measures the index file at path. out has room for POINTS_MAX; ordered by navigator and code
- * bytes. The result does not depend on threads. */
-int points_measure(const struct env *env, const char *path, unsigned threads,
+/* Measures the index file at path, with no more than budget_bytes in memory (0: no limit): what
+ * does not fit is not measured; lists that do not fit are read from the file, which changes no
+ * point. out has room for POINTS_MAX; ordered by navigator and code bytes. The result does not
+ * depend on threads. */
+int points_measure(const struct env *env, const char *path, unsigned threads, uint64_t budget_bytes,
                    const struct points_watch *watch, struct operating_point *out, uint32_t *count,
                    struct fathom_error *err) FATHOM_MUST_USE;
 

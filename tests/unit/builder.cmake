@@ -6,3 +6,5 @@ foreach(module cells order keys graph patrol train input ids build parts fault r
 endforeach()
 fathom_test(builder_odd_test SOURCES builder_odd_test.c builder_support.c env_support.c
             USES ${builder_uses} fathom_search fathom_api NEEDS PkgConfig::openblas)
+fathom_test(builder_points_test SOURCES builder_points_test.c builder_support.c env_support.c
+            USES ${builder_uses} fathom_search fathom_api NEEDS PkgConfig::openblas)

@@ -1,0 +1,34 @@
+/* The rows of an index that operating points are measured with, and their exact neighbours. Private
+ * to measuring (points.c, points_truth.c). */
+#ifndef SEARCH_POINTS_SAMPLE_H
+#define SEARCH_POINTS_SAMPLE_H
+
+#include "index.h"
+
+#define SAMPLE_TRUTH 100 /* neighbours of the truth */
+
+struct points_sample {
+    uint32_t count, dim;
+    uint32_t truth_count; /* neighbours of each: SAMPLE_TRUTH, or all other rows */
+    uint32_t *rows;       /* count */
+    float *vectors;       /* count x dim, user space */
+    uint64_t *truth;      /* count x SAMPLE_TRUTH ids */
+};
+
+/* How far the search for the truth is; called from the thread that called. */
+struct sample_watch {
+    bool (*stopped)(void *context); /* true: end soon with FATHOM_EINTERRUPTED */
+    void (*advance)(void *context, uint64_t rows);
+    void *context;
+};
+
+/* At most count rows, evenly spaced over the file in an order of which every prefix is spread
+ * evenly too, more or less. Their neighbours come from one pass over the records in the file, so
+ * that what is resident does not matter. The result does not depend on threads; points_sample_fini
+ * accepts what a failure leaves. */
+int points_sample_make(struct points_sample *out, const struct fathom_index *index, uint32_t count,
+                       unsigned threads, const struct sample_watch *watch,
+                       struct fathom_error *err) FATHOM_MUST_USE;
+void points_sample_fini(struct points_sample *sample);
+
+#endif

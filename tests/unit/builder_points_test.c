@@ -1,0 +1,123 @@
+/* Operating points measured under a budget: they are those that would be measured without one, as
+ * far as there is room. */
+#include "builder_support.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "format.h"
+#include "index.h"
+#include "points.h"
+
+#define DIM    12
+#define ROWS   72000 /* so many that lists take more than the scratch of reading them */
+#define DEGREE 64
+#define WALKS  8 /* searches in flight while points are measured */
+
+struct measured {
+    struct operating_point points[POINTS_MAX];
+    uint32_t count;
+};
+
+/* The path of an index with many long lists. */
+static void build_index(const struct scratch *scratch, char *path)
+{
+    char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX];
+    struct build_options options = build_options_default();
+    struct build_report report;
+    struct fathom_error err;
+    scratch_name(scratch, "base.fbin", input);
+    scratch_name(scratch, "index", out);
+    scratch_name(scratch, "index/" FORMAT_FILE_NAME, path);
+    float *values = floats_make(ROWS, DIM, 1);
+    floats_write(input, values, ROWS, DIM);
+    free(values);
+    options.input = input;
+    options.out = out;
+    options.degree = DEGREE;
+    options.build_list = DEGREE / 2;
+    options.threads = 2;
+    if (build_run(&options, &report, &err) != 0)
+        fail_msg("%s", err.msg);
+    build_report_fini(&report);
+}
+
+static void measure(const char *path, unsigned threads, uint64_t budget, struct measured *out)
+{
+    struct points_watch watch = {0};
+    struct fathom_error err;
+    if (points_measure(env_os(), path, threads, budget, &watch, out->points, &out->count, &err) !=
+        0)
+        fail_msg("%s", err.msg);
+}
+
+static uint32_t count_of(const struct measured *measured, const struct operating_point *like)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < measured->count; i++)
+        count += measured->points[i].navigator == like->navigator &&
+                 measured->points[i].code_bytes == like->code_bytes;
+    return count;
+}
+
+/* Every point of part is one of all, and a residency has all of its points or none. */
+static void assert_part_of(const struct measured *part, const struct measured *all)
+{
+    for (uint32_t i = 0; i < part->count; i++) {
+        bool known = false;
+        for (uint32_t j = 0; j < all->count; j++)
+            known = known || memcmp(&part->points[i], &all->points[j], sizeof *all->points) == 0;
+        assert_true(known);
+        assert_int_equal(count_of(part, &part->points[i]), count_of(all, &part->points[i]));
+    }
+}
+
+/* What an opened index with these codes and so much of its lists keeps in memory. */
+static uint64_t opened_bytes(const char *path, uint32_t code_bytes, float list_share)
+{
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_outlook outlook;
+    struct fathom_error err;
+    options.navigator = FATHOM_NAVIGATOR_GRAPH;
+    options.code_bytes = code_bytes;
+    options.list_share = list_share;
+    options.inflight = WALKS;
+    if (index_outlook_file(env_os(), path, &options, &outlook, &err) != 0)
+        fail_msg("%s", err.msg);
+    return outlook.total_bytes;
+}
+
+static void a_budget_leaves_points_as_they_are(void **state)
+{
+    static struct measured all, part;
+    char path[SCRATCH_PATH_MAX];
+    build_index(*state, path);
+    measure(path, 2, 0, &all);
+    const struct operating_point *graph = &all.points[0];
+    assert_int_equal(graph->navigator, FATHOM_NAVIGATOR_GRAPH);
+
+    /* Room for the codes, and not for all lists beside them. */
+    uint64_t whole = opened_bytes(path, graph->code_bytes, 0);
+    uint64_t budget = opened_bytes(path, graph->code_bytes, 0.01f);
+    assert_true(budget < whole);
+    for (unsigned threads = 1; threads <= 2; threads++) {
+        measure(path, threads, budget, &part);
+        assert_part_of(&part, &all);
+        assert_int_equal(count_of(&part, graph), count_of(&all, graph));
+        assert_true(part.count < all.count);
+    }
+    /* Room for everything, one after the other. */
+    measure(path, 2, opened_bytes(path, 0, 0), &part);
+    assert_int_equal(part.count, all.count);
+    assert_memory_equal(part.points, all.points, all.count * sizeof *all.points);
+    /* And for nothing. */
+    measure(path, 2, 1 << 16, &part);
+    assert_int_equal(part.count, 0);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup_teardown(a_budget_leaves_points_as_they_are, scratch_make,
+                                    scratch_remove),
+};
+
+FATHOM_TEST_MAIN(tests)

@@ -66,8 +66,9 @@ struct client_scan {
     size_t bytes_max;    /* a message may not be longer */
     uint64_t items_left; /* the budget of items over the whole message, however they are nested */
     unsigned depth;
-    uint64_t open[CLIENT_SCAN_DEPTH_MAX]; /* items still to come at each level */
-    const char *fault;                    /* what was wrong, after ITEM_INVALID */
+    uint64_t open[1 + CLIENT_SCAN_DEPTH_MAX]; /* items still to come at each level, the message
+                                                 itself being the first */
+    const char *fault;                        /* what was wrong, after ITEM_INVALID */
 };
 
 void client_scan_init(struct client_scan *scan, size_t bytes_max, uint64_t items_max);

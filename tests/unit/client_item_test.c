@@ -107,7 +107,7 @@ static const char *scan_fault(const uint8_t *bytes, size_t size, size_t bytes_ma
 static void the_scanner_refuses_what_would_cost_memory(void **state)
 {
     (void)state;
-    const uint8_t deep[] = {0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0xc0};
+    const uint8_t deep[] = {0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0xc0};
     assert_non_null(strstr(scan_fault(deep, sizeof deep, 1000, 1000), "nested"));
     const uint8_t wide[] = {0xdd, 0xff, 0xff, 0xff, 0xff};
     assert_non_null(strstr(scan_fault(wide, sizeof wide, 1000, 1000), "too many"));
@@ -120,6 +120,17 @@ static void the_scanner_refuses_what_would_cost_memory(void **state)
     assert_non_null(strstr(scan_fault(text, sizeof text, 1000, 1000), "longer"));
     const uint8_t unused[] = {0x91, 0xc1};
     assert_non_null(strstr(scan_fault(unused, sizeof unused, 1000, 1000), "0xc1"));
+}
+
+static void a_message_may_be_as_deep_as_the_protocol_says(void **state)
+{
+    (void)state;
+    const uint8_t deep[] = {0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0xc0};
+    _Static_assert(sizeof deep == CLIENT_SCAN_DEPTH_MAX + 1, "arrays, and what the last one holds");
+    struct client_scan scan;
+    client_scan_init(&scan, sizeof deep, 1000);
+    assert_int_equal(client_scan_step(&scan, deep, sizeof deep), ITEM_OK);
+    assert_int_equal(scan.at, sizeof deep);
 }
 
 static void a_message_may_be_as_long_as_the_limit_and_no_longer(void **state)
@@ -177,6 +188,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(an_ext_of_the_greatest_length_does_not_wrap),
     cmocka_unit_test(the_scanner_finds_the_end_wherever_the_message_is_split),
     cmocka_unit_test(the_scanner_refuses_what_would_cost_memory),
+    cmocka_unit_test(a_message_may_be_as_deep_as_the_protocol_says),
     cmocka_unit_test(a_message_may_be_as_long_as_the_limit_and_no_longer),
     cmocka_unit_test(random_bytes_are_scanned_as_another_unpacker_reads_them),
     cmocka_unit_test(copied_text_is_cut_and_printable),

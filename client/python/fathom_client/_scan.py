@@ -93,7 +93,7 @@ class MessageScanner:
             if children > self._items_left:
                 raise ProtocolError("a message holds too many items")
             self._items_left -= children
-            if len(open_items) == DEPTH_MAX:
+            if len(open_items) == 1 + DEPTH_MAX:  # the message itself is the first
                 raise ProtocolError("a message is nested too deeply")
             open_items.append(children)
         while open_items and open_items[-1] == 0:

@@ -86,6 +86,11 @@ class Scanner(unittest.TestCase):
             with self.subTest(data[:6].hex()), self.assertRaises(ProtocolError):
                 MessageScanner(1 << 20).scan(bytearray(data))
 
+    def test_eight_levels_are_taken_and_nine_are_not(self):
+        self.assertEqual(MessageScanner(100).scan(bytearray(b"\x91" * 8 + b"\xc0")), 9)
+        with self.assertRaises(ProtocolError):
+            MessageScanner(100).scan(bytearray(b"\x91" * 9 + b"\xc0"))
+
     def test_the_longest_message_is_taken_and_one_byte_more_is_not(self):
         data = bytearray(msgpack.packb(b"x" * 100))
         self.assertEqual(MessageScanner(len(data)).scan(data), len(data))

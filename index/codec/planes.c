@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "mem.h"
+#include "row8.h"
 
 #define SEEN_COSINE 0.05
 
@@ -291,10 +292,10 @@ void planes_query_init(struct planes_query *query, const struct planes_model *mo
     float max = 0;
     for (uint32_t d = 0; d < dim; d++)
         max = fmaxf(max, fabsf(y[d] * model->sigma[d]));
-    float quantum = max > 0 ? max / (127 * 128) : 1;
+    float quantum = max > 0 ? max / ROW8_WEIGHT_MAX : 1;
     int64_t sum = 0;
     for (uint32_t d = 0; d < dim; d++) {
-        int32_t weight = (int32_t)nearbyintf(y[d] * model->sigma[d] / quantum);
+        int32_t weight = row8_weight(y[d] * model->sigma[d] / quantum);
         int32_t high = (weight + 64) >> 7;
         hi[d] = (int8_t)high;
         lo[d] = (int8_t)(weight - high * 128);

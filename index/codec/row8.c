@@ -38,9 +38,9 @@ void row8_decode(const struct row8_model *model, const uint8_t *row, float *work
 static float weight_quantum(float max)
 {
     int exponent;
-    if (!(max > 0))
+    if (!(max > 0) || isinf(max))
         return 1;
-    float fraction = frexpf(max / (127 * 128), &exponent);
+    float fraction = frexpf(max / ROW8_WEIGHT_MAX, &exponent);
     return ldexpf(1, fraction == 0.5f ? exponent - 1 : exponent);
 }
 
@@ -58,7 +58,7 @@ void row8_query_init(struct row8_query *query, const struct row8_model *model, c
     float inverse = 1 / query->quantum;
     int64_t norm = 0;
     for (uint32_t d = 0; d < dim; d++) {
-        int32_t weight = (int32_t)nearbyintf(units[d] * inverse);
+        int32_t weight = row8_weight(units[d] * inverse);
         int32_t high = (weight + 64) >> 7;
         hi[d] = (int8_t)high;
         lo[d] = (int8_t)(weight - high * 128);

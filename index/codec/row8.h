@@ -10,6 +10,7 @@
 #ifndef CODEC_ROW8_H
 #define CODEC_ROW8_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -41,6 +42,15 @@ struct row8_query {
     double norm;                  /* squared norm of (query - mean) / step, as quantised */
     int64_t sum_hi, sum_lo;       /* to take the rows' offset of 128 out of the scores */
 };
+
+/* A weight of 15 bits. The quantum keeps every one within them, but for a query so far off that a
+ * difference overflows to infinity: those are cut, for the conversion of what no int32_t holds is
+ * undefined. */
+#define ROW8_WEIGHT_MAX (127 * 128)
+static inline int32_t row8_weight(float value)
+{
+    return (int32_t)nearbyintf(fminf(fmaxf(value, -ROW8_WEIGHT_MAX), ROW8_WEIGHT_MAX));
+}
 
 /* units: float[dim], receives (work - mean) / step. hi and lo: padded bytes each, zeroed behind
  * dim. */

@@ -106,6 +106,18 @@ static bool all_finite(const float *values, size_t count)
     return true;
 }
 
+/* Of the two arrays that may end within four bytes. */
+static bool padding_is_zero(const uint8_t *bytes, const struct model_layout *at,
+                            const struct planes_model *p)
+{
+    uint8_t any = 0;
+    for (size_t i = at->order + 2 * (size_t)p->order_count; i < at->origin; i++)
+        any |= bytes[i];
+    for (size_t i = at->origin + p->dim; i < at->rotation; i++)
+        any |= bytes[i];
+    return any == 0;
+}
+
 /* Each plane covers the first groups without a gap, and each unit is taken once: what the kernels
  * rely on. */
 static bool order_valid(const struct planes_model *p)
@@ -202,7 +214,8 @@ int model_decode(struct model *out, const uint8_t *bytes, size_t count,
     bool valid = reserved_zero && isfinite(header.step) && header.step > 0 &&
                  isfinite(header.level_quantum) && all_finite(out->row8.mean, dim) &&
                  all_finite(out->planes.rotation_scale, code_dim) &&
-                 all_finite(out->planes.sigma, code_dim) && order_valid(&out->planes);
+                 all_finite(out->planes.sigma, code_dim) &&
+                 padding_is_zero(memory, &at, &out->planes) && order_valid(&out->planes);
     for (uint32_t l = 0; valid && l < header.level_count; l++)
         valid = level_valid(&out->planes, l);
     if (valid)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "bits.h"
+#include "le.h"
 #include "lists.h"
 #include "mem.h"
 
@@ -93,6 +94,15 @@ bool format_list_pages_valid(const uint32_t *first_row, uint64_t pages, const st
             (uint64_t)(first_row[i + 1] - first_row[i]) * (p->list_length_bytes + 1) > PAGE_PAYLOAD)
             return false;
     return true;
+}
+
+bool format_point_valid(const uint8_t *point)
+{
+    uint32_t search_list = le_load32(point + 12);
+    float figures[4]; /* recall, its lower end, reads, threshold */
+    memcpy(figures, point + 16, sizeof figures);
+    return search_list >= 1 && search_list <= FATHOM_SEARCH_LIST_MAX && isfinite(figures[0]) &&
+           isfinite(figures[1]) && isfinite(figures[2]) && isfinite(figures[3]) && figures[3] >= 0;
 }
 
 void superblock_encode(const struct superblock *super, uint8_t page[PAGE_BYTES])

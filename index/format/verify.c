@@ -276,10 +276,29 @@ static int verify_model(struct verify *v, struct fathom_error *err)
     return 0;
 }
 
+static int verify_points(struct verify *v, struct fathom_error *err)
+{
+    const struct section *section = superblock_find(&v->file->super, SECTION_POINTS);
+    uint8_t *points = NULL;
+    int status = section && section->bytes ? load_section(v, SECTION_POINTS, &points, err) : 0;
+    for (uint64_t at = 0; status == 0 && points && at < section->bytes; at += FORMAT_POINT_BYTES) {
+        v->report->references++;
+        if (format_point_valid(points + at))
+            continue;
+        v->report->bad_references++;
+        found(v, "%s: section points: a value of point %" PRIu64 " is out of range", v->file->path,
+              at / FORMAT_POINT_BYTES);
+    }
+    mem_free(points);
+    return status;
+}
+
 static int verify_references(struct verify *v, struct fathom_error *err)
 {
     uint8_t *cells = NULL, *entries = NULL;
     int status = verify_model(v, err);
+    if (status == 0)
+        status = verify_points(v, err);
     if (status == 0)
         status = load_section(v, SECTION_CELLS, &cells, err);
     if (status == 0)

@@ -3,7 +3,6 @@
 #include <emmintrin.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 #include "bits.h"
@@ -373,9 +372,10 @@ const uint8_t *index_list(const struct fathom_index *index, uint32_t row, size_t
 void index_list_prefetch(const struct fathom_index *index, uint32_t row)
 {
     size_t bytes;
-    const uint8_t *list = index_list(index, row, &bytes);
-    __builtin_prefetch(list);
-    __builtin_prefetch(list + 64);
+    /* As a number: of a list that is not resident there is no address to count on from. */
+    uintptr_t list = (uintptr_t)index_list(index, row, &bytes);
+    __builtin_prefetch((const void *)list);
+    __builtin_prefetch((const void *)(list + 64));
 }
 
 /* Binary search: a read follows, which costs a hundred times more. */
@@ -501,9 +501,7 @@ static int read_points(struct fathom_index *index, struct basis *basis, struct f
     basis->point_count = (uint32_t)(section->bytes / sizeof *basis->points);
     int status = index_file_read(&index->file, section, 0, basis->points, section->bytes, err);
     for (uint32_t i = 0; i < basis->point_count && status == 0; i++)
-        if (basis->points[i].search_list < 1 ||
-            basis->points[i].search_list > FATHOM_SEARCH_LIST_MAX ||
-            !isfinite(basis->points[i].recall_low) || !isfinite(basis->points[i].reads))
+        if (!format_point_valid((const uint8_t *)&basis->points[i]))
             status = out_of_range(index, SECTION_POINTS, err);
     return status;
 }

@@ -151,6 +151,8 @@ static void each_value_out_of_bounds_is_refused(void **state)
         {"unit of a group that is not there", order + 4, 2, 3},
         {"unit of plane 7", order + 4, 2, 7 << 12},
         {"unit of a plane above an empty one", order, 2, 1 << 12},
+        {"padding behind the origin", order + 2 * 6 + 21, 1, 1},
+        {"the last padding behind the origin", order + 2 * 6 + 23, 1, 0x80},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint8_t *bytes = malloc(fixture->count);

@@ -121,7 +121,7 @@ static void a_sound_index_passes_with_all_its_pages_and_references(void **state)
     struct fathom_error err;
     assert_int_equal(verify(fixture, true, &report, &told, &err), 0);
     assert_int_equal(report.pages, fixture->bytes / PAGE_BYTES);
-    assert_int_equal(report.references, ROWS * 6 + 3 + 1); /* lists, cell boundaries, entries */
+    assert_int_equal(report.references, ROWS * 6 + 3 + 1 + 3); /* lists, cells, entries, points */
     assert_int_equal(report.bad_pages + report.bad_references + report.unreachable_rows, 0);
     assert_int_equal(told.count, 0);
 }
@@ -288,6 +288,24 @@ static void a_model_out_of_range_is_found(void **state)
     expect_found(*state, "model section", 1);
 }
 
+static void an_operating_point_out_of_range_is_found(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct {
+        uint64_t offset;
+        uint32_t bad, good;
+    } cases[] = {{12, 0, 10},         {12, FATHOM_SEARCH_LIST_MAX + 1, 10},
+                 {16, 0x7fc00000, 0}, /* figures: NaN, infinity, -1 */
+                 {20, 0x7f800000, 0}, {24, 0x7fc00000, 0},
+                 {28, 0xbf800000, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        change_u32(fixture, SECTION_POINTS, 2 * FORMAT_POINT_BYTES + cases[i].offset, cases[i].bad);
+        expect_found(fixture, "section points: a value of point 2", 1);
+        change_u32(fixture, SECTION_POINTS, 2 * FORMAT_POINT_BYTES + cases[i].offset,
+                   cases[i].good);
+    }
+}
+
 static void codes_of_another_size_than_the_model_says_are_found(void **state)
 {
     struct fixture *fixture = *state;
@@ -326,6 +344,7 @@ static const struct CMUnitTest tests[] = {
     WITH_FOLDER(ranks_of_more_bytes_than_they_may_hold_are_found),
     WITH_FOLDER(rows_that_nothing_leads_to_are_found),
     WITH_FOLDER(a_model_out_of_range_is_found),
+    WITH_FOLDER(an_operating_point_out_of_range_is_found),
     WITH_FOLDER(codes_of_another_size_than_the_model_says_are_found),
     WITH_FOLDER(factors_of_another_size_than_the_model_says_are_found),
 };

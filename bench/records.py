@@ -14,6 +14,7 @@ from pathlib import Path
 
 SCHEMA = 1
 TARGETS = (0.90, 0.95, 0.98, 0.99)
+RECALL_RANGE = (0.85, 0.993)  # of what is drawn, and beyond which no sweep goes on
 TITLES = {"fathom": "fathom", "hnswlib": "hnswlib", "faiss": "faiss", "usearch": "usearch",
           "diskann": "DiskANN", "lancedb": "LanceDB", "zvec": "zvec"}
 
@@ -47,13 +48,16 @@ def commit():
     return done.stdout.strip() or "unknown"
 
 
-def make(data, engine, part, machine, pace):
-    """A whole record from the part that is the engine's."""
+def today():
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+
+
+def make(data, engine, part, progress, pace):
+    """A whole record from the part that is the engine's. run: which run of the suite it is of."""
     shown = ("name", "rows", "dim", "dtype", "metric", "k")
-    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     return {"schema": SCHEMA, "engine": engine, "set": {name: data[name] for name in shown},
-            "date": today, "commit": commit(), "machine": machine, "threads": 2, "pace": pace,
-            **part}
+            "run": progress.run, "date": today(), "commit": progress.commit,
+            "machine": progress.machine, "threads": 2, "pace": pace, **part}
 
 
 def rounded(value):

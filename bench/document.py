@@ -199,6 +199,7 @@ def absent_rows(found):
                 continue
             if record["status"] != "measured":
                 yield [f"{title} on {name}", f"{record['status']}: {record['reason']}"]
+                continue
             for failed in record.get("failed", ()):
                 yield [f"{title} {failed['name']} on {name}", failed["reason"]]
 

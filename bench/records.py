@@ -12,7 +12,7 @@ import re
 import subprocess
 from pathlib import Path
 
-SCHEMA = 1
+SCHEMA = 2
 TARGETS = (0.90, 0.95, 0.98, 0.99)
 RECALL_RANGE = (0.85, 0.993)  # of what is drawn, and beyond which no sweep goes on
 TITLES = {"fathom": "fathom", "hnswlib": "hnswlib", "faiss": "faiss", "usearch": "usearch",
@@ -43,9 +43,18 @@ def device_of(folder):
 
 
 def commit():
-    done = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always",
-                           "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """"4fd1fee", or "4fd1fee-dirty" when sources differ from it; what the suite itself writes does not
+    count."""
+    root = Path(__file__).resolve().parents[1]
+    sources = [":!bench/results", ":!docs/BENCHMARKS.md", ":!docs/benchmarks"]
+    name = git(root, "rev-parse", "--short", "HEAD")
+    changed = git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *sources)
+    return (name or "unknown") + ("-dirty" if changed else "")
+
+
+def git(root, *words):
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
 
 
 def today():

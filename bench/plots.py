@@ -219,11 +219,11 @@ def best_line(variant, figure_of, better):
     return line[::-1]
 
 
-def draw_curves(figure, axes, engines, figure_of, better):
+def draw_curves(figure, axes, engines, figure_of, better, floor=0):
     ends, places = [], []
     for number, (record, variant, tone, own) in enumerate(curves(engines)):
         line = [point for point in best_line(variant, figure_of, better)
-                if point[0] >= misses(records.RECALL_RANGE[0])]
+                if point[0] >= misses(records.RECALL_RANGE[0]) and point[1] >= floor]
         if not line:
             continue
         axes.plot(*zip(*line), "o", ls="-" if own else DASHES[number % len(DASHES)], color=tone,
@@ -257,8 +257,9 @@ def draw_load(axes, load):
 
 
 def detail(folder, name, engines):
-    figure, (speed, reads, load) = pyplot.subplots(1, 3, figsize=(13, 4.6))
-    draw_curves(figure, speed, engines, lambda run: run["qps"], lambda a, b: a > b)
+    figure, (speed, reads, load) = pyplot.subplots(1, 3, figsize=(14, 5.6), width_ratios=(1.6, 1, 1))
+    draw_curves(figure, speed, engines, lambda run: run["qps"], lambda a, b: a > b,
+                floor_of(engines))
     speed.set_title("QPS against recall; fathom by DRAM per vector")
     speed.set_ylabel("queries per second, 2 threads")
     readers = {key: {**record, "variants": [

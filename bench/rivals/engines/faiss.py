@@ -43,6 +43,8 @@ class Faiss(Engine):
         base = data.base()
         if "HNSW" in factory:
             index.hnsw.efConstruction = 200
+        if on_disk and "SQ8_direct" in factory:
+            index.by_residual = False  # bytes as they are: differences from a centroid are none
         index.train(base[:: max(1, data.rows // 100000)])
         index.add(base)
         if on_disk:

@@ -98,8 +98,16 @@ static inline uint64_t env_clock_ns(const struct env *env)
  * all have. A thread that cannot be started is an error after the others have ended. */
 int env_run_parallel(unsigned threads, void (*fn)(void *context, unsigned worker),
                      void *context) FATHOM_MUST_USE;
-unsigned env_cpu_count(void);      /* CPUs this process may run on, at least 1 */
-uint64_t env_thread_cpu_ns(void);  /* CPU time of the calling thread */
+unsigned env_cpu_count(void);     /* CPUs this process may run on, at least 1 */
+uint64_t env_thread_cpu_ns(void); /* CPU time of the calling thread */
+/* How soon a thread that wakes runs, when others run already. A slice: the fair scheduler lets it
+ * interrupt those that ask for longer ones (Linux 6.12), and it gets no more time than they. Real
+ * time: before all others, with the right to (CAP_SYS_NICE, RLIMIT_RTPRIO). */
+enum env_urgency { ENV_URGENCY_NORMAL, ENV_URGENCY_SLICE, ENV_URGENCY_REALTIME };
+const char *env_urgency_name(enum env_urgency urgency); /* "normal", "slice", "realtime" */
+/* Asks for it for the calling thread, or for the next less where that is refused; returns what it
+ * became. The thread's timers are exact from here on. */
+enum env_urgency env_thread_hurry(enum env_urgency wanted);
 uint64_t env_peak_rss_bytes(void); /* VmHWM of this process; 0 when unknown */
 uint64_t env_rss_bytes(void);      /* VmRSS of this process; 0 when unknown */
 /* One line that names the block device and file system under path, for reports: "/dev/vda ext4". */

@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -111,6 +113,39 @@ static void the_clock_runs_forward_in_nanoseconds(void **state)
     uint64_t passed = env_clock_ns(env_os()) - start;
     assert_true(passed >= 2000000u);
     assert_true(passed < 60000000000u);
+}
+
+struct hurried {
+    enum env_urgency wanted, got;
+    int policy, slack;
+};
+
+static void hurry(void *context, unsigned worker)
+{
+    struct hurried *hurried = context;
+    if (worker != 0) /* the last worker is this test's own thread, which stays as it is */
+        return;
+    hurried->got = env_thread_hurry(hurried->wanted);
+    hurried->policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
+    hurried->slack = prctl(PR_GET_TIMERSLACK);
+}
+
+static void a_thread_hurries_as_far_as_it_is_allowed_and_says_how_far(void **state)
+{
+    (void)state;
+    int policy = sched_getscheduler(0);
+    for (enum env_urgency wanted = ENV_URGENCY_NORMAL; wanted <= ENV_URGENCY_REALTIME; wanted++) {
+        struct hurried hurried = {.wanted = wanted};
+        assert_int_equal(env_run_parallel(2, hurry, &hurried), 0);
+        assert_true(hurried.got <= wanted);
+        assert_int_equal(hurried.policy, hurried.got == ENV_URGENCY_REALTIME ? SCHED_FIFO : policy);
+        if (policy == SCHED_OTHER)
+            assert_in_range(hurried.slack, 0, 1); /* newer kernels give real time none */
+    }
+    assert_int_equal(sched_getscheduler(0), policy);
+    assert_string_equal(env_urgency_name(ENV_URGENCY_NORMAL), "normal");
+    assert_string_equal(env_urgency_name(ENV_URGENCY_SLICE), "slice");
+    assert_string_equal(env_urgency_name(ENV_URGENCY_REALTIME), "realtime");
 }
 
 struct team {
@@ -273,6 +308,7 @@ static const struct CMUnitTest tests[] = {
     IN_SCRATCH(open_closes_on_exec_and_takes_nonblock_off_again),
     IN_SCRATCH(list_visits_each_entry_and_stops_when_told),
     cmocka_unit_test(the_clock_runs_forward_in_nanoseconds),
+    cmocka_unit_test(a_thread_hurries_as_far_as_it_is_allowed_and_says_how_far),
     cmocka_unit_test(each_worker_runs_once_and_the_last_on_the_caller),
     cmocka_unit_test(one_worker_needs_no_thread_and_none_is_refused),
     cmocka_unit_test(no_memory_for_threads_is_an_error_and_nothing_runs),

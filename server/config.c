@@ -44,6 +44,9 @@ static const struct setting settings[] = {
      "Memory for all indexes together (0: what helps is kept)"},
     {"workers", KIND_COUNT, AT(workers), "0", 0, 256, NULL, "N", "Event loops (0: one per CPU)"},
     {"inflight", KIND_COUNT, AT(inflight), "16", 1, 256, NULL, "N", "Queries in flight per worker"},
+    {"urgency", KIND_CHOICE, AT(urgency), "slice", 0, 0, "normal slice realtime", "URGENCY",
+     "How soon a worker that wakes runs beside others: normal, slice, or realtime (has to be "
+     "allowed)"},
     {"max-queue", KIND_COUNT, AT(max_queue), "1024", 1, 1000000, NULL, "N",
      "Queries waiting per worker before more are refused"},
     {"max-connections", KIND_COUNT, AT(max_connections), "10000", 1, 1000000, NULL, "N",

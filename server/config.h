@@ -25,6 +25,7 @@ struct config {
     char *config_file, *token_file;
     enum fathom_navigator navigator;
     enum fathom_io io;
+    int urgency; /* enum env_urgency, whose header is not for all who include this one */
     enum log_format log_format;
     enum log_level log_level;
     uint64_t dram_budget_bytes; /* 0: none */

@@ -45,9 +45,9 @@ struct registry_index {
 struct registry_options {
     const struct registry_index *indexes;
     unsigned index_count;
-    uint64_t dram_budget_bytes; /* of all indexes together; split by raw size; 0: none */
+    uint64_t dram_budget_bytes;      /* of all indexes together; split by raw size; 0: none */
     enum fathom_navigator navigator; /* of every index; AUTO: each its own */
-    unsigned threads, inflight; /* engines that will search, queries in flight in each */
+    unsigned threads, inflight;      /* engines that will search, queries in flight in each */
 };
 
 /* Opens every index. The options' strings must outlive the registry. */

@@ -390,6 +390,17 @@ static void note_io(struct server *server)
                  note);
 }
 
+/* The default takes what it gets; who asks for realtime is told when it is not to be had. */
+static void note_urgency(struct server *server)
+{
+    enum env_urgency got = server->workers[0].urgency;
+    if (server->service.config->urgency == ENV_URGENCY_REALTIME && got != ENV_URGENCY_REALTIME)
+        log_line(server->service.log, LOG_LEVEL_WARN,
+                 "workers run at urgency %s: realtime is not allowed here; grant CAP_SYS_NICE or "
+                 "RLIMIT_RTPRIO (systemd: LimitRTPRIO=1)",
+                 env_urgency_name(got));
+}
+
 static void log_ready(struct server *server)
 {
     struct log *log = server->service.log;
@@ -427,6 +438,7 @@ static int start(struct server *server, struct fathom_error *err)
     if (rc < 0)
         return rc;
     note_io(server);
+    note_urgency(server);
     return listener_open(&server->listener, service, server->workers, server->worker_count,
                          server->base, err);
 }

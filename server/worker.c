@@ -335,6 +335,7 @@ void worker_run(struct worker *worker,
                 void (*ready)(void *context, int rc, const struct fathom_error *err), void *context)
 {
     struct fathom_error err = {.msg = ""};
+    worker->urgency = env_thread_hurry((enum env_urgency)worker->service->config->urgency);
     worker->now_ns = env_clock_ns(env_os());
     int rc = set_up(worker, &err);
     ready(context, rc, &err);

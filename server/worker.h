@@ -4,6 +4,7 @@
 #ifndef SERVER_WORKER_H
 #define SERVER_WORKER_H
 
+#include "env.h"
 #include "mailbox.h"
 #include "methods.h"
 
@@ -59,6 +60,7 @@ struct worker {
     uint64_t pumped_ns; /* when the engine was last stepped */
     uint64_t read_ns;   /* spent on reading sockets since then */
     bool draining, stopped;
+    enum env_urgency urgency; /* as far as it was allowed; the main thread reads it after ready */
     uint8_t *read_buffer;
 };
 

@@ -353,6 +353,21 @@ class Configuration(ProtocolTest):
                      "config: io = auto (default)", f"config: index = a={self.scratch / 'a'} (flag)"):
             self.assertIn(line, server.log())
 
+    def test_workers_run_in_real_time_where_that_is_allowed_and_say_so_where_not(self):
+        def real_time(*flags):
+            server = self.serve("--workers", 2, *flags, indexes={"a": make_fake(self.scratch / "a")}, fake=True)
+            policies = [os.sched_getscheduler(int(thread)) & ~os.SCHED_RESET_ON_FORK
+                        for thread in os.listdir(f"/proc/{server.process.pid}/task")]
+            with server.client() as client:
+                client.call("search", search_params("a", point(1)))
+            return policies.count(os.SCHED_FIFO), "realtime is not allowed here" in server.log()
+
+        if os.sched_getscheduler(0) != os.SCHED_OTHER:
+            self.skipTest("these tests are not run by the fair scheduler themselves")
+        self.assertIn(real_time("--urgency", "realtime"), ((2, False), (0, True)))
+        self.assertEqual(real_time(), (0, False))
+        self.assertEqual(real_time("--urgency", "normal"), (0, False))
+
     def test_json_logs_are_json(self):
         server = self.serve("--log-format", "json", "--listen", 'unix:' + str(self.scratch / 'odd "name"'),
                             indexes={"a": make_fake(self.scratch / "a")}, fake=True)

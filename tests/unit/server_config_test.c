@@ -2,6 +2,7 @@
 #include "fathom_test.h"
 
 #include "config.h"
+#include "env.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -39,6 +40,7 @@ static void the_defaults_are_the_documented_ones(void **state)
     assert_int_equal(config.dram_budget_bytes, 0);
     assert_int_equal(config.io, FATHOM_IO_AUTO);
     assert_int_equal(config.navigator, FATHOM_NAVIGATOR_AUTO);
+    assert_int_equal(config.urgency, ENV_URGENCY_SLICE);
 }
 
 static void a_file_sets_every_kind_of_value(void **state)

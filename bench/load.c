@@ -4,6 +4,7 @@
 #include "bench.h"
 #include "env.h"
 #include "load_run.h"
+#include "rates.h"
 
 enum {
     OPTION_SERVER = 256,
@@ -35,8 +36,10 @@ static const struct argp_option load_argp_options[] = {
      "Instead: the index's own operating point for this recall", 0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0,
      "Have the full vector of every result read", 0},
-    {"rate", OPTION_RATE, "QPS,...", 0,
-     "Requests a second, sent at their times whatever happens (1000); one run for each", 0},
+    {"rate", OPTION_RATE, "QPS|SHARE%,...", 0,
+     "Requests a second, sent at their times whatever happens (1000); one run for each. For shares "
+     "of the peak (60%) that is measured first, with 16 requests in flight on each connection",
+     0},
     {"seconds", OPTION_SECONDS, "S", 0, "For this long each (10)", 0},
     {"connections", OPTION_CONNECTIONS, "C", 0, "Connections, each pipelined (8)", 0},
     {"deadline", OPTION_DEADLINE, "TIME", 0,
@@ -46,12 +49,9 @@ static const struct argp_option load_argp_options[] = {
     {0},
 };
 
-#define RATES_MAX 32
-
 struct load_options {
     struct load_plan plan; /* rate: of the run at hand */
-    double rates[RATES_MAX];
-    unsigned rate_count;
+    struct bench_rates rates;
     const char *query, *truth, *ids;
     bool json;
 };
@@ -64,8 +64,9 @@ static void check(struct argp_state *state, const struct load_options *options)
         argp_error(state, "--search-list and --target-recall exclude each other");
     if (options->ids && !options->truth)
         argp_error(state, "--ids translates the truth set: give --gt too");
-    for (unsigned i = 0; i < options->rate_count; i++)
-        if (options->rates[i] * options->plan.seconds < 1)
+    for (unsigned i = 0; i < options->rates.count; i++)
+        if (!options->rates.items[i].is_share &&
+            options->rates.items[i].value * options->plan.seconds < 1)
             argp_error(state, "--rate times --seconds is not one request");
 }
 
@@ -75,17 +76,6 @@ static uint32_t parse_deadline_ms(struct argp_state *state, const char *text)
     if (!tool_parse_duration_ns(text, &ns) || ns < 1000000 || ns / 1000000 > UINT32_MAX)
         argp_error(state, "--deadline: '%s' is no time of at least 1ms, such as 50ms", text);
     return (uint32_t)(ns / 1000000);
-}
-
-static void parse_rates(struct argp_state *state, char *text, struct load_options *options)
-{
-    char *rest = text, *item;
-    options->rate_count = 0;
-    while ((item = strsep(&rest, ","))) {
-        if (options->rate_count == RATES_MAX)
-            argp_error(state, "--rate: at most %d runs", RATES_MAX);
-        options->rates[options->rate_count++] = tool_arg_f64(state, "--rate", item, 0.001, 1e7);
-    }
 }
 
 /* The options that shape the searches; false when key is none of them. */
@@ -145,7 +135,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         options->plan.token = arg;
         return 0;
     case OPTION_RATE:
-        parse_rates(state, arg, options);
+        bench_rates_parse(&options->rates, state, arg);
         return 0;
     case OPTION_JSON:
         options->json = true;
@@ -174,25 +164,27 @@ static json_t *failures_json(const struct load_run *run)
 
 static json_t *run_json(const struct load_plan *plan, const struct load_run *run)
 {
-    return json_pack("{s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:f, s:o, s:o, s:o}", "rate",
-                     plan->rate, "due", (json_int_t)run->due, "sent", (json_int_t)run->sent,
-                     "answered", (json_int_t)run->answered, "incomplete",
-                     (json_int_t)run->incomplete, "failed", (json_int_t)run->failed, "unanswered",
-                     (json_int_t)run->unanswered, "errors", failures_json(run), "qps",
-                     answered_qps(run), "recall", report_real(run->recall), "latency_us",
-                     report_latency(&run->latency), "late_us", report_latency(&run->late));
+    return json_pack(
+        "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:f, s:o, s:o, s:o, s:s, s:f}", "rate",
+        plan->rate > 0 ? json_real(plan->rate) : json_null(), "due", (json_int_t)run->due, "sent",
+        (json_int_t)run->sent, "answered", (json_int_t)run->answered, "incomplete",
+        (json_int_t)run->incomplete, "failed", (json_int_t)run->failed, "unanswered",
+        (json_int_t)run->unanswered, "errors", failures_json(run), "qps", answered_qps(run),
+        "recall", report_real(run->recall), "latency_us", report_latency(&run->latency), "late_us",
+        report_latency(&run->late), "client_urgency", env_urgency_name(run->urgency),
+        "client_cpu_us_per_request", run->sent ? (double)run->cpu_ns / 1e3 / (double)run->sent : 0);
 }
 
 static json_t *document_json(const struct load_plan *plan, const struct load_run *run)
 {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:b, s:f, s:i, s:[]}", "program",
-                     BENCH_LOAD_NAME, "version", FATHOM_VERSION, "server", run->server, "address",
-                     plan->address, "index", plan->index, "k", (int)plan->k, "search_list",
-                     plan->search_list ? json_integer(plan->search_list) : json_null(),
-                     "target_recall",
-                     plan->target_recall > 0 ? json_real((double)plan->target_recall) : json_null(),
-                     "exact_distances", plan->exact_distances, "seconds", plan->seconds,
-                     "connections", (int)plan->connections, "runs");
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:b, s:f, s:i, s:n, s:[]}", "program",
+        BENCH_LOAD_NAME, "version", FATHOM_VERSION, "server", run->server, "address", plan->address,
+        "index", plan->index, "k", (int)plan->k, "search_list",
+        plan->search_list ? json_integer(plan->search_list) : json_null(), "target_recall",
+        plan->target_recall > 0 ? json_real((double)plan->target_recall) : json_null(),
+        "exact_distances", plan->exact_distances, "seconds", plan->seconds, "connections",
+        (int)plan->connections, "peak", "runs");
 }
 
 static void print_report(const struct load_plan *plan, const struct load_run *run)
@@ -200,8 +192,11 @@ static void print_report(const struct load_plan *plan, const struct load_run *ru
     char recall[16] = "-";
     if (run->recall >= 0)
         snprintf(recall, sizeof recall, "%.4f", run->recall);
-    printf("%s at %s, index %s: %.0f requests a second for %.1f s over %u connections\n",
-           run->server, plan->address, plan->index, plan->rate, plan->seconds, plan->connections);
+    char rate[48] = "as many requests as are answered";
+    if (plan->rate > 0)
+        snprintf(rate, sizeof rate, "%.0f requests a second", plan->rate);
+    printf("%s at %s, index %s: %s for %.1f s over %u connections\n", run->server, plan->address,
+           plan->index, rate, plan->seconds, plan->connections);
     printf("%llu sent of %llu due, %llu answered, %llu failed, %llu without an answer; %.0f QPS, "
            "recall %s\n",
            (unsigned long long)run->sent, (unsigned long long)run->due,
@@ -212,39 +207,76 @@ static void print_report(const struct load_plan *plan, const struct load_run *ru
         const char *name;
         const struct latency_summary *latency;
     } rows[] = {{"answer after due time", &run->latency}, {"sent after due time", &run->late}};
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < (plan->rate > 0 ? 2 : 1); i++) {
         const struct latency_summary *l = rows[i].latency;
         printf("%24s %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f\n", rows[i].name, l->mean_us, l->p50_us,
                l->p95_us, l->p99_us, l->p999_us, l->max_us);
     }
+    printf("this client: %s, %.1f us of CPU a request\n", env_urgency_name(run->urgency),
+           run->sent ? (double)run->cpu_ns / 1e3 / (double)run->sent : 0);
     for (unsigned i = 0; i < run->failure_count; i++)
         printf("%10llu %s: %s\n", (unsigned long long)run->failures[i].count, run->failures[i].name,
                run->failures[i].message);
 }
 
-/* One run for each rate. With a single one, its fields stand beside those of the setting too. */
-static int run_all(struct load_options *options, json_t **document, uint64_t *answered,
+/* What is measured so far, and of what. */
+struct load_report {
+    json_t *document; /* NULL when people read it */
+    uint64_t answered;
+};
+
+/* One run at the plan's rate, told to people or kept in *record. */
+static int run_one(const struct load_options *options, struct load_run *run,
+                   struct load_report *report, json_t **record, struct fathom_error *err)
+{
+    const struct load_plan *plan = &options->plan;
+    *record = NULL;
+    int status = load_run(run, plan, err);
+    if (status)
+        return status;
+    report->answered += run->answered;
+    if (!options->json) {
+        print_report(plan, run);
+        fflush(stdout);
+        return 0;
+    }
+    if (!report->document)
+        report->document = document_json(plan, run);
+    *record = run_json(plan, run);
+    return 0;
+}
+
+/* The peak, if a rate is a share of it; then one run for each rate. With a single one, its fields
+ * stand beside those of the setting too. */
+static int run_all(struct load_options *options, struct load_report *report,
                    struct fathom_error *err)
 {
     struct load_plan *plan = &options->plan;
-    for (unsigned i = 0; i < options->rate_count && !tool_interrupted(); i++) {
-        struct load_run run;
-        plan->rate = options->rates[i];
-        int status = load_run(&run, plan, err);
+    const struct bench_rates *rates = &options->rates;
+    struct load_run run;
+    json_t *record;
+    double peak_qps = 0;
+    if (bench_rates_need_peak(rates)) {
+        plan->rate = 0;
+        int status = run_one(options, &run, report, &record, err);
         if (status)
             return status;
-        *answered += run.answered;
-        if (!options->json) {
-            print_report(plan, &run);
-            fflush(stdout);
+        peak_qps = answered_qps(&run);
+        if (record)
+            json_object_set_new(report->document, "peak", record);
+        if (peak_qps <= 0)
+            return 0; /* no share of nothing can be sent */
+    }
+    for (unsigned i = 0; i < rates->count && !tool_interrupted(); i++) {
+        plan->rate = bench_rates_qps(rates, i, peak_qps);
+        int status = run_one(options, &run, report, &record, err);
+        if (status)
+            return status;
+        if (!record)
             continue;
-        }
-        if (!*document)
-            *document = document_json(plan, &run);
-        json_t *record = run_json(plan, &run);
-        if (options->rate_count == 1)
-            json_object_update(*document, record);
-        json_array_append_new(json_object_get(*document, "runs"), record);
+        if (rates->count == 1)
+            json_object_update(report->document, record);
+        json_array_append_new(json_object_get(report->document, "runs"), record);
     }
     return 0;
 }
@@ -264,11 +296,9 @@ int bench_load_main(int argc, char **argv)
                                             .seconds = 10,
                                             .connections = 8,
                                             .stop = tool_interrupted},
-                                   .rates = {1000},
-                                   .rate_count = 1};
+                                   .rates = {.items = {{.value = 1000}}, .count = 1}};
     struct workload workload;
-    json_t *document = NULL;
-    uint64_t answered = 0;
+    struct load_report report = {0};
     struct fathom_error err = {0};
     int exit_code = tool_parse(&argp, argc, argv, &options);
     if (exit_code)
@@ -278,16 +308,16 @@ int bench_load_main(int argc, char **argv)
     if (workload_open(&workload, env_os(), options.query, options.truth, options.ids,
                       options.plan.k, &err))
         return tool_fail(BENCH_LOAD_NAME, &err);
-    if (run_all(&options, &document, &answered, &err))
+    if (run_all(&options, &report, &err))
         exit_code = tool_fail(BENCH_LOAD_NAME, &err);
-    else if (document)
-        exit_code = tool_print_json(json_incref(document));
+    else if (report.document)
+        exit_code = tool_print_json(json_incref(report.document));
     /* Refusals under overload are a result; no answer at all is not. */
-    if (!exit_code && !answered)
+    if (!exit_code && !report.answered)
         exit_code = TOOL_EXIT_CHECK_FAILED;
     if (exit_code <= TOOL_EXIT_CHECK_FAILED && tool_interrupted())
         exit_code = TOOL_EXIT_INTERRUPTED;
-    json_decref(document);
+    json_decref(report.document);
     workload_close(&workload);
     return exit_code;
 }

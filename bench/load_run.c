@@ -1,7 +1,11 @@
 /* The open loop. Request number i is due at start + i / rate. A closed loop would wait for the
  * server before it asks again and so leave out the very moments when the server was slow
- * (coordinated omission); here latency runs from the appointed time, so time spent waiting for a
- * free connection, or for this program, counts as well.
+ * (coordinated omission), which is why it only measures the peak; here latency runs from the
+ * appointed time, so time spent waiting for a free connection, or for this program, counts as well.
+ *
+ * This program is not what is to be measured. So it asks to run before the server's threads when a
+ * request is due, since it needs little, and reports what it got, how late it was all the same, and
+ * the CPU time that it took from a server on the same machine.
  *
  *     due -> request -> the next connection (submit) -> poll -> receive -> recorded
  *
@@ -49,8 +53,15 @@ static uint64_t now_ns(const struct load *load)
     return env_clock_ns(load->plan->env);
 }
 
+static bool is_closed(const struct load *load)
+{
+    return load->plan->rate <= 0;
+}
+
 static uint64_t due_ns(const struct load *load, uint64_t number)
 {
+    if (is_closed(load))
+        return now_ns(load);
     return load->start_ns + (uint64_t)((double)number * 1e9 / load->plan->rate);
 }
 
@@ -80,11 +91,11 @@ static int connect_all(struct load *load, struct fathom_error *err)
 /* The next connection, in turn, that can take a request; -1 when none can. */
 static int choose_client(struct load *load)
 {
+    unsigned depth = is_closed(load) ? LOAD_PEAK_DEPTH : FATHOM_CLIENT_INFLIGHT_MAX;
     for (unsigned tried = 0; tried < load->plan->connections; tried++) {
         unsigned i = load->next_client;
         load->next_client = (i + 1) % load->plan->connections;
-        if (load->polled[i].fd >= 0 &&
-            fathom_client_inflight(load->clients[i]) < FATHOM_CLIENT_INFLIGHT_MAX)
+        if (load->polled[i].fd >= 0 && fathom_client_inflight(load->clients[i]) < depth)
             return (int)i;
     }
     return -1;
@@ -154,7 +165,7 @@ static int send_request(struct load *load, unsigned i, uint64_t number)
     search.deadline_ms = plan->deadline_ms;
     search.ids = request->ids;
     search.user = request;
-    int status = latency_add(&load->late, now_ns(load) - request->due_ns);
+    int status = is_closed(load) ? 0 : latency_add(&load->late, now_ns(load) - request->due_ns);
     load->run->sent++;
     if (fathom_client_submit(load->clients[i], &search, NULL, &why)) {
         count_failure(load, &why);
@@ -254,26 +265,38 @@ static bool any_connection(const struct load *load)
     return false;
 }
 
+/* When to look again: at the next appointed time, or, when nothing is to be sent before an answer
+ * comes, at the end. */
+static uint64_t wake_ns(const struct load *load, uint64_t next, uint64_t total, uint64_t end_ns)
+{
+    return next < total && !is_closed(load) ? due_ns(load, next) : end_ns;
+}
+
 static int run_loop(struct load *load)
 {
     const struct load_plan *plan = load->plan;
-    uint64_t total = (uint64_t)(plan->rate * plan->seconds), next = 0;
+    uint64_t total = is_closed(load) ? UINT64_MAX : (uint64_t)(plan->rate * plan->seconds);
+    uint64_t next = 0, cpu_ns = env_thread_cpu_ns();
     load->start_ns = load->end_ns = now_ns(load);
-    uint64_t stop_ns = due_ns(load, total) + DRAIN_NS;
-    while ((next < total || load->inflight) && now_ns(load) < stop_ns && any_connection(load)) {
+    uint64_t last_ns = load->start_ns + (uint64_t)(plan->seconds * 1e9);
+    while ((next < total || load->inflight) && now_ns(load) < last_ns + DRAIN_NS &&
+           any_connection(load)) {
         if (plan->stop()) {
             load->run->stopped = true;
             break;
         }
+        if (is_closed(load) && now_ns(load) >= last_ns)
+            total = next;
         int status = send_due(load, &next, total);
         if (!status)
-            status = wait_and_receive(load, next < total ? due_ns(load, next) : stop_ns);
+            status = wait_and_receive(load, wake_ns(load, next, total, last_ns + DRAIN_NS));
         if (status)
             return status;
     }
     load->run->due = load->run->stopped ? next : total;
     load->run->unanswered = load->inflight;
     load->run->wall_ns = load->end_ns - load->start_ns;
+    load->run->cpu_ns = env_thread_cpu_ns() - cpu_ns;
     return 0;
 }
 
@@ -297,7 +320,7 @@ int load_run(struct load_run *out, const struct load_plan *plan, struct fathom_e
 {
     const struct workload *workload = plan->workload;
     struct load load = {.plan = plan, .run = out};
-    *out = (struct load_run){.recall = -1};
+    *out = (struct load_run){.recall = -1, .urgency = env_thread_hurry(ENV_URGENCY_REALTIME)};
     load.clients = mem_alloc_array(plan->connections, sizeof *load.clients);
     load.polled = mem_alloc_array(plan->connections, sizeof *load.polled);
     load.ids = mem_alloc_array((size_t)workload->query_count * workload->k, sizeof *load.ids);

@@ -1,5 +1,6 @@
-/* One measured run against a server: requests leave at their appointed times whatever becomes of
- * the earlier ones (an open loop), over a number of connections. Never prints. */
+/* One measured run against a server, over a number of connections: requests leave at their
+ * appointed times whatever becomes of the earlier ones (an open loop), or, to find the peak,
+ * whenever there are few enough without an answer (a closed loop). Never prints. */
 #ifndef BENCH_LOAD_RUN_H
 #define BENCH_LOAD_RUN_H
 
@@ -8,13 +9,14 @@
 
 #define LOAD_CONNECTIONS_MAX 1024
 #define LOAD_FAILURES_MAX    16
+#define LOAD_PEAK_DEPTH      16 /* requests in flight on each connection of a closed loop */
 
 struct load_plan {
     const struct env *env;
     const struct workload *workload;
     const char *address, *index, *token;
     unsigned connections;
-    double rate; /* requests a second */
+    double rate; /* requests a second; 0: a closed loop */
     double seconds;
     uint32_t k, search_list, deadline_ms;
     float target_recall;
@@ -36,6 +38,8 @@ struct load_run {
     uint64_t failed;     /* answered with an error, or lost with their connection */
     uint64_t unanswered; /* not yet answered when the run ended, a while after the last was sent */
     uint64_t wall_ns;    /* from the first appointed time to the last answer */
+    uint64_t cpu_ns;     /* our own, which the server may have wanted */
+    enum env_urgency urgency;       /* how soon we ran when a request was due */
     struct latency_summary latency; /* of the answered, from the appointed time */
     struct latency_summary
         late;        /* how long after its time a request left: our own lateness, and backlog */

@@ -69,6 +69,24 @@ static int repeat_run(struct search_repeats *out, struct search_plan plan, unsig
     return 0;
 }
 
+/* The open loops after a run, whose QPS is the peak. The run's record has them all. */
+static int run_open_loops(struct search_session *session, struct search_plan plan,
+                          const struct search_repeats *closed, struct fathom_error *err)
+{
+    const struct search_options *options = &session->options;
+    double peak_qps = search_run_qps(search_repeats_median(closed));
+    plan.warm_up_ns = 0;
+    for (unsigned i = 0; i < options->rates.count && !tool_interrupted(); i++) {
+        struct search_repeats repeats;
+        plan.rate = bench_rates_qps(&options->rates, i, peak_qps);
+        int status = repeat_run(&repeats, plan, options->repeats, err);
+        if (status)
+            return status;
+        search_report_open_loop(session, &plan, &repeats);
+    }
+    return 0;
+}
+
 static int opening_run(struct search_session *session, struct fathom_error *err)
 {
     const struct search_options *options = &session->options;
@@ -84,6 +102,9 @@ static int opening_run(struct search_session *session, struct fathom_error *err)
             fprintf(stderr, "%s: %s\n", BENCH_SEARCH_NAME, repeats.runs[0].io_note);
         session->noted = true;
         search_report_run(session, &plan, &repeats);
+        status = run_open_loops(session, plan, &repeats, err);
+        if (status)
+            return status;
     }
     return 0;
 }

@@ -23,6 +23,7 @@ enum {
     OPTION_CODE_BYTES,
     OPTION_LIST_SHARE,
     OPTION_REFINE_THRESHOLD,
+    OPTION_RATE,
     OPTION_SECONDS,
     OPTION_PASSES,
     OPTION_REPEAT,
@@ -58,6 +59,10 @@ static const struct argp_option search_argp_options[] = {
      0},
     {"refine-threshold", OPTION_REFINE_THRESHOLD, "P", 0,
      "Read a page when this much of a result hangs on it (the default)", 0},
+    {"rate", OPTION_RATE, "QPS|SHARE%,...", 0,
+     "After each run, open loops: so many queries a second, or this share of the run's QPS, sent "
+     "at their times whatever happens; latency is counted from there",
+     0},
     {"seconds", OPTION_SECONDS, "S", 0,
      "Measure each run for this long, and each query once at least (2)", 0},
     {"passes", OPTION_PASSES, "N", 0, "Instead: exactly N passes over the queries", 0},
@@ -187,6 +192,9 @@ static bool parse_measure(int key, const char *arg, struct argp_state *state,
                           struct search_options *options)
 {
     switch (key) {
+    case OPTION_RATE:
+        bench_rates_parse(&options->rates, state, arg);
+        return true;
     case OPTION_SECONDS:
         options->seconds = tool_arg_f64(state, "--seconds", arg, 0, 86400);
         return true;

@@ -7,6 +7,7 @@
 
 #include "bench.h"
 #include "fathom/fathom.h"
+#include "rates.h"
 
 #define BENCH_LIST_MAX 64
 
@@ -25,6 +26,7 @@ struct search_options {
     struct fathom_open_options open; /* threads, inflight and budget: of the opening at hand */
     enum fathom_io io;
     bool exact_distances, wait, json;
+    struct bench_rates rates; /* of the open loops after each run */
     unsigned passes, repeats;
     double seconds;
     uint64_t warm_up_ns;

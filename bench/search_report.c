@@ -11,7 +11,7 @@ static double per_query(const struct search_run *run, uint64_t sum)
     return run->queries ? (double)sum / (double)run->queries : 0;
 }
 
-static double run_qps(const struct search_run *run)
+double search_run_qps(const struct search_run *run)
 {
     return run->wall_ns ? (double)run->queries * 1e9 / (double)run->wall_ns : 0;
 }
@@ -50,7 +50,7 @@ static json_t *run_setting_json(const struct search_session *session,
 static json_t *run_json(const struct search_run *run)
 {
     return json_pack("{s:o, s:f, s:o, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}",
-                     "recall", report_real(run->recall), "qps", run_qps(run), "latency_us",
+                     "recall", report_real(run->recall), "qps", search_run_qps(run), "latency_us",
                      report_latency(&run->latency), "queries", (json_int_t)run->queries, "seconds",
                      (double)run->wall_ns / 1e9, "reads_per_query", per_query(run, run->reads),
                      "list_reads_per_query", per_query(run, run->list_reads), "bytes_per_query",
@@ -106,24 +106,40 @@ static json_t *range_json(const struct search_repeats *repeats,
 static json_t *spread_json(const struct search_repeats *repeats)
 {
     return json_pack("{s:i, s:o, s:o, s:o, s:o}", "repeats", (int)repeats->count, "qps",
-                     range_json(repeats, run_qps), "p50_us", range_json(repeats, run_p50_us),
+                     range_json(repeats, search_run_qps), "p50_us", range_json(repeats, run_p50_us),
                      "p99_us", range_json(repeats, run_p99_us), "cpu_us_per_query",
                      range_json(repeats, run_cpu_us));
 }
 
-/* The repetition of median QPS; of an even number, the slower of the two in the middle. */
-static const struct search_run *median_run(const struct search_repeats *repeats)
+static bool is_slower(const struct search_run *a, const struct search_run *b)
 {
+    return search_run_qps(a) < search_run_qps(b);
+}
+
+static bool has_longer_tail(const struct search_run *a, const struct search_run *b)
+{
+    return run_p99_us(a) > run_p99_us(b);
+}
+
+/* Of an even number, the worse of the two in the middle. */
+static const struct search_run *median_run(const struct search_repeats *repeats,
+                                           bool (*is_worse)(const struct search_run *a,
+                                                            const struct search_run *b))
+{
+    const struct search_run *runs = repeats->runs;
     for (unsigned i = 0; i < repeats->count; i++) {
-        unsigned slower = 0;
-        for (unsigned j = 0; j < repeats->count; j++) {
-            double a = run_qps(&repeats->runs[j]), b = run_qps(&repeats->runs[i]);
-            slower += a < b || (a == b && j < i);
-        }
-        if (slower == (repeats->count - 1) / 2)
-            return &repeats->runs[i];
+        unsigned worse = 0;
+        for (unsigned j = 0; j < repeats->count; j++)
+            worse += is_worse(&runs[j], &runs[i]) || (j < i && !is_worse(&runs[i], &runs[j]));
+        if (worse == (repeats->count - 1) / 2)
+            return &runs[i];
     }
-    return &repeats->runs[0];
+    return &runs[0];
+}
+
+const struct search_run *search_repeats_median(const struct search_repeats *repeats)
+{
+    return median_run(repeats, is_slower);
 }
 
 static json_t *machine_json(void)
@@ -185,9 +201,10 @@ static void print_run(const struct search_plan *plan, const struct search_run *r
         snprintf(list, sizeof list, "%g", (double)plan->target_recall);
     if (run->recall >= 0)
         snprintf(recall, sizeof recall, "%.4f", run->recall);
-    printf("%5s %9s %9.0f %9.1f %9.1f %9.1f %9.1f %8.2f %8.1f %8.1f\n", list, recall, run_qps(run),
-           run->latency.mean_us, run->latency.p50_us, run->latency.p99_us, run->latency.p999_us,
-           per_query(run, run->reads), per_query(run, run->bytes) / 1024, run_cpu_us(run));
+    printf("%5s %9s %9.0f %9.1f %9.1f %9.1f %9.1f %8.2f %8.1f %8.1f\n", list, recall,
+           search_run_qps(run), run->latency.mean_us, run->latency.p50_us, run->latency.p99_us,
+           run->latency.p999_us, per_query(run, run->reads), per_query(run, run->bytes) / 1024,
+           run_cpu_us(run));
     fflush(stdout);
 }
 
@@ -212,7 +229,7 @@ void search_report_refused(struct search_session *session, const char *why)
 void search_report_run(struct search_session *session, const struct search_plan *plan,
                        const struct search_repeats *repeats)
 {
-    const struct search_run *run = median_run(repeats);
+    const struct search_run *run = search_repeats_median(repeats);
     if (!session->document) {
         print_run(plan, run);
         return;
@@ -222,9 +239,42 @@ void search_report_run(struct search_session *session, const struct search_plan 
     json_object_update(record, measured);
     json_object_update(record, cost);
     json_object_set_new(record, "spread", spread_json(repeats));
+    json_object_set_new(record, "open_loop", json_array());
     json_array_append_new(json_object_get(session->document, "runs"), record);
     json_decref(measured);
     json_decref(cost);
+}
+
+static json_t *open_loop_json(const struct search_plan *plan, const struct search_repeats *repeats,
+                              const struct search_run *run)
+{
+    return json_pack("{s:f, s:I, s:f, s:o, s:o, s:o, s:f, s:f, s:i, s:o}", "rate", plan->rate,
+                     "queries", (json_int_t)run->queries, "qps", search_run_qps(run), "recall",
+                     report_real(run->recall), "latency_us", report_latency(&run->latency),
+                     "late_us", report_latency(&run->late), "cpu_us_per_query", run_cpu_us(run),
+                     "io_us_per_query", per_query(run, run->io_ns) / 1e3, "repeats",
+                     (int)repeats->count, "p99_us", range_json(repeats, run_p99_us));
+}
+
+static void print_open_loop(const struct search_plan *plan, const struct search_run *run)
+{
+    printf("%15s %9.0f %9.1f %9.1f %9.1f %9.1f    submitted after %.1f, p99 %.1f us\n",
+           "at this rate", plan->rate, run->latency.mean_us, run->latency.p50_us,
+           run->latency.p99_us, run->latency.p999_us, run->late.mean_us, run->late.p99_us);
+    fflush(stdout);
+}
+
+void search_report_open_loop(struct search_session *session, const struct search_plan *plan,
+                             const struct search_repeats *repeats)
+{
+    const struct search_run *run = median_run(repeats, has_longer_tail);
+    if (!session->document) {
+        print_open_loop(plan, run);
+        return;
+    }
+    json_t *runs = json_object_get(session->document, "runs");
+    json_t *record = json_array_get(runs, json_array_size(runs) - 1);
+    json_array_append_new(json_object_get(record, "open_loop"), open_loop_json(plan, repeats, run));
 }
 
 int search_report_print(struct search_session *session)

@@ -25,9 +25,17 @@ struct search_repeats {
 
 void search_report_opening(struct search_session *session);
 void search_report_refused(struct search_session *session, const char *why);
+double search_run_qps(const struct search_run *run);
+/* The repetition of median QPS; of an even number, the slower of the two in the middle. */
+const struct search_run *search_repeats_median(const struct search_repeats *repeats);
+
 /* The figures are those of the repetition of median QPS; the spread is that of all of them. */
 void search_report_run(struct search_session *session, const struct search_plan *plan,
                        const struct search_repeats *repeats);
+/* An open loop that followed the run reported last; the figures are those of the repetition of
+ * median p99. */
+void search_report_open_loop(struct search_session *session, const struct search_plan *plan,
+                             const struct search_repeats *repeats);
 /* With --json, the document. Returns an exit code. */
 int search_report_print(struct search_session *session);
 

@@ -1,14 +1,18 @@
-/* The closed loop: every thread keeps its slots full and records what comes back.
+/* The closed loop: every thread keeps its slots full and records what comes back. The open loop:
+ * query number i is due at begin + i / rate; a thread that is free takes the next that is due, and
+ * sleeps until there is one, or until a read of its queries is done.
  *
  *     gate -> warm-up -> gate -> measured queries -> sums
  *
  * Tickets number the queries of a phase over all threads; ticket modulo query count is the query.
  * The answers of the first measured pass are kept for recall, so recall and speed are those of the
- * same queries. Latency runs from submit to the poll that returned the result; with several queries
- * in flight it includes waiting for one another. */
+ * same queries. Latency ends with the poll that returned the result. In a closed loop it runs from
+ * submit; with several queries in flight it includes waiting for one another. In an open loop it
+ * runs from the appointed time, whatever kept the query from being submitted then. */
 #include "search_run.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -19,6 +23,7 @@
 
 #define RESULTS_MAX     64
 #define GATE_TIMEOUT_NS 60000000000ull
+#define WAIT_NS_MAX     50000000ull /* the stop flag is looked at this often */
 
 struct slot {
     uint64_t ticket;
@@ -31,7 +36,7 @@ struct worker {
     struct slot *slots; /* plan->inflight, those in use */
     struct slot **idle; /* a stack of the others */
     unsigned idle_count;
-    struct latency latency;
+    struct latency latency, late;
     struct search_run sums;
     uint64_t begin_ns, end_ns;
     int status;
@@ -44,6 +49,7 @@ struct bench {
     uint64_t *ids;             /* [query_count][k], of the first measured pass */
     uint8_t *answered;         /* [query_count] */
     _Atomic uint64_t tickets;  /* of the phase at hand; relaxed, nothing else hangs on the order */
+    _Atomic uint64_t begin_ns; /* of an open loop: set by the first, for all; relaxed likewise */
     _Atomic unsigned arrivals; /* at the gates */
     _Atomic bool failed; /* some worker has given up; release pairs with acquire at the gate */
 };
@@ -92,7 +98,8 @@ static bool take_ticket(struct worker *worker, const struct phase *phase, uint64
     return ticket < phase->tickets_max && env_clock_ns(bench->plan->env) < phase->until_ns;
 }
 
-static int submit(struct worker *worker, uint64_t ticket)
+/* begin_ns: where its latency starts. */
+static int submit(struct worker *worker, uint64_t ticket, uint64_t begin_ns)
 {
     const struct search_plan *plan = worker->bench->plan;
     struct slot *slot = worker->idle[worker->idle_count - 1];
@@ -107,7 +114,7 @@ static int submit(struct worker *worker, uint64_t ticket)
     query.exact_distances = plan->exact_distances;
     query.refine_threshold = plan->refine_threshold;
     query.user = slot;
-    *slot = (struct slot){.ticket = ticket, .begin_ns = env_clock_ns(plan->env)};
+    *slot = (struct slot){.ticket = ticket, .begin_ns = begin_ns};
     int status = fathom_engine_submit(worker->engine, plan->index, &query, &worker->err);
     if (!status)
         worker->idle_count--;
@@ -163,7 +170,7 @@ static int fill_slots(struct worker *worker, const struct phase *phase, uint64_t
     while (worker->idle_count && (*more || *holds)) {
         if (!*holds && !(*more = take_ticket(worker, phase, held)))
             return 0;
-        int status = submit(worker, *held);
+        int status = submit(worker, *held, env_clock_ns(worker->bench->plan->env));
         *holds = status == FATHOM_EBUSY;
         if (*holds)
             return 0;
@@ -173,10 +180,25 @@ static int fill_slots(struct worker *worker, const struct phase *phase, uint64_t
     return 0;
 }
 
+/* How many results there were, or negative. */
+static int poll_results(struct worker *worker, bool wait, bool measured)
+{
+    struct fathom_result results[RESULTS_MAX];
+    int count = fathom_engine_poll(worker->engine, results, RESULTS_MAX, wait);
+    if (count < 0)
+        return error_set(&worker->err, count, "polling the engine: %s", fathom_strerror(count));
+    uint64_t now_ns = env_clock_ns(worker->bench->plan->env);
+    for (int i = 0; i < count; i++) {
+        int status = take_result(worker, &results[i], now_ns, measured);
+        if (status)
+            return status;
+    }
+    return count;
+}
+
 static int run_phase(struct worker *worker, const struct phase *phase)
 {
     const struct search_plan *plan = worker->bench->plan;
-    struct fathom_result results[RESULTS_MAX];
     uint64_t held = 0;
     bool holds = false, more = true;
     for (;;) {
@@ -185,16 +207,85 @@ static int run_phase(struct worker *worker, const struct phase *phase)
             return worker_fail(worker, status);
         if (worker->idle_count == plan->inflight)
             return holds ? worker_fail(worker, FATHOM_EBUSY) : 0;
-        int count = fathom_engine_poll(worker->engine, results, RESULTS_MAX, true);
-        if (count < 0)
-            return worker_fail(worker, error_set(&worker->err, count, "polling the engine: %s",
-                                                 fathom_strerror(count)));
-        uint64_t now_ns = env_clock_ns(plan->env);
-        for (int i = 0; i < count; i++) {
-            status = take_result(worker, &results[i], now_ns, phase->measured);
-            if (status)
-                return worker_fail(worker, status);
+        status = poll_results(worker, true, phase->measured);
+        if (status < 0)
+            return worker_fail(worker, status);
+    }
+}
+
+/* ---- the open loop ---- */
+
+enum due { DUE_NOW, DUE_LATER, DUE_NEVER };
+
+/* Takes the next ticket when its time has come; *due_ns is its time, also when that is later. */
+static enum due take_due(struct worker *worker, uint64_t total, uint64_t *ticket, uint64_t *due_ns)
+{
+    struct bench *bench = worker->bench;
+    const struct search_plan *plan = bench->plan;
+    uint64_t begin_ns = atomic_load_explicit(&bench->begin_ns, memory_order_relaxed);
+    *ticket = atomic_load_explicit(&bench->tickets, memory_order_relaxed);
+    do {
+        if (*ticket >= total || atomic_load_explicit(&bench->failed, memory_order_relaxed) ||
+            plan->stop())
+            return DUE_NEVER;
+        *due_ns = begin_ns + (uint64_t)((double)*ticket * 1e9 / plan->rate);
+        if (*due_ns > env_clock_ns(plan->env))
+            return DUE_LATER;
+    } while (!atomic_compare_exchange_weak_explicit(&bench->tickets, ticket, *ticket + 1,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return DUE_NOW;
+}
+
+/* Sleeps until until_ns, or until a poll of the engine has something to do. */
+static void wait_until(struct worker *worker, uint64_t until_ns)
+{
+    const struct search_plan *plan = worker->bench->plan;
+    struct pollfd engine = {.fd = fathom_engine_event_fd(worker->engine), .events = POLLIN};
+    if (engine.fd < 0 && worker->idle_count < plan->inflight)
+        return; /* its reads are done inside the poll */
+    uint64_t now_ns = env_clock_ns(plan->env);
+    uint64_t wait_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    struct timespec wait = {.tv_nsec = (long)(wait_ns < WAIT_NS_MAX ? wait_ns : WAIT_NS_MAX)};
+    ppoll(&engine, 1, &wait, NULL);
+}
+
+/* Submits what is due, if there is a slot: 1 when it did, 0, or negative. *held_ns is the time of a
+ * query that was taken and found every slot of the engine busy, 0 when there is none. */
+static int submit_due(struct worker *worker, uint64_t ticket, uint64_t *held_ns)
+{
+    uint64_t due_ns = *held_ns, now_ns = env_clock_ns(worker->bench->plan->env);
+    int status = submit(worker, ticket, due_ns);
+    if (status == FATHOM_EBUSY)
+        return 0;
+    if (status)
+        return status;
+    *held_ns = 0;
+    if (latency_add(&worker->late, now_ns - due_ns))
+        return error_set(&worker->err, -ENOMEM, "no memory for the latencies");
+    return 1;
+}
+
+/* One query at a time is submitted between polls, as a server does that wants short tails. */
+static int run_open(struct worker *worker, uint64_t total)
+{
+    const struct search_plan *plan = worker->bench->plan;
+    uint64_t ticket = 0, held_ns = 0, due_ns = 0;
+    enum due due = DUE_LATER;
+    for (;;) {
+        if (!held_ns && worker->idle_count && due != DUE_NEVER) {
+            due = take_due(worker, total, &ticket, &due_ns);
+            held_ns = due == DUE_NOW ? due_ns : 0;
         }
+        int submitted = held_ns ? submit_due(worker, ticket, &held_ns) : 0;
+        if (submitted < 0)
+            return worker_fail(worker, submitted);
+        int finished = poll_results(worker, false, true);
+        if (finished < 0)
+            return worker_fail(worker, finished);
+        if (due == DUE_NEVER && !held_ns && worker->idle_count == plan->inflight)
+            return 0;
+        if (!submitted && !finished)
+            wait_until(worker, due == DUE_LATER ? due_ns : UINT64_MAX);
     }
 }
 
@@ -211,6 +302,29 @@ static int worker_init(struct worker *worker)
     options.io = plan->io;
     options.inflight = plan->inflight;
     return fathom_engine_create(&worker->engine, &options, &worker->err);
+}
+
+static void measure_closed(struct worker *worker)
+{
+    const struct search_plan *plan = worker->bench->plan;
+    struct phase phase = {.tickets_min = (uint64_t)plan->workload->query_count *
+                                         (plan->passes ? plan->passes : 1),
+                          .measured = true};
+    phase.tickets_max = plan->passes ? phase.tickets_min : UINT64_MAX;
+    phase.until_ns = worker->begin_ns + (uint64_t)(plan->seconds * 1e9);
+    run_phase(worker, &phase);
+}
+
+static void measure_open(struct worker *worker)
+{
+    const struct search_plan *plan = worker->bench->plan;
+    uint64_t none = 0, total = (uint64_t)(plan->rate * plan->seconds);
+    atomic_compare_exchange_strong_explicit(&worker->bench->begin_ns, &none, worker->begin_ns,
+                                            memory_order_relaxed, memory_order_relaxed);
+    if (plan->passes)
+        total = (uint64_t)plan->workload->query_count * plan->passes;
+    env_thread_hurry(ENV_URGENCY_SLICE); /* as the server's workers */
+    run_open(worker, total);
 }
 
 static void worker_measure(struct worker *worker)
@@ -231,11 +345,10 @@ static void worker_measure(struct worker *worker)
         return;
     worker->begin_ns = worker->end_ns = env_clock_ns(plan->env);
     uint64_t cpu_ns = env_thread_cpu_ns();
-    phase = (struct phase){.tickets_min = (uint64_t)count * (plan->passes ? plan->passes : 1),
-                           .measured = true};
-    phase.tickets_max = plan->passes ? phase.tickets_min : UINT64_MAX;
-    phase.until_ns = worker->begin_ns + (uint64_t)(plan->seconds * 1e9);
-    run_phase(worker, &phase);
+    if (plan->rate > 0)
+        measure_open(worker);
+    else
+        measure_closed(worker);
     worker->sums.cpu_ns = env_thread_cpu_ns() - cpu_ns;
 }
 
@@ -281,13 +394,14 @@ static int sum_up(struct search_run *out, const struct bench *bench, struct fath
 {
     const struct search_plan *plan = bench->plan;
     uint64_t begin_ns = UINT64_MAX, end_ns = 0;
-    const struct latency **recorders = mem_alloc_array(plan->threads, sizeof *recorders);
+    const struct latency **recorders = mem_alloc_array(2 * plan->threads, sizeof *recorders);
     if (!recorders)
         return error_set(err, -ENOMEM, "no memory to sum up");
     for (unsigned i = 0; i < plan->threads; i++) {
         const struct worker *worker = &bench->workers[i];
         add_worker(out, worker);
         recorders[i] = &worker->latency;
+        recorders[plan->threads + i] = &worker->late;
         begin_ns = worker->begin_ns < begin_ns ? worker->begin_ns : begin_ns;
         end_ns = worker->end_ns > end_ns ? worker->end_ns : end_ns;
     }
@@ -297,6 +411,8 @@ static int sum_up(struct search_run *out, const struct bench *bench, struct fath
     out->recall = workload_recall(plan->workload, bench->ids, bench->answered);
     out->stopped = plan->stop();
     int status = latency_summarize(&out->latency, recorders, plan->threads);
+    if (!status)
+        status = latency_summarize(&out->late, recorders + plan->threads, plan->threads);
     mem_free(recorders);
     return status ? error_set(err, status, "no memory to sum up latencies") : 0;
 }
@@ -338,8 +454,10 @@ int search_run(struct search_run *out, const struct search_plan *plan, struct fa
     if (!status)
         status = sum_up(out, &bench, err);
 done:
-    for (unsigned i = 0; bench.workers && i < plan->threads; i++)
+    for (unsigned i = 0; bench.workers && i < plan->threads; i++) {
         latency_clear(&bench.workers[i].latency);
+        latency_clear(&bench.workers[i].late);
+    }
     mem_free(bench.workers);
     mem_free(bench.ids);
     mem_free(bench.answered);

@@ -1,6 +1,7 @@
 /* One measured run of searches in process: threads, each with an engine of its own and a number of
- * queries in flight, cycle through the workload; first a warm-up, then the part that counts. Never
- * prints. */
+ * queries in flight, cycle through the workload; first a warm-up, then the part that counts: a
+ * closed loop, which finds out how much can be done, or an open one, in which queries come at their
+ * appointed times. Never prints. */
 #ifndef BENCH_SEARCH_RUN_H
 #define BENCH_SEARCH_RUN_H
 
@@ -19,6 +20,7 @@ struct search_plan {
     bool exact_distances;
     unsigned passes; /* over the queries; 0: as many as begin within seconds, at least one */
     double seconds;
+    double rate;         /* queries a second, of all threads together; 0: a closed loop */
     uint64_t warm_up_ns; /* at most one pass of it */
     bool (*stop)(void);  /* asked now and then; true ends the run early */
 };
@@ -29,7 +31,9 @@ struct search_run {
     uint64_t wall_ns, cpu_ns; /* cpu_ns: of all threads together */
     uint64_t hops, rounds, reads, bytes, code_distances, full_distances, resident_lists, list_reads;
     uint64_t queue_ns, io_ns, compute_ns;
-    struct latency_summary latency; /* from submit to result, as the caller sees it */
+    struct latency_summary latency; /* to the result, as the caller sees it: from submit, or in an
+                                       open loop from the appointed time */
+    struct latency_summary late;    /* in an open loop: from the appointed time to submit */
     double recall;                  /* negative: no truth set */
     enum fathom_io io;              /* what AUTO chose */
     char io_note[256];              /* why it fell back; empty when it did not */

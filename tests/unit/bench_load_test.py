@@ -153,6 +153,37 @@ class Load(unittest.TestCase):
         (run,) = document["runs"]
         self.assertEqual({name: document[name] for name in run}, run)
 
+    def test_a_share_is_of_the_peak_that_is_measured_first(self):
+        with ScriptedServer(lambda number: None) as server:
+            document = self.load(
+                server.address, "--rate", "50%,40", "--seconds", 0.5, "--connections", 2
+            )
+        peak, (half, fixed) = document["peak"], document["runs"]
+        self.assertIsNone(peak["rate"])
+        self.assertGreater(peak["answered"], 2 * 16)
+        self.assertEqual(peak["answered"], peak["sent"])
+        self.assertAlmostEqual(half["rate"] / peak["qps"], 0.5)
+        self.assertEqual(half["sent"], int(half["rate"] * 0.5))
+        self.assertEqual((fixed["rate"], fixed["sent"]), (40, 20))
+        self.assertEqual(server.count, peak["sent"] + half["sent"] + fixed["sent"])
+
+    def test_without_a_share_no_peak_is_measured(self):
+        with ScriptedServer(lambda number: None) as server:
+            document = self.load(server.address, "--rate", 50, "--seconds", 0.5)
+        self.assertIsNone(document["peak"])
+        self.assertEqual(server.count, 25)
+
+    def test_no_peak_is_a_failed_check(self):
+        with ScriptedServer(lambda number: "not_found") as server:
+            document = self.load(server.address, "--rate", "50%", "--seconds", 0.2, expect=1)
+        self.assertEqual((document["peak"]["answered"], document["runs"]), (0, []))
+
+    def test_the_client_says_what_it_is_itself(self):
+        with ScriptedServer(lambda number: None) as server:
+            run = self.load(server.address, "--rate", 50, "--seconds", 0.5)
+        self.assertIn(run["client_urgency"], ("normal", "slice", "realtime"))
+        self.assertGreater(run["client_cpu_us_per_request"], 0)
+
     def test_refusals_are_counted_by_name(self):
         with ScriptedServer(lambda number: "resource_exhausted" if number % 2 else None) as server:
             run = self.load(server.address, "--rate", 100, "--seconds", 1, "--connections", 2)
@@ -174,6 +205,8 @@ class Load(unittest.TestCase):
         for wrong in (
             ("--rate", 0),
             ("--rate", "x"),
+            ("--rate", "%"),
+            ("--rate", "10,"),
             ("--connections", 0),
             ("--k", 0),
             ("--nonsense",),

@@ -51,6 +51,10 @@ def run(*command, expect=0):
     return done.stdout if expect == 0 else done.stderr
 
 
+def run_text(index, query, *more):
+    return run("fathom-bench", "search", "--index", index, "--query", query, *more)
+
+
 class Search(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -179,6 +183,37 @@ class Search(unittest.TestCase):
         self.assertEqual(run["queries"], 2 * QUERIES)
         once = self.search("--search-list", 20)["runs"][0]
         self.assertEqual(once["spread"]["qps"], {"min": once["qps"], "max": once["qps"]})
+
+    def test_an_open_loop_follows_each_run_at_each_rate(self):
+        runs = self.search("--search-list", "10,40", "--rate", "500,50%")["runs"]
+        for run in runs:
+            fixed, share = run["open_loop"]
+            self.assertEqual(fixed["rate"], 500)
+            self.assertAlmostEqual(share["rate"] / run["qps"], 0.5)
+            for loop in (fixed, share):
+                # --passes counts here too; what comes late is not left out.
+                self.assertEqual((loop["queries"], loop["recall"]), (2 * QUERIES, run["recall"]))
+                self.assertEqual(LATENCY_FIELDS - loop["latency_us"].keys(), set())
+                self.assertGreaterEqual(loop["late_us"]["max"], 0)
+                self.assertLess(loop["late_us"]["mean"], loop["latency_us"]["mean"])
+            # The last of 100 queries was due after 99/500 s, and none is sent before its time.
+            self.assertLessEqual(fixed["qps"], 100 / (99 / 500))
+
+    def test_an_open_loop_lasts_for_its_seconds(self):
+        (run,) = self.search("--seconds", 0.5, "--passes", 1, "--rate", 100)["runs"]
+        self.assertEqual(run["open_loop"][0]["queries"], QUERIES)
+        text = run_text(self.index, self.query, "--seconds", 0.5, "--rate", 100, "--json")
+        self.assertEqual(json.loads(text)["runs"][0]["open_loop"][0]["queries"], 50)
+
+    def test_without_a_rate_there_is_no_open_loop(self):
+        self.assertEqual(self.search()["runs"][0]["open_loop"], [])
+
+    def test_every_way_of_reading_has_open_loops(self):
+        run = self.search("--io", "pread", "--rate", 500, "--repeat", 3)["runs"][0]
+        loop = run["open_loop"][0]
+        self.assertEqual((loop["queries"], loop["repeats"]), (2 * QUERIES, 3))
+        self.assertLessEqual(loop["p99_us"]["min"], loop["latency_us"]["p99"])
+        self.assertLessEqual(loop["latency_us"]["p99"], loop["p99_us"]["max"])
 
     def test_targets_of_recall_are_runs_too(self):
         records = self.search("--target-recall", "0.8,0.95")["runs"]
@@ -330,6 +365,8 @@ class Search(unittest.TestCase):
         self.search("--search-list", 10, "--target-recall", 0.9, expect=2)
         self.search("--io", "mmap", expect=2)
         self.search("--nonsense", expect=2)
+        for rate in ("0", "x", "50%%", "%", "10,", "2000%%", "100000%"):
+            self.search("--rate", rate, expect=2)
         self.assertIn("--k 30", self.search("--k", 30, expect=2))
         self.assertIn(
             "nowhere",

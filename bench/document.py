@@ -52,12 +52,20 @@ def calm(record):
     return record.get("others_cpu", 1) <= OTHERS_MAX
 
 
+def comparable(engines):
+    """The records of a set whose speeds may be compared: undisturbed, and of the machine that the
+    newest is of."""
+    newest = max(engines.values(), key=lambda record: record["run"])
+    return {engine: record for engine, record in engines.items()
+            if calm(record) and record["machine"] == newest["machine"]}
+
+
 def winners(found, target):
     head = ["set", *(f"{share:.0%} of raw" for share in WINNER_SHARES)]
     rows = []
     for name, engines in found.items():
         raw = records.raw_bytes_per_vector(next(iter(engines.values())))
-        fair = {engine: record for engine, record in engines.items() if calm(record)}
+        fair = comparable(engines)
         cells = [winner_cell(fair, target, share * raw) if fair else "not measured alone"
                  for share in WINNER_SHARES]
         rows.append([f"{name} ({raw} B)", *cells])
@@ -110,6 +118,14 @@ def load_table(load):
                  rows)
 
 
+def peak_line(load):
+    """The one figure of latency: at a part of the most that the server answered."""
+    at_part = load["at_peak_part"]
+    return (f"The most that it answered is {number(load['peak_qps'])} requests a second; at "
+            f"{load['peak_part']:.0%} of that, p50 is {at_part['latency_us']['p50'] / 1e3:.2f} ms and "
+            f"p99 **{at_part['latency_us']['p99'] / 1e3:.2f} ms**.")
+
+
 def build_table(engines):
     rows, seen = [], set()
     for record in engines.values():
@@ -120,9 +136,15 @@ def build_table(engines):
             seen.add(key)
             own = record["engine"] == "fathom"
             rows.append(["fathom" if own else records.label(record, variant),
-                         number(variant["build_seconds"], 1),
+                         build_seconds(variant),
                          mib(variant["build_peak_rss_bytes"]), mib(variant["index_bytes"])])
     return table(["engine", "build s", "peak memory MiB", "index MiB"], rows)
+
+
+def build_seconds(variant):
+    """Marked when others used the machine: an index may be older than its record."""
+    shown, others = number(variant["build_seconds"], 1), variant["build_others_cpu"]
+    return shown if others <= OTHERS_MAX else f"{shown} (others: {others:.0%} of the CPUs)"
 
 
 def commands(record, name):
@@ -144,12 +166,9 @@ def commands(record, name):
 
 
 def traces(engines):
-    """Which engine was measured when, on which commit of fathom."""
-    return "; ".join(
-        f"{'fathom ' if engine == 'fathom' else ''}{record['version']} ({record['date']}, "
-        f"{record['commit']})"
-        for engine, record in engines.items()
-    )
+    """The versions of the engines."""
+    return ", ".join(f"{'fathom ' if engine == 'fathom' else ''}{record['version']}"
+                     for engine, record in engines.items())
 
 
 def section(template, name, engines, pictures):
@@ -162,6 +181,7 @@ def section(template, name, engines, pictures):
         "front_table": front_table(engines, HEADLINE),
         "ledger_table": ledger_table(own) if own else "Not measured.",
         "load_table": load_table(own["load"]) if own and own["load"] else "Not measured.",
+        "peak": peak_line(own["load"]) if own and own["load"] else "",
         "build_table": build_table(engines), "pictures": pictures,
     }
     return fill(template, fields)
@@ -179,6 +199,7 @@ def absent_rows(found):
                 continue
             if record["status"] != "measured":
                 yield [f"{title} on {name}", f"{record['status']}: {record['reason']}"]
+                continue
             for failed in record.get("failed", ()):
                 yield [f"{title} {failed['name']} on {name}", failed["reason"]]
 
@@ -212,6 +233,30 @@ def machine(found):
     return (" / ".join(lines)
             + f"; fathom at CPU level {', '.join(sorted(filter(None, levels)))}, reading by "
             + ", ".join(sorted(rings)))
+
+
+def runs(found):
+    """One line when all records are of one run of the suite; else which are of which."""
+    seen = {}
+    for name, engines in found.items():
+        for engine, record in engines.items():
+            run = f"the run of {record['run']} on commit {record['commit']}"
+            seen.setdefault(run, []).append(f"{records.TITLES[engine]} on {name}")
+    newest, *older = sorted(seen, reverse=True)
+    if not older:
+        return f"All records are of one run of the suite, {newest[len('the run of '):]}."
+    named = "; ".join(f"of {run}: {', '.join(seen[run])}" for run in older)
+    return (f"**Records of more than one run.** The newest are of {newest}. Older, and not measured "
+            f"again since, are {named}.")
+
+
+def other_machines(found):
+    """A warning when records of a set are of different machines."""
+    named = [f"{records.TITLES[engine]} on {name}"
+             for name, engines in found.items() for engine, record in engines.items()
+             if record["machine"] != max(engines.values(), key=lambda each: each["run"])["machine"]]
+    return ("" if not named else
+            f" **Of another machine**, and left out of the tables above: {', '.join(named)}.")
 
 
 def pace(found):
@@ -263,6 +308,7 @@ def write(results, page):
         sections.append(section(template, name, measured, folder.name))
     fields = {
         "machine": machine(found), "pace": pace(found),
+        "runs": runs(found) + other_machines(found),
         "disturbed": disturbed(found), "winners": winners(found, HEADLINE),
         "winners_high": winners(found, 0.98), "sets": "\n".join(sections),
         "absent": absent(found), "cached": str(cached(found)),

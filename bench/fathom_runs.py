@@ -6,6 +6,7 @@ import os
 import shutil
 
 import outside
+import records
 import sets
 from programs import ProgramFailed
 
@@ -13,7 +14,8 @@ THREADS, IN_FLIGHT = 2, 16
 SHARES = (0.03, 0.05, 0.08, 0.12, 0.2, 0.3, None)  # of the raw f32 size; None: no budget
 SEARCH_LISTS = (10, 15, 20, 30, 40, 60, 80, 120, 200)
 LOAD_SHARE, LOAD_RECALL, LOAD_CONNECTIONS = 0.12, 0.95, 8
-LOAD_PARTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the QPS in process
+LOAD_PARTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)  # of the QPS in process
+PEAK_PART = 0.6  # of the most that the server answered: where its latency is judged
 
 
 class Fathom:
@@ -33,12 +35,14 @@ class Fathom:
         """Always anew: it is fathom that changes between two runs of the suite."""
         shutil.rmtree(self.index, ignore_errors=True)
         command, log = self.build_command(), self.work / "build.log"
+        others = outside.Others()
         with open(log, "wb") as stream:
             code, peak, seconds = outside.run_and_measure(command, os.environ, stream)
         if code:
             raise ProgramFailed(f"{' '.join(command)}\nexited with {code}; see {log}")
         index_bytes = sum(path.stat().st_size for path in outside.files_in(self.index))
-        return {"build_seconds": seconds, "build_peak_rss_bytes": peak, "index_bytes": index_bytes}
+        return {"build_seconds": seconds, "build_peak_rss_bytes": peak, "index_bytes": index_bytes,
+                "build_others_cpu": others.share(), "build_date": records.today()}
 
     def scratch(self, threads, inflight):
         """What queries in flight take beside the index, of which the budget is to be for itself."""
@@ -102,22 +106,28 @@ class Fathom:
         }
 
     def load(self, qps):
-        """The server at rising rates: shares of the QPS that the same budget gave in process."""
+        """The server at rising rates, up to the QPS that the same budget gave in process; then once
+        more at a part of the most that it answered."""
         # The server keeps scratch for one more thread, which asks its own questions.
         budget = self.budget(LOAD_SHARE, THREADS + 1)
-        rates = ",".join(str(max(round(qps * part), 10)) for part in LOAD_PARTS)
         with self.programs.server(self.work, {"bench": self.index}, workers=THREADS,
                                   dram_budget=budget) as server:
             server.start()
-            document = self.programs.json(
-                "fathom-bench", "load", server=server.address, index="bench",
-                query=self.data["query"], gt=self.data["truth"], k=self.data["k"],
-                target_recall=LOAD_RECALL, rate=rates, seconds=self.pace["load_seconds"],
-                connections=LOAD_CONNECTIONS)
-        kept = ("rate", "qps", "due", "answered", "failed", "recall", "latency_us", "late_us")
+            rising = self.load_runs(server, [qps * part for part in LOAD_PARTS])
+            peak = max(run["qps"] for run in rising)
+            at_part = self.load_runs(server, [peak * PEAK_PART])[0]
         return {"budget_bytes": budget, "connections": LOAD_CONNECTIONS,
-                "target_recall": LOAD_RECALL,
-                "runs": [{name: run[name] for name in kept} for run in document["runs"]]}
+                "target_recall": LOAD_RECALL, "runs": rising, "peak_qps": peak,
+                "peak_part": PEAK_PART, "at_peak_part": at_part}
+
+    def load_runs(self, server, rates):
+        document = self.programs.json(
+            "fathom-bench", "load", server=server.address, index="bench",
+            query=self.data["query"], gt=self.data["truth"], k=self.data["k"],
+            target_recall=LOAD_RECALL, rate=",".join(str(max(round(rate), 10)) for rate in rates),
+            seconds=self.pace["load_seconds"], connections=LOAD_CONNECTIONS)
+        kept = ("rate", "qps", "due", "answered", "failed", "recall", "latency_us", "late_us")
+        return [{name: run[name] for name in kept} for run in document["runs"]]
 
 
 def run_record(run):

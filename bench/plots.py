@@ -21,7 +21,8 @@ import records  # noqa: E402
 FATHOM, DISK, MEMORY = "#0a5bd3", "#c8501e", "#6d6d6d"
 ON_DISK = ("diskann", "lancedb", "zvec")
 DPI = 110
-LOWEST_RECALL = 0.85
+RANGE = 500  # from the fastest to the slowest that is drawn where it belongs
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 
 def colour(record, variant=None):
@@ -72,7 +73,7 @@ def recall_axis(axes):
 # ---- labels ----
 
 OFFSETS = [(5, 0, "left"), (-5, 0, "right"), (0, 8, "center"), (0, -9, "center")] + [
-    (dx, dy, side) for step in (9, 16, 24, 33, 43, 54)
+    (dx, dy, side) for step in (9, 16, 24, 33, 43, 54, 66, 80, 95)
     for dx, dy, side in ((6, step, "left"), (6, -step, "left"), (-6, step, "right"),
                          (-6, -step, "right"))
 ]
@@ -125,15 +126,23 @@ def along(axes, line):
     return [tuple(axes.transData.inverted().transform(place)) for place in places]
 
 
-def draw_front(figure, axes, engines, target):
+def floor_of(engines):
+    """What is slower is drawn at the lower edge, with its figure: one engine that waits for the disk
+    must not squeeze all others into a band."""
+    return max((run["qps"] for record in engines.values()
+                for _, run, _ in records.points(record, records.TARGETS[0])), default=0) / RANGE
+
+
+def draw_front(figure, axes, engines, target, floor):
     own, others = [], []
     for record in engines.values():
         for dram, run, variant in records.points(record, target):
-            place = (dram, run["qps"])
+            place, text = (dram, max(run["qps"], floor)), records.label(record, variant)
             if record["engine"] == "fathom":
                 own.append(place)
             else:
-                others.append((place, records.label(record, variant), colour(record, variant)))
+                slow = f" ({run['qps']:.0f}/s)" if run["qps"] < floor else ""
+                others.append((place, text + slow, colour(record, variant)))
     line = records.front([(x, {"qps": y}) for x, y in own])
     axes.plot([x for x, _ in line], [run["qps"] for _, run in line], color=FATHOM, lw=1.8, zorder=3)
     axes.plot(*zip(*own) if own else ((), ()), "o", color=FATHOM, ms=4.5, zorder=4)
@@ -154,18 +163,18 @@ def draw_front(figure, axes, engines, target):
 
 def front(folder, name, engines):
     figure, grid = pyplot.subplots(2, 2, figsize=(10, 7.6), sharex=True, sharey=True)
-    raw = records.raw_bytes_per_vector(next(iter(engines.values())))
+    raw, floor = records.raw_bytes_per_vector(next(iter(engines.values()))), floor_of(engines)
     # All points first, so that the shared axes have their range when labels are put.
     for axes, target in zip(grid.flat, records.TARGETS):
         for record in engines.values():
             for dram, run, _ in records.points(record, target):
-                axes.plot(dram, run["qps"], alpha=0)
+                axes.plot(dram, max(run["qps"], floor), alpha=0)
         axes.axvline(raw, color="#999999", lw=0.8, ls=":")
     for axes in grid.flat:
         axes.set(xscale="log", yscale="log")
         axes.margins(0.12, 0.12)
     for axes, target in zip(grid.flat, records.TARGETS):
-        draw_front(figure, axes, engines, target)
+        draw_front(figure, axes, engines, target, floor)
         axes.text(raw, 0.01, " raw f32", transform=axes.get_xaxis_transform(), fontsize=7,
                   color="#777777", va="bottom")
     for axes in grid[1]:
@@ -210,15 +219,15 @@ def best_line(variant, figure_of, better):
     return line[::-1]
 
 
-def draw_curves(figure, axes, engines, figure_of, better):
+def draw_curves(figure, axes, engines, figure_of, better, floor=0):
     ends, places = [], []
-    for record, variant, tone, own in curves(engines):
+    for number, (record, variant, tone, own) in enumerate(curves(engines)):
         line = [point for point in best_line(variant, figure_of, better)
-                if point[0] >= misses(LOWEST_RECALL)]
+                if point[0] >= misses(records.RECALL_RANGE[0]) and point[1] >= floor]
         if not line:
             continue
-        axes.plot(*zip(*line), "-o", color=tone, ms=2.5 if own else 1.5, lw=1.6 if own else 0.8,
-                  zorder=3 if own else 2)
+        axes.plot(*zip(*line), "o", ls="-" if own else DASHES[number % len(DASHES)], color=tone,
+                  ms=2.5 if own else 2, lw=1.6 if own else 0.9, zorder=3 if own else 2)
         places += line
         text = budget_name(variant) if own else records.label(record, variant)
         ends.append((*line[0 if own else -1], text, tone))
@@ -248,8 +257,9 @@ def draw_load(axes, load):
 
 
 def detail(folder, name, engines):
-    figure, (speed, reads, load) = pyplot.subplots(1, 3, figsize=(13, 4.6))
-    draw_curves(figure, speed, engines, lambda run: run["qps"], lambda a, b: a > b)
+    figure, (speed, reads, load) = pyplot.subplots(1, 3, figsize=(14, 5.6), width_ratios=(1.6, 1, 1))
+    draw_curves(figure, speed, engines, lambda run: run["qps"], lambda a, b: a > b,
+                floor_of(engines))
     speed.set_title("QPS against recall; fathom by DRAM per vector")
     speed.set_ylabel("queries per second, 2 threads")
     readers = {key: {**record, "variants": [

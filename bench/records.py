@@ -12,8 +12,9 @@ import re
 import subprocess
 from pathlib import Path
 
-SCHEMA = 1
+SCHEMA = 2
 TARGETS = (0.90, 0.95, 0.98, 0.99)
+RECALL_RANGE = (0.85, 0.993)  # of what is drawn, and beyond which no sweep goes on
 TITLES = {"fathom": "fathom", "hnswlib": "hnswlib", "faiss": "faiss", "usearch": "usearch",
           "diskann": "DiskANN", "lancedb": "LanceDB", "zvec": "zvec"}
 
@@ -42,18 +43,30 @@ def device_of(folder):
 
 
 def commit():
-    done = subprocess.run(["git", "-C", str(Path(__file__).parent), "describe", "--always",
-                           "--dirty"], capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+    """"4fd1fee", or "4fd1fee-dirty" when sources differ from it; what the suite itself writes does not
+    count."""
+    root = Path(__file__).resolve().parents[1]
+    sources = [":!bench/results", ":!docs/BENCHMARKS.md", ":!docs/benchmarks"]
+    name = git(root, "rev-parse", "--short", "HEAD")
+    changed = git(root, "status", "--porcelain", "--untracked-files=no", "--", ".", *sources)
+    return (name or "unknown") + ("-dirty" if changed else "")
 
 
-def make(data, engine, part, machine, pace):
-    """A whole record from the part that is the engine's."""
+def git(root, *words):
+    done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def today():
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+
+
+def make(data, engine, part, progress, pace):
+    """A whole record from the part that is the engine's. run: which run of the suite it is of."""
     shown = ("name", "rows", "dim", "dtype", "metric", "k")
-    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     return {"schema": SCHEMA, "engine": engine, "set": {name: data[name] for name in shown},
-            "date": today, "commit": commit(), "machine": machine, "threads": 2, "pace": pace,
-            **part}
+            "run": progress.run, "date": today(), "commit": progress.commit,
+            "machine": progress.machine, "threads": 2, "pace": pace, **part}
 
 
 def rounded(value):

@@ -7,16 +7,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import outside
+import records
 import sets
 
 HERE = Path(__file__).resolve().parent / "rivals"
 ENGINES = ("hnswlib", "faiss", "usearch", "diskann", "lancedb", "zvec")
 THREADS = 2
-INSTALL_SECONDS, BUILD_SECONDS, SEARCH_SECONDS = 600, 1200, 240
-FEW_ROWS = 5000
+INSTALL_SECONDS, SWEEP_SECONDS, SEARCH_SECONDS = 600, 20, 150
+FEW_ROWS = 2000
+SCRATCH_BYTES = 4 << 20  # for queries in flight, beside a limit: fathom has its own as well
+BUILT = ("build_seconds", "build_peak_rss_bytes", "build_others_cpu", "build_date")
 
 
 class Absent(Exception):
@@ -57,16 +61,28 @@ def install(engine, folder):
     return python
 
 
+def install_all(engines, venvs):
+    """Before anything is measured: what cannot be had is found out again, and told, when its turn
+    comes."""
+    for engine in engines:
+        if engine in ENGINES:
+            try:
+                install(engine, venvs / engine)
+            except Absent as absent:
+                print(f"{engine}: {absent}", file=sys.stderr, flush=True)
+
+
 def last_line(text):
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "it says nothing"
 
 
 class Rival:
-    """One engine on one set."""
+    """One engine on one set. until: by the monotonic clock, when all of it is to be over."""
 
-    def __init__(self, engine, data, work, venvs, pace):
+    def __init__(self, engine, data, work, venvs, pace, machine, until):
         self.engine, self.data, self.pace = engine, data, pace
+        self.machine, self.until = machine, until
         self.work = work / engine
         self.work.mkdir(parents=True, exist_ok=True)
         self.few = {**data, "rows": min(data["rows"], FEW_ROWS)}
@@ -80,18 +96,26 @@ class Rival:
         path, result = self.work / f"{phase}.job.json", self.work / f"{phase}.result.json"
         result.unlink(missing_ok=True)
         job = {"engine": self.engine, "phase": phase, "set": data, "variant": variant,
-               "folder": str(folder), "result": str(result), "pace": self.pace, "tiny": tiny}
+               "folder": str(folder), "result": str(result), "pace": self.pace, "tiny": tiny,
+               "limit_seconds": SWEEP_SECONDS, "recall_range": records.RECALL_RANGE}
         path.write_text(json.dumps(job), encoding="utf-8")
         return [str(self.python), str(HERE / "worker.py"), str(path)], result
 
+    def seconds_left(self):
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise Absent("no time left (--minutes)")
+        return left
+
     def run_phase(self, phase, *details):
         """The result of a phase that is not watched, and its peak memory."""
+        limit = self.seconds_left()
         command, result = self.job(phase, *details)
         with open(self.work / f"{phase}.log", "wb") as log:
             code, peak, _ = outside.run_and_measure(command, environment(), log, cwd=self.work,
-                                                    limit_seconds=BUILD_SECONDS)
+                                                    limit_seconds=limit)
         if code == -signal.SIGKILL:
-            raise Absent(f"its {phase} took more than {BUILD_SECONDS} s, or all memory")
+            raise Absent(f"its {phase} took more than the {limit:.0f} s that it had, or all memory")
         if code or not result.exists():
             raise Absent(f"its {phase} ended with {code}: " + self.log_tail(phase))
         return sets.load_json(result), peak
@@ -107,18 +131,23 @@ class Rival:
         )))
 
     def build(self, data, variant):
-        """The folder of the index; built unless the same is there. Variants that differ in their
-        opening alone share one."""
-        what = {"build": variant["build"], "version": self.version(), "rows": data["rows"]}
+        """The folder of the index; built unless the same is there, made on this machine. Variants
+        that differ in their opening alone share one. The note tells when it was built, and whether
+        others used the machine."""
+        what = {"build": variant["build"], "version": self.version(), "rows": data["rows"],
+                "machine": self.machine}
         name = "-".join(map(str, [*variant["build"].values(), data["rows"]]))
         folder = self.work / "".join(c if c.isalnum() else "_" for c in name)
         note = self.work / (folder.name + ".build.json")
         if note.exists() and sets.load_json(note)["what"] == what:
             return folder, sets.load_json(note)
+        note.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
+        others = outside.Others()
         built, peak = self.run_phase("build", data, variant, folder)
-        built.update(what=what, build_peak_rss_bytes=peak)
+        built.update(what=what, build_peak_rss_bytes=peak, build_others_cpu=others.share(),
+                     build_date=records.today())
         note.write_text(json.dumps(built), encoding="utf-8")
         return folder, built
 
@@ -126,10 +155,10 @@ class Rival:
         command, result = self.job("search", self.data, variant, folder, tiny)
         command.append("{pipe}")
         share = variant["limit_share"]
-        limit = None if share is None else int(share * sets.raw_bytes(self.data))
+        limit = None if share is None else int(share * sets.raw_bytes(self.data)) + SCRATCH_BYTES
         with open(self.work / "search.log", "wb") as log, outside.Watched(
             command, folder, environment(), log, limited=limit is not None, pipe=True,
-            limit_seconds=SEARCH_SECONDS,
+            limit_seconds=min(SEARCH_SECONDS, self.seconds_left()),
         ) as process:
             fine = process.wait_for("ready")
             process.start_counting(limit)
@@ -148,29 +177,32 @@ class Rival:
             killed = limit is not None and process.process.returncode == -signal.SIGKILL
             raise Absent(f"{limit} bytes do not suffice, the system ended it" if killed else
                          "its search ended early: " + self.log_tail("search"))
-        return sets.load_json(result)["runs"], dram, limit
+        return sets.load_json(result), dram, limit
 
     def measure(self, variant, few_variant):
         folder, built = self.build(self.data, variant)
         tiny, _ = self.build(self.few, few_variant)
-        runs, dram, limit = self.search(variant, folder,
-                                        {"folder": str(tiny), "variant": few_variant,
-                                         "set": self.few})
+        found, dram, limit = self.search(variant, folder,
+                                         {"folder": str(tiny), "variant": few_variant,
+                                          "set": self.few})
+        if not found["runs"]:
+            raise Absent(f"no search that was tried reaches recall {records.RECALL_RANGE[0]}; the "
+                         f"best had {found['best_recall']:.3f}")
         index_bytes = sum(path.stat().st_size for path in outside.files_in(folder))
-        for run in runs:
+        for run in found["runs"]:
             run["reads_per_query"] = run.pop("device_pages_per_query")
         return {
-            "name": variant["name"], "build": variant["build"], "build_seconds": built["build_seconds"],
-            "build_peak_rss_bytes": built["build_peak_rss_bytes"], "index_bytes": index_bytes,
-            "limit_bytes": limit, "dram": dram,
-            "dram_bytes_per_vector": dram["total_bytes"] / self.data["rows"], "runs": runs,
+            "name": variant["name"], "build": variant["build"],
+            **{name: built[name] for name in BUILT}, "index_bytes": index_bytes,
+            "limit_bytes": limit, "dram": dram, "best_recall": found["best_recall"],
+            "dram_bytes_per_vector": dram["total_bytes"] / self.data["rows"], "runs": found["runs"],
         }
 
 
-def measure(engine, data, work, venvs, pace, say):
+def measure(engine, data, work, venvs, pace, machine, until, say):
     """The part of a record that is the engine's: status, version, variants."""
     try:
-        rival = Rival(engine, data, work, venvs, pace)
+        rival = Rival(engine, data, work, venvs, pace, machine, until)
         wanted = rival.variants()
     except Absent as absent:
         return {"status": "absent", "reason": str(absent), "variants": []}

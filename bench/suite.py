@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """The benchmark suite of `./dev bench`: fathom and its rivals on the same data, with DRAM as an axis.
 
-For each set and engine a record goes to bench/results, and docs/BENCHMARKS.md with its pictures is
-made from all records there. Parts can be run again by themselves; --quick is a short look whose
-records and page go to the work folder. Needs bench in PYTHONPATH, and python3-matplotlib.
+For each set and engine a record goes to bench/results as soon as it is measured, and
+docs/BENCHMARKS.md with its pictures is made from all records there. A suite that was ended half way
+goes on with --resume. Parts can be run again by themselves; --quick is a short look whose records
+and page go to the work folder. Needs bench in PYTHONPATH, and python3-matplotlib.
 """
 
 import argparse
 import shutil
 import sys
-import time
 from pathlib import Path
 
 import document
@@ -18,49 +18,47 @@ import outside
 import records
 import rival_runs
 import sets
+import timetable
+from progress import NothingToResume, Progress
 from programs import ProgramFailed, Programs, die_on_terminate
 
-FEW = ("fathom", "hnswlib", "faiss", "diskann")
 ALL = ("fathom", *rival_runs.ENGINES)
-# Which engines are run where: all of them on one real set, the strongest on the others. The page
-# says so.
-STANDARD = {name: ALL if name == "sift128" else FEW for name in sets.STANDARD}
-QUICK = {"wordnet": ("fathom", "hnswlib", "faiss")}
+STANDARD = {name: ALL for name in sets.STANDARD}
+QUICK = {"wordnet": ("fathom", "hnswlib", "faiss", "diskann")}
 PACE = {"repeats": 3, "seconds": 0.3, "load_seconds": 3}
 QUICK_PACE = {"repeats": 1, "seconds": 0.2, "load_seconds": 1}
+MINUTES, QUICK_MINUTES = 54, 9
 
 
 class Suite:
-    def __init__(self, options):
+    def __init__(self, options, parts, progress):
         self.programs, self.work = Programs(options.bin), options.work.absolute()
-        self.pace = QUICK_PACE if options.quick else PACE
-        self.begin, self.limit_seconds = time.monotonic(), options.minutes * 60
+        self.parts, self.progress, self.pace = parts, progress, pace_of(options)
         quick = self.work / "quick"
         self.results = quick / "results" if options.quick else document.RESULTS
         self.page = quick / "BENCHMARKS.md" if options.quick else document.PAGE
-        self.machine = records.describe_machine(self.work)
+        minutes = options.minutes or (QUICK_MINUTES if options.quick else MINUTES)
+        self.timetable = timetable.Timetable(minutes * 60, progress.spent_seconds)
         self.skipped = []
 
     def say(self, text):
-        minutes, seconds = divmod(int(time.monotonic() - self.begin), 60)
+        minutes, seconds = divmod(int(self.timetable.spent_seconds()), 60)
         print(f"{minutes:3}:{seconds:02} {text}", flush=True)
 
-    def run(self, parts):
-        """fathom everywhere first: should time run out, it is the rivals' older records that
-        stay."""
+    def run(self):
         opened = {}
-        for name in parts:
+        for name in self.parts:
             try:
                 opened[name] = sets.open_set(name, self.programs, self.work / name)
             except sets.Missing as missing:
                 self.skip(name, str(missing))
-        order = [(name, engine) for name in opened for engine in parts[name]]
-        for name, engine in sorted(order, key=lambda part: part[1] != "fathom"):
-            if time.monotonic() - self.begin > self.limit_seconds:
-                self.skip(f"{name}: {engine}", "no time left (--minutes)")
-                continue
-            self.measure(opened[name], engine)
+        todo = timetable.order([(data, engine) for name, data in opened.items()
+                                for engine in self.parts[name]])
+        for data, engine in todo:
+            if not self.progress.has(data["name"], engine):
+                self.measure(data, engine, self.timetable.until(data, engine))
         document.write(self.results, self.page)
+        self.progress.finish()
         self.say(f"records in {self.results}, page in {self.page}")
         for what, why in self.skipped:
             self.say(f"skipped: {what}: {why}")
@@ -69,26 +67,32 @@ class Suite:
         self.skipped.append((what, why))
         self.say(f"{what}: skipped: {why}")
 
-    def measure(self, data, engine):
-        work, others = self.work / data["name"], outside.Others()
+    def measure(self, data, engine, until):
+        others, begin = outside.Others(), self.timetable.spent_seconds()
         if engine == "fathom":
-            part = self.measure_fathom(data, work)
+            part = self.measure_fathom(data)
         else:
-            venvs = self.work / "venvs"
-            part = rival_runs.measure(engine, data, work, venvs, self.pace, self.say)
+            part = rival_runs.measure(engine, data, self.work / data["name"], self.work / "venvs",
+                                      self.pace, self.progress.machine, until, self.say)
         part["others_cpu"] = others.share()
-        records.write(self.results, records.make(data, engine, part, self.machine, self.pace))
+        part["seconds"] = self.timetable.spent_seconds() - begin
+        records.write(self.results, records.make(data, engine, part, self.progress, self.pace))
+        self.progress.add(data["name"], engine, self.timetable.spent_seconds())
         if part["status"] != "measured":
-            self.say(f"{data['name']}: {engine}: {part['status']}: {part['reason']}")
+            self.skip(f"{data['name']}: {engine}", f"{part['status']}: {part['reason']}")
 
-
-    def measure_fathom(self, data, work):
+    def measure_fathom(self, data):
         """A set that fathom fails on is a result too."""
         try:
-            return fathom_runs.measure(data, self.programs, work, self.pace, self.say)
+            return fathom_runs.measure(data, self.programs, self.work / data["name"], self.pace,
+                                       self.say)
         except ProgramFailed as failure:
             return {"status": "failed", "reason": str(failure).splitlines()[-1], "variants": [],
                     "load": None}
+
+
+def pace_of(options):
+    return QUICK_PACE if options.quick else PACE
 
 
 def choose(options):
@@ -102,34 +106,54 @@ def choose(options):
         if engine not in ALL:
             sys.exit(f"bench: no engine '{engine}'; there are {', '.join(ALL)}")
     standard = QUICK if options.quick else STANDARD
-    return {name: engines or standard.get(name, FEW) for name in names or standard}
+    return {name: list(engines or standard.get(name, ALL)) for name in names or standard}
 
 
-def main():
+def parse_options():
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--bin", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--sets", metavar="NAME,...", help=f"of {', '.join(sets.TITLES)}")
     parser.add_argument("--engines", metavar="NAME,...", help=f"of {', '.join(ALL)}")
     parser.add_argument("--quick", action="store_true", help="a short look, not for the page")
-    parser.add_argument("--minutes", type=float, default=55, metavar="M",
-                        help="begin no part after this long (55)")
+    parser.add_argument("--minutes", type=float, metavar="M",
+                        help=f"be over after this long ({MINUTES}; {QUICK_MINUTES} with --quick)")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the suite that was ended half way")
     parser.add_argument("--fresh", action="store_true",
                         help="forget the rivals' indexes of earlier runs, and build them again")
+    parser.add_argument("--install", action="store_true",
+                        help="measure nothing: install the rivals, and tell which cannot be had")
     parser.add_argument("--page", action="store_true",
                         help="measure nothing: make the page from the records there are")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def run(options):
+    parts = choose(options)
+    for name in parts if options.fresh and not options.resume else ():
+        shutil.rmtree(options.work / name, ignore_errors=True)
+    options.work.mkdir(parents=True, exist_ok=True)
+    outside.remove_groups_of_the_dead()
+    asked = {"parts": parts, "pace": pace_of(options)}
+    path = options.work / "suite.json"
+    progress = Progress.resume(path, asked) if options.resume else Progress.begin(path, asked)
+    rival_runs.install_all(sorted(set(sum(parts.values(), []))), options.work.absolute() / "venvs")
+    Suite(options, parts, progress).run()
+
+
+def main():
+    options = parse_options()
     if options.page:
         document.write(document.RESULTS, document.PAGE)
         return
-    parts = choose(options)
-    for name in parts if options.fresh else ():
-        shutil.rmtree(options.work / name, ignore_errors=True)
-    options.work.mkdir(parents=True, exist_ok=True)
+    if options.install:
+        rival_runs.install_all(ALL, options.work.absolute() / "venvs")
+        return
     die_on_terminate()
     try:
-        Suite(options).run(parts)
-    except ProgramFailed as failure:
+        run(options)
+    except (ProgramFailed, NothingToResume) as failure:
         sys.exit(f"\nbench: {failure}")
     except KeyboardInterrupt:
         sys.exit(130)

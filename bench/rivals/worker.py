@@ -4,10 +4,17 @@
 The job names the engine, the phase (list, build or search), the set and the variant; the result
 goes to a file that it names too. The parent measures this process from outside. For that the
 search phase stops at its stations: it writes a line to the pipe of that number and waits for a
-line on stdin. At "ready" the engine has been tried on an index of a few rows, and queries and truth
-are in memory, but nothing of the index; at "opened" it can answer; at "done" all searches are over.
+line on stdin. At "ready" the engine has been tried on an index of a few rows that is closed again,
+and queries and truth are in memory, but nothing of the index; at "opened" it can answer; at "done" all
+searches are over.
+
+A sweep goes through the searches from cheap to dear. Those below the lowest recall that is drawn are
+not timed. It ends above the highest recall that anybody asks for, where recall no longer rises, or
+when the time that the job allows is over: what has been measured by then is the result.
 """
 
+import ctypes
+import gc
 import importlib
 import json
 import os
@@ -21,8 +28,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from common import THREADS, Data, recall  # noqa: E402
 
-ALONE_QUERIES, ALONE_SECONDS = 300, 0.4
-FEW_QUERIES, PASS_SECONDS_MAX = 20, 6
+ALONE_QUERIES, ALONE_SECONDS = 300, 0.25
+FEW_QUERIES, PASS_SECONDS_MAX = 20, 2
+RECALL_STEP, FLAT_STEPS = 0.0005, 2
 
 
 def read_bytes():
@@ -40,7 +48,8 @@ class Station:
 
     def stop(self, name):
         print(name, file=self.pipe, flush=True)
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            os._exit(1)  # the suite has died
 
 
 def timed_pass(engine, queries, k, options):
@@ -93,16 +102,33 @@ def queries_in_time(engine, queries, k, options):
     return max(FEW_QUERIES, int(len(few) * PASS_SECONDS_MAX / max(seconds, 1e-9)))
 
 
-def measure_search(engine, data, queries, truth, options, pace):
+def try_search(engine, data, queries, truth, options):
+    """The recall of a search, and what its first pass took."""
     queries = queries[: queries_in_time(engine, queries, data.k, options)]
     begin = time.perf_counter()
-    found = np.asarray(engine.search(queries, data.k, **options))
-    first_seconds = time.perf_counter() - begin
+    found = engine.search(queries, data.k, **options)
+    seconds = time.perf_counter() - begin
+    found = data.row_numbers(found)
     truth = [part[: len(queries)] for part in truth]
-    run = {"params": options, "recall": recall(found, truth, data.k), "queries": len(queries)}
-    run.update(measure_throughput(engine, queries, data.k, options, pace, first_seconds))
-    run["alone_us"] = measure_alone(engine, queries, data.k, options)
-    return run
+    return queries, seconds, {"params": options, "recall": recall(found, truth, data.k),
+                              "queries": len(queries)}
+
+
+def sweep(engine, data, queries, truth, job):
+    """The runs that are worth drawing, and the best recall of all that was tried."""
+    lowest, enough = job["recall_range"]
+    runs, best, flat, end = [], 0, 0, time.monotonic() + job["limit_seconds"]
+    for options in job["variant"]["searches"]:
+        asked, seconds, run = try_search(engine, data, queries, truth, options)
+        flat = flat + 1 if run["recall"] < best + RECALL_STEP else 0
+        best = max(best, run["recall"])
+        if run["recall"] >= lowest:
+            run.update(measure_throughput(engine, asked, data.k, options, job["pace"], seconds))
+            run["alone_us"] = measure_alone(engine, asked, data.k, options)
+            runs.append(run)
+        if run["recall"] >= enough or flat >= FLAT_STEPS or time.monotonic() > end:
+            break
+    return {"runs": runs, "best_recall": best}
 
 
 def phase_list(engine, data, job):
@@ -125,20 +151,24 @@ def exercise(engine, tiny, queries):
         engine.search(queries[:1], 10, threads=1, **options)
 
 
+def give_back():
+    """What the few rows took goes back to the system: else the index would move into memory that
+    was counted as there before."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
 def phase_search(engine, data, job):
-    station = Station(int(sys.argv[2]))
+    station, variant = Station(int(sys.argv[2])), job["variant"]
     queries, truth = data.queries(getattr(engine, "as_stored", False)), data.truth()
-    exercise(engine, job["tiny"], queries)
+    exercise(type(engine)(), job["tiny"], queries)
+    give_back()
     station.stop("ready")
-    engine.open(data, job["folder"], **job["variant"]["open"])
+    engine.open(data, job["folder"], **variant["open"])
     station.stop("opened")
-    runs = []
-    for options in job["variant"]["searches"]:
-        runs.append(measure_search(engine, data, queries, truth, options, job["pace"]))
-        if len(queries) / runs[-1]["qps"] > PASS_SECONDS_MAX:
-            break  # the searches come in order of their cost: the rest would be slower still
+    found = sweep(engine, data, queries, truth, job)
     station.stop("done")
-    return {"runs": runs}
+    return found
 
 
 def main():

@@ -1,14 +1,14 @@
 """DiskANN's disk index (diskannpy): PQ codes in memory, the Vamana graph with the vectors on SSD."""
 
-from common import THREADS, Engine, variant
+from common import THREADS, Engine, steps, variant
 
 
 class DiskAnn(Engine):
     as_stored = True
 
     def variants(self, data):
-        searches = [{"complexity": each} for each in (10, 20, 30, 50, 80, 120, 200)]
-        return [variant("32 B codes", {"code_bytes": 32, "degree": 64, "list_size": 100}, searches)]
+        searches = [{"complexity": each} for each in steps(10, 320)]
+        return [variant("32 B codes", {"code_bytes": 32, "degree": 48, "list_size": 75}, searches)]
 
     def build(self, data, folder, code_bytes, degree, list_size):
         import diskannpy

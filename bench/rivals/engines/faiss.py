@@ -1,13 +1,13 @@
 """faiss: HNSW over 8 bits a dimension (over f32 it is hnswlib's), inverted lists of product-quantised
-and RaBitQ codes with a refinement from 8-bit vectors, or RaBitQ of 4 bits, all in memory; and inverted lists that stay on disk,
-mapped, where the page cache is their memory."""
+and RaBitQ codes with a refinement from 8-bit vectors, or RaBitQ of 4 bits, all in memory; and inverted
+lists that stay on disk, mapped, where the page cache is their memory."""
 
 import math
 import os
 
-from common import THREADS, Engine, variant
+from common import THREADS, Engine, steps, variant
 
-NPROBES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+NPROBES = steps(1, 256)
 
 
 def list_count(rows):
@@ -17,23 +17,23 @@ def list_count(rows):
 
 class Faiss(Engine):
     def variants(self, data):
-        lists, pq = list_count(data.rows), pq_bytes(data.dim)
-        hnsw = [{"ef": ef} for ef in (10, 20, 40, 80, 160, 320)]
+        lists, pq, sq = list_count(data.rows), pq_bytes(data.dim), bytes_of(data)
+        hnsw = [{"ef": ef} for ef in steps(10, 640)]
         plain = [{"nprobe": nprobe} for nprobe in NPROBES]
         refined = [{"nprobe": nprobe, "k_factor": 10} for nprobe in NPROBES]
-        disk = [{"nprobe": nprobe} for nprobe in NPROBES[2:8]]
         made = [
-            variant("HNSW SQ8", {"factory": "HNSW16,SQ8"}, hnsw),
+            variant("HNSW SQ8", {"factory": f"HNSW16,{sq}"}, hnsw),
             variant("IVF PQ+SQ8",
-                    {"factory": f"IVF{lists},PQ{pq}x4fs,Refine(SQ8)"}, refined),
+                    {"factory": f"IVF{lists},PQ{pq}x4fs,Refine({sq})"}, refined),
             variant("IVF RaBitQ4", {"factory": f"IVF{lists},RaBitQ4"}, plain),
             variant("IVF RaBitQ+SQ8",
-                    {"factory": f"IVF{lists},RaBitQ,Refine(SQ8)"}, refined),
+                    {"factory": f"IVF{lists},RaBitQ,Refine({sq})"}, refined),
         ]
-        # The first would read all into the cache; the limits say what it may keep.
+        # Unbounded it would read all into the cache; the limits say what it may keep.
+        disk = [{"nprobe": nprobe} for nprobe in steps(8, 256)]
         for share in (0.1, 0.3):
             made.append(variant(f"IVF on disk, {share:.0%}",
-                                {"factory": f"IVF{lists},SQ8", "on_disk": True}, disk, share))
+                                {"factory": f"IVF{lists},{sq}", "on_disk": True}, disk, share))
         return made
 
     def build(self, data, folder, factory, on_disk=False):
@@ -43,6 +43,8 @@ class Faiss(Engine):
         base = data.base()
         if "HNSW" in factory:
             index.hnsw.efConstruction = 200
+        if on_disk and "SQ8_direct" in factory:
+            index.by_residual = False  # bytes as they are: differences from a centroid are none
         index.train(base[:: max(1, data.rows // 100000)])
         index.add(base)
         if on_disk:
@@ -69,6 +71,11 @@ class Faiss(Engine):
         if not k_factor:
             return inverted
         return faiss.IndexRefineSearchParameters(k_factor=k_factor, base_index_params=inverted)
+
+
+def bytes_of(data):
+    """How eight bits a dimension are had: data of bytes is itself, without loss."""
+    return "SQ8_direct" if data.is_bytes and data.paths["dtype"] == "u8" else "SQ8"
 
 
 def pq_bytes(dim):

@@ -2,12 +2,12 @@
 
 import os
 
-from common import THREADS, Engine, chunks, variant
+from common import THREADS, Engine, chunks, steps, variant
 
 
 class Hnswlib(Engine):
     def variants(self, data):
-        searches = [{"ef": ef} for ef in (10, 15, 20, 30, 40, 60, 80, 120, 200, 400)]
+        searches = [{"ef": ef} for ef in steps(10, 640)]
         return [variant("M=16 efC=200", {"m": 16, "ef_construction": 200}, searches)]
 
     def build(self, data, folder, m, ef_construction):

@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from common import THREADS, Engine, chunks, variant
+from common import THREADS, Engine, chunks, steps, variant
 
 
 class LanceDb(Engine):
     def variants(self, data):
-        searches = [{"nprobes": nprobes, "refine": 10} for nprobes in (5, 10, 20, 40, 80)]
+        searches = [{"nprobes": nprobes, "refine": 10} for nprobes in steps(4, 256, 1)]
         return [variant("IVF_PQ", {}, searches)]
 
     def build(self, data, folder):

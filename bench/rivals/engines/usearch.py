@@ -4,18 +4,18 @@ import os
 
 import numpy as np
 
-from common import THREADS, Engine, variant
+from common import THREADS, Engine, steps, variant
 
 NAME = "index.usearch"
 
 
 class Usearch(Engine):
     def variants(self, data):
-        searches = [{"expansion": each} for each in (16, 32, 64, 128, 256, 512)]
+        searches = [{"expansion": each} for each in steps(10, 640)]
         build = {"dtype": "f16", "connectivity": 16, "expansion_add": 128}
         return [
             variant("f16", build, searches, view=False),
-            variant("f16 mapped, 30%", build, searches[:4], 0.3, view=True),
+            variant("f16 mapped, 30%", build, searches, 0.3, view=True),
         ]
 
     def build(self, data, folder, dtype, connectivity, expansion_add):

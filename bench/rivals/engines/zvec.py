@@ -5,19 +5,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from common import THREADS, Engine, chunks, variant
+from common import THREADS, Engine, chunks, steps, variant
 
 
 class Zvec(Engine):
     def variants(self, data):
-        searches = [{"list_size": each} for each in (10, 20, 50, 100, 200)]
-        return [variant("DiskANN, 32 B codes", {"code_bytes": 32}, searches)]
+        searches = [{"list_size": each} for each in steps(10, 320)]
+        return [variant("DiskANN, 32 B codes",
+                        {"code_bytes": 32, "degree": 48, "list_size": 75}, searches)]
 
-    def build(self, data, folder, code_bytes):
+    def build(self, data, folder, code_bytes, degree, list_size):
         import zvec
         zvec.init(log_dir=folder, optimize_threads=THREADS, query_threads=THREADS)
-        index = zvec.DiskAnnIndexParam(metric_type=zvec.MetricType.L2, max_degree=64,
-                                       list_size=100, pq_chunk_num=code_bytes)
+        index = zvec.DiskAnnIndexParam(metric_type=zvec.MetricType.L2, max_degree=degree,
+                                       list_size=list_size, pq_chunk_num=code_bytes)
         vectors = zvec.VectorSchema("v", zvec.DataType.VECTOR_FP32, data.dim, index)
         schema = zvec.CollectionSchema("base", vectors=vectors)
         collection = zvec.create_and_open(os.path.join(folder, "base"), schema)

@@ -117,16 +117,24 @@ static int save_written(struct build *build, struct fathom_error *err)
 
 /* ---- resuming ---- */
 
+static bool format_stopped(void *context)
+{
+    return crew_stopped(context);
+}
+
 /* An index that needs but its operating points. */
 static int resume_written(struct build *build, struct fathom_error *err)
 {
+    struct format_stop stop = {.stopped = format_stopped, .context = &build->crew};
     struct written written;
     struct fathom_error why = {0};
     int status = checkpoint_load_written(&build->checkpoint, &written, err);
     if (status <= 0)
         return status;
     status = index_writer_reopen(&build->writer, build->options.env, build->options.out,
-                                 written.generation, &why);
+                                 written.generation, &stop, &why);
+    if (status == FATHOM_EINTERRUPTED)
+        return error_set(err, status, "%s", why.msg);
     if (status != 0) {
         crew_note(&build->crew, why.msg);
         return 0;
@@ -473,9 +481,10 @@ static int stage_measure(struct build *build, struct fathom_error *err)
                            fathom_strerror(FATHOM_EINTERRUPTED));
     if (status != 0)
         return status; /* build_fini abandons the writer */
-    struct index_writer *writer = build->writer;
-    build->writer = NULL; /* publishing frees it in any case */
-    status = index_writer_publish(writer, err);
+    struct format_stop stop = {.stopped = format_stopped, .context = &build->crew};
+    status = index_writer_publish(build->writer, &stop, err);
+    if (status != FATHOM_EINTERRUPTED)
+        build->writer = NULL; /* freed, published or not */
     /* The index is there: what cannot be removed is debris, which the next build takes away. */
     if (status == 0 && build->checkpoint.begun)
         (void)!work_remove_all(&build->checkpoint.work, NULL);
@@ -572,9 +581,10 @@ int build_run(const struct build_options *options, struct build_report *report,
         return status;
     uint64_t start = env_clock_ns(options->env);
     build.crew = (struct crew){.threads = options->threads, .watch = options->watch};
-    build.checkpoint = (struct checkpoint){.work = {.env = options->env, .dir = options->out},
-                                           .crew = &build.crew,
-                                           .spacing_ns = options->checkpoint_ns};
+    build.checkpoint =
+        (struct checkpoint){.work = {.env = options->env, .dir = options->out, .crew = &build.crew},
+                            .crew = &build.crew,
+                            .spacing_ns = options->checkpoint_ns};
     checkpoint_start(&build.checkpoint);
     /* Codes hold up to 6 bits a dimension; more come from the 8-bit rows themselves. */
     if (options->code_bits > PLANES_MAX)

@@ -19,6 +19,7 @@
 
 struct work_writer {
     const struct env *env;
+    const struct crew *crew;
     int fd;
     char *path, *part;
     struct page_place place; /* of the page being filled */
@@ -52,6 +53,12 @@ static char *path_of(const struct work *work, const char *name, const char *suff
     return path_join(work->dir, file);
 }
 
+static int stopped(const char *path, struct fathom_error *err)
+{
+    return error_set(err, FATHOM_EINTERRUPTED, "%s: %s", path,
+                     fathom_strerror(FATHOM_EINTERRUPTED));
+}
+
 /* ---- writing ---- */
 
 static void writer_free(struct work_writer *writer)
@@ -70,6 +77,7 @@ int work_create(struct work_writer **out, const struct work *work, const char *n
     if (!writer)
         return error_set(err, -ENOMEM, "%s: no memory to write a work file", work->dir);
     writer->env = work->env;
+    writer->crew = work->crew;
     writer->place = place_of(work, name);
     writer->place.number = 1;
     writer->path = path_of(work, name, "");
@@ -93,6 +101,8 @@ int work_create(struct work_writer **out, const struct work *work, const char *n
 static int flush(struct work_writer *writer, struct fathom_error *err)
 {
     uint64_t first = writer->place.number - writer->pages;
+    if (crew_stopped(writer->crew))
+        return stopped(writer->path, err);
     int status = file_write_full(writer->env, writer->fd, writer->part, writer->buffer,
                                  (size_t)writer->pages * PAGE_BYTES, first * PAGE_BYTES, err);
     writer->pages = 0;
@@ -302,14 +312,15 @@ void work_close(struct work_file *file)
     mem_free(file);
 }
 
-static int check_pages(struct work_file *file, struct fathom_error *err)
+static int check_pages(struct work_file *file, const struct crew *crew, struct fathom_error *err)
 {
     uint8_t *piece = mem_alloc(BUFFER_PAGES * PAGE_PAYLOAD);
     int status = piece ? 0 : error_set(err, -ENOMEM, "%s: no memory to check it", file->path);
     for (uint64_t at = 0, take; at < file->bytes && status == 0; at += take) {
         take = file->bytes - at < BUFFER_PAGES * PAGE_PAYLOAD ? file->bytes - at
                                                               : BUFFER_PAGES * PAGE_PAYLOAD;
-        status = work_read(file, at, piece, take, err);
+        status =
+            crew_stopped(crew) ? stopped(file->path, err) : work_read(file, at, piece, take, err);
     }
     mem_free(piece);
     return status;
@@ -321,16 +332,18 @@ int work_check(const struct work *work, const char *name, struct fathom_error *e
     *err = (struct fathom_error){0};
     int status = work_open(&file, work, name, err);
     if (status == 0) {
-        status = check_pages(file, err);
+        status = check_pages(file, work->crew, err);
         work_close(file);
     }
     if (status == 0)
         return 1;
+    if (status == -ENOMEM || status == FATHOM_EINTERRUPTED)
+        return status;
     if (status == -ENOENT)
         *err = (struct fathom_error){0};
-    else if (status != -ENOMEM)
+    else
         work_remove(work, name);
-    return status == -ENOMEM ? status : 0;
+    return 0;
 }
 
 /* ---- removing ---- */

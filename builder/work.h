@@ -9,6 +9,7 @@
 #ifndef BUILDER_WORK_H
 #define BUILDER_WORK_H
 
+#include "crew.h"
 #include "env.h"
 
 #define WORK_NAME_MAX 32
@@ -17,7 +18,8 @@
 struct work {
     const struct env *env;
     const char *dir;
-    uint64_t identity; /* of the build: input and options */
+    uint64_t identity;       /* of the build: input and options */
+    const struct crew *crew; /* writing and checking a file end soon when it is stopped */
 };
 
 /* ---- writing ---- */
@@ -49,7 +51,7 @@ int work_next(struct work_file *file, void *out, size_t bytes,
               struct fathom_error *err) FATHOM_MUST_USE;
 void work_close(struct work_file *file); /* accepts NULL */
 /* 1: it is there, and every page was read and found good. 0: it is not, or it was damaged, which
- * err then says, and removed. */
+ * err then says, and removed. FATHOM_EINTERRUPTED leaves it. */
 int work_check(const struct work *work, const char *name, struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Removes the file when it is there. What cannot be removed is debris, which the next build takes

@@ -12,6 +12,6 @@ int index_file_open_path(struct index_file *file, const struct env *env, const c
 /* Checks every page of an open file, and with deep every reference in it (verify.c). */
 int index_file_verify(const struct index_file *file, bool deep, struct fathom_verify_report *report,
                       void (*damage)(void *context, const char *what), void *context,
-                      struct fathom_error *err) FATHOM_MUST_USE;
+                      const struct format_stop *stop, struct fathom_error *err) FATHOM_MUST_USE;
 
 #endif

@@ -136,6 +136,12 @@ void model_fini(struct model *model);
 
 struct index_writer;
 
+/* Whether a caller wants long work to end soon, with FATHOM_EINTERRUPTED; asked many times a second. */
+struct format_stop {
+    bool (*stopped)(void *context); /* NULL: never */
+    void *context;
+};
+
 /* Starts DIR/index.fathom.tmp-<generation>; the directory is made if missing, such files of earlier
  * runs are removed. properties.generation must be final. Sections are written in rising order of
  * kind, each in one or more calls. */
@@ -143,9 +149,10 @@ int index_writer_create(struct index_writer **out, const struct env *env, const 
                         const struct properties *properties,
                         struct fathom_error *err) FATHOM_MUST_USE;
 /* Takes over such a file as index_writer_checkpoint left it, whoever wrote it, after a deep
- * verification. -ENOENT: there is none. */
+ * verification. -ENOENT: there is none. FATHOM_EINTERRUPTED leaves it. */
 int index_writer_reopen(struct index_writer **out, const struct env *env, const char *dir,
-                        uint64_t generation, struct fathom_error *err) FATHOM_MUST_USE;
+                        uint64_t generation, const struct format_stop *stop,
+                        struct fathom_error *err) FATHOM_MUST_USE;
 /* Begins a section: a stream (row_bytes 0) or a row store. */
 int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint32_t row_bytes,
                        struct fathom_error *err) FATHOM_MUST_USE;
@@ -160,8 +167,10 @@ int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *er
 bool index_writer_has(const struct index_writer *writer, enum section_kind kind);
 const char *index_writer_path(const struct index_writer *writer);
 /* Writes the superblock, reads everything back and verifies it, then publishes by rename. Frees the
- * writer in any case. */
-int index_writer_publish(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
+ * writer, but not when it was stopped before the rename (FATHOM_EINTERRUPTED): the file is then as
+ * index_writer_checkpoint leaves one. */
+int index_writer_publish(struct index_writer *writer, const struct format_stop *stop,
+                         struct fathom_error *err) FATHOM_MUST_USE;
 /* Lets go of the file and leaves it, for index_writer_reopen. Accepts NULL. */
 void index_writer_suspend(struct index_writer *writer);
 /* Drops what was written. Accepts NULL. */

@@ -15,14 +15,28 @@
 #include "mem.h"
 
 #define CHUNK_PAGES 256
+#define STOP_ROWS   4096        /* between two looks at whether to go on */
+#define LOAD_BYTES  (16u << 20) /* read at a time */
 
 struct verify {
     const struct index_file *file;
     struct fathom_verify_report *report;
     void (*damage)(void *context, const char *what);
     void *context;
+    const struct format_stop *stop;
     char first[400]; /* the first damage found, for the error */
 };
+
+static bool is_stopped(const struct verify *v)
+{
+    return v->stop && v->stop->stopped && v->stop->stopped(v->stop->context);
+}
+
+static int stopped(const struct verify *v, struct fathom_error *err)
+{
+    return error_set(err, FATHOM_EINTERRUPTED, "%s: not verified to the end: %s", v->file->path,
+                     fathom_strerror(FATHOM_EINTERRUPTED));
+}
 
 __attribute__((format(printf, 2, 3))) static void found(struct verify *v, const char *format, ...)
 {
@@ -51,8 +65,10 @@ static int verify_section_pages(struct verify *v, const struct section *section,
     const struct index_file *file = v->file;
     for (uint64_t done = 0; done < section->page_count;) {
         uint64_t left = section->page_count - done, step = left < CHUNK_PAGES ? left : CHUNK_PAGES;
-        int status = file_read_full(file->env, file->fd, file->path, buffer, step * PAGE_BYTES,
-                                    (section->first_page + done) * PAGE_BYTES, err);
+        int status = is_stopped(v) ? stopped(v, err)
+                                   : file_read_full(file->env, file->fd, file->path, buffer,
+                                                    step * PAGE_BYTES,
+                                                    (section->first_page + done) * PAGE_BYTES, err);
         if (status)
             return status;
         for (uint64_t i = 0; i < step; i++) {
@@ -98,7 +114,14 @@ static int load_section(struct verify *v, enum section_kind kind, uint8_t **out,
         return error_set(err, -ENOMEM,
                          "%s: no memory for section %s (%" PRIu64 " bytes) to verify it",
                          v->file->path, section_name(kind), section->bytes);
-    return index_file_read(v->file, section, 0, *out, section->bytes, err);
+    int status = 0;
+    for (uint64_t at = 0; at < section->bytes && status == 0; at += LOAD_BYTES) {
+        uint64_t left = section->bytes - at;
+        status = is_stopped(v) ? stopped(v, err)
+                               : index_file_read(v->file, section, at, *out + at,
+                                                 left < LOAD_BYTES ? left : LOAD_BYTES, err);
+    }
+    return status;
 }
 
 static void verify_cells(struct verify *v, const uint8_t *cells)
@@ -178,7 +201,8 @@ static bool place_pages(struct verify *v, const struct reach *reach, const uint3
 
 /* Depth-first from the entry points; checks each list on the way, and those never reached at the
  * end. */
-static void verify_graph(struct verify *v, struct reach *reach, const uint8_t *entries)
+static int verify_graph(struct verify *v, struct reach *reach, const uint8_t *entries,
+                        struct fathom_error *err)
 {
     const struct properties *p = &v->file->super.properties;
     uint32_t neighbours[LISTS_DEGREE_MAX + 4];
@@ -190,12 +214,14 @@ static void verify_graph(struct verify *v, struct reach *reach, const uint8_t *e
             reach->stack[depth++] = row;
         }
     }
-    for (uint64_t next = 0;;) {
+    for (uint64_t next = 0, step = 1;; step++) {
+        if (step % STOP_ROWS == 0 && is_stopped(v))
+            return stopped(v, err);
         bool reached = depth > 0;
         while (!reached && next < p->rows && reach->seen[next])
             next++;
         if (!reached && next == p->rows)
-            return;
+            return 0;
         uint32_t row = reached ? reach->stack[--depth] : (uint32_t)next;
         reach->seen[row] = 1;
         v->report->unreachable_rows += !reached;
@@ -235,7 +261,7 @@ static int verify_lists(struct verify *v, const uint8_t *entries, struct fathom_
         status = load_section(v, SECTION_HEAT, &heat, err);
     reach.lists = lists;
     if (status == 0 && place_pages(v, &reach, (const uint32_t *)(const void *)first_row, heat))
-        verify_graph(v, &reach, entries);
+        status = verify_graph(v, &reach, entries, err);
     if (v->report->unreachable_rows)
         found(v, "%s: %" PRIu64 " rows cannot be reached from the entry points", v->file->path,
               v->report->unreachable_rows);
@@ -317,9 +343,10 @@ static int verify_references(struct verify *v, struct fathom_error *err)
 
 int index_file_verify(const struct index_file *file, bool deep, struct fathom_verify_report *report,
                       void (*damage)(void *context, const char *what), void *context,
-                      struct fathom_error *err)
+                      const struct format_stop *stop, struct fathom_error *err)
 {
-    struct verify v = {.file = file, .report = report, .damage = damage, .context = context};
+    struct verify v = {
+        .file = file, .report = report, .damage = damage, .context = context, .stop = stop};
     *report = (struct fathom_verify_report){0};
     int status = verify_pages(&v, err);
     if (status == 0 && deep && report->bad_pages == 0)
@@ -344,7 +371,7 @@ int fathom_verify(const char *dir, bool deep, struct fathom_verify_report *out,
     int status = index_file_open(&file, env_os(), dir, err);
     if (status)
         return status;
-    status = index_file_verify(&file, deep, out ? out : &report, damage, context, err);
+    status = index_file_verify(&file, deep, out ? out : &report, damage, context, NULL, err);
     index_file_close(&file);
     return status;
 }

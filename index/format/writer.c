@@ -100,7 +100,8 @@ static int cut_to_superblock(struct index_writer *writer, struct fathom_error *e
     return status;
 }
 
-static int take_over(struct index_writer *writer, struct fathom_error *err)
+static int take_over(struct index_writer *writer, const struct format_stop *stop,
+                     struct fathom_error *err)
 {
     struct index_file file;
     struct fathom_verify_report report = {0};
@@ -110,20 +111,21 @@ static int take_over(struct index_writer *writer, struct fathom_error *err)
         status = index_file_open_path(&file, writer->env, writer->tmp_path, err);
     if (status)
         return status;
-    status = index_file_verify(&file, true, &report, NULL, NULL, err);
+    status = index_file_verify(&file, true, &report, NULL, NULL, stop, err);
     index_file_close(&file);
     writer->first_page = writer->super.file_pages;
     return status;
 }
 
 int index_writer_reopen(struct index_writer **out, const struct env *env, const char *dir,
-                        uint64_t generation, struct fathom_error *err)
+                        uint64_t generation, const struct format_stop *stop,
+                        struct fathom_error *err)
 {
     *out = NULL;
     struct index_writer *writer = writer_make(env, dir, generation, err);
     if (!writer)
         return -ENOMEM;
-    int status = take_over(writer, err);
+    int status = take_over(writer, stop, err);
     if (status == 0)
         *out = writer;
     else
@@ -278,29 +280,42 @@ const char *index_writer_path(const struct index_writer *writer)
     return writer->tmp_path;
 }
 
+static int sync_written(struct index_writer *writer, struct fathom_error *err)
+{
+    int status = writer->env->fdatasync(writer->env->context, writer->fd);
+    return status < 0 ? error_set(err, status, "%s: fdatasync failed; the file is abandoned",
+                                  writer->tmp_path)
+                      : 0;
+}
+
 /* Reads the file from the device and checks every page and reference: a bad disk must not replace a
- * good index. */
-static int verify_written(struct index_writer *writer, struct fathom_error *err)
+ * good index. A direct read takes its piece to the device first, so that little is left to sync at
+ * the end: one fdatasync of everything could not be stopped, and takes many seconds for a large
+ * file. */
+static int verify_written(struct index_writer *writer, const struct format_stop *stop,
+                          struct fathom_error *err)
 {
     struct index_file file;
     struct fathom_verify_report report = {0};
-    int status = writer->env->fdatasync(writer->env->context, writer->fd);
-    if (status < 0)
-        return error_set(err, status, "%s: fdatasync failed; the file is abandoned",
-                         writer->tmp_path);
-    status = index_file_open_path(&file, writer->env, writer->tmp_path, err);
+    int status = index_file_open_path(&file, writer->env, writer->tmp_path, err);
     if (status)
         return status;
-    status = index_file_verify(&file, true, &report, NULL, NULL, err);
+    if (!file.direct)
+        status = sync_written(writer, err);
+    if (status == 0)
+        status = index_file_verify(&file, true, &report, NULL, NULL, stop, err);
     index_file_close(&file);
     return status;
 }
 
-int index_writer_publish(struct index_writer *writer, struct fathom_error *err)
+int index_writer_publish(struct index_writer *writer, const struct format_stop *stop,
+                         struct fathom_error *err)
 {
     int status = write_superblock(writer, err);
     if (status == 0)
-        status = verify_written(writer, err);
+        status = verify_written(writer, stop, err);
+    if (status == FATHOM_EINTERRUPTED)
+        return status;
     if (status == 0) {
         status = file_finish(writer->env, writer->fd, writer->tmp_path, writer->path, err);
         writer->fd = -1; /* closed in any case, and the temporary file is gone */

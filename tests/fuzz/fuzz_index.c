@@ -182,7 +182,7 @@ static bool verify(const struct env *env)
     int status = index_file_open(&file, env, "fuzz", &err);
     bool opened = status == 0;
     if (opened)
-        status = index_file_verify(&file, true, &report, NULL, NULL, &err);
+        status = index_file_verify(&file, true, &report, NULL, NULL, NULL, &err);
     FUZZ_CHECK(is_typed(status), "verifying: %d (%s)", status, err.msg);
     FUZZ_CHECK(status == 0 || err.msg[0], "%d is found without a word", status);
     if (opened)

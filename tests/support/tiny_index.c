@@ -319,7 +319,7 @@ int tiny_write(const struct tiny_index *tiny, const struct env *env, const char 
         if (tiny->sections[kind].data)
             status = write_section(writer, kind, &tiny->sections[kind], piece_rows, err);
     if (status == 0)
-        return index_writer_publish(writer, err);
+        return index_writer_publish(writer, NULL, err);
     index_writer_abandon(writer);
     return status;
 }

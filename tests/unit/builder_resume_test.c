@@ -347,6 +347,58 @@ static void a_build_without_resume_begins_again(void **state)
     free(expected.data);
 }
 
+/* Counts how often a build asks whether to stop, and says so at one time. */
+struct stop {
+    int asked, at;      /* at 0: never */
+    int asked_at_phase; /* when the last phase began */
+};
+
+static bool count_and_stop(void *context)
+{
+    struct stop *stop = context;
+    return ++stop->asked == stop->at;
+}
+
+static void note_phase(void *context, const char *phase, uint64_t total, const char *unit)
+{
+    struct stop *stop = context;
+    (void)phase;
+    (void)total;
+    (void)unit;
+    stop->asked_at_phase = stop->asked;
+}
+
+static int build_with_stop(struct place *place, struct stop *stop)
+{
+    struct build_options options = options_for(place, env_os(), false);
+    options.watch =
+        (struct build_watch){.stopped = count_and_stop, .phase = note_phase, .context = stop};
+    return run(&options, NULL);
+}
+
+/* Work files and the index are read back and written piece by piece, and each piece can be the
+ * last. */
+static void a_build_stopped_whenever_it_asks_resumes_to_the_same_index(void **state)
+{
+    struct place place = place_of(*state, ROWS);
+    struct bytes expected = undisturbed(&place);
+    struct stop whole = {0};
+    assert_int_equal(build_with_stop(&place, &whole), 0);
+    unlink(place.index);
+    /* The end verifies every section. */
+    assert_true(whole.asked - whole.asked_at_phase > 10);
+    for (int at = 1; at <= whole.asked; at += at < whole.asked_at_phase ? 9 : 1) {
+        struct stop stop = {.at = at};
+        char plan[64];
+        snprintf(plan, sizeof plan, "a stop at question %d", at);
+        if (build_with_stop(&place, &stop) != FATHOM_EINTERRUPTED)
+            fail_msg("%s: not stopped", plan);
+        assert_false(path_exists(place.index));
+        assert_resumes_to(&place, &expected, plan);
+    }
+    free(expected.data);
+}
+
 static void a_short_build_leaves_no_checkpoints_and_says_so(void **state)
 {
     struct place place = place_of(*state, ROWS);
@@ -378,6 +430,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(a_damaged_checkpoint_is_said_and_made_again, scratch_make,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(a_damaged_index_that_waits_for_its_points_is_written_again,
+                                    scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(a_build_stopped_whenever_it_asks_resumes_to_the_same_index,
                                     scratch_make, scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_without_resume_begins_again, scratch_make,
                                     scratch_remove),

@@ -395,7 +395,7 @@ static void a_checkpoint_can_be_opened_and_changes_nothing(void **state)
             assert_int_equal(index_writer_checkpoint(writer, NULL), 0);
             assert_int_equal(index_file_open_path(&file, env_os(), index_writer_path(writer), NULL),
                              0);
-            assert_int_equal(index_file_verify(&file, true, &report, NULL, NULL, NULL), 0);
+            assert_int_equal(index_file_verify(&file, true, &report, NULL, NULL, NULL, NULL), 0);
             index_file_close(&file);
         }
         assert_int_equal(index_writer_begin(writer, kind, s->row_bytes, NULL), 0);
@@ -403,7 +403,7 @@ static void a_checkpoint_can_be_opened_and_changes_nothing(void **state)
         assert_int_equal(index_writer_end(writer, NULL), 0);
     }
     assert_false(file_exists(fixture->path));
-    assert_int_equal(index_writer_publish(writer, NULL), 0);
+    assert_int_equal(index_writer_publish(writer, NULL, NULL), 0);
     expect_image(fixture, &tiny);
     tiny_free(&tiny);
 }

@@ -168,6 +168,43 @@ class BigAnn(Case):
         self.assertIn("error", self.post("load_index", 500, dataset="nowhere"))
 
 
+class VectorDbBenchInstall(unittest.TestCase):
+    """What install.py makes of the two files of the harness that have to know a client."""
+
+    METHOD = ("    def {}(self):\n        if self == DB.Milvus:\n            from .milvus import Milvus\n\n"
+              "            return Milvus\n\n")
+    CLIENTS = ("from enum import Enum\n\n\nclass DB(Enum):\n    Milvus = \"Milvus\"\n\n"
+               + METHOD.format("init_cls") + METHOD.format("config_cls")
+               + METHOD.format("case_config_cls"))
+
+    @classmethod
+    def setUpClass(cls):
+        cls.install = load(ADAPTERS / "vectordbbench" / "install.py", "vectordbbench_install")
+
+    def test_each_method_knows_fathom_once(self):
+        text = self.install.know_client(self.CLIENTS)
+        self.assertEqual(self.install.know_client(text), text)
+        found = {}
+        exec(compile(text, "clients", "exec"), found)
+        self.assertEqual([each.name for each in found["DB"]], ["Fathom", "Milvus"])
+        for method, (file, name) in self.install.KNOWN.items():
+            body = text.partition(f"def {method}(")[2].partition("def ")[0]
+            self.assertIn(f"from .fathom.{file} import {name}\n", body)
+            self.assertTrue((ADAPTERS / "vectordbbench" / f"{file}.py").exists())
+
+    def test_the_command_is_added_once(self):
+        text = self.install.know_command(
+            "from ..backend.clients.a.cli import A\n\ncli.add_command(A)\n")
+        self.assertEqual(text, "from ..backend.clients.fathom.cli import Fathom\n"
+                         "from ..backend.clients.a.cli import A\n\n"
+                         "cli.add_command(Fathom)\ncli.add_command(A)\n")
+        self.assertEqual(self.install.know_command(text), text)
+
+    def test_a_harness_of_another_shape_is_refused(self):
+        with self.assertRaisesRegex(SystemExit, "not known here"):
+            self.install.know_client("class DB:\n")
+
+
 class VectorDbBench(Case):
     @classmethod
     def setUpClass(cls):

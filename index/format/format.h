@@ -49,7 +49,7 @@ enum section_kind {
 #define FORMAT_BAND_BYTES  16
 #define FORMAT_HEAT_RANKS  256 /* each holds as many bytes of lists */
 #define FORMAT_POINT_BYTES 32  /* of an operating point */
-#define FORMAT_POINTS_MAX  1024
+#define FORMAT_POINTS_MAX  2048
 
 struct section {
     uint32_t kind;

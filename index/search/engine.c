@@ -175,8 +175,8 @@ static uint32_t larger(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-/* Slots keep their navigators from walk to walk, but not for ever after the last: the slot of a query
- * that needs none, and another that is free, in turn. */
+/* Slots keep their navigators from walk to walk, but not for ever after the last: the slot of a
+ * query that needs none, and another that is free, in turn. */
 static void drop_stale(struct fathom_engine *engine, struct query *query)
 {
     if (!scratch_is_stale(&engine->scratch))
@@ -211,7 +211,9 @@ static struct operating_choice choose(const struct fathom_index *index,
     struct operating_choice choice = {.search_list = request->search_list};
     if (request->search_list == 0) {
         float target = request->target_recall > 0 ? request->target_recall : FATHOM_TARGET_RECALL;
-        choice = points_choose(index->points, index->point_count, request->k, target);
+        struct points_cost cost = points_cost(&index->properties, index->plan.navigator,
+                                              index->plan.rows8 ? 0 : index->level.code_bytes);
+        choice = points_choose(index->points, index->point_count, request->k, target, &cost);
     }
     if (choice.search_list == 0)
         choice.search_list = index->properties.default_search_list;
@@ -271,12 +273,12 @@ static void fail_walk(struct query *query, int status)
 int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index *index,
                          const struct fathom_query *request, struct fathom_error *err)
 {
-    return engine_submit_excluding(engine, index, request, ROW_NONE, err);
+    return engine_submit_probe(engine, index, request, NULL, err);
 }
 
-int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_index *index,
-                            const struct fathom_query *request, uint32_t row,
-                            struct fathom_error *err)
+int engine_submit_probe(struct fathom_engine *engine, const struct fathom_index *index,
+                        const struct fathom_query *request, const struct query_probe *probe,
+                        struct fathom_error *err)
 {
     int status = query_check(index, request, err);
     if (status)
@@ -291,7 +293,8 @@ int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_in
         return status;
     query->index = fathom_index_retain((struct fathom_index *)index);
     query->user = request->user;
-    query->excluded = row;
+    query->probe = probe;
+    query->excluded = probe ? probe->row : ROW_NONE;
     query->deadline_ns = request->deadline_ns;
     query->stats = (struct fathom_query_stats){0};
     query->detail[0] = '\0';

@@ -97,12 +97,20 @@ int engine_create_with(struct fathom_engine **out, const struct env *env,
                        const struct fathom_engine_options *options,
                        struct fathom_error *err) FATHOM_MUST_USE;
 
-/* fathom_engine_submit, as if a row were not in the index: measures recall on the index's own rows.
- */
+/* fathom_engine_submit for measuring recall on the index's own rows: navigates as if a row were not
+ * in the index, and shows the candidates to who measures instead of refining them. The result is
+ * empty; the probe must stay until it has come. */
 #define ROW_NONE UINT32_MAX
-int engine_submit_excluding(struct fathom_engine *engine, const struct fathom_index *index,
-                            const struct fathom_query *request, uint32_t row,
-                            struct fathom_error *err) FATHOM_MUST_USE;
+struct query;
+struct navigator;
+struct query_probe {
+    uint32_t row; /* left out */
+    void (*take)(void *context, struct query *query, struct navigator *navigator);
+    void *context;
+};
+int engine_submit_probe(struct fathom_engine *engine, const struct fathom_index *index,
+                        const struct fathom_query *request, const struct query_probe *probe,
+                        struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Takes bytes of the budget for an engine's growth, or refuses. Give back with a negative number.
  */

@@ -205,12 +205,11 @@ static double price(const struct sizes *sizes, const struct plan *plan)
     uint32_t first, count = points_of_plan(sizes, plan, &first);
     if (count == 0)
         return INFINITY;
+    struct points_cost cost = points_cost(&sizes->super->properties, plan->navigator,
+                                          plan->rows8 ? 0 : code_bytes_of(sizes, plan));
     struct operating_choice choice =
-        points_choose(sizes->points + first, count, USUAL_K, FATHOM_TARGET_RECALL);
-    if (choice.recall_low < FATHOM_TARGET_RECALL)
-        return INFINITY;
-    return points_cost_us(&sizes->super->properties, plan->navigator,
-                          plan->rows8 ? 0 : code_bytes_of(sizes, plan), &choice);
+        points_choose(sizes->points + first, count, USUAL_K, FATHOM_TARGET_RECALL, &cost);
+    return choice.recall_low < FATHOM_TARGET_RECALL ? INFINITY : points_cost_us(&cost, &choice);
 }
 
 static double graph_bits_least(const struct properties *p)

@@ -1,6 +1,6 @@
 /* Measuring operating points (see points.h): opens the index once per residency that a budget could
- * ask for, and searches it for a sample of its own rows (points_truth.c). points_choose.c uses what
- * is found here.
+ * ask for, and walks it for a sample of its own rows (points_truth.c). What searches would read and
+ * find follows from the candidates (points_replay.c). points_choose.c uses what is found here.
  *
  * Under a budget, what fits half of it is measured side by side with another, and what does not is
  * then measured alone. */
@@ -16,14 +16,12 @@
 #include "points_sample.h"
 #include "query.h"
 
-#define SAMPLE_ROWS       160
-#define SAMPLE_LARGE_K    40     /* of it, for the largest k: each query has many results */
+#define SAMPLE_ROWS       240
+#define SAMPLE_LARGE_K    48     /* of it, for the largest k: each query has many results */
 #define RECALL_ENOUGH     0.99f  /* no larger search list is tried above it */
 #define RECALL_GAIN       0.001f /* nor once a step brings less */
 #define INFLIGHT          8
-#define THRIFTY_THRESHOLD 0.13f
-#define CAREFUL_THRESHOLD 0.025f
-#define READS_THAT_MATTER 1.5f
+#define READS_THAT_MATTER 0.5f
 #define PLANS_AT_ONCE     2  /* each keeps an opened index in memory */
 #define PLAN_STEPS        64 /* of progress: a residency takes as long as so many rows' truths */
 
@@ -35,7 +33,14 @@ static const double cell_bits[] = {0.75, 1, 1.25, 1.5, 1.75, 2.25, 3, 4, 5.5};
     (sizeof graph_bits / sizeof *graph_bits + sizeof cell_bits / sizeof *cell_bits + 1)
 
 static const uint32_t search_lists[] = {10, 16, 24, 40, 64, 100, 160, 256, 400};
+static const float thresholds[] = {0.025f, 0.04f, 0.06f, 0.085f, 0.12f, 0.17f};
+#define LISTS      (sizeof search_lists / sizeof *search_lists)
+#define THRESHOLDS (sizeof thresholds / sizeof *thresholds)
 static const uint32_t ks[] = {10, 100};
+
+/* Every list for k 10, the three that suit k 100. */
+_Static_assert((LISTS + 3) * THRESHOLDS <= POINTS_RESIDENT_MAX, "a residency's points have room");
+_Static_assert(PLANS_MAX *(LISTS + 3) * THRESHOLDS <= POINTS_MAX, "all points have room");
 
 struct measure {
     const struct env *env;
@@ -123,11 +128,20 @@ struct plan_job {
     int status; /* FATHOM_EBUDGET: not measured yet, or beyond the budget */
 };
 
+struct searcher;
+
+/* A search for one row of the sample. */
+struct trial {
+    struct query_probe probe;
+    struct searcher *searcher;
+    struct replay replays[THRESHOLDS];
+};
+
 struct searcher {
     const struct measure *measure;
     struct fathom_index *index;
     struct fathom_engine *engine;
-    float recall[SAMPLE_ROWS], reads[SAMPLE_ROWS]; /* recall below 0: not usable */
+    struct trial trials[SAMPLE_ROWS];
 };
 
 static bool usable(const struct measure *m, uint32_t i)
@@ -138,29 +152,21 @@ static bool usable(const struct measure *m, uint32_t i)
     return false; /* the zero vector: no query under cosine */
 }
 
-static float recall_of(const struct measure *m, uint32_t i, const struct fathom_result *result,
-                       uint32_t k)
+static void take_candidates(void *context, struct query *query, struct navigator *navigator)
 {
-    uint32_t found = 0;
-    for (uint32_t r = 0; r < result->count; r++)
-        for (uint32_t t = 0; t < k; t++)
-            found += result->ids[r] == m->sample.truth[(size_t)i * SAMPLE_TRUTH + t];
-    return (float)found / (float)k;
+    struct trial *trial = context;
+    points_replay(&trial->searcher->measure->sample, (uint32_t)(trial - trial->searcher->trials),
+                  query, navigator, thresholds, THRESHOLDS, trial->replays);
 }
 
-/* Takes finished queries; user points into recall. */
-static int collect(struct searcher *s, uint32_t k, bool wait)
+/* Takes finished queries: their probes have seen all there is to see. */
+static int collect(struct searcher *s, bool wait)
 {
     struct fathom_result results[INFLIGHT];
     int count = fathom_engine_poll(s->engine, results, INFLIGHT, wait);
-    for (int r = 0; r < count; r++) {
-        uint32_t i = (uint32_t)((float *)results[r].user - s->recall);
+    for (int r = 0; r < count; r++)
         if (results[r].status)
             return results[r].status;
-        s->recall[i] = recall_of(s->measure, i, &results[r], k);
-        /* Without those that only bring what a larger budget would hold. */
-        s->reads[i] = (float)(results[r].stats.reads - results[r].stats.list_reads);
-    }
     return count < 0 ? count : 0;
 }
 
@@ -170,46 +176,44 @@ static uint32_t sample_for(const struct measure *m, uint32_t k)
     return k == SAMPLE_TRUTH && m->sample.count > SAMPLE_LARGE_K ? SAMPLE_LARGE_K : m->sample.count;
 }
 
-static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list,
-                         float refine_threshold)
+static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list)
 {
     const struct measure *m = s->measure;
     int status = 0;
-    uint32_t sample = sample_for(m, k);
-    for (uint32_t i = sample; i < m->sample.count; i++)
-        s->recall[i] = -1;
-    for (uint32_t i = 0; i < sample && status == 0; i++) {
+    for (uint32_t i = 0; i < sample_for(m, k) && status == 0; i++) {
+        struct trial *trial = &s->trials[i];
         struct fathom_query query = fathom_query_default();
         query.vector = m->sample.vectors + (size_t)i * m->sample.dim;
         query.k = k;
         query.search_list = search_list;
-        query.refine_threshold = refine_threshold;
-        query.user = &s->recall[i];
-        s->recall[i] = -1;
+        *trial = (struct trial){
+            .probe = {.row = m->sample.rows[i], .take = take_candidates, .context = trial},
+            .searcher = s};
         if (is_stopped(m))
             return FATHOM_EINTERRUPTED;
         if (!usable(m, i))
             continue;
-        while ((status = engine_submit_excluding(s->engine, s->index, &query, m->sample.rows[i],
-                                                 NULL)) == FATHOM_EBUSY &&
-               (status = collect(s, k, true)) == 0) {
+        while ((status = engine_submit_probe(s->engine, s->index, &query, &trial->probe, NULL)) ==
+                   FATHOM_EBUSY &&
+               (status = collect(s, true)) == 0) {
         }
     }
     while (status == 0 && fathom_engine_running(s->engine))
-        status = collect(s, k, true);
+        status = collect(s, true);
     return status;
 }
 
-static void summarise(const struct searcher *s, struct operating_point *point)
+static void summarise(const struct searcher *s, uint32_t threshold, struct operating_point *point)
 {
     double sum = 0, squares = 0, reads = 0;
     uint32_t count = 0;
-    for (uint32_t i = 0; i < s->measure->sample.count; i++) {
-        if (s->recall[i] < 0)
+    for (uint32_t i = 0; i < sample_for(s->measure, point->k); i++) {
+        const struct replay *replay = &s->trials[i].replays[threshold];
+        if (!usable(s->measure, i))
             continue;
-        sum += s->recall[i];
-        squares += (double)s->recall[i] * s->recall[i];
-        reads += s->reads[i];
+        sum += replay->recall;
+        squares += (double)replay->recall * replay->recall;
+        reads += replay->reads;
         count++;
     }
     double mean = count ? sum / count : 0,
@@ -219,44 +223,42 @@ static void summarise(const struct searcher *s, struct operating_point *point)
     point->reads = (float)(count ? reads / count : 0);
 }
 
-static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k, float refine_threshold)
+/* The points of one search list, from the most careful threshold to the thriftiest; where next to
+ * nothing is read they say the same, and one is enough. Returns the first. */
+static const struct operating_point *add_points(const struct searcher *s, struct plan_job *job,
+                                                uint32_t k, uint32_t search_list)
 {
-    float before = -1;
-    for (size_t l = 0; l < sizeof search_lists / sizeof *search_lists; l++) {
-        if (search_lists[l] < query_least_list(k))
-            continue;
-        int status = search_sample(s, k, search_lists[l], refine_threshold);
-        if (status)
-            return status;
+    struct operating_point *first = &job->points[job->count];
+    for (uint32_t t = 0; t < THRESHOLDS; t++) {
         struct operating_point *point = &job->points[job->count++];
         *point = (struct operating_point){
             .navigator = job->navigator,
             .k = k,
-            .search_list = search_lists[l],
-            .refine_threshold = refine_threshold,
+            .search_list = search_list,
+            .refine_threshold = thresholds[t],
             .code_bytes = s->index->plan.rows8 ? s->index->records->row_bytes : job->code_bytes};
-        summarise(s, point);
+        summarise(s, t, point);
+        if (first->reads < READS_THAT_MATTER)
+            break;
+    }
+    return first;
+}
+
+static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
+{
+    float before = -1;
+    for (size_t l = 0; l < LISTS; l++) {
+        if (search_lists[l] < query_least_list(k))
+            continue;
+        int status = search_sample(s, k, search_lists[l]);
+        if (status != 0)
+            return status;
+        const struct operating_point *point = add_points(s, job, k, search_lists[l]);
         if (point->recall_low >= RECALL_ENOUGH || point->recall - before < RECALL_GAIN)
             break;
         before = point->recall;
     }
     return 0;
-}
-
-/* With the usual threshold; where reads are what a query costs, with one that reads less and so
- * wants a longer walk for the same recall; and where the usual one stays below what most ask for,
- * with one that reads more. */
-static int measure_thresholds(struct searcher *s, struct plan_job *job, uint32_t k)
-{
-    int status = measure_k(s, job, k, 0);
-    if (status != 0 || job->count == 0)
-        return status;
-    struct operating_point last = job->points[job->count - 1];
-    if (last.reads > READS_THAT_MATTER)
-        status = measure_k(s, job, k, THRIFTY_THRESHOLD);
-    if (status == 0 && last.recall_low < FATHOM_TARGET_RECALL)
-        status = measure_k(s, job, k, CAREFUL_THRESHOLD);
-    return status;
 }
 
 /* FATHOM_EBUDGET when the plan that fits is not the one to be measured. */
@@ -292,7 +294,7 @@ static int measure_plan(const struct measure *m, struct plan_job *job)
         status = engine_create_with(&s->engine, m->env, &options, NULL);
     for (size_t i = 0; i < sizeof ks / sizeof *ks && status == 0; i++)
         if (ks[i] <= m->sample.truth_count)
-            status = measure_thresholds(s, job, ks[i]);
+            status = measure_k(s, job, ks[i]);
     fathom_engine_destroy(s->engine);
     fathom_index_close(s->index);
     mem_free(s);

@@ -1,6 +1,6 @@
-/* Operating points: what recall a search list reaches at a residency, measured by the builder on
- * rows of the index itself, each left out of its own search. They are stored in the index, and turn
- * a target recall into a search list. */
+/* Operating points: what recall a search list and a refine threshold reach at a residency, measured
+ * by the builder on rows of the index itself, each left out of its own search. They are stored in
+ * the index, and turn a target recall into a list and a threshold. */
 #ifndef SEARCH_POINTS_H
 #define SEARCH_POINTS_H
 
@@ -16,13 +16,13 @@ struct operating_point {
     float recall, recall_low; /* mean over the sample, and the lower end of its one-sided 95%
                                  confidence interval */
     float reads;              /* per query */
-    float refine_threshold;   /* doubt at which pages were read (refine.c); 0: the default */
+    float refine_threshold;   /* doubt at which pages were read (refine.c) */
 };
 
 _Static_assert(sizeof(struct operating_point) == FORMAT_POINT_BYTES, "see docs/FORMAT.md");
 
 #define POINTS_MAX          FORMAT_POINTS_MAX
-#define POINTS_RESIDENT_MAX 64 /* kept in memory: those of one residency */
+#define POINTS_RESIDENT_MAX 80 /* kept in memory: those of one residency */
 
 /* What a long measurement reports while it runs; called from any of its threads. */
 struct points_watch {
@@ -33,8 +33,8 @@ struct points_watch {
 
 /* Measures the index file at path, with no more than budget_bytes in memory (0: no limit): what
  * does not fit is not measured; lists that do not fit are read from the file, which changes no
- * point. out has room for POINTS_MAX; ordered by navigator and code bytes. The result does not
- * depend on threads. */
+ * point. out has room for POINTS_MAX; ordered by navigator, code bytes, k, search list and
+ * threshold. The result does not depend on threads. */
 int points_measure(const struct env *env, const char *path, unsigned threads, uint64_t budget_bytes,
                    const struct points_watch *watch, struct operating_point *out, uint32_t *count,
                    struct fathom_error *err) FATHOM_MUST_USE;
@@ -42,25 +42,32 @@ int points_measure(const struct env *env, const char *path, unsigned threads, ui
 /* How to search. */
 struct operating_choice {
     uint32_t search_list;
-    float refine_threshold;  /* 0: the default */
+    float refine_threshold;  /* 0: the default, without points */
     float recall_low, reads; /* what to expect of it */
 };
 
-/* The cheapest way, by reads and by the length of the walk, that reaches target for k at this
- * residency, between measured lists if need be; the best there is when none does. search_list 0:
- * there is no point to go by. */
+/* What a navigator's walk costs in one residency, roughly, of one core. */
+struct points_cost {
+    double fixed_us, list_us; /* for each query, and for each unit of its search list */
+};
+
+/* code_bytes 0: the 8-bit rows are resident. */
+struct points_cost points_cost(const struct properties *properties, enum fathom_navigator navigator,
+                               uint32_t code_bytes);
+
+/* Time of the whole machine that a query takes, reads included: to compare with others. */
+double points_cost_us(const struct points_cost *cost, const struct operating_choice *choice);
+
+/* The cheapest way that reaches target for k at this residency, between measured lists or
+ * thresholds if need be; the best there is when none does. search_list 0: there is no point to go
+ * by. points: as points_measure has ordered them. */
 struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
-                                      uint32_t k, float target);
+                                      uint32_t k, float target, const struct points_cost *cost);
 
 /* The points that speak for a navigator with codes of code_bytes: those of the largest measured
  * code that is not larger, or of the smallest. Returns how many; the first is points[*first]. */
 uint32_t points_of(const struct operating_point *points, uint32_t count,
                    enum fathom_navigator navigator, uint32_t code_bytes, uint32_t *first);
-
-/* Time of the whole machine that a query takes, roughly: for comparing residencies. code_bytes 0:
- * the 8-bit rows are resident. */
-double points_cost_us(const struct properties *properties, enum fathom_navigator navigator,
-                      uint32_t code_bytes, const struct operating_choice *choice);
 
 /* What queries aim at that name neither a search list nor a target, and plans are chosen for. */
 #define FATHOM_TARGET_RECALL 0.97f

@@ -40,67 +40,75 @@ static struct operating_choice choice_at(const struct operating_point *point)
                                      .reads = point->reads};
 }
 
-/* The next shorter list that was measured with the same k and threshold. */
-static const struct operating_point *shorter(const struct operating_point *points, uint32_t i)
-{
-    const struct operating_point *before = i > 0 ? &points[i - 1] : NULL;
-    return before && before->k == points[i].k &&
-                   before->refine_threshold == points[i].refine_threshold &&
-                   before->search_list < points[i].search_list &&
-                   before->recall_low < points[i].recall_low
-               ? before
-               : NULL;
-}
-
-/* Where target lies between a list and the next shorter one. Recall rises ever more slowly with the
- * list, so a straight line between two measured points lies below it. */
+/* Where target lies between two points, of which the high one reaches it. Recall rises ever more
+ * slowly with the list, and with the doubt that is cleared up, so a straight line between two
+ * measured points lies below it. */
 static struct operating_choice choice_between(const struct operating_point *low,
                                               const struct operating_point *high, float target)
 {
-    float share = (target - low->recall_low) / (high->recall_low - low->recall_low);
     struct operating_choice choice = choice_at(high);
+    if (!low || high->recall_low < target || low->recall_low >= target ||
+        low->search_list > high->search_list)
+        return choice;
+    float share = (target - low->recall_low) / (high->recall_low - low->recall_low);
     choice.search_list =
         low->search_list +
         (uint32_t)ceilf(share * (float)(high->search_list - low->search_list) - 1e-3f);
+    choice.refine_threshold =
+        low->refine_threshold + share * (high->refine_threshold - low->refine_threshold);
     choice.reads = low->reads + share * (high->reads - low->reads);
     choice.recall_low = target;
     return choice;
 }
 
-static struct operating_choice choice_of(const struct operating_point *points, uint32_t i,
-                                         float target)
+/* Among points first to end, the one with this threshold; NULL when there is none. */
+static const struct operating_point *with_threshold(const struct operating_point *points,
+                                                    uint32_t first, uint32_t end, float threshold)
 {
-    const struct operating_point *low = shorter(points, i), *high = &points[i];
-    if (!low || high->recall_low < target || low->recall_low >= target)
-        return choice_at(high);
-    return choice_between(low, high, target);
+    for (uint32_t i = first; i < end; i++)
+        if (points[i].refine_threshold == threshold)
+            return &points[i];
+    return NULL;
 }
 
-/* Within one residency the steps of a walk cost the same, about. */
-static double rank_us(const struct operating_choice *choice)
-{
-    return READ_DEVICE_US * choice->reads + 1.1 * choice->search_list;
-}
-
-static bool better(const struct operating_choice *a, const struct operating_choice *b, float target)
+static bool better(const struct operating_choice *a, const struct operating_choice *b, float target,
+                   const struct points_cost *cost)
 {
     bool reaches = a->recall_low >= target, had = b->recall_low >= target;
+    if (b->search_list == 0)
+        return true;
     if (reaches != had)
         return reaches;
-    return reaches ? rank_us(a) < rank_us(b) : a->recall_low > b->recall_low;
+    return reaches ? points_cost_us(cost, a) < points_cost_us(cost, b)
+                   : a->recall_low > b->recall_low;
 }
 
 struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
-                                      uint32_t k, float target)
+                                      uint32_t k, float target, const struct points_cost *cost)
 {
     uint32_t measured_k = nearest_k(points, count, k);
     struct operating_choice best = {0};
-    for (uint32_t i = 0; i < count; i++) {
+    /* Points of a k with the same list are neighbours: those from list_first on; the next shorter
+     * list's begin at shorter_first. */
+    for (uint32_t i = 0, list_first = 0, shorter_first = 0; i < count; i++) {
+        if (points[i].k != points[list_first].k)
+            list_first = shorter_first = i;
+        if (points[i].search_list != points[list_first].search_list) {
+            shorter_first = list_first;
+            list_first = i;
+        }
         if (points[i].k != measured_k)
             continue;
-        struct operating_choice choice = choice_of(points, i, target);
-        if (best.search_list == 0 || better(&choice, &best, target))
-            best = choice;
+        const struct operating_point *next = i + 1 < count ? &points[i + 1] : NULL;
+        const struct operating_point *low[] = {
+            with_threshold(points, shorter_first, list_first, points[i].refine_threshold),
+            next && next->k == measured_k && next->search_list == points[i].search_list ? next
+                                                                                        : NULL};
+        for (unsigned n = 0; n < 2; n++) {
+            struct operating_choice choice = choice_between(low[n], &points[i], target);
+            if (better(&choice, &best, target, cost))
+                best = choice;
+        }
     }
     uint64_t list = best.search_list;
     if (list && k > measured_k)
@@ -130,26 +138,25 @@ uint32_t points_of(const struct operating_point *points, uint32_t count,
     return found;
 }
 
-/* CPU of navigating, on one core. Most of it grows with the dimensions. */
-static double navigate_us(const struct properties *p, enum fathom_navigator navigator,
-                          uint32_t code_bytes, uint32_t search_list)
+/* Most of it grows with the dimensions. */
+struct points_cost points_cost(const struct properties *p, enum fathom_navigator navigator,
+                               uint32_t code_bytes)
 {
     double width = 0.4 + 0.6 * p->work_dim / 128.0;
-    if (navigator == FATHOM_NAVIGATOR_CELLS) {
-        double codes = 4.0 * search_list * (double)p->rows / p->cells;
-        return width * CELL_US * p->cells + (CODE_US + CODE_BYTE_US * code_bytes) * codes;
-    }
-    double neighbours = GRAPH_LIST_SHARE * search_list * NEW_SHARE * p->degree_max;
-    return width * neighbours * (code_bytes ? HOP_US : HOP_ROW8_US);
+    if (navigator == FATHOM_NAVIGATOR_CELLS)
+        return (struct points_cost){.fixed_us = width * CELL_US * p->cells,
+                                    .list_us = (CODE_US + CODE_BYTE_US * code_bytes) * 4.0 *
+                                               (double)p->rows / p->cells};
+    return (struct points_cost){.list_us = width * (code_bytes ? HOP_US : HOP_ROW8_US) *
+                                           GRAPH_LIST_SHARE * NEW_SHARE * p->degree_max};
 }
 
-double points_cost_us(const struct properties *p, enum fathom_navigator navigator,
-                      uint32_t code_bytes, const struct operating_choice *choice)
+double points_cost_us(const struct points_cost *cost, const struct operating_choice *choice)
 {
     /* Two cores share the device, and work while it does: the slower of the two decides, the other
      * is in the way a little. */
-    double cpu = 0.5 * (navigate_us(p, navigator, code_bytes, choice->search_list) +
-                        READ_CPU_US * choice->reads);
+    double cpu =
+        0.5 * (cost->fixed_us + cost->list_us * choice->search_list + READ_CPU_US * choice->reads);
     double device = READ_DEVICE_US * choice->reads;
     return fmax(cpu, device) + 0.25 * fmin(cpu, device);
 }

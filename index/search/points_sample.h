@@ -7,12 +7,19 @@
 
 #define SAMPLE_TRUTH 100 /* neighbours of the truth */
 
+/* One of the exact neighbours of a row. */
+struct sample_neighbour {
+    uint32_t row; /* UINT32_MAX: there are no more */
+    uint32_t rank;
+    float distance; /* row units */
+};
+
 struct points_sample {
     uint32_t count, dim;
-    uint32_t truth_count; /* neighbours of each: SAMPLE_TRUTH, or all other rows */
-    uint32_t *rows;       /* count */
-    float *vectors;       /* count x dim, user space */
-    uint64_t *truth;      /* count x SAMPLE_TRUTH ids */
+    uint32_t truth_count;           /* neighbours of each: SAMPLE_TRUTH, or all other rows */
+    uint32_t *rows;                 /* count */
+    float *vectors;                 /* count x dim, user space */
+    struct sample_neighbour *truth; /* count x SAMPLE_TRUTH, of each in the order of their rows */
 };
 
 /* How far the search for the truth is; called from the thread that called. */
@@ -30,5 +37,15 @@ int points_sample_make(struct points_sample *out, const struct fathom_index *ind
                        unsigned threads, const struct sample_watch *watch,
                        struct fathom_error *err) FATHOM_MUST_USE;
 void points_sample_fini(struct points_sample *sample);
+
+/* What a search would come to that refines at a threshold. */
+struct replay {
+    float recall, reads;
+};
+
+/* Of the candidates of a query for sample row i, at each of the thresholds (points_replay.c). */
+void points_replay(const struct points_sample *sample, uint32_t i, struct query *query,
+                   struct navigator *navigator, const float *thresholds, uint32_t count,
+                   struct replay *out);
 
 #endif

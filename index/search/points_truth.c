@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bits.h"
 #include "error.h"
 #include "mem.h"
 #include "navigate.h"
@@ -222,6 +221,21 @@ static void search_fini(struct search *search)
     mem_free(search->scores);
 }
 
+static int compare_rows(const void *a, const void *b)
+{
+    const struct sample_neighbour *x = a, *y = b;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+static void keep_truth(struct points_sample *sample, uint32_t i, const struct nearest *best)
+{
+    struct sample_neighbour *truth = sample->truth + (size_t)i * SAMPLE_TRUTH;
+    for (uint32_t t = 0; t < sample->truth_count; t++)
+        truth[t] = (struct sample_neighbour){
+            .row = best->row[t], .rank = t, .distance = best->distance[t]};
+    qsort(truth, sample->truth_count, sizeof *truth, compare_rows);
+}
+
 static int find_truth(struct points_sample *sample, const struct fathom_index *index,
                       unsigned threads, const struct sample_watch *watch, struct fathom_error *err)
 {
@@ -230,12 +244,7 @@ static int find_truth(struct points_sample *sample, const struct fathom_index *i
     if (status == 0)
         status = index_file_stream(&index->file, index->records, visit_piece, &search, err);
     for (uint32_t i = 0; i < sample->count && status == 0; i++)
-        for (uint32_t t = 0; t < sample->truth_count; t++) {
-            uint32_t row = search.seekers[i].best.row[t];
-            sample->truth[(size_t)i * SAMPLE_TRUTH + t] =
-                row == UINT32_MAX ? FATHOM_ID_NONE
-                                  : bits_load(index->ids, index->properties.id_bits, row);
-        }
+        keep_truth(sample, i, &search.seekers[i].best);
     search_fini(&search);
     return status;
 }

@@ -237,6 +237,11 @@ const struct section *query_section(const struct query *query)
 static void refine(struct query *query, struct navigator *navigator)
 {
     query->phase = QUERY_REFINE;
+    if (query->probe) {
+        query->probe->take(query->probe->context, query, navigator);
+        query->phase = QUERY_DONE;
+        return;
+    }
     refine_choose(query, navigator);
     query->stats.rounds += query->page_count > 0;
     if (query->page_count == 0)
@@ -301,8 +306,6 @@ static void refine_page(struct query *query, uint64_t page, const uint8_t *paylo
                                    payload + (size_t)at * section->row_bytes, section->row_bytes,
                                    batch);
         for (uint32_t i = 0; i < batch; i++) {
-            if (first + at + i == query->excluded)
-                continue;
             hits_push(query, (struct hit){.key = record_distance(
                                               &query->row8, query->index, &scores[i],
                                               payload + (size_t)(at + i) * section->row_bytes),

@@ -36,6 +36,7 @@ struct query {
     uint32_t keep; /* hits kept: more, when they are re-ranked by exact distances */
     uint32_t search_list;
     uint32_t excluded; /* a row that is searched for without being found, or ROW_NONE */
+    const struct query_probe *probe; /* NULL unless operating points are measured */
     bool exact_distances, cancelled;
     uint64_t deadline_ns;
     float refine_threshold;
@@ -115,6 +116,13 @@ void query_next(struct query *query);
 
 /* refine.c: fills query->pages from the candidates, and moves what is certain to the hits. */
 void refine_choose(struct query *query, struct navigator *navigator);
+/* Its first half: how much of the result hangs on each page of the candidates, in navigator's page
+ * slots. False: nothing would be read, whatever the threshold. */
+#define REFINE_DEFAULT_THRESHOLD 0.06f
+bool refine_weigh(struct query *query, struct navigator *navigator);
+/* The slot of the page of a candidate's row, after refine_weigh. */
+struct page_slot *refine_page_of(const struct query *query, const struct navigator *navigator,
+                                 uint32_t row);
 
 void hits_push(struct query *query, struct hit hit);
 /* A squared distance in row units, as users see it. */

@@ -10,11 +10,10 @@
 #include "query.h"
 #include "select.h"
 
-#define TAIL_STEPS        16 /* entries of navigator->tail a sigma */
-#define TAIL_END          80
-#define DEFAULT_THRESHOLD 0.06f
-#define BRACKET           4 /* sigmas on either side of the k-th estimate that the boundary may lie */
-#define BISECTIONS        11
+#define TAIL_STEPS 16 /* entries of navigator->tail a sigma */
+#define TAIL_END   80
+#define BRACKET    4 /* sigmas on either side of the k-th estimate that the boundary may lie */
+#define BISECTIONS 11
 
 /* The probability that a standard normal exceeds z >= 0. */
 static float tail(const struct navigator *n, float z)
@@ -74,7 +73,7 @@ static float boundary(struct query *query, const struct navigator *n)
     return 0.5f * (low + high);
 }
 
-static struct page_slot *find_page(struct navigator *n, uint64_t page)
+static struct page_slot *find_page(const struct navigator *n, uint64_t page)
 {
     uint32_t slot = (uint32_t)(page * 0x9e3779b97f4a7c15u >> 40) & n->page_mask;
     while (n->page_slots[slot].page && n->page_slots[slot].page != page)
@@ -82,29 +81,43 @@ static struct page_slot *find_page(struct navigator *n, uint64_t page)
     return &n->page_slots[slot];
 }
 
-void refine_choose(struct query *query, struct navigator *n)
+bool refine_weigh(struct query *query, struct navigator *n)
 {
     const struct section *section = query_section(query);
-    struct candidate *c = query->candidates;
     float tau = section ? boundary(query, n) : INFINITY;
-    float threshold = query->refine_threshold > 0 ? query->refine_threshold : DEFAULT_THRESHOLD;
+    if (isinf(tau))
+        return false;
+    memset(n->page_slots, 0, ((size_t)n->page_mask + 1) * sizeof *n->page_slots);
+    for (uint32_t i = 0; i < query->candidate_count; i++) {
+        const struct candidate *c = &query->candidates[i];
+        uint64_t page = section_row_place(section, c->row).page;
+        struct page_slot *slot = find_page(n, page);
+        slot->page = page;
+        slot->gain += doubt(n, c, tau);
+    }
+    return true;
+}
+
+struct page_slot *refine_page_of(const struct query *query, const struct navigator *n, uint32_t row)
+{
+    return find_page(n, section_row_place(query_section(query), row).page);
+}
+
+void refine_choose(struct query *query, struct navigator *n)
+{
+    bool reads = refine_weigh(query, n);
+    float threshold =
+        query->refine_threshold > 0 ? query->refine_threshold : REFINE_DEFAULT_THRESHOLD;
     bool exact = query->index->rows8 && !query->index->vectors;
     query->page_count = 0;
-    if (section)
-        memset(n->page_slots, 0, ((size_t)n->page_mask + 1) * sizeof *n->page_slots);
-    for (uint32_t i = 0; section && i < query->candidate_count; i++) {
-        float worth = isinf(tau) ? 0 : doubt(n, &c[i], tau);
-        struct page_slot *slot = find_page(n, section_row_place(section, c[i].row).page);
-        slot->page = section_row_place(section, c[i].row).page;
-        slot->gain += worth;
-        if (slot->gain > threshold && !slot->chosen) {
+    for (uint32_t i = 0; i < query->candidate_count; i++) {
+        const struct candidate *c = &query->candidates[i];
+        struct page_slot *slot = reads ? refine_page_of(query, n, c->row) : NULL;
+        if (!slot || slot->gain <= threshold)
+            hits_push(query, (struct hit){.key = c->estimate, .row = c->row, .exact = exact});
+        else if (!slot->chosen) { /* the page brings the distance */
             slot->chosen = 1;
             query->pages[query->page_count++] = slot->page;
         }
-    }
-    for (uint32_t i = 0; i < query->candidate_count; i++) {
-        if (section && find_page(n, section_row_place(section, c[i].row).page)->chosen)
-            continue; /* its page brings the distance */
-        hits_push(query, (struct hit){.key = c[i].estimate, .row = c[i].row, .exact = exact});
     }
 }

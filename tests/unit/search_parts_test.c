@@ -138,9 +138,11 @@ static const struct operating_point points[] = {
 };
 #define POINTS (sizeof points / sizeof points[0])
 
+static const struct points_cost cost = {.list_us = 2};
+
 static uint32_t list_for(uint32_t k, float target)
 {
-    return points_choose(points, POINTS, k, target).search_list;
+    return points_choose(points, POINTS, k, target, &cost).search_list;
 }
 
 static void the_shortest_list_that_reaches_the_target_is_taken(void **state)
@@ -176,22 +178,41 @@ static void a_k_beyond_all_points_scales_the_list(void **state)
     assert_int_equal(list_for(200, 0.95f), 320);
     assert_int_equal(list_for(FATHOM_K_MAX, 0.95f), 160 * FATHOM_K_MAX / 100);
     assert_in_range(list_for(FATHOM_K_MAX, 0.99f), FATHOM_K_MAX, FATHOM_SEARCH_LIST_MAX);
-    assert_int_equal(points_choose(points, 2, FATHOM_K_MAX, 0.9f).search_list,
+    assert_int_equal(points_choose(points, 2, FATHOM_K_MAX, 0.9f, &cost).search_list,
                      FATHOM_SEARCH_LIST_MAX);
 }
 
+static const struct operating_point refined[] = {
+    {.k = 10, .search_list = 40, .recall_low = 0.96f, .reads = 9, .refine_threshold = 0.05f},
+    {.k = 10, .search_list = 40, .recall_low = 0.90f, .reads = 7, .refine_threshold = 0.13f},
+    {.k = 10, .search_list = 64, .recall_low = 0.98f, .reads = 9.5f, .refine_threshold = 0.05f},
+    {.k = 10, .search_list = 64, .recall_low = 0.96f, .reads = 6, .refine_threshold = 0.13f},
+    {.k = 10, .search_list = 400, .recall_low = 0.99f, .reads = 6, .refine_threshold = 0.13f},
+};
+
 static void fewer_reads_are_worth_a_longer_walk(void **state)
 {
-    static const struct operating_point both[] = {
-        {.k = 10, .search_list = 40, .recall_low = 0.96f, .reads = 9},
-        {.k = 10, .search_list = 64, .recall_low = 0.96f, .reads = 6, .refine_threshold = 0.13f},
-        {.k = 10, .search_list = 400, .recall_low = 0.99f, .reads = 6, .refine_threshold = 0.13f},
-    };
+    static const struct points_cost free_walk = {0}, dear_walk = {.list_us = 1000};
     (void)state;
-    assert_int_equal(points_choose(both, 3, 10, 0.95f).search_list, 64);
-    assert_true(points_choose(both, 3, 10, 0.95f).refine_threshold == 0.13f);
-    assert_int_equal(points_choose(both, 3, 10, 0.99f).search_list, 400);
-    assert_int_equal(points_choose(both, 1, 10, 0.95f).search_list, 40);
+    struct operating_choice choice = points_choose(refined, 5, 10, 0.96f, &free_walk);
+    assert_int_equal(choice.search_list, 64);
+    assert_true(choice.refine_threshold == 0.13f);
+    assert_int_equal(points_choose(refined, 5, 10, 0.96f, &dear_walk).search_list, 40);
+    assert_int_equal(points_choose(refined, 5, 10, 0.99f, &dear_walk).search_list, 400);
+}
+
+static void a_threshold_between_two_is_taken_on_a_straight_line(void **state)
+{
+    static const struct points_cost dear_walk = {.list_us = 1000};
+    (void)state;
+    /* Half way between the two that were measured with list 40. */
+    struct operating_choice choice = points_choose(refined, 2, 10, 0.93f, &dear_walk);
+    assert_int_equal(choice.search_list, 40);
+    assert_true(fabsf(choice.refine_threshold - 0.09f) < 1e-4f);
+    assert_true(fabsf(choice.reads - 8) < 1e-3f);
+    assert_true(choice.recall_low == 0.93f);
+    /* Nor is anything given away where the thriftier one reaches it. */
+    assert_true(points_choose(refined, 2, 10, 0.9f, &dear_walk).refine_threshold == 0.13f);
 }
 
 static void the_points_of_a_residency_are_those_of_the_next_shorter_code(void **state)
@@ -219,7 +240,7 @@ static void the_points_of_a_residency_are_those_of_the_next_shorter_code(void **
 static void without_points_there_is_no_list(void **state)
 {
     (void)state;
-    assert_int_equal(points_choose(NULL, 0, 10, 0.9f).search_list, 0);
+    assert_int_equal(points_choose(NULL, 0, 10, 0.9f, &cost).search_list, 0);
 }
 
 static const struct CMUnitTest tests[] = {
@@ -232,6 +253,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_k_between_two_goes_by_the_larger),
     cmocka_unit_test(a_k_beyond_all_points_scales_the_list),
     cmocka_unit_test(fewer_reads_are_worth_a_longer_walk),
+    cmocka_unit_test(a_threshold_between_two_is_taken_on_a_straight_line),
     cmocka_unit_test(the_points_of_a_residency_are_those_of_the_next_shorter_code),
     cmocka_unit_test(without_points_there_is_no_list),
 };

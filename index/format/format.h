@@ -92,8 +92,8 @@ uint64_t format_hot_bytes(const struct properties *properties, uint32_t ranks);
 bool format_list_pages_valid(const uint32_t *first_row, uint64_t pages,
                              const struct properties *properties);
 
-/* Whether an operating point (FORMAT_POINT_BYTES, of any alignment) can be used: its list is one
- * that a query may ask for, and its figures are numbers. */
+/* Whether an operating point (FORMAT_POINT_BYTES, of any alignment) can be used: its k and list are
+ * such as a query may ask for, and its figures are numbers. */
 bool format_point_valid(const uint8_t *point);
 
 struct superblock {

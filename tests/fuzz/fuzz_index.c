@@ -120,7 +120,7 @@ static void ask(struct fathom_engine *engine, const struct fathom_index *index,
     struct fathom_index_info info;
     struct fathom_result results[QUERIES];
     struct fathom_error err;
-    unsigned answered = 0;
+    unsigned asked = 0, answered = 0;
     fathom_index_get_info(index, &info);
     for (uint32_t d = 0; d < info.dim; d++)
         vector[d] = (float)(d % 7) - 3;
@@ -131,10 +131,13 @@ static void ask(struct fathom_engine *engine, const struct fathom_index *index,
         query.k = K;
         query.search_list = q == 0 ? 40 : 0;
         query.exact_distances = q > 0;
+        /* A step can be so small that distances to this query fit no float. */
         int status = fathom_engine_submit(engine, index, &query, &err);
-        FUZZ_CHECK(status == 0, "a query is refused: %s", err.msg);
+        FUZZ_CHECK(status == 0 || (status == FATHOM_EARGUMENT && err.msg[0]), "a query: %d (%s)",
+                   status, err.msg);
+        asked += status == 0;
     }
-    for (unsigned polls = 0; answered < QUERIES; polls++) {
+    for (unsigned polls = 0; answered < asked; polls++) {
         int got = fathom_engine_poll(engine, results, QUERIES, true);
         FUZZ_CHECK(got >= 0 && polls < 10000, "polling: %d after %u", got, polls);
         for (int i = 0; i < got; i++)

@@ -160,7 +160,7 @@ class Load(unittest.TestCase):
             )
         peak, (half, fixed) = document["peak"], document["runs"]
         self.assertIsNone(peak["rate"])
-        self.assertGreater(peak["answered"], 2 * 16)
+        self.assertGreater(peak["answered"], 0)
         self.assertEqual(peak["answered"], peak["sent"])
         self.assertAlmostEqual(half["rate"] / peak["qps"], 0.5)
         self.assertEqual(half["sent"], int(half["rate"] * 0.5))

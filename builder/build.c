@@ -52,6 +52,14 @@ const char *build_stage_name(enum build_stage stage)
     return stage < BUILD_STAGES ? names[stage] : "?";
 }
 
+/* By the build that this one takes over from. */
+static bool is_done(const struct build *build, enum build_stage stage)
+{
+    if (build->written)
+        return stage > BUILD_READ && stage < BUILD_MEASURE;
+    return build->rows_loaded && (stage == BUILD_CELLS || stage == BUILD_ORDER);
+}
+
 /* ---- before ---- */
 
 static int check_budget(const struct build *build, struct fathom_error *err)
@@ -200,6 +208,27 @@ static int read_input(struct build *build, const char *before, struct fathom_err
 
 /* ---- stages ---- */
 
+/* Tells the watch what the stages will take that no earlier run has done. */
+static void expect_stages(const struct build *build, const struct build_estimate *estimate)
+{
+    double seconds[BUILD_STAGES];
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        seconds[stage] = is_done(build, stage) ? 0 : estimate->stage_seconds[stage];
+    crew_expect(&build->crew, seconds);
+}
+
+/* By the shape of the input alone, before anything is known of data and machine. */
+static void expect_by_shape(const struct build *build)
+{
+    const struct vector_info *info = &build->input.info;
+    struct build_options assumed = build->options;
+    struct build_estimate estimate = {.rows = info->rows, .dim = info->dim, .dtype = info->dtype};
+    assumed.degree = assumed.degree ? assumed.degree : DEGREE_USUAL;
+    assumed.build_list = assumed.build_list ? assumed.build_list : degree_list(assumed.degree);
+    predict_shape(&assumed, 0, 1, &estimate);
+    expect_stages(build, &estimate);
+}
+
 static int start_reading(struct build *build, struct fathom_error *err)
 {
     const struct build_options *options = &build->options;
@@ -209,8 +238,10 @@ static int start_reading(struct build *build, struct fathom_error *err)
         crew_note(&build->crew, "there is nothing to resume; building afresh");
     if (status == 0 && !before)
         status = dir_remove_debris(options->env, options->out, "", err);
-    if (status == 0)
+    if (status == 0) {
+        expect_by_shape(build);
         status = read_input(build, before, err);
+    }
     mem_free(before);
     return status;
 }
@@ -274,6 +305,7 @@ static uint32_t predict_build(struct build *build)
         .rows = build->input.rows.count, .dim = info->dim, .dtype = info->dtype};
     predict_shape(&build->options, build->graph_state.probed_degree,
                   build->slowness > 0 ? build->slowness : 1, predicted);
+    expect_stages(build, predicted);
     return predicted->parts;
 }
 
@@ -496,14 +528,6 @@ static int (*const stages[BUILD_STAGES])(struct build *build, struct fathom_erro
     stage_train, stage_encode, stage_write, stage_measure};
 
 /* ---- the whole ---- */
-
-/* By the build that this one takes over from. */
-static bool is_done(const struct build *build, enum build_stage stage)
-{
-    if (build->written)
-        return stage > BUILD_READ && stage < BUILD_MEASURE;
-    return build->rows_loaded && (stage == BUILD_CELLS || stage == BUILD_ORDER);
-}
 
 static int run_stages(struct build *build, struct fathom_error *err)
 {

@@ -38,6 +38,9 @@ struct build_watch {
     bool (*stopped)(void *context); /* true: end soon with FATHOM_EINTERRUPTED */
     void (*phase)(void *context, const char *phase, uint64_t total, const char *unit);
     void (*advance)(void *context, uint64_t done);
+    /* What the stages, which are the phases, are thought to take. At the start, and again when more
+     * is known; stages that an earlier run has done take nothing. */
+    void (*expect)(void *context, const double stage_seconds[]);
     void (*note)(void *context, const char *text); /* something that a person should know */
     void *context;
 };
@@ -90,7 +93,7 @@ struct build_estimate {
     uint64_t peak_bytes;
     uint64_t disk_bytes;      /* of the new index; an old one stays beside it until the end */
     uint64_t temporary_bytes; /* of work files at their most, beside these */
-    double seconds;
+    double seconds, stage_seconds[BUILD_STAGES];
 };
 
 struct build_report {

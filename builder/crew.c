@@ -61,6 +61,12 @@ void crew_advance(const struct crew *crew, uint64_t done)
         crew->watch.advance(crew->watch.context, done);
 }
 
+void crew_expect(const struct crew *crew, const double stage_seconds[BUILD_STAGES])
+{
+    if (crew->watch.expect)
+        crew->watch.expect(crew->watch.context, stage_seconds);
+}
+
 void crew_note(const struct crew *crew, const char *text)
 {
     if (crew->watch.note)

@@ -20,6 +20,7 @@ int crew_run(const struct crew *crew, uint64_t blocks,
 bool crew_stopped(const struct crew *crew);
 void crew_phase(const struct crew *crew, const char *phase, uint64_t total, const char *unit);
 void crew_advance(const struct crew *crew, uint64_t done);
+void crew_expect(const struct crew *crew, const double stage_seconds[BUILD_STAGES]);
 void crew_note(const struct crew *crew, const char *text);
 
 static inline uint64_t crew_blocks(uint64_t count, uint64_t per_block)

@@ -206,6 +206,14 @@ static void watch_advance(void *context, uint64_t done)
     tool_progress_update(context, done);
 }
 
+static void watch_expect(void *context, const double stage_seconds[])
+{
+    const char *names[BUILD_STAGES];
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        names[stage] = build_stage_name(stage);
+    tool_progress_expect(context, names, stage_seconds, BUILD_STAGES);
+}
+
 static void watch_note(void *context, const char *text)
 {
     (void)context;
@@ -236,13 +244,17 @@ static void print_resume_line(int argc, char **argv, bool resumed)
 
 static json_t *estimate_json(const struct build_estimate *estimate)
 {
-    return json_pack("{s:I s:i s:s s:i s:i s:i s:I s:I s:I s:f}", "rows",
-                     (json_int_t)estimate->rows, "dim", (int)estimate->dim, "dtype",
-                     fathom_dtype_name(estimate->dtype), "degree", (int)estimate->degree,
-                     "build_list", (int)estimate->build_list, "parts", (int)estimate->parts,
-                     "peak_memory_bytes", (json_int_t)estimate->peak_bytes, "disk_bytes",
-                     (json_int_t)estimate->disk_bytes, "temporary_bytes",
-                     (json_int_t)estimate->temporary_bytes, "seconds", estimate->seconds);
+    json_t *stages = json_object();
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        json_object_set_new(stages, build_stage_name(stage),
+                            json_real(estimate->stage_seconds[stage]));
+    return json_pack(
+        "{s:I s:i s:s s:i s:i s:i s:I s:I s:I s:f s:o}", "rows", (json_int_t)estimate->rows, "dim",
+        (int)estimate->dim, "dtype", fathom_dtype_name(estimate->dtype), "degree",
+        (int)estimate->degree, "build_list", (int)estimate->build_list, "parts",
+        (int)estimate->parts, "peak_memory_bytes", (json_int_t)estimate->peak_bytes, "disk_bytes",
+        (json_int_t)estimate->disk_bytes, "temporary_bytes", (json_int_t)estimate->temporary_bytes,
+        "seconds", estimate->seconds, "stage_seconds", stages);
 }
 
 static json_t *report_json(const struct request *request, const struct build_report *report)
@@ -336,6 +348,7 @@ static int verb_build(int argc, char **argv)
     request.options.watch = (struct build_watch){.stopped = watch_stopped,
                                                  .phase = watch_phase,
                                                  .advance = watch_advance,
+                                                 .expect = watch_expect,
                                                  .note = watch_note,
                                                  .context = progress};
     int status = build_run(&request.options, &report, &err);

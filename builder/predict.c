@@ -21,6 +21,7 @@
 #define EDGE_BYTES   1.3         /* of an encoded neighbour, about */
 #define DEGREE_SHARE 0.8         /* of R that lists fill, when no sample says better */
 #define PROBE_SHARE  1.6         /* of the probe's time: small graphs take more a row */
+#define HEAT_LIST    64.0        /* of the searches that heat is counted on */
 #define SAMPLE_BYTES (32u << 20) /* of the range of values, about */
 
 struct shape {
@@ -215,14 +216,51 @@ static double graph_us(const struct build_options *options, const struct shape *
            (growth > 0.5 ? growth : 0.5);
 }
 
-static double seconds(const struct build_options *options, const struct shape *s)
+static double probe_us(const struct build_options *options, const struct shape *s)
+{
+    struct build_options probe = *options;
+    struct shape sample = *s;
+    probe.degree = DEGREE_PROBE;
+    probe.build_list = DEGREE_PROBE_LIST;
+    sample.rows = smaller(s->rows, DEGREE_PROBE_ROWS);
+    sample.degree = DEGREE_PROBE;
+    return PROBE_SHARE * (double)sample.rows * graph_us(&probe, &sample);
+}
+
+/* Searches for a sample until recall rises no more, which takes long where data is hard and in
+ * small indexes does not, and opening the index once for each of some fifteen residencies. */
+static double measure_us(const struct build_options *options, const struct shape *s)
+{
+    double rows = (double)s->rows, searches = options->degree >= DEGREE_HARD ? 12.5e6 : 3.5e6;
+    double opening = 15 * 1.2e-3 * ((double)s->order_count + 2 * s->mean_degree);
+    double truth = 160 * 2.5e-5 * (double)s->dim;
+    return s->rows < 2000 ? 0 : searches * rows / (2e4 + rows) + rows * (opening + truth);
+}
+
+/* Microseconds of one thread, by what two threads took on the sets of docs/adr/0009; what BLAS does
+ * in training is not spread over threads. */
+static void stage_seconds(const struct build_options *options, const struct shape *s,
+                          double out[BUILD_STAGES])
 {
     double rows = (double)s->rows, dim = (double)s->dim;
-    double cells_us = 1 + 0.0185 * dim * sqrt(rows / 4e5), order_us = 0.02 * dim;
-    double code_us = 8 + 0.06 * dim + 1.2e-5 * dim * dim;
-    double measure = rows < 2000 ? 0 : 8 + rows / (1e4 + rows) * 16 + 8e-6 * rows;
-    double work = measure + 1e-6 * rows * (graph_us(options, s) + cells_us + order_us + code_us);
-    return 0.2 + work / options->threads + 2.4e-8 * rows * dim;
+    double sample = rows < 16384 ? rows : 16384, list = options->build_list;
+    double heat_us = 0.1 * graph_us(options, s) * HEAT_LIST / (list > 0 ? list : HEAT_LIST);
+    double us[BUILD_STAGES] = {[BUILD_READ] = 4.5e-3 * rows * dim,
+                               [BUILD_CELLS] = rows * (1.6 + 0.0185 * dim * sqrt(rows / 4e5)),
+                               [BUILD_ORDER] = rows * 0.0155 * dim,
+                               [BUILD_GRAPH] = rows * graph_us(options, s) + probe_us(options, s),
+                               [BUILD_TRAIN] = 1e5 + 9.2e-5 * sample * dim * dim,
+                               [BUILD_ENCODE] = rows * (4 + 0.015 * dim + heat_us),
+                               [BUILD_MEASURE] = measure_us(options, s)};
+    for (int stage = 0; stage < BUILD_STAGES; stage++) {
+        unsigned most = stage == BUILD_MEASURE ? 2 : options->threads;
+        out[stage] = 1e-6 * us[stage] / (options->threads < most ? options->threads : most);
+    }
+    double disk = 1e-9 * (double)disk_bytes(s);
+    out[BUILD_READ] += 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
+    out[BUILD_TRAIN] += 5.9e-10 * dim * dim * dim;
+    out[BUILD_WRITE] += disk;
+    out[BUILD_MEASURE] += disk; /* reading back and verifying */
 }
 
 void predict_shape(const struct build_options *options, double mean_degree, double slowness,
@@ -249,7 +287,10 @@ void predict_shape(const struct build_options *options, double mean_degree, doub
             larger(program + building, smaller(program + opened, options->memory_budget_bytes));
     out->disk_bytes = disk_bytes(&s);
     out->temporary_bytes = temporary_bytes(&s, out->parts);
-    out->seconds = slowness * seconds(options, &s);
+    stage_seconds(options, &s, out->stage_seconds);
+    out->seconds = 0;
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        out->seconds += out->stage_seconds[stage] *= slowness;
 }
 
 /* The probe is a graph of DEGREE_PROBE over a sample (degree.c). */

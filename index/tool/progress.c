@@ -4,7 +4,8 @@
  *
  * A JSON line: {"event": "progress", "phase", "state": "running" or "done", "done", "total",
  * "unit", "share" (0..1), "rate" (units a second), "elapsed_seconds", "eta_seconds" (null when
- * unknown), "peak_rss_bytes"}. */
+ * unknown), "peak_rss_bytes", and of all phases together "overall_share" and "overall_eta_seconds",
+ * both null where nobody has said what they take}. */
 #include "tool.h"
 
 #include <stdatomic.h>
@@ -13,6 +14,7 @@
 
 #include "env.h"
 #include "mem.h"
+#include "outlook.h"
 
 #define DRAW_EVERY_NS 100000000ull  /* ten times a second */
 #define QUIET_NS      1000000000ull /* work that ends sooner shows no bar */
@@ -24,6 +26,7 @@ struct tool_progress {
     bool running;                 /* a phase has begun and not ended */
     bool shown;                   /* a bar of this phase is on the terminal */
     uint64_t total, started_ns;
+    struct outlook outlook; /* likewise; and by tool_progress_expect */
     _Atomic uint64_t done;
     _Atomic uint64_t next_draw_ns;
     atomic_flag
@@ -53,9 +56,11 @@ void tool_progress_destroy(struct tool_progress *progress)
 struct snapshot {
     uint64_t done, elapsed_ns;
     double share, rate, eta_seconds; /* eta below 0: unknown */
+    struct outlook_view overall;
 };
 
-static struct snapshot take_snapshot(const struct tool_progress *progress, uint64_t now_ns)
+static struct snapshot take_snapshot(const struct tool_progress *progress, uint64_t now_ns,
+                                     bool ended)
 {
     struct snapshot s = {.done = atomic_load_explicit(&progress->done, memory_order_relaxed),
                          .elapsed_ns = now_ns - progress->started_ns,
@@ -67,19 +72,25 @@ static struct snapshot take_snapshot(const struct tool_progress *progress, uint6
     s.rate = seconds > 0 ? (double)s.done / seconds : 0;
     if (s.rate > 0 && s.done <= progress->total)
         s.eta_seconds = (double)(progress->total - s.done) / s.rate;
+    s.overall = outlook_view(&progress->outlook, progress->phase, seconds,
+                             ended             ? 1
+                             : progress->total ? s.share
+                                               : -1);
     return s;
 }
 
 static void print_json_line(const struct tool_progress *progress, uint64_t now_ns, bool ended)
 {
-    struct snapshot s = take_snapshot(progress, now_ns);
-    json_t *line =
-        json_pack("{s:s, s:s, s:s, s:I, s:I, s:s, s:f, s:f, s:f, s:o, s:I}", "event", "progress",
-                  "phase", progress->phase, "state", ended ? "done" : "running", "done",
-                  (json_int_t)s.done, "total", (json_int_t)progress->total, "unit", progress->unit,
-                  "share", s.share, "rate", s.rate, "elapsed_seconds", (double)s.elapsed_ns / 1e9,
-                  "eta_seconds", s.eta_seconds < 0 ? json_null() : json_real(s.eta_seconds),
-                  "peak_rss_bytes", (json_int_t)env_peak_rss_bytes());
+    struct snapshot s = take_snapshot(progress, now_ns, ended);
+    json_t *line = json_pack(
+        "{s:s, s:s, s:s, s:I, s:I, s:s, s:f, s:f, s:f, s:o, s:I, s:o, s:o}", "event", "progress",
+        "phase", progress->phase, "state", ended ? "done" : "running", "done", (json_int_t)s.done,
+        "total", (json_int_t)progress->total, "unit", progress->unit, "share", s.share, "rate",
+        s.rate, "elapsed_seconds", (double)s.elapsed_ns / 1e9, "eta_seconds",
+        s.eta_seconds < 0 ? json_null() : json_real(s.eta_seconds), "peak_rss_bytes",
+        (json_int_t)env_peak_rss_bytes(), "overall_share",
+        s.overall.eta_seconds < 0 ? json_null() : json_real(s.overall.share), "overall_eta_seconds",
+        s.overall.eta_seconds < 0 ? json_null() : json_real(s.overall.eta_seconds));
     if (!line)
         return;
     json_dumpf(line, stderr, JSON_COMPACT | JSON_REAL_PRECISION(9));
@@ -100,21 +111,32 @@ static void format_count(double value, char out[16])
     snprintf(out, 16, "%.*f%.*s", value < 9.995 && i ? 1 : 0, value, i ? 1 : 0, suffixes + i);
 }
 
+/* "12 s", "?" when unknown. */
+static const char *format_eta(double seconds, char out[32])
+{
+    if (seconds >= 0 && seconds < 99.5)
+        snprintf(out, 32, "%.0f s", seconds);
+    else if (seconds >= 0 && seconds < 1e9)
+        tool_format_duration_ns((uint64_t)seconds * 1000000000ull, out);
+    else
+        snprintf(out, 32, "?");
+    return out;
+}
+
 static void draw_bar(struct tool_progress *progress, uint64_t now_ns)
 {
-    char cells[BAR_CELLS + 1], rate[16], eta[32] = "?", peak[32];
-    struct snapshot s = take_snapshot(progress, now_ns);
+    char cells[BAR_CELLS + 1], rate[16], eta[32], all[32], overall[64] = "", peak[32];
+    struct snapshot s = take_snapshot(progress, now_ns, false);
     int full = (int)(s.share * BAR_CELLS);
     for (int i = 0; i < BAR_CELLS; i++)
         cells[i] = i < full ? '#' : '.';
     cells[BAR_CELLS] = 0;
     format_count(s.rate, rate);
-    if (s.eta_seconds >= 0 && s.eta_seconds < 99.5)
-        snprintf(eta, sizeof eta, "%.0f s", s.eta_seconds);
-    else if (s.eta_seconds >= 0 && s.eta_seconds < 1e9)
-        tool_format_duration_ns((uint64_t)s.eta_seconds * 1000000000ull, eta);
-    fprintf(stderr, "\r\033[K%-12s [%s] %3.0f%%  %s %s/s  ETA %s  peak %s", progress->phase, cells,
-            s.share * 100, rate, progress->unit, eta,
+    if (s.overall.eta_seconds >= 0)
+        snprintf(overall, sizeof overall, "  of all %.0f%%, ETA %s", s.overall.share * 100,
+                 format_eta(s.overall.eta_seconds, all));
+    fprintf(stderr, "\r\033[K%-12s [%s] %3.0f%%  %s %s/s  ETA %s%s  peak %s", progress->phase,
+            cells, s.share * 100, rate, progress->unit, format_eta(s.eta_seconds, eta), overall,
             tool_format_bytes(env_peak_rss_bytes(), peak));
     fflush(stderr);
     progress->shown = true;
@@ -146,6 +168,14 @@ static void end_phase(struct tool_progress *progress)
         fflush(stderr);
     }
     progress->shown = false;
+    outlook_end(&progress->outlook, progress->phase, (double)(now_ns - progress->started_ns) / 1e9);
+}
+
+void tool_progress_expect(struct tool_progress *progress, const char *const *phases,
+                          const double *seconds, uint32_t count)
+{
+    if (progress && progress->mode != TOOL_PROGRESS_OFF)
+        outlook_expect(&progress->outlook, phases, seconds, count);
 }
 
 void tool_progress_phase(struct tool_progress *progress, const char *phase, uint64_t total,

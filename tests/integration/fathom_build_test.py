@@ -145,9 +145,21 @@ class Build(BuildTest):
         base = self.synth(3000)
         self.assertEqual(self.build(base).stderr, "")
         lines = self.build(base, "--progress", "json").stderr.splitlines()
-        phases = [json.loads(line)["phase"] for line in lines]
+        lines = [json.loads(line) for line in lines]
+        phases = [line["phase"] for line in lines]
         for phase in ("read", "cells", "graph", "encode", "write"):
             self.assertIn(phase, phases)
+        for line in lines[1:]:  # the whole is foreseen from when the input is open
+            self.assertTrue(0 <= line["overall_share"] <= 1 and line["overall_eta_seconds"] >= 0, line)
+        self.assertGreater(lines[1]["overall_eta_seconds"], 0)
+        self.assertEqual((lines[-1]["overall_share"], lines[-1]["overall_eta_seconds"]), (1, 0))
+
+    def test_an_estimate_says_what_each_stage_takes(self):
+        estimate = run_json("fathom-build", "estimate", "--count", 1000000, "--dim", 128, "--type", "f32")
+        stages = estimate["stage_seconds"]
+        self.assertEqual(list(stages), ["read", "cells", "order", "graph", "train", "encode", "write", "measure"])
+        self.assertTrue(all(seconds > 0 for seconds in stages.values()))
+        self.assertAlmostEqual(sum(stages.values()), estimate["seconds"], places=6)
 
 
 class Refusals(BuildTest):

@@ -1,0 +1,115 @@
+/* What is foreseen of work in several phases: right from the start when expectations are, corrected
+ * by machines that are slower and by phases that are more work than was thought. */
+#include "outlook.h"
+
+#include <math.h>
+
+#include "fathom_test.h"
+
+static const char *const names[] = {"read", "graph", "write"};
+
+static struct outlook expecting(double read, double graph, double write)
+{
+    struct outlook outlook = {.count = 0};
+    outlook_expect(&outlook, names, (const double[]){read, graph, write}, 3);
+    return outlook;
+}
+
+static void assert_near(double got, double want, double tolerance)
+{
+    if (!(fabs(got - want) <= tolerance))
+        fail_msg("%g, not %g", got, want);
+}
+
+static void what_was_expected_rightly_is_foreseen(void **state)
+{
+    struct outlook outlook = expecting(10, 60, 30);
+    (void)state;
+    assert_near(outlook_view(&outlook, "read", 0, 0).eta_seconds, 100, 1e-9);
+    assert_near(outlook_view(&outlook, "read", 5, 0.5).eta_seconds, 95, 1e-9);
+    outlook_end(&outlook, "read", 10);
+    struct outlook_view view = outlook_view(&outlook, "graph", 30, 0.5);
+    assert_near(view.eta_seconds, 60, 1e-9);
+    assert_near(view.share, 0.4, 1e-9);
+    outlook_end(&outlook, "graph", 60);
+    view = outlook_view(&outlook, "write", 30, 1);
+    assert_near(view.eta_seconds, 0, 1e-9);
+    assert_near(view.share, 1, 1e-9);
+}
+
+/* The tenth of the build that the first phase is shows how slow the machine is. */
+static void a_slower_machine_is_noticed_after_a_tenth(void **state)
+{
+    (void)state;
+    for (double slower = 0.5; slower < 8; slower *= 2) {
+        struct outlook outlook = expecting(10, 60, 30);
+        double whole = 100 * slower, spent = 20 * slower;
+        outlook_end(&outlook, "read", 10 * slower);
+        struct outlook_view view = outlook_view(&outlook, "graph", 10 * slower, 1.0 / 6);
+        assert_near(spent + view.eta_seconds, whole, 0.2 * whole);
+    }
+}
+
+/* Half-way through, a phase that takes three times as long has told most of it by itself. */
+static void a_phase_that_is_more_work_is_believed_as_it_goes_on(void **state)
+{
+    struct outlook outlook = expecting(10, 60, 2);
+    (void)state;
+    outlook_end(&outlook, "read", 10);
+    double early = outlook_view(&outlook, "graph", 18, 0.1).eta_seconds;
+    double late = outlook_view(&outlook, "graph", 162, 0.9).eta_seconds;
+    assert_true(early > 54 + 2 && early < 162 + 6);
+    assert_near(late, 18 + 2, 6);
+}
+
+static void a_phase_without_a_share_moves_on_by_its_time(void **state)
+{
+    struct outlook outlook = expecting(10, 60, 30);
+    (void)state;
+    outlook_end(&outlook, "read", 10);
+    double before = outlook_view(&outlook, "graph", 10, -1).eta_seconds;
+    double after = outlook_view(&outlook, "graph", 40, -1).eta_seconds;
+    assert_near(before, 80, 1e-9);
+    assert_near(after, 50, 1e-9);
+    /* Beyond what was expected there is always something left. */
+    assert_true(outlook_view(&outlook, "graph", 500, -1).eta_seconds > 30);
+}
+
+static void phases_that_were_left_out_say_nothing_about_the_pace(void **state)
+{
+    struct outlook outlook = expecting(0, 60, 30);
+    (void)state;
+    outlook_end(&outlook, "graph", 60); /* read never began */
+    assert_near(outlook_view(&outlook, "write", 0, 0).eta_seconds, 30, 1e-9);
+}
+
+static void new_expectations_keep_what_phases_took(void **state)
+{
+    struct outlook outlook = expecting(10, 60, 30);
+    (void)state;
+    outlook_end(&outlook, "read", 20);
+    outlook_expect(&outlook, names, (const double[]){20, 120, 60}, 3);
+    struct outlook_view view = outlook_view(&outlook, "graph", 0, 0);
+    assert_near(view.eta_seconds, 180, 1e-9);
+    assert_near(view.share, 0.1, 1e-9);
+}
+
+static void nothing_is_foreseen_when_nothing_is_expected(void **state)
+{
+    struct outlook outlook = {.count = 0};
+    (void)state;
+    assert_true(outlook_view(&outlook, "read", 5, 0.5).eta_seconds < 0);
+    outlook_end(&outlook, "read", 5);
+    assert_true(outlook_view(&outlook, "graph", 5, 0.5).eta_seconds < 0);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(what_was_expected_rightly_is_foreseen),
+    cmocka_unit_test(a_slower_machine_is_noticed_after_a_tenth),
+    cmocka_unit_test(a_phase_that_is_more_work_is_believed_as_it_goes_on),
+    cmocka_unit_test(a_phase_without_a_share_moves_on_by_its_time),
+    cmocka_unit_test(phases_that_were_left_out_say_nothing_about_the_pace),
+    cmocka_unit_test(new_expectations_keep_what_phases_took),
+    cmocka_unit_test(nothing_is_foreseen_when_nothing_is_expected),
+};
+FATHOM_TEST_MAIN(tests)

@@ -62,11 +62,6 @@ static uint64_t adjacency_bytes(const struct shape *s)
     return 4 * size_round_up(s->degree * 13 / 10 + 1, 16);
 }
 
-static uint64_t axes_bytes(const struct shape *s)
-{
-    return 10 * 4 * s->dim * s->dim;
-}
-
 /* Vectors that are put in order at a time, and the records made from them (write.c). */
 static uint64_t reorder_bytes(const struct shape *s)
 {
@@ -83,11 +78,12 @@ static uint64_t in_memory_bytes(const struct build_options *options, const struc
     uint64_t sample = s->vector_bytes ? smaller(s->rows * s->dim * 4, SAMPLE_BYTES) : 0;
     uint64_t most = larger(sample, rows8 + cells + 16 * s->rows);
     uint64_t graphing = 13 * s->rows + s->rows / 50 * s->degree * 12;
-    most = larger(most, rows8 + cells + adjacency + larger(graphing, axes_bytes(s)));
+    most = larger(most, rows8 + cells + adjacency +
+                            larger(graphing, train_axes_bytes(s->rows, (uint32_t)s->dim)));
     most = larger(most, rows8 + cells + adjacency + lists + 8 * s->rows);
     uint64_t codes = s->rows * (s->order_count + s->factor_bytes);
     most = larger(most, rows8 + cells + lists + codes + 4 * s->rows +
-                            larger(axes_bytes(s), reorder_bytes(s)));
+                            larger(train_axes_bytes(s->rows, (uint32_t)s->dim), reorder_bytes(s)));
     return most + (options->ids ? 8 * s->rows : 0);
 }
 

@@ -28,6 +28,19 @@ static uint32_t sample_row(const struct rows8 *rows, uint32_t i, uint32_t sample
     return (uint32_t)((uint64_t)i * rows->count / sample);
 }
 
+static uint32_t lane_count(uint32_t dim)
+{
+    return dim <= 1024 ? 8 : dim <= 2048 ? 4 : 2;
+}
+
+uint64_t train_axes_bytes(uint64_t rows, uint32_t dim)
+{
+    uint64_t products = (rows + LANE_ROWS - 1) / LANE_ROWS, lanes = lane_count(dim);
+    uint64_t matrices = 1 + (products < lanes ? products : lanes);
+    matrices = matrices < 3 ? 3 : matrices; /* later: the matrix, and the work space of LAPACK */
+    return matrices * dim * dim * sizeof(float);
+}
+
 /* A lane takes every lanes-th product. */
 static int lane_block(void *context, uint64_t lane, unsigned worker)
 {
@@ -61,7 +74,7 @@ static int second_moments(const struct crew *crew, const struct rows8 *rows,
     struct moments m = {.rows = rows, .cells = cells};
     size_t cells_of_matrix = (size_t)rows->dim * rows->dim;
     m.sample = rows->count < SAMPLE_ROWS ? rows->count : SAMPLE_ROWS;
-    m.lanes = rows->dim <= 1024 ? 8 : rows->dim <= 2048 ? 4 : 2;
+    m.lanes = lane_count(rows->dim);
     float *lanes[8] = {0};
     m.sums = lanes;
     int status = 0;

@@ -25,7 +25,7 @@ from programs import ProgramFailed, Programs, die_on_terminate
 ALL = ("fathom", *rival_runs.ENGINES)
 STANDARD = {name: ALL for name in sets.STANDARD}
 QUICK = {"wordnet": ("fathom", "hnswlib", "faiss", "diskann")}
-PACE = {"repeats": 3, "seconds": 0.3, "load_seconds": 3}
+PACE = {"repeats": 3, "seconds": 0.2, "load_seconds": 2}
 QUICK_PACE = {"repeats": 1, "seconds": 0.2, "load_seconds": 1}
 MINUTES, QUICK_MINUTES = 53, 9
 

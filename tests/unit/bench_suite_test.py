@@ -390,12 +390,14 @@ class Resuming(unittest.TestCase):
         """Ended in the third of four parts, and gone on with."""
         engines = ["fathom", "hnswlib", "usearch", "zvec"]
         data = {"name": "wordnet", "rows": 1000, "dim": 10, "dtype": "i8", "metric": "cos", "k": 10}
+        _, first, second, third = (engine for _, engine in timetable.order(
+            [(data, engine) for engine in engines]))
         options = mock.Mock(quick=True, minutes=None, work=self.path.parent, bin=Path("bin"))
         asked, measured = {"parts": {"wordnet": engines}, "pace": suite.QUICK_PACE}, []
 
         def measure(engine, *_):
             measured.append(engine)
-            if measured == ["hnswlib", "usearch"]:
+            if len(measured) == 2:
                 raise KeyboardInterrupt
             return dict(part)
 
@@ -409,10 +411,10 @@ class Resuming(unittest.TestCase):
                 suite.Suite(options, asked["parts"], Progress.begin(self.path, asked)).run()
             results = self.path.parent / "quick" / "results"
             self.assertEqual(sorted(path.name for path in results.iterdir()),
-                             ["wordnet.fathom.json", "wordnet.hnswlib.json"])
+                             ["wordnet.fathom.json", f"wordnet.{first}.json"])
             again = Progress.resume(self.path, asked)
             suite.Suite(options, asked["parts"], again).run()
-        self.assertEqual(measured, ["hnswlib", "usearch", "usearch", "zvec"])
+        self.assertEqual(measured, [first, second, second, third])
         found = records.read_all(results)["wordnet"]
         self.assertEqual({each["run"] for each in found.values()}, {again.run})
         self.assertEqual(sorted(found), sorted(engines))
@@ -427,8 +429,8 @@ class Time(unittest.TestCase):
         parts = [self.part("zvec", 10), self.part("diskann", 1000000), self.part("hnswlib"),
                  self.part("fathom", 1000000), self.part("fathom")]
         ordered = [(engine, data["rows"]) for data, engine in timetable.order(parts)]
-        self.assertEqual(ordered, [("fathom", 100000), ("fathom", 1000000), ("hnswlib", 100000),
-                                   ("diskann", 1000000), ("zvec", 10)])
+        self.assertEqual(ordered, [("fathom", 100000), ("fathom", 1000000), ("zvec", 10),
+                                   ("hnswlib", 100000), ("diskann", 1000000)])
 
     def test_a_part_has_some_times_what_is_expected_but_never_more_than_is_left(self):
         with mock.patch.object(timetable.time, "monotonic", lambda: 1000.0):

@@ -84,12 +84,24 @@ static int save_input(struct build *build, struct fathom_error *err)
                : checkpoint_save_input(&build->checkpoint, build->identity, &build->input, err);
 }
 
+/* Between two rounds of k-means. */
+static int save_cells(void *context, const struct cells_state *state, struct fathom_error *err)
+{
+    struct build *build = context;
+    if (!checkpoint_due(&build->checkpoint, state->centroids.count * state->centroids.stride))
+        return 0;
+    int status = save_input(build, err);
+    return status == 0 ? checkpoint_save_cells(&build->checkpoint, state, err) : status;
+}
+
 static int save_rows(struct build *build, struct fathom_error *err)
 {
     int status = save_input(build, err);
     if (status == 0)
         status = checkpoint_save_rows(&build->checkpoint, &build->input.rows, &build->cells, err);
     build->rows_saved = status == 0;
+    if (status == 0)
+        work_remove(&build->checkpoint.work, CHECKPOINT_CELLS);
     return status;
 }
 
@@ -104,7 +116,8 @@ static int save_graph(void *context, const struct graph *graph, uint32_t done,
         return 0;
     int status = build->rows_saved ? 0 : save_rows(build, err);
     build->graph_state.done = done;
-    return status == 0 ? checkpoint_save_graph(&build->checkpoint, graph, &build->graph_state, err)
+    return status == 0 ? checkpoint_save_graph(&build->checkpoint, CHECKPOINT_GRAPH, graph,
+                                               &build->graph_state, err)
                        : status;
 }
 
@@ -264,8 +277,20 @@ static int stage_read(struct build *build, struct fathom_error *err)
 
 static int stage_cells(struct build *build, struct fathom_error *err)
 {
+    struct cells_state before = {0};
+    struct cells_keeper keeper = {.save = save_cells, .context = build};
     crew_phase(&build->crew, "cells", build->input.rows.count, "rows");
-    return cells_build(&build->cells, &build->crew, &build->input.rows, build->options.seed, err);
+    int status = build->checkpoint.begun ? checkpoint_load_cells(&build->checkpoint, &before,
+                                                                 build->input.work_dim, err)
+                                         : 0;
+    if (status < 0)
+        return status;
+    if (status > 0)
+        keeper.state = &before;
+    status = cells_build(&build->cells, &build->crew, &build->input.rows, build->options.seed,
+                         &keeper, err);
+    cells_state_fini(&before);
+    return status;
 }
 
 static int stage_order(struct build *build, struct fathom_error *err)
@@ -369,7 +394,8 @@ static int stage_graph(struct build *build, struct fathom_error *err)
     crew_phase(&build->crew, "graph", rows, "rows");
     int status = !build->checkpoint.begun
                      ? 0
-                     : checkpoint_load_graph(&build->checkpoint, &build->graph, rows, state, err);
+                     : checkpoint_load_graph(&build->checkpoint, CHECKPOINT_GRAPH, &build->graph,
+                                             rows, state, err);
     if (status >= 0 && state->done == 0)
         status = choose_degree(build, err);
     if (status < 0)

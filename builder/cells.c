@@ -41,6 +41,8 @@ struct kmeans {
     const struct crew *crew;
     const struct rows8 *rows;
     uint64_t seed;
+    const struct cells_keeper *keeper;
+    struct fathom_error *err;
     uint32_t *ids; /* 0..rows-1, then reused for what a step needs */
     uint32_t sample_count;
     uint32_t *sample;
@@ -204,8 +206,14 @@ static int assign_groups(struct kmeans *km, const uint32_t *ids, uint32_t count)
     return status;
 }
 
+/* The groups of a killed build, or new ones. */
 static int make_groups(struct kmeans *km)
 {
+    const struct cells_state *before = km->keeper->state;
+    if (before && before->groups.count == km->groups.count) {
+        rows8_copy(&km->groups, &before->groups);
+        return assign_groups(km, km->ids, km->rows->count);
+    }
     struct prng prng;
     prng_init(&prng, km->seed, STREAM_SAMPLE);
     pick_spread(&prng, km->rows->count, km->sample_count, km->sample);
@@ -356,6 +364,25 @@ static int workers_init(struct kmeans *km, uint32_t candidates_max)
     return 0;
 }
 
+/* Rounds that a killed build has done, with its centroids; 0 with new seeds. */
+static unsigned start_cells(struct kmeans *km)
+{
+    const struct cells_state *before = km->keeper->state;
+    if (before && before->centroids.count == km->centroids.count) {
+        rows8_copy(&km->centroids, &before->centroids);
+        return before->round;
+    }
+    seed_cells(km);
+    return 0;
+}
+
+/* Rows of the copies are borrowed. */
+static int save_round(struct kmeans *km, unsigned done)
+{
+    struct cells_state state = {.round = done, .groups = km->groups, .centroids = km->centroids};
+    return km->keeper->save ? km->keeper->save(km->keeper->context, &state, km->err) : 0;
+}
+
 static int make_cells(struct kmeans *km, uint32_t target)
 {
     uint32_t count = share_cells(km, target);
@@ -367,13 +394,15 @@ static int make_cells(struct kmeans *km, uint32_t target)
         workers_init(km, most_candidates(km)) != 0)
         return -ENOMEM;
     cut_spans(km);
-    seed_cells(km);
+    unsigned done = start_cells(km);
     const unsigned rounds = ALONE_ROUNDS + WIDE_ROUNDS;
     int status = 0;
-    for (unsigned round = 0; round < rounds && status == 0; round++) {
+    for (unsigned round = done; round < rounds && status == 0; round++) {
         status = assign_cells(km, round < ALONE_ROUNDS ? 1 : km->probes);
         if (status == 0)
             status = update_centroids(km, &km->by_cell, &km->centroids, GROUP_ROUNDS + round);
+        if (status == 0)
+            status = save_round(km, round + 1);
         crew_advance(km->crew, (uint64_t)km->rows->count * (round + 1) / (rounds + 1));
     }
     return status != 0 ? status : assign_cells(km, km->probes);
@@ -477,10 +506,13 @@ static int kmeans_init(struct kmeans *km, uint32_t groups)
 }
 
 int cells_build(struct cells *out, const struct crew *crew, const struct rows8 *rows, uint64_t seed,
-                struct fathom_error *err)
+                const struct cells_keeper *keeper, struct fathom_error *err)
 {
+    const struct cells_keeper none = {0};
+    struct fathom_error why = {0};
+    struct kmeans km = {
+        .crew = crew, .rows = rows, .seed = seed, .keeper = keeper ? keeper : &none, .err = &why};
     *out = (struct cells){0};
-    struct kmeans km = {.crew = crew, .rows = rows, .seed = seed};
     uint32_t target = rows->count / CELLS_ROWS;
     target = target < 1 ? 1 : target > CELLS_COUNT_MAX ? CELLS_COUNT_MAX : target;
     uint32_t groups = (uint32_t)ceil(sqrt(target));
@@ -494,9 +526,16 @@ int cells_build(struct cells *out, const struct crew *crew, const struct rows8 *
     kmeans_fini(&km);
     if (status != 0) {
         cells_fini(out);
-        return error_set(err, status, "cells: %s", fathom_strerror(status));
+        return error_set(err, status, "cells: %s", why.msg[0] ? why.msg : fathom_strerror(status));
     }
     return 0;
+}
+
+void cells_state_fini(struct cells_state *state)
+{
+    rows8_fini(&state->groups);
+    rows8_fini(&state->centroids);
+    *state = (struct cells_state){0};
 }
 
 void cells_fini(struct cells *cells)

@@ -17,8 +17,23 @@ struct cells {
     uint32_t *rows;  /* every row once, rising within a cell */
 };
 
+/* How far k-means is: all that the rest of it depends on, beside the rows and the seed. */
+struct cells_state {
+    uint32_t round; /* rounds that are done; 0: none */
+    struct rows8 groups, centroids;
+};
+
+/* Where a killed build had come to, and what keeps that of this one; members may be NULL. */
+struct cells_keeper {
+    const struct cells_state *state;
+    int (*save)(void *context, const struct cells_state *state, struct fathom_error *err);
+    void *context;
+};
+
+/* keeper may be NULL. */
 int cells_build(struct cells *out, const struct crew *crew, const struct rows8 *rows, uint64_t seed,
-                struct fathom_error *err) FATHOM_MUST_USE;
+                const struct cells_keeper *keeper, struct fathom_error *err) FATHOM_MUST_USE;
+void cells_state_fini(struct cells_state *state);
 void cells_fini(struct cells *cells);
 
 #endif

@@ -14,7 +14,7 @@
 #define STORED_ROWS    256            /* read at once */
 
 static const char state_name[] = "state", input_name[] = "input", rows_name[] = "rows",
-                  graph_name[] = "graph", written_name[] = "written";
+                  written_name[] = "written";
 
 /* ---- when ---- */
 
@@ -22,6 +22,11 @@ void checkpoint_start(struct checkpoint *checkpoint)
 {
     checkpoint->last_ns = env_clock_ns(checkpoint->work.env);
     checkpoint->cost_ns = COST_NS;
+}
+
+void checkpoint_kept(struct checkpoint *checkpoint)
+{
+    checkpoint->last_ns = env_clock_ns(checkpoint->work.env);
 }
 
 bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes)
@@ -203,11 +208,7 @@ int checkpoint_load_input(struct checkpoint *checkpoint, struct input *input,
     return unusable(checkpoint, input_name, status, err);
 }
 
-/* ---- rows ---- */
-
-struct rows_header {
-    uint32_t rows, dim, cells, reserved;
-};
+/* ---- 8-bit rows ---- */
 
 static int append_rows8(struct work_writer *writer, const struct rows8 *rows,
                         struct fathom_error *err)
@@ -217,6 +218,89 @@ static int append_rows8(struct work_writer *writer, const struct rows8 *rows,
         status = work_append(writer, rows8_at(rows, row), rows->dim, err);
     return status;
 }
+
+static int next_rows8(struct work_file *file, struct rows8 *rows, const struct crew *crew,
+                      struct fathom_error *err)
+{
+    uint8_t *row = mem_alloc(rows->dim);
+    int status = row ? 0 : error_set(err, -ENOMEM, "no memory to resume a build");
+    for (uint32_t i = 0; i < rows->count && status == 0; i++) {
+        if (i % 65536 == 0 && crew_stopped(crew))
+            status =
+                error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
+        else
+            status = work_next(file, row, rows->dim, err);
+        if (status == 0)
+            rows8_set(rows, i, row);
+    }
+    mem_free(row);
+    return status;
+}
+
+/* ---- cells ---- */
+
+struct cells_header {
+    uint32_t round, groups, centroids, dim;
+};
+
+int checkpoint_save_cells(struct checkpoint *checkpoint, const struct cells_state *state,
+                          struct fathom_error *err)
+{
+    struct work_writer *writer;
+    struct cells_header header = {.round = state->round,
+                                  .groups = state->groups.count,
+                                  .centroids = state->centroids.count,
+                                  .dim = state->groups.dim};
+    int status = work_create(&writer, &checkpoint->work, CHECKPOINT_CELLS, err);
+    if (status != 0)
+        return status;
+    status = work_append(writer, &header, sizeof header, err);
+    if (status == 0)
+        status = append_rows8(writer, &state->groups, err);
+    if (status == 0)
+        status = append_rows8(writer, &state->centroids, err);
+    return finish(checkpoint, writer, status, 0, 0, err);
+}
+
+static int read_cells(struct checkpoint *checkpoint, struct work_file *file,
+                      struct cells_state *state, uint32_t dim, struct fathom_error *err)
+{
+    struct cells_header header;
+    int status = work_next(file, &header, sizeof header, err);
+    if (status != 0)
+        return status;
+    if (header.dim != dim || header.round == 0 || header.groups == 0 ||
+        header.centroids > 2 * CELLS_COUNT_MAX || header.groups > header.centroids)
+        return malformed(CHECKPOINT_CELLS, err);
+    state->round = header.round;
+    if (rows8_init(&state->groups, header.groups, dim) != 0 ||
+        rows8_init(&state->centroids, header.centroids, dim) != 0)
+        return error_set(err, -ENOMEM, "no memory to resume a build");
+    status = next_rows8(file, &state->groups, checkpoint->crew, err);
+    return status == 0 ? next_rows8(file, &state->centroids, checkpoint->crew, err) : status;
+}
+
+int checkpoint_load_cells(struct checkpoint *checkpoint, struct cells_state *state, uint32_t dim,
+                          struct fathom_error *err)
+{
+    struct work_file *file;
+    *state = (struct cells_state){0};
+    int status = work_open(&file, &checkpoint->work, CHECKPOINT_CELLS, err);
+    if (status == 0) {
+        status = read_cells(checkpoint, file, state, dim, err);
+        work_close(file);
+    }
+    if (status == 0)
+        return 1;
+    cells_state_fini(state);
+    return unusable(checkpoint, CHECKPOINT_CELLS, status, err);
+}
+
+/* ---- rows ---- */
+
+struct rows_header {
+    uint32_t rows, dim, cells, reserved;
+};
 
 int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows,
                          const struct cells *cells, struct fathom_error *err)
@@ -237,24 +321,6 @@ int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows
     if (status == 0)
         status = append_rows8(writer, rows, err);
     return finish(checkpoint, writer, status, start, (uint64_t)rows->count * rows->dim, err);
-}
-
-static int next_rows8(struct work_file *file, struct rows8 *rows, const struct crew *crew,
-                      struct fathom_error *err)
-{
-    uint8_t *row = mem_alloc(rows->dim);
-    int status = row ? 0 : error_set(err, -ENOMEM, "no memory to resume a build");
-    for (uint32_t i = 0; i < rows->count && status == 0; i++) {
-        if (i % 65536 == 0 && crew_stopped(crew))
-            status =
-                error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
-        else
-            status = work_next(file, row, rows->dim, err);
-        if (status == 0)
-            rows8_set(rows, i, row);
-    }
-    mem_free(row);
-    return status;
 }
 
 static bool is_cells(const struct cells *cells, uint32_t rows)
@@ -359,15 +425,16 @@ struct graph_header {
     uint32_t entries[GRAPH_ENTRIES_MAX];
 };
 
-int checkpoint_save_graph(struct checkpoint *checkpoint, const struct graph *graph,
-                          const struct graph_state *state, struct fathom_error *err)
+int checkpoint_save_graph(struct checkpoint *checkpoint, const char *name,
+                          const struct graph *graph, const struct graph_state *state,
+                          struct fathom_error *err)
 {
     struct work_writer *writer;
     struct graph_header header = {
         .state = *state, .rows = graph->rows, .entry_count = graph->entry_count};
     memcpy(header.entries, graph->entries, sizeof header.entries);
     uint64_t start = env_clock_ns(checkpoint->work.env), bytes = 0;
-    int status = work_create(&writer, &checkpoint->work, graph_name, err);
+    int status = work_create(&writer, &checkpoint->work, name, err);
     if (status != 0)
         return status;
     status = work_append(writer, &header, sizeof header, err);
@@ -391,37 +458,38 @@ static bool is_header(const struct graph_header *header, uint32_t rows)
     return good;
 }
 
-static int read_list(struct work_file *file, struct graph *graph, uint32_t row,
+static int read_list(struct work_file *file, const char *name, struct graph *graph, uint32_t row,
                      struct fathom_error *err)
 {
     uint32_t *list = graph_list(graph, row);
     int status = work_next(file, list, sizeof *list, err);
     if (status == 0 && list[0] >= graph->stride)
-        status = malformed(graph_name, err);
+        status = malformed(name, err);
     if (status == 0)
         status = work_next(file, list + 1, list[0] * sizeof *list, err);
     for (uint32_t i = 1; status == 0 && i <= list[0]; i++)
         if (list[i] >= graph->rows)
-            status = malformed(graph_name, err);
+            status = malformed(name, err);
     return status;
 }
 
-static int read_graph(struct checkpoint *checkpoint, struct work_file *file, struct graph *graph,
-                      uint32_t rows, struct graph_state *state, struct fathom_error *err)
+static int read_graph(struct checkpoint *checkpoint, struct work_file *file, const char *name,
+                      struct graph *graph, uint32_t rows, struct graph_state *state,
+                      struct fathom_error *err)
 {
     struct graph_header header;
     int status = work_next(file, &header, sizeof header, err);
     if (status != 0)
         return status;
     if (!is_header(&header, rows))
-        return malformed(graph_name, err);
+        return malformed(name, err);
     if (graph_init(graph, rows, header.state.degree) != 0)
         return error_set(err, -ENOMEM, "no memory to resume a build");
     *state = header.state;
     graph->entry_count = header.entry_count;
     memcpy(graph->entries, header.entries, sizeof header.entries);
     for (uint32_t row = 0; row < rows && status == 0; row++) {
-        status = read_list(file, graph, row, err);
+        status = read_list(file, name, graph, row, err);
         if (row % 65536 == 0 && crew_stopped(checkpoint->crew))
             status =
                 error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
@@ -429,20 +497,20 @@ static int read_graph(struct checkpoint *checkpoint, struct work_file *file, str
     return status;
 }
 
-int checkpoint_load_graph(struct checkpoint *checkpoint, struct graph *graph, uint32_t rows,
-                          struct graph_state *state, struct fathom_error *err)
+int checkpoint_load_graph(struct checkpoint *checkpoint, const char *name, struct graph *graph,
+                          uint32_t rows, struct graph_state *state, struct fathom_error *err)
 {
     struct work_file *file;
     *graph = (struct graph){0};
-    int status = work_open(&file, &checkpoint->work, graph_name, err);
+    int status = work_open(&file, &checkpoint->work, name, err);
     if (status == 0) {
-        status = read_graph(checkpoint, file, graph, rows, state, err);
+        status = read_graph(checkpoint, file, name, graph, rows, state, err);
         work_close(file);
     }
     if (status == 0)
         return 1;
     graph_fini(graph);
-    return unusable(checkpoint, graph_name, status, err);
+    return unusable(checkpoint, name, status, err);
 }
 
 /* ---- written ---- */

@@ -4,9 +4,10 @@
  *
  *   state      the build's identity: input and options
  *   input      what reading found out: zero rows, largest norm, 8-bit form
+ *   cells      k-means after some rounds
  *   rows       8-bit rows in their final order, their cells, and where they were in the input
- *   graph      neighbour lists after some batches, or all
- *   written    the new index is complete but for its operating points
+ *   graph      neighbour lists after some batches, or all; of a part of the graph: grown0,
+ * grown1... written    the new index is complete but for its operating points
  *
  * Saving is paced: as rarely as its cost must be small, but so often that no more than a minute of
  * work can be lost. */
@@ -30,6 +31,8 @@ struct checkpoint {
 /* ---- when ---- */
 
 void checkpoint_start(struct checkpoint *checkpoint);
+/* Something else has kept the work that was done so far. */
+void checkpoint_kept(struct checkpoint *checkpoint);
 /* Whether one of about so many bytes is worth its cost by now. */
 bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes);
 
@@ -38,6 +41,10 @@ bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes);
 /* identity: the text of identity_text, hashed. Sets the identity of all files that follow. */
 int checkpoint_save_input(struct checkpoint *checkpoint, const char *identity,
                           const struct input *input, struct fathom_error *err) FATHOM_MUST_USE;
+#define CHECKPOINT_CELLS "cells" /* of no use once rows are saved */
+
+int checkpoint_save_cells(struct checkpoint *checkpoint, const struct cells_state *state,
+                          struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows,
                          const struct cells *cells, struct fathom_error *err) FATHOM_MUST_USE;
 
@@ -48,8 +55,10 @@ struct graph_state {
     double probed_degree;
 };
 
-int checkpoint_save_graph(struct checkpoint *checkpoint, const struct graph *graph,
-                          const struct graph_state *state,
+#define CHECKPOINT_GRAPH "graph" /* the name of the whole one's file */
+
+int checkpoint_save_graph(struct checkpoint *checkpoint, const char *name,
+                          const struct graph *graph, const struct graph_state *state,
                           struct fathom_error *err) FATHOM_MUST_USE;
 
 /* What is known of an index whose file is written. */
@@ -71,10 +80,13 @@ int checkpoint_load_state(struct checkpoint *checkpoint, const char *unhashed, c
 /* Fills what input_read would, but for rows and hash. */
 int checkpoint_load_input(struct checkpoint *checkpoint, struct input *input,
                           struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_load_cells(struct checkpoint *checkpoint, struct cells_state *state, uint32_t dim,
+                          struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_load_rows(struct checkpoint *checkpoint, struct rows8 *rows, struct cells *cells,
                          uint32_t dim, struct fathom_error *err) FATHOM_MUST_USE;
-int checkpoint_load_graph(struct checkpoint *checkpoint, struct graph *graph, uint32_t rows,
-                          struct graph_state *state, struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_load_graph(struct checkpoint *checkpoint, const char *name, struct graph *graph,
+                          uint32_t rows, struct graph_state *state,
+                          struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_load_written(struct checkpoint *checkpoint, struct written *written,
                             struct fathom_error *err) FATHOM_MUST_USE;
 

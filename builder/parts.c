@@ -282,12 +282,52 @@ static void part_advance(void *context, uint64_t done)
     crew_advance(watch->crew, watch->before + (uint64_t)(watch->scale * (double)done));
 }
 
-static int build_part(struct parts *parts, const struct part *part, const char *name,
-                      const struct graph_options *options, struct fathom_error *err)
+/* A part that is being built, and where it is saved. */
+struct growth {
+    struct checkpoint *checkpoint;
+    char name[WORK_NAME_MAX];
+    struct graph_state state;
+};
+
+static int save_growth(void *context, const struct graph *graph, uint32_t done,
+                       struct fathom_error *err)
 {
+    struct growth *growth = context;
+    uint64_t list_bytes = sizeof(uint32_t) * (uint64_t)(graph->degree_max + 1);
+    if (!checkpoint_due(growth->checkpoint, graph->rows * list_bytes))
+        return 0;
+    growth->state.done = done;
+    return checkpoint_save_graph(growth->checkpoint, growth->name, graph, &growth->state, err);
+}
+
+/* The graph of the members, from where a killed build had come to. */
+static int grow(struct growth *growth, const struct crew *crew, const struct members *members,
+                const struct graph_options *given, struct graph *graph, struct fathom_error *err)
+{
+    struct graph_options options = *given;
+    growth->state = (struct graph_state){.degree = options.degree, .list = options.list};
+    int status = checkpoint_load_graph(growth->checkpoint, growth->name, graph, members->rows.count,
+                                       &growth->state, err);
+    if (status < 0)
+        return status;
+    options.done = growth->state.done;
+    options.save = save_growth;
+    options.save_context = growth;
+    return options.done == GRAPH_DONE ? 0
+                                      : graph_build(graph, crew, &members->rows, members->first,
+                                                    members->cell_count, &options, err);
+}
+
+static int build_part(struct parts *parts, uint32_t number, const struct graph_options *options,
+                      struct fathom_error *err)
+{
+    const struct part *part = &parts->list[number];
+    char name[WORK_NAME_MAX];
+    struct growth growth = {.checkpoint = parts->checkpoint};
     struct members members;
     struct graph graph = {0};
     uint32_t *heat = NULL;
+    (void)parts_name(growth.name, "grown", number);
     int status = members_init(parts, part, &members, err);
     if (status == 0) {
         struct part_watch watch = {.crew = parts->crew,
@@ -297,13 +337,16 @@ static int build_part(struct parts *parts, const struct part *part, const char *
         struct crew crew = {
             .threads = parts->crew->threads,
             .watch = {.stopped = part_stopped, .advance = part_advance, .context = &watch}};
-        status = graph_build(&graph, &crew, &members.rows, members.first, members.cell_count,
-                             options, err);
+        status = grow(&growth, &crew, &members, options, &graph, err);
         if (status == 0)
             status = heat_measure(&heat, &crew, &graph, &members.rows, err);
     }
     if (status == 0)
-        status = spill(parts, &members, &graph, heat, name, err);
+        status = spill(parts, &members, &graph, heat, parts_name(name, "part", number), err);
+    if (status == 0) {
+        work_remove(&parts->checkpoint->work, growth.name);
+        checkpoint_kept(parts->checkpoint);
+    }
     mem_free(heat);
     graph_fini(&graph);
     members_fini(&members);
@@ -322,7 +365,7 @@ int parts_graph(struct parts *parts, const struct graph_options *options,
         if (part->row == part->row_end)
             continue;
         status = checkpoint_has(parts->checkpoint, parts_name(name, "part", p), err);
-        status = status == 0 ? build_part(parts, part, name, options, err) : status;
+        status = status == 0 ? build_part(parts, p, options, err) : status;
         status = status == 1 ? 0 : status;
     }
     return status == 0 ? parts_merge(parts, options->degree, lists, err) : status;

@@ -24,6 +24,12 @@ void rows8_set(struct rows8 *rows, uint32_t at, const uint8_t *row)
     rows->terms[at] = rows8_terms_of(row, rows->dim);
 }
 
+void rows8_copy(struct rows8 *rows, const struct rows8 *from)
+{
+    memcpy(rows->bytes, from->bytes, rows->count * rows->stride);
+    memcpy(rows->terms, from->terms, rows->count * sizeof *rows->terms);
+}
+
 struct row8_terms rows8_terms_of(const uint8_t *row, uint32_t dim)
 {
     int32_t norm = 0, sum = 0;

@@ -28,6 +28,9 @@ void rows8_fini(struct rows8 *rows);
 /* Stores one row and its terms. row: dim bytes. */
 void rows8_set(struct rows8 *rows, uint32_t at, const uint8_t *row);
 
+/* Takes over all rows of another of the same count and dimension. */
+void rows8_copy(struct rows8 *rows, const struct rows8 *from);
+
 static inline const uint8_t *rows8_at(const struct rows8 *rows, uint32_t row)
 {
     return rows->bytes + (size_t)row * rows->stride;

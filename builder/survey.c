@@ -90,7 +90,7 @@ static int probe(struct sample *sample, struct build_options *options, struct su
     struct cells cells;
     struct rows8 *rows = &sample->input.rows;
     probed.degree = probed.build_list = 0;
-    int status = cells_build(&cells, &crew, rows, options->seed, err);
+    int status = cells_build(&cells, &crew, rows, options->seed, NULL, err);
     if (status == 0)
         status = order_build(&cells, &crew, rows, err);
     if (status == 0)

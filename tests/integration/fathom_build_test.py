@@ -219,6 +219,14 @@ class Interruption(BuildTest):
                 return
         self.fail(f"the build ended before {phase}")
 
+    def assert_no_debris(self):
+        """Nothing is left, or on a machine that took long enough to save, what --resume goes on from."""
+        left = self.names()
+        if "build.tmp-state" in left:
+            left = [name for name in left if not name.startswith(("build.tmp-", "index.fathom.tmp-"))
+                    or name.endswith(".part")]
+        self.assertEqual(left, [])
+
     def test_a_signal_ends_a_build_in_time_without_debris(self):
         base = self.synth(60000, dim=64)
         for phase, number in (("cells", signal.SIGINT), ("graph", signal.SIGTERM), ("encode", signal.SIGINT)):
@@ -230,14 +238,14 @@ class Interruption(BuildTest):
                 self.assertEqual(child.wait(60), 75)
                 self.assertLess(time.monotonic() - sent, STOP_SECONDS)
                 self.assertRegex(child.stderr.read(), r"go on with: \S+ build --input .* --progress json --resume\n")
-                self.assertEqual(self.names(), [])
+                self.assert_no_debris()
 
     def test_a_signal_while_operating_points_are_measured_is_an_interruption_too(self):
         child = self.start(self.synth(20000, dim=64), "--progress", "json")
         self.wait_for(child, "measure")
         child.send_signal(signal.SIGINT)
         self.assertEqual(child.wait(60), 75)
-        self.assertEqual(self.names(), [])
+        self.assert_no_debris()
 
     def test_a_second_build_in_the_same_directory_is_refused(self):
         base = self.synth(60000, dim=64)

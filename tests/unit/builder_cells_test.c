@@ -56,7 +56,7 @@ static void cells_follow_the_clusters_of_the_data(void **state)
     struct rows8 rows = rows_clustered(6400, 24, clusters, 2, 1);
     struct crew crew = crew_of(2);
     struct cells cells;
-    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL), 0);
+    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL, NULL), 0);
     assert_partition(&cells, rows.count);
     uint32_t strangers = 0;
     for (uint32_t c = 0; c < cells.count; c++)
@@ -73,7 +73,7 @@ static void rows_lie_in_the_cell_whose_centroid_is_nearest(void **state)
     struct rows8 rows = rows_clustered(10000, 16, 300, 12, 5);
     struct crew crew = crew_of(2);
     struct cells cells;
-    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL), 0);
+    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL, NULL), 0);
     uint32_t elsewhere = 0;
     for (uint32_t c = 0; c < cells.count; c++) {
         for (uint32_t i = cells.first[c]; i < cells.first[c + 1]; i++) {
@@ -99,7 +99,7 @@ static void equal_rows_are_spread_over_cells_of_bounded_size(void **state)
     struct rows8 rows = rows_equal(5000, 8);
     struct crew crew = crew_of(2);
     struct cells cells;
-    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL), 0);
+    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL, NULL), 0);
     assert_partition(&cells, rows.count);
     assert_memory_equal(rows8_at(&cells.centroids, 0), rows8_at(&rows, 0), 8);
     cells_fini(&cells);
@@ -112,7 +112,7 @@ static void one_row_is_one_cell(void **state)
     struct rows8 rows = rows_clustered(1, 3, 1, 0, 1);
     struct crew crew = crew_of(4);
     struct cells cells;
-    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL), 0);
+    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL, NULL), 0);
     assert_int_equal(cells.count, 1);
     assert_partition(&cells, 1);
     cells_fini(&cells);
@@ -126,7 +126,7 @@ static void any_number_of_threads_gives_the_same_cells(void **state)
     struct cells cells[3];
     for (unsigned i = 0; i < 3; i++) {
         struct crew crew = crew_of(1u << i);
-        assert_int_equal(cells_build(&cells[i], &crew, &rows, 7, NULL), 0);
+        assert_int_equal(cells_build(&cells[i], &crew, &rows, 7, NULL, NULL), 0);
         assert_int_equal(cells[i].count, cells[0].count);
         assert_memory_equal(cells[i].first, cells[0].first,
                             (cells[0].count + 1) * sizeof(uint32_t));

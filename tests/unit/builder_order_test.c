@@ -20,7 +20,7 @@ static void the_order_is_a_permutation_and_keeps_cells_together(void **state)
     struct rows8 rows = rows_clustered(8000, 16, 40, 10, 2);
     struct crew crew = crew_of(2);
     struct cells cells;
-    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL), 0);
+    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL, NULL), 0);
     uint32_t *cell_before = malloc(rows.count * sizeof *cell_before);
     uint8_t *seen = calloc(rows.count, 1);
     for (uint32_t c = 0; c < cells.count; c++)
@@ -48,7 +48,7 @@ static void rows_that_follow_each_other_are_near_each_other(void **state)
     uint32_t *as_given = malloc(rows.count * sizeof *as_given);
     for (uint32_t i = 0; i < rows.count; i++)
         as_given[i] = i;
-    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL), 0);
+    assert_int_equal(cells_build(&cells, &crew, &rows, 1, NULL, NULL), 0);
     double by_cells = mean_step(&rows, cells.rows);
     assert_int_equal(order_build(&cells, &crew, &rows, NULL), 0);
     double ordered = mean_step(&rows, cells.rows);

@@ -431,6 +431,25 @@ static int stage_train(struct build *build, struct fathom_error *err)
                        &build->graph, build->options.code_bits, err);
 }
 
+/* All codes, from a checkpoint or into one: of many rows they take as long as writing them. */
+static int encode_in_memory(struct build *build, struct fathom_error *err)
+{
+    const struct rows8 *rows = &build->input.rows;
+    struct checkpoint *checkpoint = &build->checkpoint;
+    struct encoded_codes *codes = &build->codes;
+    int status = !build->rows_saved
+                     ? 0
+                     : checkpoint_load_codes(checkpoint, CHECKPOINT_CODES, &build->trained.planes,
+                                             rows->count, codes, err);
+    if (status != 0)
+        return status < 0 ? status : 0;
+    status = encode_codes(codes, &build->crew, &build->trained, rows, &build->cells, err);
+    if (status == 0 && build->rows_saved &&
+        checkpoint_due(checkpoint, codes->bytes + codes->factor_bytes))
+        status = checkpoint_save_codes(checkpoint, CHECKPOINT_CODES, codes, err);
+    return status;
+}
+
 static int stage_encode(struct build *build, struct fathom_error *err)
 {
     crew_phase(&build->crew, "encode", build->input.rows.count, "rows");
@@ -443,10 +462,7 @@ static int stage_encode(struct build *build, struct fathom_error *err)
     mem_free(heat);
     mem_free(build->graph.lists); /* encoded now; the entries are still needed */
     build->graph.lists = NULL;
-    if (status != 0)
-        return status;
-    return encode_codes(&build->codes, &build->crew, &build->trained, &build->input.rows,
-                        &build->cells, err);
+    return status == 0 ? encode_in_memory(build, err) : status;
 }
 
 static int stage_write(struct build *build, struct fathom_error *err)

@@ -513,6 +513,50 @@ int checkpoint_load_graph(struct checkpoint *checkpoint, const char *name, struc
     return unusable(checkpoint, name, status, err);
 }
 
+/* ---- codes ---- */
+
+int checkpoint_save_codes(struct checkpoint *checkpoint, const char *name,
+                          const struct encoded_codes *codes, struct fathom_error *err)
+{
+    struct work_writer *writer;
+    uint64_t start = env_clock_ns(checkpoint->work.env), bytes = codes->bytes + codes->factor_bytes;
+    int status = work_create(&writer, &checkpoint->work, name, err);
+    if (status != 0)
+        return status;
+    status = work_append(writer, codes->codes, codes->bytes, err);
+    if (status == 0)
+        status = work_append(writer, codes->factors, codes->factor_bytes, err);
+    return finish(checkpoint, writer, status, start, bytes, err);
+}
+
+static int read_codes(struct work_file *file, const char *name, struct encoded_codes *codes,
+                      struct fathom_error *err)
+{
+    if (work_bytes(file) != codes->bytes + codes->factor_bytes)
+        return malformed(name, err);
+    int status = work_next(file, codes->codes, codes->bytes, err);
+    return status == 0 ? work_next(file, codes->factors, codes->factor_bytes, err) : status;
+}
+
+int checkpoint_load_codes(struct checkpoint *checkpoint, const char *name,
+                          const struct planes_model *planes, uint32_t rows,
+                          struct encoded_codes *codes, struct fathom_error *err)
+{
+    struct work_file *file;
+    *codes = (struct encoded_codes){0};
+    int status = work_open(&file, &checkpoint->work, name, err);
+    if (status == 0) {
+        status = encoded_codes_init(codes, planes, rows) == 0
+                     ? read_codes(file, name, codes, err)
+                     : error_set(err, -ENOMEM, "no memory to resume a build");
+        work_close(file);
+    }
+    if (status == 0)
+        return 1;
+    encoded_codes_fini(codes);
+    return unusable(checkpoint, name, status, err);
+}
+
 /* ---- written ---- */
 
 int checkpoint_save_written(struct checkpoint *checkpoint, const struct written *written,

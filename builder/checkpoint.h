@@ -15,6 +15,7 @@
 #define BUILDER_CHECKPOINT_H
 
 #include "cells.h"
+#include "encode.h"
 #include "graph.h"
 #include "input.h"
 #include "work.h"
@@ -61,6 +62,12 @@ int checkpoint_save_graph(struct checkpoint *checkpoint, const char *name,
                           const struct graph *graph, const struct graph_state *state,
                           struct fathom_error *err) FATHOM_MUST_USE;
 
+#define CHECKPOINT_CODES "codes" /* the name of the file of all */
+
+int checkpoint_save_codes(struct checkpoint *checkpoint, const char *name,
+                          const struct encoded_codes *codes,
+                          struct fathom_error *err) FATHOM_MUST_USE;
+
 /* What is known of an index whose file is written. */
 struct written {
     uint64_t generation, rows, list_bytes;
@@ -87,6 +94,9 @@ int checkpoint_load_rows(struct checkpoint *checkpoint, struct rows8 *rows, stru
 int checkpoint_load_graph(struct checkpoint *checkpoint, const char *name, struct graph *graph,
                           uint32_t rows, struct graph_state *state,
                           struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_load_codes(struct checkpoint *checkpoint, const char *name,
+                          const struct planes_model *planes, uint32_t rows,
+                          struct encoded_codes *codes, struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_load_written(struct checkpoint *checkpoint, struct written *written,
                             struct fathom_error *err) FATHOM_MUST_USE;
 

@@ -93,18 +93,21 @@ static int code_block(void *context, uint64_t block, unsigned worker)
     return status;
 }
 
+int encoded_codes_init(struct encoded_codes *out, const struct planes_model *planes, uint32_t rows)
+{
+    *out = (struct encoded_codes){.bytes = (uint64_t)rows * planes->order_count};
+    out->codes = mem_alloc(out->bytes);
+    out->factor_bytes = (uint64_t)rows * planes_factor_bytes_below(planes, planes->level_count);
+    out->factors = mem_alloc(out->factor_bytes);
+    return out->codes && out->factors ? 0 : -ENOMEM;
+}
+
 int encode_codes(struct encoded_codes *out, const struct crew *crew, const struct trained *trained,
                  const struct rows8 *rows, const struct cells *cells, struct fathom_error *err)
 {
-    const struct planes_model *planes = &trained->planes;
     struct code_pass pass = {
         .crew = crew, .trained = trained, .rows = rows, .cells = cells, .out = out};
-    *out = (struct encoded_codes){.bytes = (uint64_t)rows->count * planes->order_count};
-    out->codes = mem_alloc(out->bytes);
-    out->factor_bytes =
-        (uint64_t)rows->count * planes_factor_bytes_below(planes, planes->level_count);
-    out->factors = mem_alloc(out->factor_bytes);
-    int status = out->codes && out->factors ? 0 : -ENOMEM;
+    int status = encoded_codes_init(out, &trained->planes, rows->count);
     if (status == 0)
         status = crew_run(crew, crew_blocks(rows->count, CODE_BLOCK), code_block, &pass);
     if (status == 0)

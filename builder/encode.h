@@ -11,6 +11,9 @@ struct encoded_codes {
     uint8_t *factors; /* level after level, each with 2 or 4 bytes a row */
 };
 
+/* Room for those of so many rows. encoded_codes_fini accepts what is left after -ENOMEM. */
+int encoded_codes_init(struct encoded_codes *out, const struct planes_model *planes,
+                       uint32_t rows) FATHOM_MUST_USE;
 int encode_codes(struct encoded_codes *out, const struct crew *crew, const struct trained *trained,
                  const struct rows8 *rows, const struct cells *cells,
                  struct fathom_error *err) FATHOM_MUST_USE;

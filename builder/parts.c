@@ -402,22 +402,6 @@ static int part_cells(const struct parts *parts, const struct part *part, struct
     return out->first ? 0 : -ENOMEM;
 }
 
-static int store_codes(struct parts *parts, const struct encoded_codes *codes, const char *name,
-                       struct fathom_error *err)
-{
-    struct work_writer *writer;
-    int status = work_create(&writer, &parts->checkpoint->work, name, err);
-    if (status != 0)
-        return status;
-    status = work_append(writer, codes->codes, codes->bytes, err);
-    if (status == 0)
-        status = work_append(writer, codes->factors, codes->factor_bytes, err);
-    if (status == 0)
-        return work_commit(writer, err);
-    work_abandon(writer);
-    return status;
-}
-
 static int encode_part(struct parts *parts, const struct part *part, const char *name,
                        const struct trained *trained, struct fathom_error *err)
 {
@@ -436,7 +420,7 @@ static int encode_part(struct parts *parts, const struct part *part, const char 
         status = encode_codes(&codes, &crew, trained, &rows, &cells, err);
     rows8_fini(&rows);
     if (status == 0)
-        status = store_codes(parts, &codes, name, err);
+        status = checkpoint_save_codes(parts->checkpoint, name, &codes, err);
     encoded_codes_fini(&codes);
     mem_free(cells.first);
     return status;

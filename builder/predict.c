@@ -191,13 +191,13 @@ static uint64_t disk_bytes(const struct shape *s)
            (exact ? 0 : store_bytes(s->rows, s->vector_bytes));
 }
 
-/* Work files at their most: rows and, in memory, one set of lists as they grow; in parts the lists
- * of all parts and what is merged from them, or codes and what is encoded. */
+/* Work files at their most: rows and, in memory, lists as they have grown, and codes; in parts the
+ * lists of all parts and what is merged from them, or codes and what is encoded. */
 static uint64_t temporary_bytes(const struct shape *s, uint32_t parts)
 {
     uint64_t list = 8 + (uint64_t)(4 * s->mean_degree), rows = s->rows * (s->dim + 6);
     if (parts <= 1)
-        return rows + s->rows * list;
+        return rows + s->rows * (list + s->order_count + s->factor_bytes);
     uint64_t merging = (uint64_t)((double)s->rows * (1 + PARTS_HALO) * (double)(list + 4)) +
                        s->rows * list + s->rows * 16 + lists_bytes(s);
     uint64_t encoding = s->rows * (s->order_count + s->factor_bytes + 16) + lists_bytes(s);

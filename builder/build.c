@@ -14,8 +14,8 @@
 #include "heat.h"
 #include "ids.h"
 #include "lock.h"
+#include "measure.h"
 #include "order.h"
-#include "points.h"
 #include "predict.h"
 #include "provenance.h"
 #include "write.h"
@@ -496,20 +496,6 @@ static int stage_write(struct build *build, struct fathom_error *err)
     return status == 0 ? save_written(build, err) : status;
 }
 
-/* Operating points, from the file as it will be published. Small indexes do without: their default
- * search list covers them. */
-static bool measure_stopped(void *context)
-{
-    const struct build *build = context;
-    return crew_stopped(&build->crew);
-}
-
-static void measure_advance(void *context, uint64_t done, uint64_t total)
-{
-    const struct build *build = context;
-    crew_advance(&build->crew, done * build->report->rows / total);
-}
-
 /* What opened indexes may take; 0: no limit. */
 static uint64_t measuring_budget(const struct build *build)
 {
@@ -519,37 +505,16 @@ static uint64_t measuring_budget(const struct build *build)
     return budget == 0 ? 0 : budget > standing ? budget - standing : 1;
 }
 
-static int add_points(struct build *build, struct fathom_error *err)
-{
-    struct operating_point *points = mem_alloc_array(POINTS_MAX, sizeof *points);
-    struct points_watch watch = {
-        .stopped = measure_stopped, .advance = measure_advance, .context = build};
-    uint32_t count = 0;
-    if (!points)
-        return error_set(err, -ENOMEM, "no memory for operating points");
-    int status =
-        points_measure(build->options.env, index_writer_path(build->writer), build->crew.threads,
-                       measuring_budget(build), &watch, points, &count, err);
-    if (status == 0 && count == 0)
-        crew_note(&build->crew, "the memory budget is too small to measure operating points: "
-                                "searches by target recall take a default search list");
-    if (status == 0)
-        status = index_writer_begin(build->writer, SECTION_POINTS, 0, err);
-    if (status == 0)
-        status = index_writer_append(build->writer, points, count * sizeof *points, err);
-    if (status == 0)
-        status = index_writer_end(build->writer, err);
-    mem_free(points);
-    return status;
-}
-
+/* Operating points, from the file as it will be published. Small indexes do without: their default
+ * search list covers them. */
 static int stage_measure(struct build *build, struct fathom_error *err)
 {
     int status = 0;
     crew_phase(&build->crew, "measure", build->report->rows, "rows");
     if (build->report->rows >= MEASURED_ROWS_MIN &&
         !index_writer_has(build->writer, SECTION_POINTS))
-        status = add_points(build, err);
+        status = measure_add_points(build->writer, build->options.env, &build->crew,
+                                    build->report->rows, measuring_budget(build), err);
     if (status == 0 && crew_stopped(&build->crew))
         status = error_set(err, FATHOM_EINTERRUPTED, "measure: %s",
                            fathom_strerror(FATHOM_EINTERRUPTED));

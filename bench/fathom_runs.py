@@ -10,7 +10,7 @@ import records
 import sets
 from programs import ProgramFailed
 
-THREADS, IN_FLIGHT = 2, 16
+THREADS, IN_FLIGHT, ALONE_QUERIES = 2, 16, 300
 SHARES = (0.03, 0.05, 0.08, 0.12, 0.2, 0.3, None)  # of the raw f32 size; None: no budget
 SEARCH_LISTS = (10, 15, 20, 30, 40, 60, 80, 120, 200)
 LOAD_SHARE, LOAD_RECALL, LOAD_CONNECTIONS = 0.12, 0.95, 8
@@ -85,9 +85,11 @@ class Fathom:
         return json.loads(text), dram
 
     def search_alone(self, share):
-        """{search list: latencies of one query at a time}."""
-        document = self.programs.json("fathom-bench", "search", **self.search_words(
-            share, 1, 1, passes=1, warm_up="200ms"))
+        """{search list: latencies of one query at a time}, of as many queries as rivals are asked."""
+        words = self.search_words(share, 1, 1, passes=1, warm_up="200ms")
+        words["query"] = sets.write_first_queries(self.data, self.work / "alone.npy", ALONE_QUERIES)
+        del words["gt"]
+        document = self.programs.json("fathom-bench", "search", **words)
         return {run["search_list"]: run["latency_us"] for run in document["runs"]}
 
     def measure(self, share, built):

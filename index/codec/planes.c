@@ -66,6 +66,13 @@ void planes_level_table(uint8_t bytes[128], float *quantum)
     }
 }
 
+float planes_cell_probability(unsigned cell, unsigned bits)
+{
+    double probability;
+    cell_mean(cell, bits, &probability);
+    return (float)probability;
+}
+
 float planes_distortion(unsigned bits)
 {
     double kept = 0;
@@ -148,8 +155,7 @@ void planes_pack_code(const struct planes_model *model, const uint8_t *bits6, ui
     }
 }
 
-/* Bits of a group at a level. */
-static unsigned group_bits(const struct planes_level *level, uint32_t group)
+unsigned planes_group_bits(const struct planes_level *level, uint32_t group)
 {
     unsigned bits = 0;
     while (bits < PLANES_MAX && group < level->groups[bits])
@@ -278,7 +284,7 @@ void planes_kernel_codes(const struct planes_model *model, const struct planes_l
     plane_starts(level, out->plane_start);
     memcpy(out->groups, level->groups, sizeof out->groups);
     for (uint32_t d = 0; d < padded; d++)
-        sentinel[d] = d < dim ? (uint8_t)(1u << (6 - group_bits(level, d / PLANES_GROUP))) : 64;
+        sentinel[d] = d < dim ? (uint8_t)(1u << (6 - planes_group_bits(level, d / PLANES_GROUP))) : 64;
 }
 
 void planes_query_init(struct planes_query *query, const struct planes_model *model,

@@ -83,6 +83,12 @@ void planes_level_table(uint8_t bytes[128], float *quantum);
 /* How much of a unit Gaussian's variance is left after b bits, b = 0..6. */
 float planes_distortion(unsigned bits);
 
+/* How likely a unit Gaussian lies in a cell of 2^bits. */
+float planes_cell_probability(unsigned cell, unsigned bits);
+
+/* Bits of the dimensions of a group at a level. */
+unsigned planes_group_bits(const struct planes_level *level, uint32_t group);
+
 /* Fills model->order and the groups of each level: greedy by weight[d] (per rotated dimension,
  * falling) * (distortion(b) - distortion(b + 1)). code_bytes lists the levels, rising. Builder
  * only. */

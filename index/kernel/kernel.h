@@ -16,6 +16,9 @@ enum kernel_level { KERNEL_SCALAR, KERNEL_AVX2, KERNEL_AVX512, KERNEL_LEVELS };
 #define KERNEL_PLANES_MAX 6  /* bits of a dimension at the most */
 #define KERNEL_CODE_SLACK 64 /* readable bytes that must follow the last code of an array */
 #define KERNEL_PANEL 16      /* queries of a panel */
+#define KERNEL_LANES 16      /* rows of a block of sliced codes */
+#define KERNEL_COLUMNS_MAX 128 /* bytes of a sliced code at the most: its sum fits 16 bits */
+#define KERNEL_TABLE_MAX 127 /* the largest entry of a table */
 
 /* A query against 8-bit rows: 15-bit weights in two signed bytes, weight = hi * 128 + lo, hi in [-127, 127],
  * lo in [-64, 63]. Arrays are padded with zeros to a multiple of 64. */
@@ -82,6 +85,11 @@ struct kernels {
     /* The same for codes[ids[i]] (prefetches ahead). */
     void (*codes_gather)(float *out, const struct kernel_codes *plan, const struct kernel_query8 *query,
                          const uint8_t *codes, const uint32_t *ids, size_t count);
+    /* Sliced codes: byte c of row r of block b is blocks[(b * columns + c) * KERNEL_LANES + r]. Each half of a byte picks an
+     * entry from a table of 16: out[b * KERNEL_LANES + r] = sum over c of tables[c * 16 + (byte & 15)] +
+     * tables[(padded + c) * 16 + (byte >> 4)], padded = columns rounded up to a multiple of 4; tables of columns beyond the last
+     * are zero. */
+    void (*sliced_sums)(float *out, const uint8_t *tables, const uint8_t *blocks, uint32_t columns, size_t count);
 
     /* bits6[d] = how many of edges[1..63], which rise, are at most y[d] * |sigma| / |y| / sigma[d]; 0 where sigma or y is 0
      * all over. dim is a multiple of 8. Lengths are summed up in double in eight lanes, dimension d in lane d % 8, and the

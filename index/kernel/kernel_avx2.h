@@ -9,6 +9,8 @@
 
 enum { STEP = 32 }; /* bytes of a register */
 
+void sliced_sums_avx2(float *out, const uint8_t *tables, const uint8_t *blocks, uint32_t columns,
+                      size_t count);
 void codes_rows_avx2(float *out, const struct kernel_codes *plan, const struct kernel_query8 *query,
                      const uint8_t *codes, size_t count);
 void codes_gather_avx2(float *out, const struct kernel_codes *plan,

@@ -12,6 +12,8 @@ void codes_rows_avx512(float *out, const struct kernel_codes *plan,
 void codes_gather_avx512(float *out, const struct kernel_codes *plan,
                          const struct kernel_query8 *query, const uint8_t *codes,
                          const uint32_t *ids, size_t count);
+void sliced_sums_avx512(float *out, const uint8_t *tables, const uint8_t *blocks, uint32_t columns,
+                        size_t count);
 
 /* a0 b0 a1 b1 in each 128-bit lane: half the sums of two registers in one. */
 KERNEL_INLINE __m512i fold32(__m512i a, __m512i b)

@@ -23,6 +23,9 @@ _Static_assert(128ll * 128 * KERNEL_DIM_MAX < INT32_MAX, "a norm fits int32");
 #define KERNEL_AHEAD_ROWS  32
 #define KERNEL_AHEAD_BYTES 8192
 
+_Static_assert(2 * KERNEL_COLUMNS_MAX * KERNEL_TABLE_MAX <= UINT16_MAX, "a sliced sum fits uint16");
+_Static_assert(2 * KERNEL_TABLE_MAX <= UINT8_MAX, "two entries of tables fit a byte");
+
 #define KERNEL_INLINE static inline __attribute__((always_inline))
 
 /* Before a loop over the few rows of a batch: without it gcc keeps their sums in memory at -O2. */
@@ -42,6 +45,12 @@ void kernels_fill_avx512(struct kernels *table);
 /* One conversion at a time, exact; the vector levels use them for what is left of an array. */
 float kernel_f16_decode(uint16_t half);
 uint16_t kernel_f16_encode(float value);
+
+/* Columns of sliced codes come in fours, the last ones padded with zeros in tables only. */
+KERNEL_INLINE uint32_t kernel_padded_columns(uint32_t columns)
+{
+    return (columns + 3) & ~3u;
+}
 
 /* The one order in which a score becomes a float, the same at every level. */
 KERNEL_INLINE float kernel_join(int32_t hi, int32_t lo)

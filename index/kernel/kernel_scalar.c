@@ -231,6 +231,24 @@ static void f32_to_f16_scalar(uint16_t *out, const float *in, size_t count)
         out[i] = kernel_f16_encode(in[i]);
 }
 
+/* ---- sliced codes ---- */
+
+static void sliced_sums_scalar(float *out, const uint8_t *tables, const uint8_t *blocks,
+                               uint32_t columns, size_t count)
+{
+    const uint8_t *high = tables + (size_t)kernel_padded_columns(columns) * 16;
+    for (size_t b = 0; b < count; b++, blocks += (size_t)columns * KERNEL_LANES) {
+        uint32_t sum[KERNEL_LANES] = {0};
+        for (uint32_t c = 0; c < columns; c++)
+            for (int r = 0; r < KERNEL_LANES; r++) {
+                uint8_t byte = blocks[c * KERNEL_LANES + r];
+                sum[r] += tables[c * 16 + (byte & 15)] + high[c * 16 + (byte >> 4)];
+            }
+        for (int r = 0; r < KERNEL_LANES; r++)
+            out[b * KERNEL_LANES + r] = (float)sum[r];
+    }
+}
+
 void kernels_fill_scalar(struct kernels *table)
 {
     *table = (struct kernels){
@@ -240,6 +258,7 @@ void kernels_fill_scalar(struct kernels *table)
         .dot_u8s8_panel = dot_u8s8_panel_scalar,
         .score8_rows = score8_rows_scalar,
         .score8_gather = score8_gather_scalar,
+        .sliced_sums = sliced_sums_scalar,
         .codes_rows = codes_rows_scalar,
         .codes_gather = codes_gather_scalar,
         .quantise6 = quantise6_scalar,

@@ -8,75 +8,7 @@
 #include "query.h"
 #include "select.h"
 
-#define CELL_BUCKETS          NAVIGATOR_BUCKETS
-#define SAMPLE                SCORE_BATCH /* distances that the limit of the scan is estimated from */
-#define CELLS_PER_SEARCH_LIST 4           /* cells scanned for each unit of search list */
-
-/* ---- ranking ---- */
-
-static void rank_cells(struct navigator *n, const struct query *query)
-{
-    const struct fathom_index *index = query->index;
-    uint32_t dim = index->properties.work_dim, cells = index->properties.cells;
-    for (uint32_t first = 0; first < cells; first += SCORE_BATCH) {
-        uint32_t count = cells - first < SCORE_BATCH ? cells - first : SCORE_BATCH;
-        kernels_get()->score8_rows(n->row_scores, &query->row8.weights,
-                                   index->centroids + (size_t)first * dim, dim, count);
-        for (uint32_t i = 0; i < count; i++)
-            n->cell_distance[first + i] = row8_distance(&query->row8, &n->row_scores[i]);
-    }
-}
-
-/* The value of a rank (from 0) among the distances of about SAMPLE cells; INFINITY when the rank is
- * beyond them. */
-static float sample_rank(struct navigator *n, uint32_t cells, double share)
-{
-    uint32_t stride = cells / SAMPLE > 1 ? cells / SAMPLE : 1, count = 0;
-    float *sample = n->scores;
-    for (uint32_t c = 0; c < cells && count < SAMPLE; c += stride)
-        sample[count++] = n->cell_distance[c];
-    uint32_t rank = (uint32_t)(share * count) + 4;
-    if (rank >= count)
-        return INFINITY;
-    select_floats(sample, count, rank);
-    return sample[rank];
-}
-
-/* Sorts the count cells of cell_order by distance, up to a bucket's width: all that a scan needs.
- * spare: room for count. */
-static void bucket_sort(struct navigator *n, uint32_t count, uint32_t *spare)
-{
-    float low = INFINITY, high = -INFINITY;
-    for (uint32_t i = 0; i < count; i++) {
-        float distance = n->cell_distance[n->cell_order[i]];
-        low = distance < low ? distance : low;
-        high = distance > high ? distance : high;
-    }
-    float scale = high > low ? (CELL_BUCKETS - 1) / (high - low) : 0;
-    memset(n->bucket, 0, (CELL_BUCKETS + 1) * sizeof *n->bucket);
-    for (uint32_t i = 0; i < count; i++)
-        n->bucket[1 + (uint32_t)((n->cell_distance[n->cell_order[i]] - low) * scale)]++;
-    for (uint32_t b = 0; b < CELL_BUCKETS; b++)
-        n->bucket[b + 1] += n->bucket[b];
-    for (uint32_t i = 0; i < count; i++)
-        spare[n->bucket[(uint32_t)((n->cell_distance[n->cell_order[i]] - low) * scale)]++] =
-            n->cell_order[i];
-    memcpy(n->cell_order, spare, count * sizeof *spare);
-}
-
-/* The wanted nearest cells into cell_order, nearest first. Returns how many. The limit comes from a
- * sample: looking at each distance again would cost more than scanning a few cells too many. */
-static uint32_t nearest_cells(struct navigator *n, uint32_t cells, uint32_t wanted)
-{
-    uint32_t count = 0;
-    double share = 1.25 * wanted / cells;
-    for (float limit = -INFINITY; count < wanted && limit < INFINITY; share *= 2) {
-        limit = wanted == cells ? INFINITY : sample_rank(n, cells, share);
-        count = (uint32_t)kernels_get()->below_f32(n->cell_order, n->cell_distance, cells, limit);
-    }
-    bucket_sort(n, count, n->cell_spare);
-    return count < wanted ? count : wanted;
-}
+#define CELLS_PER_SEARCH_LIST 4 /* cells scanned for each unit of search list */
 
 /* ---- candidates: appended below a threshold, halved when full ---- */
 
@@ -125,15 +57,19 @@ static void append_rows(struct navigator *n, struct scan *scan, uint32_t first, 
         append(scan, n->estimates[n->ids[i]], first + n->ids[i]);
 }
 
+/* A first look at the codes of a cell's rows. */
 static void scan_codes(struct navigator *n, const struct query *query, uint32_t first,
                        uint32_t count, float base)
 {
-    const struct fathom_index *index = query->index;
-    kernels_get()->codes_rows(n->scores, &index->codes_plan, &n->planes.weights,
-                              index->codes + (size_t)first * index->level.code_bytes, count);
+    const struct coarse_codes *coarse = &query->index->coarse;
+    uint32_t columns = coarse->level.code_bytes, block = first / KERNEL_LANES,
+             end = (first + count + KERNEL_LANES - 1) / KERNEL_LANES;
+    kernels_get()->sliced_sums(n->scores, n->tables,
+                               coarse->blocks + (size_t)block * columns * KERNEL_LANES, columns,
+                               end - block);
     planes_estimate_cell(
-        n->estimates, &index->level, &n->planes, base, n->scores,
-        (const uint8_t *)index->factors + (size_t)first * index->level.factor_bytes, count);
+        n->estimates, &coarse->level, &n->coarse, base, n->scores + first % KERNEL_LANES,
+        (const uint8_t *)coarse->factors + (size_t)first * coarse->level.factor_bytes, count);
 }
 
 /* The 8-bit rows are resident but lists are not: exact distances of the cell's rows. */
@@ -148,16 +84,31 @@ static void scan_rows8(struct navigator *n, const struct query *query, uint32_t 
         n->estimates[i] = record_distance(&query->row8, index, &n->row_scores[i], rows + i * bytes);
 }
 
-/* The first lines: the processor fetches on by itself once it sees the run. */
+#define PREFETCH_MOST 2048 /* bytes of a cell: the processor fetches on by itself */
+
+static void prefetch_bytes(const uint8_t *from, const uint8_t *to)
+{
+    if (to - from > PREFETCH_MOST)
+        to = from + PREFETCH_MOST;
+    for (; from < to; from += 64)
+        __builtin_prefetch(from);
+}
+
+/* What a scan reads first of a cell, while the one before is scanned. */
 static void prefetch_cell(const struct fathom_index *index, uint32_t cell)
 {
-    size_t first = index->cell_first[cell];
-    const uint8_t *at = index->codes ? index->codes + first * index->level.code_bytes
-                                     : index->rows8 + first * index->records->row_bytes;
-    __builtin_prefetch(at);
-    __builtin_prefetch(at + 64);
-    if (index->codes)
-        __builtin_prefetch((const uint8_t *)index->factors + first * index->level.factor_bytes);
+    size_t first = index->cell_first[cell], end = index->cell_first[cell + 1];
+    const struct coarse_codes *coarse = &index->coarse;
+    if (index->rows8) {
+        size_t bytes = index->records->row_bytes;
+        prefetch_bytes(index->rows8 + first * bytes, index->rows8 + end * bytes);
+        return;
+    }
+    const uint8_t *factors = coarse->factors;
+    uint32_t columns = coarse->level.code_bytes, factor_bytes = coarse->level.factor_bytes;
+    first = first / KERNEL_LANES * KERNEL_LANES;
+    prefetch_bytes(coarse->blocks + first * columns, coarse->blocks + end * columns);
+    prefetch_bytes(factors + first * factor_bytes, factors + end * factor_bytes);
 }
 
 static void scan_cell(struct navigator *n, struct query *query, struct scan *scan, uint32_t cell)
@@ -174,6 +125,47 @@ static void scan_cell(struct navigator *n, struct query *query, struct scan *sca
         query->stats.code_distances += count;
     }
     query->stats.hops++;
+}
+
+/* ---- whole codes ---- */
+
+#define SCORED_AHEAD 8
+
+static void prefetch_code(const struct fathom_index *index, uint32_t row)
+{
+    const struct coarse_codes *coarse = &index->coarse;
+    const uint8_t *rest = coarse->rest + (size_t)row * coarse->rest_bytes;
+    for (uint32_t at = 0; at < coarse->rest_bytes; at += 64)
+        __builtin_prefetch(rest + at);
+    __builtin_prefetch((const uint8_t *)index->factors + (size_t)row * index->level.factor_bytes);
+}
+
+/* Estimates from whole codes take the place of those of the first look; then the best are kept. */
+static void score_codes(struct navigator *n, const struct query *query, struct scan *scan)
+{
+    const struct fathom_index *index = query->index;
+    uint32_t code_bytes = index->level.code_bytes;
+    for (uint32_t i = 0; i < SCORED_AHEAD && i < scan->count; i++)
+        prefetch_code(index, scan->rows[i]);
+    for (uint32_t at = 0; at < scan->count; at += JOINED_CODES) {
+        uint32_t some = scan->count - at < JOINED_CODES ? scan->count - at : JOINED_CODES;
+        const uint32_t *rows = scan->rows + at;
+        for (uint32_t i = 0; i < some; i++) {
+            if (at + i + SCORED_AHEAD < scan->count)
+                prefetch_code(index, rows[i + SCORED_AHEAD]);
+            codes_join(index, rows[i], n->joined + (size_t)i * code_bytes);
+        }
+        kernels_get()->codes_rows(n->scores, &index->codes_plan, &n->planes.weights, n->joined,
+                                  some);
+        for (uint32_t i = 0; i < some; i++) {
+            struct planes_factors factors = planes_unpack_factors(
+                &index->level, planes_factors_at(&index->level, index->factors, rows[i]));
+            float base = n->cell_distance[index_cell_of(index, rows[i])];
+            float product = n->planes.factor * n->scores[i] + n->planes.bias;
+            scan->estimates[at + i] = base + factors.offset - 2 * factors.scale * product;
+        }
+    }
+    scan->keep = query->candidate_limit / 2;
 }
 
 static float candidate_sigma(const struct navigator *n, const struct fathom_index *index,
@@ -204,11 +196,10 @@ void cells_navigate(struct navigator *n, struct query *query)
     uint32_t cells = index->properties.cells;
     uint64_t wanted = (uint64_t)query->search_list * CELLS_PER_SEARCH_LIST;
     query->stats.navigator = FATHOM_NAVIGATOR_CELLS;
-    rank_cells(n, query);
-    uint32_t order = nearest_cells(n, cells, wanted < cells ? (uint32_t)wanted : cells);
+    uint32_t order = rank_nearest(n, query, wanted < cells ? (uint32_t)wanted : cells);
     struct scan scan = {.estimates = n->kept_estimates,
                         .rows = n->kept_rows,
-                        .keep = query->candidate_limit / 2,
+                        .keep = (index->rows8 ? 1 : LOOKED_AT) * query->candidate_limit / 2,
                         .threshold = INFINITY,
                         .excluded = query->excluded};
     for (uint32_t i = 0; i < order; i++) {
@@ -216,6 +207,9 @@ void cells_navigate(struct navigator *n, struct query *query)
             prefetch_cell(index, n->cell_order[i + 1]);
         scan_cell(n, query, &scan, n->cell_order[i]);
     }
+    scan_shrink(&scan);
+    if (!index->rows8)
+        score_codes(n, query, &scan);
     keep_candidates(n, query, &scan);
     query->stats.stop_reason = order == cells ? "exhausted" : "limit";
 }

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 
+#include "coarse.h"
 #include "format.h"
 #include "lists.h"
 #include "points.h"
@@ -45,6 +46,29 @@ struct list_store {
     uint32_t page_count;
 };
 
+/* Codes as the cells scan them. Rows come in blocks of KERNEL_LANES, of which the bytes of a
+ * shorter level lie sliced, for a first look at all rows of a cell; the other bytes of the codes
+ * follow row by row, plane after plane. */
+struct coarse_codes {
+    struct planes_level level; /* of the first look */
+    struct coarse_weights weights;
+    const uint16_t *units; /* level.code_bytes of the model's order */
+    const uint8_t *blocks; /* blocks of rows x level.code_bytes x KERNEL_LANES */
+    const uint8_t *rest;   /* rows x rest_bytes */
+    uint32_t rest_bytes;   /* 0: the first look sees all of the code */
+    const void *factors;   /* rows, of the first look */
+};
+
+/* Centroids for a first look (rank.c): leading dimensions, two in a byte, sliced like codes. */
+#define RANK_DIMS_LEAST 32
+#define RANK_DIMS_MAX   (2 * KERNEL_COLUMNS_MAX)
+struct cell_ranks {
+    uint32_t dims;
+    const uint8_t *blocks;   /* NULL: there is none */
+    const float *norms;      /* |c - o|^2 of each cell, in these dimensions */
+    const float *low, *step; /* of each dimension: what 0 stands for, and 1 more */
+};
+
 struct fathom_index {
     atomic_uint references;
     struct index_file file;
@@ -57,12 +81,14 @@ struct fathom_index {
     struct planes_level level; /* of the resident codes */
     struct kernel_codes codes_plan;
     const uint8_t *sentinel;
-    const uint8_t *codes; /* rows x level.code_bytes, plane-major; NULL with rows8 */
-    const void *factors;  /* rows, packed in level.factor_bytes each */
-    const uint8_t *rows8; /* rows x records->row_bytes; or NULL */
+    const uint8_t *codes;       /* graph: rows x level.code_bytes, plane-major; or NULL */
+    struct coarse_codes coarse; /* cells */
+    const void *factors;        /* rows, packed in level.factor_bytes each */
+    const uint8_t *rows8;       /* rows x records->row_bytes; or NULL */
     struct list_store lists;
     uint64_t resident_lists;       /* rows whose list is in memory */
     const uint8_t *centroids;      /* cells x work_dim */
+    struct cell_ranks ranks;       /* cells navigator, with codes */
     const uint32_t *cell_first;    /* cells + 1 */
     const uint32_t *cell_of_block; /* the cell of each block's first row */
     const uint8_t *ids;            /* packed */
@@ -74,7 +100,7 @@ struct fathom_index {
     float row_noise; /* error of a distance from a record of scale 1, as a factor of the distance's
                         root */
     uint64_t part_bytes[PART_COUNT];
-    void *memory[24]; /* every resident array, for close: 17 at the most */
+    void *memory[24]; /* every resident array, for close: 22 at the most */
     unsigned memory_count;
     atomic_int_least64_t
         slack; /* bytes of the budget that are still free; INT64_MAX without a budget */
@@ -138,6 +164,24 @@ int residency_outlook(struct fathom_index *index, struct fathom_outlook *out,
 /* residency.c: loads what the plan says. On failure what was loaded stays in memory[] for index
  * close. */
 int residency_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
+
+/* Takes memory for a resident array into the ledger; freed by close. NULL, with err set, when there
+ * is none. */
+void *residency_take(struct fathom_index *index, enum part part, uint64_t bytes,
+                     struct fathom_error *err);
+
+/* codes.c: loads the codes of the plan's level in the navigator's layout, and their factors. */
+int codes_load(struct fathom_index *index, const struct planes_model *full,
+               struct fathom_error *err) FATHOM_MUST_USE;
+/* What that takes. */
+uint64_t codes_part_bytes(const struct properties *properties, const struct planes_model *model,
+                          const struct plan *plan);
+/* Puts together the code of a row, plane-major, from sliced codes. */
+void codes_join(const struct fathom_index *index, uint32_t row, uint8_t *code);
+
+/* rank.c: makes index->ranks; and what that takes at a level. */
+int rank_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
+uint64_t rank_part_bytes(const struct properties *properties, const struct planes_level *level);
 
 /* Bytes of the cells part; shared by planning and loading, so that they agree. */
 uint64_t cells_part_bytes(const struct properties *properties, bool centroids);

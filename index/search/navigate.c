@@ -41,7 +41,10 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->ids = layout_piece(layout, SCORE_BATCH + 16, sizeof *n->ids); /* see below_f32 */
     n->cells = layout_piece(layout, SCORE_BATCH, sizeof *n->cells);
     n->missing = layout_piece(layout, SCORE_BATCH, sizeof *n->missing);
-    n->scores = layout_piece(layout, SCORE_BATCH, sizeof *n->scores);
+    n->tables = layout_piece(layout, coarse_table_bytes(KERNEL_COLUMNS_MAX), 1);
+    n->rank_tables = layout_piece(layout, coarse_table_bytes(KERNEL_COLUMNS_MAX), 1);
+    n->joined = layout_piece(layout, JOINED_CODES * padded / 8 * PLANES_MAX + KERNEL_CODE_SLACK, 1);
+    n->scores = layout_piece(layout, SCORE_BATCH + 2 * KERNEL_LANES, sizeof *n->scores);
     n->estimates = layout_piece(layout, SCORE_BATCH, sizeof *n->estimates);
     n->row_scores = layout_piece(layout, SCORE_BATCH, sizeof *n->row_scores);
     n->base_cache = layout_piece(layout, BASE_CACHE, sizeof *n->base_cache);
@@ -49,8 +52,9 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->cell_order = layout_piece(layout, (uint64_t)c.cells + 16, sizeof *n->cell_order);
     n->cell_spare = layout_piece(layout, c.cells, sizeof *n->cell_spare);
     n->bucket = layout_piece(layout, NAVIGATOR_BUCKETS + 1, sizeof *n->bucket);
-    n->kept_estimates = layout_piece(layout, c.candidates, sizeof *n->kept_estimates);
-    n->kept_rows = layout_piece(layout, c.candidates, sizeof *n->kept_rows);
+    n->kept_estimates =
+        layout_piece(layout, LOOKED_AT * (uint64_t)c.candidates, sizeof *n->kept_estimates);
+    n->kept_rows = layout_piece(layout, LOOKED_AT * (uint64_t)c.candidates, sizeof *n->kept_rows);
     n->page_mask = power_of_two_above(2 * (uint64_t)c.candidates) - 1;
     n->page_slots = layout_piece(layout, n->page_mask + 1, sizeof *n->page_slots);
     void *payloads = layout_piece(layout, c.list_pages, LIST_PAYLOAD_BYTES);
@@ -114,6 +118,9 @@ void navigator_prepare(struct navigator *n, struct query *query)
         return;
     planes_query_init(&n->planes, &index->model.planes, &index->level, n->units, n->rotated,
                       n->code_hi, n->code_lo);
+    if (index->coarse.blocks)
+        coarse_query_init(&n->coarse, n->tables, &index->model.planes, &index->coarse.level,
+                          index->coarse.units, &index->coarse.weights, n->rotated);
     memset(n->base_cache, 0xff, BASE_CACHE * sizeof *n->base_cache);
 }
 

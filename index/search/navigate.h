@@ -22,6 +22,8 @@ struct pool_entry {
 
 #define BASE_CACHE        1024 /* cells whose |q - c|^2 is remembered while the graph is walked */
 #define SCORE_BATCH       512
+#define JOINED_CODES      32  /* whole codes put together at a time */
+#define LOOKED_AT         2   /* candidates of a first look for each of a query's */
 #define NAVIGATOR_BUCKETS 512 /* of the sort of cells by distance */
 
 /* Pages of lists that a walk keeps, those on their way included: near rows lie on the same page, so
@@ -42,6 +44,8 @@ struct navigator {
     float *work, *units, *rotated;
     int8_t *code_hi, *code_lo;
     struct planes_query planes;
+    struct planes_query coarse;
+    uint8_t *tables; /* of coarse */
     /* the graph */
     struct pool_entry *pool; /* pool_count of them; cursor is the first that may be unexpanded */
     uint32_t pool_count, cursor;
@@ -58,6 +62,8 @@ struct navigator {
     struct list_page list_pages[LIST_PAGES_KEPT];
     uint8_t *list_payloads; /* of those, LIST_PAYLOAD_BYTES each; NULL: all lists are resident */
     /* the cells */
+    uint8_t *rank_tables;
+    uint8_t *joined; /* JOINED_CODES whole codes */
     float *cell_distance;
     uint32_t *cell_order, *cell_spare, *bucket;
     float *kept_estimates; /* of the scan */
@@ -116,6 +122,10 @@ float navigate_sigma(struct navigator *navigator, const struct query *query, uin
 
 /* Fills query->candidates (unordered) and the navigation part of its stats. */
 void cells_navigate(struct navigator *navigator, struct query *query);
+
+/* rank.c: the wanted nearest cells into cell_order, nearest first, up to a bucket's width, and
+ * their distances into cell_distance. Returns how many there are. */
+uint32_t rank_nearest(struct navigator *navigator, const struct query *query, uint32_t wanted);
 
 /* The same in steps. graph_step walks until it is over, which is true, or needs a list that is not
  * there: then up to beam pages are wanted or on their way. What it finds does not depend on beam,

@@ -56,6 +56,9 @@ uint64_t model_part_bytes(const struct model *model, const struct plan *plan)
     if (plan->rows8)
         return bytes;
     uint64_t coded = planes_coded_dim(&planes->levels[plan->level]);
+    if (plan->navigator == FATHOM_NAVIGATOR_CELLS)
+        bytes += resident(sizeof(uint16_t) *
+                          planes->levels[coarse_level(planes, plan->level)].code_bytes);
     return bytes + resident(128) + resident(planes->dim) + resident(size_round_up(coded, 64)) +
            2 * resident(4 * coded) + resident(coded * planes->dim + 64);
 }
@@ -101,10 +104,9 @@ static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
     if (plan->rows8)
         bytes += resident(p->rows * row8_record_bytes(p->work_dim, p->records_exact) + 64);
     else
-        bytes += resident(p->rows * sizes->model->planes.levels[plan->level].code_bytes +
-                          KERNEL_CODE_SLACK) +
-                 resident(p->rows * sizes->model->planes.levels[plan->level].factor_bytes) +
-                 cells_part_bytes(p, true);
+        bytes += codes_part_bytes(p, &sizes->model->planes, plan) + cells_part_bytes(p, true);
+    if (!plan->rows8 && plan->navigator == FATHOM_NAVIGATOR_CELLS)
+        bytes += rank_part_bytes(p, &sizes->model->planes.levels[plan->level]);
     if (plan->navigator == FATHOM_NAVIGATOR_GRAPH)
         bytes += (plan->hot_ranks ? resident(format_hot_bytes(p, plan->hot_ranks) + 64) : 0) +
                  directory_part_bytes(p, sizes->list_pages, plan->hot_ranks) +

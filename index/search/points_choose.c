@@ -2,15 +2,17 @@
  * the residency that answers most cheaply. Pure arithmetic over what points.c has measured. */
 #include <math.h>
 
+#include "coarse.h"
 #include "points.h"
 
 /* What a query costs on the reference machine (docs/adr/0015): of the device, of which two cores
  * share 111,000 reads a second when many queries are in flight, and of one core. */
 #define READ_DEVICE_US 9.0
 #define READ_CPU_US    3.0
-#define CELL_US        0.004   /* to rank a centroid of 128 dimensions */
-#define CODE_US        0.003   /* to scan a code, */
-#define CODE_BYTE_US   0.00007 /* and for each of its bytes */
+#define CELL_US        0.0012  /* to rank a centroid of 128 dimensions */
+#define CODE_US        0.0015  /* to look at a code, */
+#define CODE_BYTE_US   0.00006 /* and for each byte that is looked at */
+#define SCORED_US      12.0    /* to score those that the look is for */
 #define HOP_US         0.05    /* to visit a neighbour by its code */
 #define HOP_ROW8_US    0.03    /* by its 8-bit row */
 #define NEW_SHARE      0.8     /* of the neighbours of a hop that were not seen before */
@@ -143,10 +145,12 @@ struct points_cost points_cost(const struct properties *p, enum fathom_navigator
                                uint32_t code_bytes)
 {
     double width = 0.4 + 0.6 * p->work_dim / 128.0;
-    if (navigator == FATHOM_NAVIGATOR_CELLS)
-        return (struct points_cost){.fixed_us = width * CELL_US * p->cells,
-                                    .list_us = (CODE_US + CODE_BYTE_US * code_bytes) * 4.0 *
+    if (navigator == FATHOM_NAVIGATOR_CELLS) {
+        double looked = fmin(code_bytes, COARSE_BITS_PER_DIM / 8 * p->work_dim);
+        return (struct points_cost){.fixed_us = width * (CELL_US * p->cells + SCORED_US),
+                                    .list_us = (CODE_US + CODE_BYTE_US * looked) * 4.0 *
                                                (double)p->rows / p->cells};
+    }
     return (struct points_cost){.list_us = width * (code_bytes ? HOP_US : HOP_ROW8_US) *
                                            GRAPH_LIST_SHARE * NEW_SHARE * p->degree_max};
 }

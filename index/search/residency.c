@@ -11,8 +11,8 @@
 #include "le.h"
 #include "mem.h"
 
-static void *take(struct fathom_index *index, enum part part, uint64_t bytes,
-                  struct fathom_error *err)
+void *residency_take(struct fathom_index *index, enum part part, uint64_t bytes,
+                     struct fathom_error *err)
 {
     void *memory = mem_alloc(bytes);
     if (!memory) {
@@ -35,7 +35,7 @@ static int load_stream(struct fathom_index *index, enum section_kind kind, enum 
                        size_t slack, const void **out, struct fathom_error *err)
 {
     const struct section *section = find(index, kind);
-    void *memory = take(index, part, section->bytes + slack, err);
+    void *memory = residency_take(index, part, section->bytes + slack, err);
     *out = memory;
     return memory ? index_file_read(&index->file, section, 0, memory, section->bytes, err)
                   : -ENOMEM;
@@ -54,10 +54,24 @@ static int out_of_range(const struct fathom_index *index, enum section_kind kind
 static void *copy_to(struct fathom_index *index, const void *from, size_t bytes, size_t slack,
                      struct fathom_error *err)
 {
-    void *to = take(index, PART_MODEL, bytes + slack, err);
+    void *to = residency_take(index, PART_MODEL, bytes + slack, err);
     if (to)
         memcpy(to, from, bytes);
     return to;
+}
+
+/* What a first look at sliced codes goes by. */
+static int trim_coarse(struct fathom_index *index, const struct planes_model *planes,
+                       struct fathom_error *err)
+{
+    uint32_t level = coarse_level(planes, index->plan.level);
+    struct coarse_codes *coarse = &index->coarse;
+    coarse->level = planes->levels[level];
+    coarse->rest_bytes = index->level.code_bytes - coarse->level.code_bytes;
+    coarse->units =
+        copy_to(index, planes->order, coarse->level.code_bytes * sizeof *coarse->units, 0, err);
+    coarse_weights_fit(&coarse->weights, planes);
+    return coarse->units ? 0 : -ENOMEM;
 }
 
 /* Replaces the decoded model by the part that queries need at this level. */
@@ -82,78 +96,14 @@ static int trim_model(struct fathom_index *index, struct model *full, struct fat
         .sigma = copy_to(index, planes->sigma, 4 * (size_t)coded, 0, err),
         .origin = copy_to(index, planes->origin, dim, 0, err),
         .level_bytes = copy_to(index, planes->level_bytes, 128, 0, err)};
-    uint8_t *sentinel = take(index, PART_MODEL, size_round_up(coded, 64), err);
+    uint8_t *sentinel = residency_take(index, PART_MODEL, size_round_up(coded, 64), err);
     const struct planes_model *kept = &index->model.planes;
     if (!kept->rotation || !kept->rotation_scale || !kept->sigma || !kept->level_bytes ||
         !kept->origin || !sentinel)
         return -ENOMEM;
     index->sentinel = sentinel;
     planes_kernel_codes(kept, &index->level, sentinel, &index->codes_plan);
-    return 0;
-}
-
-/* ---- codes ---- */
-
-/* Scatters bytes of one band (unit after unit of a row, row after row) to the plane-major codes in
- * memory. */
-struct band_scatter {
-    uint8_t *codes;
-    size_t code_bytes;
-    uint32_t width; /* bytes of a row in this band */
-    uint32_t unit;  /* of the next byte, within the band */
-    uint32_t
-        target[FORMAT_BAND_BYTES]; /* offset in the code; UINT32_MAX: not loaded at this level */
-    uint64_t row;
-};
-
-static int scatter_band(void *context, const uint8_t *payload, size_t bytes,
-                        struct fathom_error *err)
-{
-    struct band_scatter *s = context;
-    (void)err;
-    for (size_t i = 0; i < bytes; i++) {
-        if (s->target[s->unit] != UINT32_MAX)
-            s->codes[s->row * s->code_bytes + s->target[s->unit]] = payload[i];
-        if (++s->unit == s->width) {
-            s->unit = 0;
-            s->row++;
-        }
-    }
-    return 0;
-}
-
-static int load_codes(struct fathom_index *index, const struct planes_model *full,
-                      struct fathom_error *err)
-{
-    const struct section *section = find(index, SECTION_CODES);
-    const struct kernel_codes *plan = &index->codes_plan;
-    uint64_t rows = index->properties.rows;
-    uint32_t code_bytes = index->level.code_bytes;
-    uint8_t *codes = take(index, PART_CODES, rows * code_bytes + KERNEL_CODE_SLACK, err);
-    uint64_t factor_bytes = rows * index->level.factor_bytes;
-    void *factors = take(index, PART_CODES, factor_bytes, err);
-    if (!codes || !factors)
-        return -ENOMEM;
-    index->codes = codes;
-    index->factors = factors;
-    for (uint32_t first = 0; first < code_bytes; first += FORMAT_BAND_BYTES) {
-        uint32_t left = full->order_count - first,
-                 width = left < FORMAT_BAND_BYTES ? left : FORMAT_BAND_BYTES;
-        struct band_scatter scatter = {.codes = codes, .code_bytes = code_bytes, .width = width};
-        for (uint32_t u = 0; u < width; u++) {
-            uint16_t unit = full->order[first + u];
-            scatter.target[u] = first + u < code_bytes
-                                    ? plan->plane_start[unit >> 12] + (unit & 0xfff)
-                                    : UINT32_MAX;
-        }
-        int status = index_file_stream_range(&index->file, section, first * rows, width * rows,
-                                             scatter_band, &scatter, err);
-        if (status)
-            return status;
-    }
-    return index_file_read(&index->file, find(index, SECTION_FACTORS),
-                           rows * planes_factor_bytes_below(full, index->plan.level), factors,
-                           factor_bytes, err);
+    return index->plan.navigator == FATHOM_NAVIGATOR_CELLS ? trim_coarse(index, planes, err) : 0;
 }
 
 /* ---- 8-bit rows ---- */
@@ -192,7 +142,7 @@ static int copy_rows(void *context, const uint8_t *payload, size_t bytes, struct
 static int load_rows8(struct fathom_index *index, struct fathom_error *err)
 {
     uint64_t bytes = index->properties.rows * index->records->row_bytes;
-    uint8_t *rows8 = take(index, PART_CODES, bytes + 64, err);
+    uint8_t *rows8 = residency_take(index, PART_CODES, bytes + 64, err);
     if (!rows8)
         return -ENOMEM;
     index->rows8 = rows8;
@@ -270,10 +220,10 @@ static int load_hot_lists(struct fathom_index *index, const uint32_t *page_first
     uint64_t room = format_hot_bytes(p, index->plan.hot_ranks);
     uint64_t lengths = p->rows * p->list_length_bytes;
     struct list_copy copy = {.index = index, .page_first = page_first, .room = room};
-    copy.lists = take(index, PART_LISTS, room + 64, err);
-    copy.lengths = take(index, PART_DIRECTORY, lengths + 64, err);
-    copy.block_offset =
-        take(index, PART_DIRECTORY, 8 * ((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK), err);
+    copy.lists = residency_take(index, PART_LISTS, room + 64, err);
+    copy.lengths = residency_take(index, PART_DIRECTORY, lengths + 64, err);
+    copy.block_offset = residency_take(
+        index, PART_DIRECTORY, 8 * ((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK), err);
     if (!copy.lists || !copy.lengths || !copy.block_offset)
         return -ENOMEM;
     copy.heat = copy.lengths + lengths - p->rows;
@@ -297,8 +247,8 @@ static int load_list_pages(struct fathom_index *index, const uint32_t **out,
 {
     const struct section *section = find(index, SECTION_LIST_PAGES);
     bool stays = index->plan.hot_ranks < FORMAT_HEAT_RANKS;
-    uint32_t *first =
-        stays ? take(index, PART_DIRECTORY, section->bytes, err) : mem_alloc(section->bytes);
+    uint32_t *first = stays ? residency_take(index, PART_DIRECTORY, section->bytes, err)
+                            : mem_alloc(section->bytes);
     *out = first;
     if (!first)
         return stays ? -ENOMEM
@@ -413,7 +363,7 @@ static int load_cells(struct fathom_index *index, struct fathom_error *err)
     if (status)
         return status;
     uint32_t blocks = (uint32_t)((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK);
-    uint32_t *cell_of_block = take(index, PART_CELLS, 4 * (uint64_t)blocks, err);
+    uint32_t *cell_of_block = residency_take(index, PART_CELLS, 4 * (uint64_t)blocks, err);
     if (!cell_of_block)
         return -ENOMEM;
     index->centroids = centroids;
@@ -452,7 +402,7 @@ static int keep_points(struct fathom_index *index, const struct basis *basis,
     if (count == 0)
         return 0;
     count = count < POINTS_RESIDENT_MAX ? count : POINTS_RESIDENT_MAX;
-    struct operating_point *points = take(index, PART_FIXED, count * sizeof *points, err);
+    struct operating_point *points = residency_take(index, PART_FIXED, count * sizeof *points, err);
     if (!points)
         return -ENOMEM;
     memcpy(points, basis->points + first, count * sizeof *points);
@@ -566,7 +516,7 @@ int residency_load(struct fathom_index *index, struct fathom_error *err)
         status = trim_model(index, &basis.model, err);
     if (status == 0)
         status = index->plan.rows8 ? load_rows8(index, err)
-                                   : load_codes(index, &basis.model.planes, err);
+                                   : codes_load(index, &basis.model.planes, err);
     note_levels(index, &basis.model.planes);
     if (status == 0)
         status = keep_points(index, &basis, err);
@@ -578,5 +528,7 @@ int residency_load(struct fathom_index *index, struct fathom_error *err)
         status = load_lists(index, err);
     if (status == 0 && (!index->plan.rows8 || index->plan.navigator == FATHOM_NAVIGATOR_CELLS))
         status = load_cells(index, err);
+    if (status == 0 && !index->plan.rows8 && index->plan.navigator == FATHOM_NAVIGATOR_CELLS)
+        status = rank_load(index, err);
     return status;
 }

@@ -32,7 +32,7 @@ struct kernel_entry {
     struct shape shapes[SHAPES_MAX];
 };
 
-extern const struct kernel_entry row_entries[], code_entries[], encode_entries[],
+extern const struct kernel_entry row_entries[], code_entries[], sliced_entries[], encode_entries[],
     float_entries[]; /* end with no name */
 
 /* Extremes as well as noise: saturation and overflow show only there. */

@@ -22,8 +22,8 @@
 #include "guard.h"
 #include "mem.h"
 
-static const struct kernel_entry *const groups[] = {row_entries, code_entries, encode_entries,
-                                                    float_entries};
+static const struct kernel_entry *const groups[] = {row_entries, code_entries, sliced_entries,
+                                                    encode_entries, float_entries};
 enum { GROUPS = sizeof groups / sizeof groups[0], COMPLAINTS_MAX = 5 };
 
 uint32_t check_dim(unsigned i)

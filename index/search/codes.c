@@ -1,0 +1,192 @@
+/* Codes in memory, in the layout that the navigator reads: whole codes row after row for the graph,
+ * which jumps; sliced in blocks of rows for the cells, which scan. Reads the file's bands, each
+ * page checked, and never more than one page at a time. */
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+#include "index.h"
+#include "mem.h"
+
+/* ---- sizes ---- */
+
+static uint64_t resident(uint64_t bytes)
+{
+    return size_round_up(bytes, MEM_ALIGN);
+}
+
+static uint64_t blocks_bytes(uint64_t rows, uint32_t columns)
+{
+    return size_round_up(rows, KERNEL_LANES) * columns;
+}
+
+uint64_t codes_part_bytes(const struct properties *p, const struct planes_model *model,
+                          const struct plan *plan)
+{
+    const struct planes_level *level = &model->levels[plan->level];
+    uint64_t factors = resident(p->rows * level->factor_bytes);
+    if (plan->navigator == FATHOM_NAVIGATOR_GRAPH)
+        return resident(p->rows * level->code_bytes + KERNEL_CODE_SLACK) + factors;
+    const struct planes_level *coarse = &model->levels[coarse_level(model, plan->level)];
+    uint64_t bytes = resident(blocks_bytes(p->rows, coarse->code_bytes)) + factors;
+    if (coarse != level)
+        bytes += resident(p->rows * (level->code_bytes - coarse->code_bytes)) +
+                 resident(p->rows * coarse->factor_bytes);
+    return bytes;
+}
+
+/* ---- bands ---- */
+
+/* Where a byte of a band goes: at + row * stride, or for sliced codes into the row's block. */
+struct place {
+    uint8_t *at; /* NULL: nowhere at this level */
+    uint32_t stride, columns;
+};
+
+struct band_scatter {
+    uint32_t width; /* bytes of a row in this band */
+    uint32_t unit;  /* of the next byte, within the band */
+    uint64_t row;
+    struct place place[FORMAT_BAND_BYTES];
+};
+
+static int scatter_band(void *context, const uint8_t *payload, size_t bytes,
+                        struct fathom_error *err)
+{
+    struct band_scatter *s = context;
+    (void)err;
+    for (size_t i = 0; i < bytes; i++) {
+        const struct place *place = &s->place[s->unit];
+        if (place->at && place->columns)
+            place->at[s->row / KERNEL_LANES * place->columns * KERNEL_LANES +
+                      s->row % KERNEL_LANES] = payload[i];
+        else if (place->at)
+            place->at[s->row * place->stride] = payload[i];
+        if (++s->unit == s->width) {
+            s->unit = 0;
+            s->row++;
+        }
+    }
+    return 0;
+}
+
+/* Arrays to fill. */
+struct targets {
+    uint8_t *codes, *blocks, *rest;
+};
+
+/* Of a plane, the groups that the rest has begin behind those of the first look. */
+static uint32_t rest_start(const struct fathom_index *index, uint32_t plane)
+{
+    uint32_t at = 0;
+    for (uint32_t p = 0; p < plane; p++)
+        at += index->level.groups[p] - index->coarse.level.groups[p];
+    return at;
+}
+
+static struct place place_of(const struct fathom_index *index, const struct targets *to,
+                             uint32_t byte, uint16_t unit)
+{
+    const struct coarse_codes *coarse = &index->coarse;
+    uint32_t plane = unit >> 12, group = unit & 0xfff;
+    if (byte >= index->level.code_bytes)
+        return (struct place){0};
+    if (to->codes)
+        return (struct place){.at = to->codes + index->codes_plan.plane_start[plane] + group,
+                              .stride = index->level.code_bytes};
+    if (byte < coarse->level.code_bytes)
+        return (struct place){.at = to->blocks + (size_t)byte * KERNEL_LANES,
+                              .columns = coarse->level.code_bytes};
+    return (struct place){.at = to->rest + rest_start(index, plane) + group -
+                                coarse->level.groups[plane],
+                          .stride = coarse->rest_bytes};
+}
+
+static int load_bands(struct fathom_index *index, const struct planes_model *full,
+                      const struct targets *to, struct fathom_error *err)
+{
+    const struct section *section = superblock_find(&index->file.super, SECTION_CODES);
+    uint64_t rows = index->properties.rows;
+    int status = 0;
+    for (uint32_t first = 0; first < index->level.code_bytes && status == 0;
+         first += FORMAT_BAND_BYTES) {
+        uint32_t left = full->order_count - first,
+                 width = left < FORMAT_BAND_BYTES ? left : FORMAT_BAND_BYTES;
+        struct band_scatter scatter = {.width = width};
+        for (uint32_t u = 0; u < width; u++)
+            scatter.place[u] = place_of(index, to, first + u, full->order[first + u]);
+        status = index_file_stream_range(&index->file, section, first * rows, width * rows,
+                                         scatter_band, &scatter, err);
+    }
+    return status;
+}
+
+static int load_factors(struct fathom_index *index, const struct planes_model *full, uint32_t level,
+                        const void **out, struct fathom_error *err)
+{
+    uint64_t rows = index->properties.rows, bytes = rows * full->levels[level].factor_bytes;
+    void *factors = residency_take(index, PART_CODES, bytes, err);
+    *out = factors;
+    return factors
+               ? index_file_read(&index->file, superblock_find(&index->file.super, SECTION_FACTORS),
+                                 rows * planes_factor_bytes_below(full, level), factors, bytes, err)
+               : -ENOMEM;
+}
+
+static int take_targets(struct fathom_index *index, struct targets *to, struct fathom_error *err)
+{
+    const struct coarse_codes *coarse = &index->coarse;
+    uint64_t rows = index->properties.rows;
+    if (index->plan.navigator == FATHOM_NAVIGATOR_GRAPH) {
+        to->codes = residency_take(index, PART_CODES,
+                                   rows * index->level.code_bytes + KERNEL_CODE_SLACK, err);
+        index->codes = to->codes;
+        return to->codes ? 0 : -ENOMEM;
+    }
+    uint64_t bytes = blocks_bytes(rows, coarse->level.code_bytes);
+    to->blocks = residency_take(index, PART_CODES, bytes, err);
+    if (!to->blocks)
+        return -ENOMEM;
+    memset(to->blocks, 0, bytes); /* the last block has lanes without a row */
+    index->coarse.blocks = to->blocks;
+    if (coarse->rest_bytes)
+        to->rest = residency_take(index, PART_CODES, rows * coarse->rest_bytes, err);
+    index->coarse.rest = to->rest;
+    return coarse->rest_bytes && !to->rest ? -ENOMEM : 0;
+}
+
+int codes_load(struct fathom_index *index, const struct planes_model *full,
+               struct fathom_error *err)
+{
+    struct targets to = {0};
+    struct coarse_codes *coarse = &index->coarse;
+    int status = take_targets(index, &to, err);
+    if (status == 0)
+        status = load_bands(index, full, &to, err);
+    if (status == 0)
+        status = load_factors(index, full, index->plan.level, &index->factors, err);
+    coarse->factors = index->factors;
+    if (status == 0 && coarse->rest_bytes)
+        status =
+            load_factors(index, full, coarse_level(full, index->plan.level), &coarse->factors, err);
+    return status;
+}
+
+/* ---- a code again ---- */
+
+void codes_join(const struct fathom_index *index, uint32_t row, uint8_t *code)
+{
+    const struct coarse_codes *coarse = &index->coarse;
+    const uint32_t *start = index->codes_plan.plane_start;
+    uint32_t columns = coarse->level.code_bytes;
+    const uint8_t *block =
+        coarse->blocks + (size_t)(row / KERNEL_LANES) * columns * KERNEL_LANES + row % KERNEL_LANES;
+    for (uint32_t c = 0; c < columns; c++)
+        code[start[coarse->units[c] >> 12] + (coarse->units[c] & 0xfff)] = block[c * KERNEL_LANES];
+    const uint8_t *rest = coarse->rest + (size_t)row * coarse->rest_bytes;
+    for (uint32_t p = 0; p < PLANES_MAX && coarse->rest_bytes; p++) {
+        uint32_t first = coarse->level.groups[p], count = index->level.groups[p] - first;
+        memcpy(code + start[p] + first, rest, count);
+        rest += count;
+    }
+}

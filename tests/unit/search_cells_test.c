@@ -1,0 +1,144 @@
+/* What the cell navigator does before it refines: codes put together again from their slices, the
+ * nearest cells by a first look, and the share of near rows that a first look lets through. */
+#include "fathom_test.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "answers.h"
+#include "index.h"
+#include "query.h"
+#include "small_index.h"
+
+#define DIM     72
+#define ROWS    9000
+#define QUERIES 40
+#define WANTED  12
+
+static int make_fixture(void **state)
+{
+    struct small_options options = {.rows = ROWS,
+                                    .dim = DIM,
+                                    .metric = FATHOM_METRIC_L2,
+                                    .dtype = FATHOM_F32,
+                                    .queries = QUERIES,
+                                    .seed = 12};
+    struct small_index *small = calloc(1, sizeof *small);
+    small_index_make(small, &options);
+    *state = small;
+    return 0;
+}
+
+static int free_fixture(void **state)
+{
+    small_index_remove(*state);
+    free(*state);
+    return 0;
+}
+
+static struct fathom_index *open_codes(const struct small_index *small, uint32_t code_bytes,
+                                       enum fathom_navigator navigator)
+{
+    struct fathom_open_options options = {
+        .threads = 1, .inflight = 1, .navigator = navigator, .code_bytes = code_bytes};
+    struct fathom_index *index;
+    struct fathom_error err = {0};
+    if (fathom_index_open(&index, small->dir, &options, &err) != 0)
+        fail_msg("%u bytes: %s", code_bytes, err.msg);
+    return index;
+}
+
+static void sliced_codes_are_the_codes(void **state)
+{
+    const struct small_index *small = *state;
+    struct fathom_index *any = open_codes(small, 0, FATHOM_NAVIGATOR_CELLS);
+    uint32_t two_looks = 0;
+    for (uint32_t l = 0; l < any->level_count; l++) {
+        uint32_t bytes = any->level_bytes[l];
+        struct fathom_index *graph = open_codes(small, bytes, FATHOM_NAVIGATOR_GRAPH);
+        struct fathom_index *cells = open_codes(small, bytes, FATHOM_NAVIGATOR_CELLS);
+        uint8_t *code = malloc(bytes);
+        for (uint32_t row = 0; row < ROWS; row += row < ROWS - 20 ? 7 : 1) {
+            memset(code, 0xcc, bytes);
+            codes_join(cells, row, code);
+            assert_memory_equal(code, graph->codes + (size_t)row * bytes, bytes);
+        }
+        two_looks += cells->coarse.rest_bytes > 0;
+        free(code);
+        fathom_index_close(graph);
+        fathom_index_close(cells);
+    }
+    assert_true(two_looks > 0 && two_looks < any->level_count);
+    fathom_index_close(any);
+}
+
+/* Nearest cells by a first look against those by measuring every centroid. */
+static void the_nearest_cells_are_found(void **state)
+{
+    const struct small_index *small = *state;
+    struct fathom_index *index = open_codes(small, 0, FATHOM_NAVIGATOR_CELLS);
+    struct cell_ranks ranks = index->ranks;
+    uint32_t cells = index->properties.cells, missed = 0;
+    struct navigator n = {0};
+    struct navigator_capacity capacity = {
+        .work_dim = index->properties.work_dim, .cells = cells, .candidates = 64};
+    assert_int_equal(navigator_reserve(&n, capacity), 0);
+    assert_true(cells > 4 * WANTED);
+    for (uint32_t q = 0; q < QUERIES; q++) {
+        int8_t hi[128], lo[128];
+        float vector[DIM];
+        struct query query = {.index = index, .vector = vector, .hi = hi, .lo = lo};
+        uint32_t right[WANTED];
+        memcpy(vector, small_query(small, q), sizeof vector);
+        navigator_prepare(&n, &query);
+        index->ranks.blocks = NULL;
+        assert_int_equal(rank_nearest(&n, &query, WANTED), WANTED);
+        memcpy(right, n.cell_order, sizeof right);
+        float farthest = n.cell_distance[right[WANTED - 1]];
+        index->ranks = ranks;
+        assert_int_equal(rank_nearest(&n, &query, WANTED), WANTED);
+        for (uint32_t i = 0; i < WANTED; i++) {
+            bool found = false;
+            for (uint32_t j = 0; j < WANTED; j++)
+                found |= n.cell_order[j] == right[i];
+            missed += !found;
+            assert_true(n.cell_distance[n.cell_order[0]] <= farthest);
+        }
+    }
+    assert_true(missed * 20 < QUERIES * WANTED); /* 5% */
+    navigator_fini(&n);
+    fathom_index_close(index);
+}
+
+/* With every cell scanned, only the first look can lose a row. */
+static void a_first_look_lets_near_rows_through(void **state)
+{
+    struct small_index *small = *state;
+    struct fathom_index *index = open_codes(small, 0, FATHOM_NAVIGATOR_CELLS);
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    struct fathom_query request = fathom_query_default();
+    struct answers answers;
+    uint32_t right = 0;
+    request.search_list = index->properties.cells;
+    request.refine_threshold = 1e-6f;
+    answers_get(&answers, engine, index, &request, small->raw_queries, DIM, QUERIES, 1);
+    for (uint32_t q = 0; q < QUERIES; q++) {
+        right += small_right(small, q, answers.all[q].ids, 10);
+        assert_int_equal(answers.all[q].stats.code_distances, ROWS);
+    }
+    assert_true(right * 100 >= QUERIES * 10 * 99);
+    answers_free(&answers);
+    fathom_engine_destroy(engine);
+    fathom_index_close(index);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sliced_codes_are_the_codes),
+        cmocka_unit_test(the_nearest_cells_are_found),
+        cmocka_unit_test(a_first_look_lets_near_rows_through),
+    };
+    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+}

@@ -13,7 +13,7 @@
 #define LANE_ROWS   512   /* of one product */
 #define STATS_BLOCK 512
 #define WEIGHT_POWER                                                                               \
-    1.4 /* an axis matters by its variance for the error, and again, less so, for queries */
+    1.7 /* an axis matters by its variance for the error, and again, less so, for queries */
 
 struct moments {
     const struct rows8 *rows;

@@ -8,7 +8,9 @@
 #include "mem.h"
 #include "row8.h"
 
-#define SEEN_COSINE 0.05
+#define SEEN_COSINE   0.05
+#define LEAST_SQUARES 0.6 /* how far scale goes from unbiased to least squares */
+#define SHARED        0.5 /* of a row's residual is that of a query near it too, about */
 
 /* ---- the compander: cells of equal probability under N(0, 3) ---- */
 
@@ -182,22 +184,36 @@ void planes_sums_advance(const struct planes_model *model, const struct planes_l
     sums->centroid_product += quantum * change.centroid;
 }
 
-/* A residual that its code does not see at all: trust the centroid alone. A cosine decides, so that
- * the units of sigma do not matter. */
+/* |y|^2 / <y, yhat> makes estimates unbiased whatever the query shares with the row;
+ * <y, yhat> / |yhat|^2 leaves the least of y to chance, but errs by what is shared. Between them
+ * lies the smallest error for rows near a query (docs/adr/0021). 0 for a residual that its code
+ * does not see at all: trust the centroid alone. A cosine decides, so that the units of sigma do
+ * not matter.
+ */
 static double exact_scale(const struct planes_sums *sums)
 {
     bool seen =
         sums->product > 0 &&
         sums->product * sums->product > SEEN_COSINE * SEEN_COSINE * sums->norm * sums->decoded_norm;
-    return seen ? sums->norm / sums->product : 0;
+    if (!seen)
+        return 0;
+    double unbiased = sums->norm / sums->product;
+    return unbiased + LEAST_SQUARES * (sums->product / sums->decoded_norm - unbiased);
+}
+
+/* The offset that goes with a scale: right in the mean for a query whose residual is SHARED * y and
+ * something that has nothing to do with y. It also takes back what the rounding of scale does. */
+static double exact_offset(const struct planes_sums *sums, double scale, double residual_norm_sq)
+{
+    double unseen = scale > 0 ? sums->norm - scale * sums->product : 0;
+    return residual_norm_sq + 2 * scale * sums->centroid_product - 2 * SHARED * unseen;
 }
 
 struct planes_factors planes_factors(const struct planes_sums *sums, double residual_norm_sq)
 {
     double scale = exact_scale(sums);
-    return (struct planes_factors){
-        .scale = (float)scale,
-        .offset = (float)(residual_norm_sq + 2 * scale * sums->centroid_product)};
+    return (struct planes_factors){.scale = (float)scale,
+                                   .offset = (float)exact_offset(sums, scale, residual_norm_sq)};
 }
 
 void planes_set_ranges(struct planes_level *level, float scale_max, float offset_min,
@@ -232,11 +248,8 @@ uint32_t planes_pack_factors(const struct planes_level *level, const struct plan
         scale =
             (bits - level->scale_base + (1u << (packing.scale_shift - 1))) >> packing.scale_shift;
     scale = (scale > most ? most : scale) << packing.offset_bits;
-    /* <P (q - c), yhat> is <y, yhat> for q = x: what the rounding of scale changes there, offset
-     * takes back. */
     double stored = planes_unpack_factors(level, scale).scale;
-    double offset = residual_norm_sq + 2 * stored * sums->centroid_product +
-                    2 * (stored - exact) * sums->product;
+    double offset = exact_offset(sums, exact > 0 ? stored : 0, residual_norm_sq);
     return scale | clamp_to((offset - level->offset_min) / level->offset_step,
                             (1u << packing.offset_bits) - 1);
 }

@@ -10,14 +10,15 @@
  *
  * Bits are allotted to groups of 8 dimensions (one byte a group and plane), greedily by the error
  * that they take away from distances, so allotments are nested too: `order` lists the (plane,
- * group) units by worth, and a level is a prefix of it. Per level and row two factors make the
- * estimate unbiased (RaBitQ, arXiv 2405.12497): with yhat the decoded residual and o the origin,
- * |q - x|^2 ~ |q - c|^2 + offset - 2 * scale * <P (q - o), yhat>, scale = |y|^2 / <y, yhat> over
- * the dimensions that have a bit, offset = |r|^2 + 2 * scale * <P (c - o), yhat>, with yhat = sigma
- * * decoded value (the length s cancels). The origin is near the mean of the centroids, so that
- * both products are small against their rounding. Factors are packed in 2 or 4 bytes: a piece of
- * the float of scale, and offset linearly; offset makes good what rounding the scale does to the
- * estimate of rows near x, so that a few bits of scale do. The error's standard deviation is about
+ * group) units by worth, and a level is a prefix of it. Per level and row there are two factors:
+ * with yhat the decoded residual and o the origin, |q - x|^2 ~ |q - c|^2 + offset - 2 * scale * <P
+ * (q - o), yhat>, where yhat = sigma * decoded value (the length s cancels). scale lies between
+ * |y|^2 / <y, yhat>, which is unbiased (RaBitQ, arXiv 2405.12497), and least squares, both over the
+ * dimensions that have a bit; offset = |r|^2 + 2 * scale * <P (c - o), yhat> and what makes the
+ * estimate right in the mean for queries near x, whatever scale was rounded to. The origin is near
+ * the mean of the centroids, so that both products are small against their rounding. Factors are
+ * packed in 2 or 4 bytes: a piece of the float of scale, and offset linearly; offset takes back
+ * what rounding does, so a few bits of scale do. The error's standard deviation is about
  * kappa * scale * |q - c|, kappa measured by the builder per level. */
 #ifndef CODEC_PLANES_H
 #define CODEC_PLANES_H

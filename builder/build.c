@@ -263,8 +263,11 @@ static int stage_read(struct build *build, struct fathom_error *err)
 {
     const struct build_options *options = &build->options;
     int status = input_open(&build->input, options->env, options->input, options->metric, err);
-    if (status == 0)
+    if (status == 0) {
+        build->options.code_bits =
+            degree_code_bits(options, build->input.info.rows, build->input.work_dim);
         status = check_budget(build, err);
+    }
     if (status == 0 && options->ids)
         status = ids_read(&build->ids, options->env, options->ids, build->input.info.rows, err);
     if (status == 0)

@@ -56,6 +56,7 @@ struct build_options {
                            6 are 6 */
     bool skip_zero_rows;
     uint64_t memory_budget_bytes; /* 0: none */
+    uint64_t dram_budget_bytes;   /* what the index will be served from; 0: any */
     uint32_t parts; /* of the graph that are built one after the other; 0: as the budget wants */
     unsigned threads;
     uint64_t seed;

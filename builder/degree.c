@@ -43,6 +43,43 @@ static int measure(const struct build_options *options, const struct crew *crew,
     return 0;
 }
 
+/* ---- for the memory that the index will be served from (docs/adr/0023) ---- */
+
+#define LIST_EDGE_BYTES  1.6  /* of an encoded neighbour, about */
+#define ROW_BYTES        6    /* of a row's id, place of its list, and factors, about */
+#define GRAPH_BITS_LEAST 1.75 /* of codes that a graph is walked on */
+
+static double budget_of_row(const struct build_options *options, uint64_t rows)
+{
+    return (double)options->dram_budget_bytes / (double)rows;
+}
+
+static double list_bytes(double mean_degree, uint32_t degree)
+{
+    return LIST_EDGE_BYTES * (mean_degree < degree ? mean_degree : degree);
+}
+
+/* An R for the data, cut to what the budget makes use of. */
+static uint32_t within_budget(const struct build_options *options, const struct rows8 *rows,
+                              double mean_degree, uint32_t degree)
+{
+    double row = budget_of_row(options, rows->count) - ROW_BYTES;
+    if (options->dram_budget_bytes == 0)
+        return degree;
+    if (row < GRAPH_BITS_LEAST / 8 * rows->dim + list_bytes(mean_degree, DEGREE_LEAST))
+        return DEGREE_LEAST;
+    return row < rows->dim + list_bytes(mean_degree, degree) ? DEGREE_USUAL : degree;
+}
+
+uint32_t degree_code_bits(const struct build_options *options, uint64_t rows, uint32_t dim)
+{
+    double row = budget_of_row(options, rows);
+    if (options->dram_budget_bytes == 0 || row * 8 >= (double)options->code_bits * dim)
+        return options->code_bits;
+    uint32_t bits = (uint32_t)(row * 8 / dim) + 1;
+    return bits < options->code_bits ? bits : options->code_bits;
+}
+
 int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows,
                   double *mean_degree, struct fathom_error *err)
 {
@@ -58,6 +95,7 @@ int degree_choose(struct build_options *options, const struct crew *crew, const 
         if (status != 0)
             return status;
         options->degree = *mean_degree >= HARD_SHARE * DEGREE_PROBE ? DEGREE_HARD : DEGREE_USUAL;
+        options->degree = within_budget(options, rows, *mean_degree, options->degree);
     }
     if (options->build_list == 0)
         options->build_list = degree_list(options->degree);
@@ -77,9 +115,21 @@ void degree_explain(const struct build_options *options, double mean_degree, cha
     if (mean_degree == 0)
         snprintf(text, DEGREE_REASON_BYTES, "R %" PRIu32 ": given, or no rows to choose by",
                  options->degree);
+    else if (options->dram_budget_bytes && options->degree == DEGREE_LEAST)
+        snprintf(text, DEGREE_REASON_BYTES,
+                 "R %d: cells answer from %" PRIu64
+                 " KiB of memory, and no R changes what they find",
+                 DEGREE_LEAST, options->dram_budget_bytes >> 10);
+    else if (options->dram_budget_bytes && options->degree == DEGREE_USUAL &&
+             mean_degree >= HARD_SHARE * DEGREE_PROBE)
+        snprintf(text, DEGREE_REASON_BYTES,
+                 "R %d: hard data, but in %" PRIu64
+                 " KiB of memory bytes do more in codes than in lists",
+                 DEGREE_USUAL, options->dram_budget_bytes >> 10);
     else
         snprintf(text, DEGREE_REASON_BYTES,
                  "R %" PRIu32 ": lists of a sample fill %.1f of %d places; hard data, which gets R "
                  "%d, fills %.1f or more",
-                 options->degree, mean_degree, DEGREE_PROBE, DEGREE_HARD, HARD_SHARE * DEGREE_PROBE);
+                 options->degree, mean_degree, DEGREE_PROBE, DEGREE_HARD,
+                 HARD_SHARE * DEGREE_PROBE);
 }

@@ -7,6 +7,7 @@
 
 #define DEGREE_USUAL 32
 #define DEGREE_HARD  40
+#define DEGREE_LEAST 24 /* of an index that cells answer for */
 
 #define DEGREE_PROBE      48 /* R and L of the graph that decides, and rows of its sample */
 #define DEGREE_PROBE_LIST 64
@@ -18,6 +19,10 @@
  * *mean_degree is what the choice was made by, 0 when it did not need to be measured. */
 int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows,
                   double *mean_degree, struct fathom_error *err) FATHOM_MUST_USE;
+
+/* Bits a dimension that codes of an index can have in options->dram_budget_bytes, at most
+ * options->code_bits. */
+uint32_t degree_code_bits(const struct build_options *options, uint64_t rows, uint32_t dim);
 
 /* The L that goes with an R. */
 uint32_t degree_list(uint32_t degree);

@@ -24,6 +24,7 @@ enum option_key {
     KEY_ZERO_ROWS = 256,
     KEY_CODE_BITS,
     KEY_MEMORY_BUDGET,
+    KEY_DRAM_BUDGET,
     KEY_RESUME,
     KEY_PROGRESS,
     KEY_JSON
@@ -39,6 +40,8 @@ static const struct argp_option shared_options[] = {
     {"code-bits", KEY_CODE_BITS, "B", 0, "Most bits a dimension in codes, 1 to 8 (default: 6)", 0},
     {"memory-budget", KEY_MEMORY_BUDGET, "SIZE", 0,
      "Resident memory at the most; the graph is built in parts to keep it", 0},
+    {"dram-budget", KEY_DRAM_BUDGET, "SIZE", 0,
+     "Memory that the index will be served from; R and code bits are chosen for it", 0},
     {"threads", 't', "T", 0, "Threads (default: one for each CPU)", 0},
     {"seed", 's', "S", 0, "The same input, options and seed give the same bytes (default: 1)", 0},
     {"zero-rows", KEY_ZERO_ROWS, "WHAT", 0, "Zero rows under cos: reject (default) or skip", 0},
@@ -121,6 +124,9 @@ static error_t parse_shared(int key, char *arg, struct argp_state *state)
         break;
     case KEY_MEMORY_BUDGET:
         o->memory_budget_bytes = tool_arg_bytes(state, "memory-budget", arg);
+        break;
+    case KEY_DRAM_BUDGET:
+        o->dram_budget_bytes = tool_arg_bytes(state, "dram-budget", arg);
         break;
     case 't':
         o->threads = tool_arg_u64(state, "threads", arg, 1, BUILD_THREADS_MAX);

@@ -5,6 +5,7 @@
 #include "builder.h"
 #include "degree.h"
 #include "error.h"
+#include "metric.h"
 #include "planes.h"
 #include "predict.h"
 #include "survey.h"
@@ -55,6 +56,8 @@ static int predict_input(const struct build_options *options, struct build_estim
     struct vector_info info = vector_file_info(file);
     *out = (struct build_estimate){.rows = info.rows, .dim = info.dim, .dtype = info.dtype};
     vector_file_close(file);
+    chosen.code_bits =
+        degree_code_bits(options, info.rows, metric_work_dim(options->metric, info.dim));
     status = survey_run(&chosen, &survey, err);
     if (status == 0)
         predict_shape(&chosen, survey.mean_degree, survey.slowness, out);

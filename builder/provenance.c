@@ -32,9 +32,16 @@ json_t *provenance_ids(const struct input *input, const uint64_t *ids)
 
 json_t *provenance_options(const struct build_options *options)
 {
-    return json_pack("{s:s s:i s:i s:f s:i s:I s:s}", "metric", fathom_metric_name(options->metric),
-                     "degree", (int)options->degree, "build_list", (int)options->build_list,
-                     "alpha", options->alpha, "code_bits", (int)options->code_bits, "seed",
-                     (json_int_t)options->seed, "zero_rows",
-                     options->skip_zero_rows ? "skip" : "reject");
+    json_t *json = json_pack(
+        "{s:s s:i s:i s:f s:i s:I s:s}", "metric", fathom_metric_name(options->metric), "degree",
+        (int)options->degree, "build_list", (int)options->build_list, "alpha", options->alpha,
+        "code_bits", (int)options->code_bits, "seed", (json_int_t)options->seed, "zero_rows",
+        options->skip_zero_rows ? "skip" : "reject");
+    if (json && options->dram_budget_bytes &&
+        json_object_set_new(json, "dram_budget",
+                            json_integer((json_int_t)options->dram_budget_bytes)) != 0) {
+        json_decref(json);
+        return NULL;
+    }
+    return json;
 }

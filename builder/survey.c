@@ -90,6 +90,9 @@ static int probe(struct sample *sample, struct build_options *options, struct su
     struct cells cells;
     struct rows8 *rows = &sample->input.rows;
     probed.degree = probed.build_list = 0;
+    /* As much of it for each row as the whole will have. */
+    probed.dram_budget_bytes = (uint64_t)((double)options->dram_budget_bytes * rows->count /
+                                          (double)sample->input.info.rows);
     int status = cells_build(&cells, &crew, rows, options->seed, NULL, err);
     if (status == 0)
         status = order_build(&cells, &crew, rows, err);

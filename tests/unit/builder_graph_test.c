@@ -254,18 +254,43 @@ static void pruning_by_blocks_keeps_what_the_rule_keeps(void **state)
     rows8_fini(&rows);
 }
 
-static uint32_t chosen_degree(struct rows8 rows, uint32_t given)
+static uint32_t chosen_for(struct rows8 rows, uint32_t given, uint64_t dram_budget_bytes)
 {
     struct ordered ordered = ordered_make(rows, 2);
     struct build_options options = build_options_default();
     struct crew crew = crew_of(2);
     double mean_degree;
     options.degree = given;
+    options.dram_budget_bytes = dram_budget_bytes;
     assert_int_equal(degree_choose(&options, &crew, &ordered.rows, &mean_degree, NULL), 0);
     assert_int_equal(options.build_list, degree_list(options.degree));
     assert_true((mean_degree > 0) == (given == 0 && ordered.rows.count > 1));
     ordered_fini(&ordered);
     return options.degree;
+}
+
+static uint32_t chosen_degree(struct rows8 rows, uint32_t given)
+{
+    return chosen_for(rows, given, 0);
+}
+
+/* Bytes a row: 8-bit rows of 64 dimensions and lists take some 130, the shortest codes and lists
+ * some 58. */
+static void a_budget_to_serve_from_bounds_lists_and_codes(void **state)
+{
+    struct build_options options = build_options_default();
+    (void)state;
+    assert_int_equal(chosen_for(rows_clustered(3000, 64, 1, 30, 1), 0, 3000 * 200), DEGREE_HARD);
+    assert_int_equal(chosen_for(rows_clustered(3000, 64, 1, 30, 1), 0, 3000 * 90), DEGREE_USUAL);
+    assert_int_equal(chosen_for(rows_clustered(3000, 64, 1, 30, 1), 0, 3000 * 20), DEGREE_LEAST);
+    assert_int_equal(chosen_for(rows_clustered(3000, 64, 1, 30, 1), 36, 3000 * 20), 36);
+    assert_int_equal(degree_code_bits(&options, 1000, 128), options.code_bits);
+    options.dram_budget_bytes = 1000 * 38;
+    assert_int_equal(degree_code_bits(&options, 1000, 128), 3);
+    options.dram_budget_bytes = 1000;
+    assert_int_equal(degree_code_bits(&options, 1000, 128), 1);
+    options.dram_budget_bytes = 1000 * 500;
+    assert_int_equal(degree_code_bits(&options, 1000, 128), options.code_bits);
 }
 
 static void hard_data_is_given_longer_lists(void **state)
@@ -287,6 +312,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_second_pass_of_pruning_is_bound_by_alpha),
     cmocka_unit_test(pruning_by_blocks_keeps_what_the_rule_keeps),
     cmocka_unit_test(hard_data_is_given_longer_lists),
+    cmocka_unit_test(a_budget_to_serve_from_bounds_lists_and_codes),
 };
 
 FATHOM_TEST_MAIN(tests)

@@ -208,6 +208,14 @@ const void *small_query(const struct small_index *small, uint32_t query)
     return (const uint8_t *)small->raw_queries + query * bytes;
 }
 
+struct fathom_query small_request(const struct small_index *small, uint32_t query)
+{
+    struct fathom_query request = fathom_query_default();
+    request.search_list = 64;
+    request.vector = small_query(small, query);
+    return request;
+}
+
 double small_distance(const struct small_index *small, uint32_t query, uint64_t row)
 {
     uint32_t dim = small->options.dim;

@@ -33,6 +33,8 @@ void small_index_remove(struct small_index *small);
 
 /* A query as dtype, ready for fathom_query.vector. */
 const void *small_query(const struct small_index *small, uint32_t query);
+/* The default query with that vector, and a search list of middling length. */
+struct fathom_query small_request(const struct small_index *small, uint32_t query);
 /* The distance as users see it, in double precision. */
 double small_distance(const struct small_index *small, uint32_t query, uint64_t row);
 /* How many of count ids are as near as the count-th nearest row: a tie is as good as any. */

@@ -15,21 +15,6 @@
 #define ROWS 3000
 #define DIM  20
 
-struct place {
-    char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
-};
-
-static struct place place_of(const struct scratch *scratch, const char *out)
-{
-    struct place place;
-    char name[64];
-    scratch_name(scratch, "base.fbin", place.input);
-    scratch_name(scratch, out, place.out);
-    snprintf(name, sizeof name, "%s/" FORMAT_FILE_NAME, out);
-    scratch_name(scratch, name, place.index);
-    return place;
-}
-
 static struct build_options options_for(const struct place *place, unsigned threads)
 {
     struct build_options options = build_options_default();
@@ -41,13 +26,6 @@ static struct build_options options_for(const struct place *place, unsigned thre
     return options;
 }
 
-static void write_input(const struct place *place, uint64_t rows, uint64_t seed)
-{
-    float *values = floats_make(rows, DIM, seed);
-    floats_write(place->input, values, rows, DIM);
-    free(values);
-}
-
 static void a_build_is_sound_and_reports_what_it_did(void **state)
 {
     struct place place = place_of(*state, "index");
@@ -55,7 +33,7 @@ static void a_build_is_sound_and_reports_what_it_did(void **state)
     struct build_report report;
     struct index_file file;
     struct fathom_error err;
-    write_input(&place, ROWS, 1);
+    floats_file(place.input, ROWS, DIM, 1);
     if (build_run(&options, &report, &err) != 0)
         fail_msg("%s", err.msg);
     assert_int_equal(report.rows, ROWS);
@@ -83,7 +61,7 @@ static void vectors_and_ids_belong_together(void **state)
     struct index_file file;
     float *values = floats_make(ROWS, DIM, 2), stored[DIM];
     uint8_t *ids = calloc(ROWS, 8), *page = malloc(PAGE_BYTES);
-    write_input(&place, ROWS, 2);
+    floats_file(place.input, ROWS, DIM, 2);
     options.metric = FATHOM_METRIC_IP;
     assert_int_equal(build_run(&options, &report, NULL), 0);
     assert_int_equal(index_file_open(&file, env_os(), place.out, NULL), 0);
@@ -120,7 +98,7 @@ static void any_number_of_threads_gives_the_same_bytes(void **state)
         struct build_report report;
         size_t bytes;
         if (i == 0)
-            write_input(&place, ROWS, 3);
+            floats_file(place.input, ROWS, DIM, 3);
         assert_int_equal(build_run(&options, &report, NULL), 0);
         uint8_t *data = file_slurp(place.index, &bytes);
         if (i == 0) {
@@ -141,7 +119,7 @@ static void another_seed_is_another_generation(void **state)
     struct place place = place_of(*state, "index");
     struct build_options options = options_for(&place, 2);
     struct build_report report;
-    write_input(&place, 500, 3);
+    floats_file(place.input, 500, DIM, 3);
     assert_int_equal(build_run(&options, &report, NULL), 0);
     uint64_t generation = report.generation;
     options.seed++;
@@ -154,7 +132,7 @@ static void few_rows_and_every_metric_build(void **state)
 {
     struct place place = place_of(*state, "index");
     for (uint64_t rows = 1; rows <= 9; rows += 4) {
-        write_input(&place, rows, rows);
+        floats_file(place.input, rows, DIM, rows);
         for (int metric = FATHOM_METRIC_L2; metric <= FATHOM_METRIC_COS; metric++) {
             struct build_options options = options_for(&place, 2);
             struct build_report report;
@@ -186,7 +164,7 @@ static void a_stopped_build_leaves_the_old_index_and_no_debris(void **state)
     struct build_options options = options_for(&place, 2);
     struct build_report report;
     size_t before_bytes, after_bytes;
-    write_input(&place, 1500, 4);
+    floats_file(place.input, 1500, DIM, 4);
     assert_int_equal(build_run(&options, &report, NULL), 0);
     build_report_fini(&report);
     uint8_t *before = file_slurp(place.index, &before_bytes);
@@ -225,7 +203,7 @@ static void a_failed_allocation_is_an_error_and_nothing_more(void **state)
     struct build_options options = options_for(&place, 2);
     struct build_report report;
     unsigned fds = open_fds();
-    write_input(&place, 300, 4);
+    floats_file(place.input, 300, DIM, 4);
     int failures = 0;
     for (int n = 0; n < 4000; n = n < 200 ? n + 1 : n + 7) {
         atomic_store(&allocations_left, n);
@@ -256,7 +234,7 @@ static void a_directory_that_is_being_built_in_is_refused(void **state)
     struct build_options options = options_for(&place, 1);
     struct build_report report;
     struct fathom_error err;
-    write_input(&place, 50, 4);
+    floats_file(place.input, 50, DIM, 4);
     int lock = lock_directory(env_os(), place.out, NULL);
     assert_true(lock >= 0);
     assert_int_equal(build_run(&options, &report, &err), -EBUSY);
@@ -272,7 +250,7 @@ static void a_build_above_the_memory_budget_is_refused_with_its_need(void **stat
     struct build_options options = options_for(&place, 1);
     struct build_report report;
     struct fathom_error err;
-    write_input(&place, 50, 4);
+    floats_file(place.input, 50, DIM, 4);
     options.memory_budget_bytes = 1 << 20;
     assert_int_equal(build_run(&options, &report, &err), FATHOM_EBUDGET);
     assert_true(message_has(&err, "MiB"));

@@ -14,18 +14,10 @@
 #define ROWS 150
 #define DIM  6
 
-struct place {
-    char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX];
-};
-
-static struct place place_of(const struct scratch *scratch)
+static struct place place_with_input(const struct scratch *scratch)
 {
-    struct place place;
-    scratch_name(scratch, "base.fbin", place.input);
-    scratch_name(scratch, "index", place.out);
-    float *values = floats_make(ROWS, DIM, 1);
-    floats_write(place.input, values, ROWS, DIM);
-    free(values);
+    struct place place = place_of(scratch, "index");
+    floats_file(place.input, ROWS, DIM, 1);
     return place;
 }
 
@@ -87,7 +79,7 @@ static void any_operation_may_fail(void **state)
 {
     static const char *const actions[] = {":EIO",       ":ENOSPC", ":EINTR",
                                           ":short=100", "+:EIO",   "+:ENOSPC"};
-    struct place place = place_of(*state);
+    struct place place = place_with_input(*state);
     uint64_t old, new;
     assert_int_equal(build(&place, env_os(), 2, &new, NULL), 0);
     for (size_t a = 0; a < sizeof actions / sizeof *actions; a++) {
@@ -109,7 +101,7 @@ static void any_operation_may_fail(void **state)
 
 static void a_failed_write_leaves_no_temporary_file(void **state)
 {
-    struct place place = place_of(*state);
+    struct place place = place_with_input(*state);
     uint64_t old, new;
     assert_int_equal(build(&place, env_os(), 2, &new, NULL), 0);
     assert_int_equal(build(&place, env_os(), 1, &old, NULL), 0);
@@ -128,7 +120,7 @@ static void a_failed_write_leaves_no_temporary_file(void **state)
 
 static void a_killed_build_leaves_the_old_index_or_the_new(void **state)
 {
-    struct place place = place_of(*state);
+    struct place place = place_with_input(*state);
     uint64_t old, new;
     assert_int_equal(build(&place, env_os(), 2, &new, NULL), 0);
     int killed = 0;

@@ -11,21 +11,6 @@
 
 #define DIM 12
 
-struct place {
-    char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
-};
-
-static struct place place_of(const struct scratch *scratch, const char *out)
-{
-    struct place place;
-    char name[64];
-    scratch_name(scratch, "base.fbin", place.input);
-    scratch_name(scratch, out, place.out);
-    snprintf(name, sizeof name, "%s/" FORMAT_FILE_NAME, out);
-    scratch_name(scratch, name, place.index);
-    return place;
-}
-
 /* degree 0: by the data. */
 static void build(const struct place *place, uint32_t parts, unsigned threads, uint32_t degree)
 {
@@ -56,9 +41,7 @@ static void every_row_is_reached_whatever_the_parts(void **state)
 {
     static const uint32_t parts[] = {2, 3, 7, 40};
     struct place place = place_of(*state, "index");
-    float *values = floats_make(3000, DIM, 1);
-    floats_write(place.input, values, 3000, DIM);
-    free(values);
+    floats_file(place.input, 3000, DIM, 1);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         build(&place, parts[i], 2, 0);
         assert_sound(&place);
@@ -88,9 +71,7 @@ static void few_rows_in_many_parts_build(void **state)
 {
     struct place place = place_of(*state, "index");
     for (uint64_t rows = 1; rows <= 101; rows += 50) {
-        float *values = floats_make(rows, DIM, 3);
-        floats_write(place.input, values, rows, DIM);
-        free(values);
+        floats_file(place.input, rows, DIM, 3);
         build(&place, 5, 2, 0);
         assert_sound(&place);
     }
@@ -103,9 +84,7 @@ static void parts_and_threads_give_the_same_bytes(void **state)
     size_t bytes[3];
     for (unsigned i = 0; i < 3; i++) {
         struct place place = place_of(*state, names[i]);
-        float *values = floats_make(2500, DIM, 4);
-        floats_write(place.input, values, 2500, DIM);
-        free(values);
+        floats_file(place.input, 2500, DIM, 4);
         build(&place, 3, i + 1, 0);
         data[i] = file_slurp(place.index, &bytes[i]);
         assert_int_equal(bytes[i], bytes[0]);

@@ -18,50 +18,44 @@
 #define DIM       6
 #define MARK      ".tmp-"
 
-struct place {
+/* Where the builds of a test read and write, and what they have in common. */
+struct trial {
     char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
     char notes[1024]; /* of the last build */
     uint32_t parts;   /* of its graph; 0: all in memory */
 };
 
-static void write_input(const struct place *place, uint64_t rows, uint64_t seed)
+static struct trial trial_of(const struct scratch *scratch, uint64_t rows)
 {
-    float *values = floats_make(rows, DIM, seed);
-    floats_write(place->input, values, rows, DIM);
-    free(values);
-}
-
-static struct place place_of(const struct scratch *scratch, uint64_t rows)
-{
-    struct place place = {0};
-    scratch_name(scratch, "base.fbin", place.input);
-    scratch_name(scratch, "index", place.out);
-    scratch_name(scratch, "index/" FORMAT_FILE_NAME, place.index);
-    write_input(&place, rows, 1);
-    return place;
+    struct trial trial = {0};
+    scratch_name(scratch, "base.fbin", trial.input);
+    scratch_name(scratch, "index", trial.out);
+    scratch_name(scratch, "index/" FORMAT_FILE_NAME, trial.index);
+    floats_file(trial.input, rows, DIM, 1);
+    return trial;
 }
 
 static void take_note(void *context, const char *text)
 {
-    struct place *place = context;
-    size_t used = strlen(place->notes);
-    snprintf(place->notes + used, sizeof place->notes - used, "%s\n", text);
+    struct trial *trial = context;
+    size_t used = strlen(trial->notes);
+    snprintf(trial->notes + used, sizeof trial->notes - used, "%s\n", text);
 }
 
-static struct build_options options_for(struct place *place, const struct env *env, bool resume)
+static struct build_options options_for(struct trial *trial, const struct env *env, bool resume)
 {
     struct build_options options = build_options_default();
-    options.input = place->input;
-    options.out = place->out;
+    options.input = trial->input;
+    options.out = trial->out;
     options.degree = 8;
     options.build_list = 8;
     options.threads = 1; /* so that operations have the same numbers every time */
     options.checkpoint_ns = 0;
-    options.parts = place->parts;
+    options.parts = trial->parts;
     options.resume = resume;
     options.env = env;
-    options.watch = (struct build_watch){.note = take_note, .context = place};
-    place->notes[0] = 0;
+    options.watch = (struct build_watch){.note = take_note, .context = trial};
+    trial->notes[0] = 0;
     return options;
 }
 
@@ -74,9 +68,9 @@ static int run(const struct build_options *options, struct fathom_error *err)
     return status;
 }
 
-static int build(struct place *place, const struct env *env, bool resume, struct fathom_error *err)
+static int build(struct trial *trial, const struct env *env, bool resume, struct fathom_error *err)
 {
-    struct build_options options = options_for(place, env, resume);
+    struct build_options options = options_for(trial, env, resume);
     return run(&options, err);
 }
 
@@ -86,35 +80,35 @@ struct bytes {
 };
 
 /* The index of a build that is left alone. */
-static struct bytes undisturbed(struct place *place)
+static struct bytes undisturbed(struct trial *trial)
 {
     struct bytes bytes;
     struct fathom_error err;
-    if (build(place, env_os(), false, &err) != 0)
+    if (build(trial, env_os(), false, &err) != 0)
         fail_msg("%s", err.msg);
-    assert_int_equal(names_with(place->out, MARK), 0);
-    bytes.data = file_slurp(place->index, &bytes.count);
-    unlink(place->index);
+    assert_int_equal(names_with(trial->out, MARK), 0);
+    bytes.data = file_slurp(trial->index, &bytes.count);
+    unlink(trial->index);
     return bytes;
 }
 
-static void assert_resumes_to(struct place *place, const struct bytes *expected, const char *plan)
+static void assert_resumes_to(struct trial *trial, const struct bytes *expected, const char *plan)
 {
     struct bytes got;
     struct fathom_error err;
-    if (build(place, env_os(), true, &err) != 0)
+    if (build(trial, env_os(), true, &err) != 0)
         fail_msg("resuming after %s: %s", plan, err.msg);
-    got.data = file_slurp(place->index, &got.count);
+    got.data = file_slurp(trial->index, &got.count);
     if (got.count != expected->count || memcmp(got.data, expected->data, got.count) != 0)
         fail_msg("resuming after %s: another index", plan);
-    if (names_with(place->out, MARK) != 0)
+    if (names_with(trial->out, MARK) != 0)
         fail_msg("resuming after %s: a work file is left", plan);
     free(got.data);
-    unlink(place->index);
+    unlink(trial->index);
 }
 
 /* A build in a process of its own, killed before the nth operation. False: it was not. */
-static bool build_killed(struct place *place, const char *plan, bool resume)
+static bool build_killed(struct trial *trial, const char *plan, bool resume)
 {
     int how;
     pid_t child = fork();
@@ -122,24 +116,24 @@ static bool build_killed(struct place *place, const char *plan, bool resume)
     if (child == 0) {
         struct fault_env fault;
         if (fault_init(&fault, env_os(), plan, NULL) == 0)
-            (void)!build(place, &fault.env, resume, NULL);
+            (void)!build(trial, &fault.env, resume, NULL);
         _exit(0);
     }
     assert_int_equal(waitpid(child, &how, 0), child);
     return WIFSIGNALED(how);
 }
 
-static void kill_everywhere(struct place *place, int step)
+static void kill_everywhere(struct trial *trial, int step)
 {
-    struct bytes expected = undisturbed(place);
+    struct bytes expected = undisturbed(trial);
     int killed = 0, gone_on = 0;
     for (int n = 1;; n += step, killed++) {
         char plan[64];
         snprintf(plan, sizeof plan, "op=%d:kill", n);
-        if (!build_killed(place, plan, false))
+        if (!build_killed(trial, plan, false))
             break;
-        assert_resumes_to(place, &expected, plan);
-        gone_on += strstr(place->notes, "nothing to resume") == NULL;
+        assert_resumes_to(trial, &expected, plan);
+        gone_on += strstr(trial->notes, "nothing to resume") == NULL;
     }
     assert_true(killed > 70);
     assert_true(gone_on > killed / 2);
@@ -148,32 +142,32 @@ static void kill_everywhere(struct place *place, int step)
 
 static void a_build_killed_at_any_operation_resumes_to_the_same_index(void **state)
 {
-    struct place place = place_of(*state, ROWS);
-    kill_everywhere(&place, 1);
+    struct trial trial = trial_of(*state, ROWS);
+    kill_everywhere(&trial, 1);
 }
 
 static void a_build_in_parts_killed_at_any_operation_resumes_to_the_same_index(void **state)
 {
-    struct place place = place_of(*state, ROWS);
-    place.parts = 3;
-    kill_everywhere(&place, 11); /* the graph of each part is saved after every batch */
+    struct trial trial = trial_of(*state, ROWS);
+    trial.parts = 3;
+    kill_everywhere(&trial, 11); /* the graph of each part is saved after every batch */
 }
 
 /* Killed, resumed, killed again further on, and so on to the end. */
 static void a_build_killed_again_and_again_gets_there(void **state)
 {
-    struct place place = place_of(*state, ROWS);
-    struct bytes expected = undisturbed(&place);
+    struct trial trial = trial_of(*state, ROWS);
+    struct bytes expected = undisturbed(&trial);
     for (int step = 60; step <= 150; step += 45) {
         char plan[64];
         int kills = 0;
         snprintf(plan, sizeof plan, "op=%d:kill", step);
-        while (build_killed(&place, plan, kills > 0) && kills < 100)
+        while (build_killed(&trial, plan, kills > 0) && kills < 100)
             kills++;
         assert_true(kills > 1);
-        if (!path_exists(place.index))
-            assert_resumes_to(&place, &expected, plan); /* from where it never gets past */
-        unlink(place.index);
+        if (!path_exists(trial.index))
+            assert_resumes_to(&trial, &expected, plan); /* from where it never gets past */
+        unlink(trial.index);
     }
     free(expected.data);
 }
@@ -182,8 +176,8 @@ static void a_build_killed_again_and_again_gets_there(void **state)
 static void a_build_that_failed_at_any_operation_resumes_to_the_same_index(void **state)
 {
     static const char *const actions[] = {":ENOSPC", ":EIO", "+:ENOSPC"};
-    struct place place = place_of(*state, ROWS);
-    struct bytes expected = undisturbed(&place);
+    struct trial trial = trial_of(*state, ROWS);
+    struct bytes expected = undisturbed(&trial);
     for (size_t a = 0; a < sizeof actions / sizeof *actions; a++) {
         for (int n = 1;; n += 17) {
             struct fault_env fault;
@@ -192,15 +186,15 @@ static void a_build_that_failed_at_any_operation_resumes_to_the_same_index(void 
             unsigned fds = open_fds();
             snprintf(plan, sizeof plan, "op=%d%s", n, actions[a]);
             assert_int_equal(fault_init(&fault, env_os(), plan, NULL), 0);
-            int status = build(&place, &fault.env, false, &err);
+            int status = build(&trial, &fault.env, false, &err);
             assert_int_equal(open_fds(), fds);
             if (status != 0 && err.msg[0] == 0)
                 fail_msg("%s: %d without a message", plan, status);
             if (fault_fired(&fault) == 0)
                 break;
-            assert_resumes_to(&place, &expected, plan);
+            assert_resumes_to(&trial, &expected, plan);
         }
-        unlink(place.index);
+        unlink(trial.index);
     }
     free(expected.data);
 }
@@ -210,28 +204,28 @@ static void resuming_may_fail_at_any_operation(void **state)
 {
     static const char *const actions[] = {"op=%d:EIO", "op=%d:kill", "read#%d:flip=bit4000",
                                           "read#%d:short=100", "read#%d:EIO"};
-    struct place place = place_of(*state, ROWS);
-    struct bytes expected = undisturbed(&place);
+    struct trial trial = trial_of(*state, ROWS);
+    struct bytes expected = undisturbed(&trial);
     int noted = 0;
     for (size_t a = 0; a < sizeof actions / sizeof *actions; a++) {
         bool fired = true;
         for (int n = 1; fired; n += actions[a][0] == 'o' ? 29 : 3) {
             char plan[64];
             snprintf(plan, sizeof plan, actions[a], n);
-            assert_true(build_killed(&place, "op=120:kill", false));
+            assert_true(build_killed(&trial, "op=120:kill", false));
             if (strstr(plan, "kill")) {
-                fired = build_killed(&place, plan, true);
+                fired = build_killed(&trial, plan, true);
             } else {
                 struct fault_env fault;
                 struct fathom_error err = {0};
                 assert_int_equal(fault_init(&fault, env_os(), plan, NULL), 0);
-                int status = build(&place, &fault.env, true, &err);
+                int status = build(&trial, &fault.env, true, &err);
                 fired = fault_fired(&fault) > 0;
-                noted += strstr(place.notes, "made again") != NULL;
+                noted += strstr(trial.notes, "made again") != NULL;
                 if (status != 0 && err.msg[0] == 0)
                     fail_msg("%s: %d without a message", plan, status);
             }
-            assert_resumes_to(&place, &expected, plan);
+            assert_resumes_to(&trial, &expected, plan);
         }
     }
     assert_true(noted > 0);
@@ -242,28 +236,28 @@ static void resuming_may_fail_at_any_operation(void **state)
 
 static void another_input_or_option_is_refused_by_name(void **state)
 {
-    struct place place = place_of(*state, ROWS);
-    struct bytes expected = undisturbed(&place);
+    struct trial trial = trial_of(*state, ROWS);
+    struct bytes expected = undisturbed(&trial);
     struct fathom_error err;
-    assert_true(build_killed(&place, "op=120:kill", false));
-    struct build_options changed = options_for(&place, env_os(), true);
+    assert_true(build_killed(&trial, "op=120:kill", false));
+    struct build_options changed = options_for(&trial, env_os(), true);
     changed.degree = 12;
     assert_int_equal(run(&changed, &err), FATHOM_EARGUMENT);
     assert_true(message_has(&err, "degree was 8") && message_has(&err, "12"));
-    changed = options_for(&place, env_os(), true);
+    changed = options_for(&trial, env_os(), true);
     changed.seed = 9;
     assert_int_equal(run(&changed, &err), FATHOM_EARGUMENT);
     assert_true(message_has(&err, "seed"));
-    changed = options_for(&place, env_os(), true);
+    changed = options_for(&trial, env_os(), true);
     changed.metric = FATHOM_METRIC_IP;
     assert_int_equal(run(&changed, &err), FATHOM_EARGUMENT);
     assert_true(message_has(&err, "metric was \"l2\""));
-    write_input(&place, ROWS, 2); /* as many rows, other values */
-    assert_int_equal(build(&place, env_os(), true, &err), FATHOM_EARGUMENT);
+    floats_file(trial.input, ROWS, DIM, 2); /* as many rows, other values */
+    assert_int_equal(build(&trial, env_os(), true, &err), FATHOM_EARGUMENT);
     assert_true(message_has(&err, "input"));
-    write_input(&place, ROWS, 1);
-    assert_resumes_to(&place, &expected, "refusals");
-    assert_null(strstr(place.notes, "nothing to resume"));
+    floats_file(trial.input, ROWS, DIM, 1);
+    assert_resumes_to(&trial, &expected, "refusals");
+    assert_null(strstr(trial.notes, "nothing to resume"));
     free(expected.data);
 }
 
@@ -292,14 +286,14 @@ static void a_damaged_checkpoint_is_said_and_made_again(void **state)
     static const char *const names[] = {"state", "input",  "cells", "rows", "graph",  "codes",
                                         "part1", "grown1", "lists", "thin", "joined", "codes0"};
     const size_t in_memory = 6;
-    struct place place = place_of(*state, ROWS);
-    struct bytes expected = undisturbed(&place);
+    struct trial trial = trial_of(*state, ROWS);
+    struct bytes expected = undisturbed(&trial);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[SCRATCH_PATH_MAX], last[SCRATCH_PATH_MAX], name[64];
         if (i == in_memory) {
-            place.parts = 3;
+            trial.parts = 3;
             free(expected.data);
-            expected = undisturbed(&place);
+            expected = undisturbed(&trial);
         }
         snprintf(name, sizeof name, "index/" WORK_PREFIX "%s", names[i]);
         scratch_name(*state, name, path);
@@ -307,48 +301,48 @@ static void a_damaged_checkpoint_is_said_and_made_again(void **state)
         snprintf(name, sizeof name, "index/" WORK_PREFIX "%s", awaited);
         scratch_name(*state, name, last);
         unlink(last);
-        for (int n = 20; !path_exists(last); n += place.parts ? 30 : 1) {
+        for (int n = 20; !path_exists(last); n += trial.parts ? 30 : 1) {
             char plan[64];
             snprintf(plan, sizeof plan, "op=%d:kill", n);
-            assert_true(build_killed(&place, plan, false));
+            assert_true(build_killed(&trial, plan, false));
         }
         flip_in(path, 4096 + 100);
-        assert_resumes_to(&place, &expected, names[i]);
-        if (!strstr(place.notes, names[i]) || !strstr(place.notes, "made again"))
-            fail_msg("%s: damage was not said: %s", names[i], place.notes);
+        assert_resumes_to(&trial, &expected, names[i]);
+        if (!strstr(trial.notes, names[i]) || !strstr(trial.notes, "made again"))
+            fail_msg("%s: damage was not said: %s", names[i], trial.notes);
     }
     free(expected.data);
 }
 
 static void a_damaged_index_that_waits_for_its_points_is_written_again(void **state)
 {
-    struct place place = place_of(*state, ROWS_MANY);
-    struct bytes expected = undisturbed(&place);
+    struct trial trial = trial_of(*state, ROWS_MANY);
+    struct bytes expected = undisturbed(&trial);
     char path[SCRATCH_PATH_MAX];
     scratch_name(*state, "index/" WORK_PREFIX "written", path);
     for (int n = 120; !path_exists(path); n += 10) {
         char plan[64];
         snprintf(plan, sizeof plan, "op=%d:kill", n);
-        assert_true(build_killed(&place, plan, false));
+        assert_true(build_killed(&trial, plan, false));
     }
-    char *unfinished = path_with(place.out, FORMAT_FILE_NAME MARK);
+    char *unfinished = path_with(trial.out, FORMAT_FILE_NAME MARK);
     flip_in(unfinished, 4096 * 5 + 77);
     free(unfinished);
-    assert_resumes_to(&place, &expected, "a flip in the index");
-    if (!strstr(place.notes, "page 5"))
-        fail_msg("damage was not said: %s", place.notes);
+    assert_resumes_to(&trial, &expected, "a flip in the index");
+    if (!strstr(trial.notes, "page 5"))
+        fail_msg("damage was not said: %s", trial.notes);
     free(expected.data);
 }
 
 static void a_build_without_resume_begins_again(void **state)
 {
-    struct place place = place_of(*state, ROWS);
-    struct bytes expected = undisturbed(&place), got;
-    assert_true(build_killed(&place, "op=120:kill", false));
-    assert_true(names_with(place.out, MARK) > 2);
-    assert_int_equal(build(&place, env_os(), false, NULL), 0);
-    assert_int_equal(names_with(place.out, MARK), 0);
-    got.data = file_slurp(place.index, &got.count);
+    struct trial trial = trial_of(*state, ROWS);
+    struct bytes expected = undisturbed(&trial), got;
+    assert_true(build_killed(&trial, "op=120:kill", false));
+    assert_true(names_with(trial.out, MARK) > 2);
+    assert_int_equal(build(&trial, env_os(), false, NULL), 0);
+    assert_int_equal(names_with(trial.out, MARK), 0);
+    got.data = file_slurp(trial.index, &got.count);
     assert_int_equal(got.count, expected.count);
     assert_memory_equal(got.data, expected.data, got.count);
     free(got.data);
@@ -376,9 +370,9 @@ static void note_phase(void *context, const char *phase, uint64_t total, const c
     stop->asked_at_phase = stop->asked;
 }
 
-static int build_with_stop(struct place *place, struct stop *stop)
+static int build_with_stop(struct trial *trial, struct stop *stop)
 {
-    struct build_options options = options_for(place, env_os(), false);
+    struct build_options options = options_for(trial, env_os(), false);
     options.watch =
         (struct build_watch){.stopped = count_and_stop, .phase = note_phase, .context = stop};
     return run(&options, NULL);
@@ -388,37 +382,37 @@ static int build_with_stop(struct place *place, struct stop *stop)
  * last. */
 static void a_build_stopped_whenever_it_asks_resumes_to_the_same_index(void **state)
 {
-    struct place place = place_of(*state, ROWS);
-    struct bytes expected = undisturbed(&place);
+    struct trial trial = trial_of(*state, ROWS);
+    struct bytes expected = undisturbed(&trial);
     struct stop whole = {0};
-    assert_int_equal(build_with_stop(&place, &whole), 0);
-    unlink(place.index);
+    assert_int_equal(build_with_stop(&trial, &whole), 0);
+    unlink(trial.index);
     /* The end verifies every section. */
     assert_true(whole.asked - whole.asked_at_phase > 10);
     for (int at = 1; at <= whole.asked; at += at < whole.asked_at_phase ? 9 : 1) {
         struct stop stop = {.at = at};
         char plan[64];
         snprintf(plan, sizeof plan, "a stop at question %d", at);
-        if (build_with_stop(&place, &stop) != FATHOM_EINTERRUPTED)
+        if (build_with_stop(&trial, &stop) != FATHOM_EINTERRUPTED)
             fail_msg("%s: not stopped", plan);
-        assert_false(path_exists(place.index));
-        assert_resumes_to(&place, &expected, plan);
+        assert_false(path_exists(trial.index));
+        assert_resumes_to(&trial, &expected, plan);
     }
     free(expected.data);
 }
 
 static void a_short_build_leaves_no_checkpoints_and_says_so(void **state)
 {
-    struct place place = place_of(*state, ROWS);
-    struct build_options options = options_for(&place, env_os(), true);
+    struct trial trial = trial_of(*state, ROWS);
+    struct build_options options = options_for(&trial, env_os(), true);
     options.checkpoint_ns = 3600000000000ull;
     assert_int_equal(run(&options, NULL), 0);
-    assert_non_null(strstr(place.notes, "nothing to resume"));
+    assert_non_null(strstr(trial.notes, "nothing to resume"));
     struct fault_env fault;
     assert_int_equal(fault_init(&fault, env_os(), "op=20:EIO", NULL), 0);
     options.env = &fault.env;
     assert_int_equal(run(&options, NULL), -EIO);
-    assert_int_equal(names_with(place.out, MARK), 0);
+    assert_int_equal(names_with(trial.out, MARK), 0);
 }
 
 static const struct CMUnitTest tests[] = {

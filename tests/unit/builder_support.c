@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "format.h"
 #include "prng.h"
 #include "vector_writer.h"
 
@@ -97,6 +98,24 @@ void floats_write(const char *path, const float *values, uint64_t rows, uint32_t
     assert_int_equal(vector_writer_write(writer, values, rows, NULL), 0);
     assert_int_equal(vector_writer_finish(writer, NULL), 0);
     vector_writer_close(writer);
+}
+
+void floats_file(const char *path, uint64_t rows, uint32_t dim, uint64_t seed)
+{
+    float *values = floats_make(rows, dim, seed);
+    floats_write(path, values, rows, dim);
+    free(values);
+}
+
+struct place place_of(const struct scratch *scratch, const char *out)
+{
+    struct place place;
+    char name[64];
+    scratch_name(scratch, "base.fbin", place.input);
+    scratch_name(scratch, out, place.out);
+    snprintf(name, sizeof name, "%s/" FORMAT_FILE_NAME, out);
+    scratch_name(scratch, name, place.index);
+    return place;
 }
 
 uint8_t *file_slurp(const char *path, size_t *bytes)

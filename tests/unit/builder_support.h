@@ -29,6 +29,16 @@ void ordered_fini(struct ordered *ordered);
 /* Random floats around 0, with one of four offsets a row, so that there is some structure. */
 float *floats_make(uint64_t rows, uint32_t dim, uint64_t seed);
 void floats_write(const char *path, const float *values, uint64_t rows, uint32_t dim);
+/* A file of what floats_make makes. */
+void floats_file(const char *path, uint64_t rows, uint32_t dim, uint64_t seed);
+
+/* Where a whole build of a test reads and writes, in its scratch. */
+struct place {
+    char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
+};
+
+/* The input is base.fbin, which is not written yet; the index goes to the folder out. */
+struct place place_of(const struct scratch *scratch, const char *out);
 
 /* The bytes of a file, from malloc. */
 uint8_t *file_slurp(const char *path, size_t *bytes);

@@ -71,18 +71,10 @@ static int free_fixture(void **state)
     return 0;
 }
 
-static struct fathom_query request_of(const struct fixture *fixture, uint32_t query)
-{
-    struct fathom_query request = fathom_query_default();
-    request.search_list = 64;
-    request.vector = small_query(&fixture->small, query);
-    return request;
-}
-
 static void get(struct answers *answers, const struct fixture *fixture,
                 struct fathom_engine *engine, uint32_t count, unsigned inflight, bool exact)
 {
-    struct fathom_query request = request_of(fixture, 0);
+    struct fathom_query request = small_request(&fixture->small, 0);
     request.exact_distances = exact;
     answers_get(answers, engine, fixture->index, &request, fixture->small.raw_queries, DIM, count,
                 inflight);
@@ -157,7 +149,7 @@ static void full_slots_are_busy_until_results_are_polled(void **state)
         if (!io_works(engines[e]))
             continue;
         struct fathom_engine *engine = engine_make(engines[e], 3);
-        struct fathom_query request = request_of(fixture, 0);
+        struct fathom_query request = small_request(&fixture->small, 0);
         struct fathom_result results[8];
         struct fathom_error err;
         for (int i = 0; i < 3; i++)
@@ -183,7 +175,7 @@ static void results_come_in_portions_of_the_size_asked_for(void **state)
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 16);
     bool seen[16] = {false};
     for (uintptr_t i = 0; i < 16; i++) {
-        struct fathom_query request = request_of(fixture, (uint32_t)i);
+        struct fathom_query request = small_request(&fixture->small, (uint32_t)i);
         request.user = (void *)i;
         assert_int_equal(fathom_engine_submit(engine, fixture->index, &request, NULL), 0);
     }
@@ -210,7 +202,7 @@ static void the_event_descriptor_announces_results(void **state)
     int fd = fathom_engine_event_fd(engine);
     assert_true(fd >= 0);
     for (uint32_t q = 0; q < 50; q++) {
-        struct fathom_query request = request_of(fixture, q);
+        struct fathom_query request = small_request(&fixture->small, q);
         struct fathom_result result;
         request.exact_distances = true;
         assert_int_equal(fathom_engine_submit(engine, fixture->index, &request, NULL), 0);
@@ -288,7 +280,7 @@ static void a_deadline_is_kept_while_a_read_stalls(void **state)
     if (!io_works(FATHOM_IO_URING))
         skip(); /* a pread that blocks cannot be left */
     struct fathom_engine *engine = slow_engine(&fault, FATHOM_IO_URING, "read#1:stall=1s");
-    struct fathom_query request = request_of(fixture, 0);
+    struct fathom_query request = small_request(&fixture->small, 0);
     uint64_t start = env_clock_ns(env_os());
     request.deadline_ns = start + 50000000;
     assert_int_equal(fathom_engine_submit(engine, fixture->index, &request, NULL), 0);
@@ -311,7 +303,7 @@ static void a_deadline_that_has_passed_answers_at_once(void **state)
         if (!io_works(engines[e]))
             continue;
         struct fathom_engine *engine = slow_engine(&fault, engines[e], "");
-        struct fathom_query request = request_of(fixture, 0);
+        struct fathom_query request = small_request(&fixture->small, 0);
         request.deadline_ns = 1;
         assert_int_equal(fathom_engine_submit(engine, fixture->index, &request, NULL), 0);
         wait_for_result(engine, &result);
@@ -328,7 +320,7 @@ static void a_far_deadline_changes_nothing(void **state)
     struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 1);
     const uint64_t deadlines[] = {env_clock_ns(env_os()) + 3600000000000, UINT64_MAX};
     for (size_t i = 0; i < 2; i++) {
-        struct fathom_query request = request_of(fixture, 3);
+        struct fathom_query request = small_request(&fixture->small, 3);
         struct fathom_result result;
         request.deadline_ns = deadlines[i];
         assert_int_equal(fathom_engine_submit(engine, fixture->index, &request, NULL), 0);
@@ -346,7 +338,7 @@ static void a_cancelled_query_answers_at_once_and_the_others_go_on(void **state)
     if (!io_works(FATHOM_IO_URING))
         skip();
     struct fathom_engine *engine = slow_engine(&fault, FATHOM_IO_URING, "read#1:stall=1s");
-    struct fathom_query request = request_of(fixture, 0);
+    struct fathom_query request = small_request(&fixture->small, 0);
     uint64_t start = env_clock_ns(env_os());
     struct fathom_result result;
     request.user = &user[0];
@@ -375,7 +367,7 @@ static void cancelling_before_the_first_poll_reads_nothing(void **state)
         if (!io_works(engines[e]))
             continue;
         struct fathom_engine *engine = slow_engine(&fault, engines[e], "");
-        struct fathom_query request = request_of(fixture, 0);
+        struct fathom_query request = small_request(&fixture->small, 0);
         request.user = &fault;
         assert_int_equal(fathom_engine_submit(engine, fixture->index, &request, NULL), 0);
         fathom_engine_cancel(engine, engine); /* nobody's */
@@ -401,7 +393,7 @@ static void an_engine_may_end_while_reads_are_out(void **state)
                 open_index(fixture->small.dir, env_os(), reading_options(fixture->small.dir));
             struct fathom_engine *engine = slow_engine(&fault, engines[e], "read#3+:stall=20ms");
             for (uint32_t q = 0; q < 4; q++) {
-                struct fathom_query request = request_of(fixture, q);
+                struct fathom_query request = small_request(&fixture->small, q);
                 request.exact_distances = true;
                 assert_int_equal(fathom_engine_submit(engine, index, &request, NULL), 0);
             }
@@ -441,7 +433,7 @@ static int search(struct fathom_engine *engine, const struct fathom_index *index
 {
     static uint64_t ids[FATHOM_K_MAX];
     static float distances[FATHOM_K_MAX];
-    struct fathom_query request = request_of(fixture, 7);
+    struct fathom_query request = small_request(&fixture->small, 7);
     request.k = k;
     request.search_list = search_list;
     *err = (struct fathom_error){0};

@@ -35,18 +35,10 @@ static struct fathom_index *open_share(const char *dir, float share, unsigned in
     return index;
 }
 
-static struct fathom_query request_of(const struct fixture *fixture, uint32_t query)
-{
-    struct fathom_query request = fathom_query_default();
-    request.search_list = 64;
-    request.vector = small_query(&fixture->small, query);
-    return request;
-}
-
 static void ask(struct answers *out, const struct fixture *fixture, struct fathom_engine *engine,
                 const struct fathom_index *index, unsigned inflight)
 {
-    struct fathom_query request = request_of(fixture, 0);
+    struct fathom_query request = small_request(&fixture->small, 0);
     answers_get(out, engine, index, &request, fixture->small.raw_queries, DIM, QUERIES, inflight);
 }
 
@@ -210,7 +202,7 @@ static void a_query_alone_waits_fewer_times(void **state)
     for (int crowd = 0; crowd < 2; crowd++) {
         struct answers answers;
         struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 16);
-        struct fathom_query request = request_of(fixture, 0);
+        struct fathom_query request = small_request(&fixture->small, 0);
         request.search_list = 400;
         answers_get(&answers, engine, fixture->partly[0], &request, fixture->small.raw_queries, DIM,
                     QUERIES, crowd ? 16 : 1);
@@ -254,7 +246,7 @@ static void a_walk_that_is_cancelled_answers_at_once(void **state)
         struct fault_env fault;
         struct fathom_engine *engine = fault_engine(&fault, engines[e], "");
         for (unsigned polls = 0; polls < 30; polls++) {
-            struct fathom_query request = request_of(fixture, polls);
+            struct fathom_query request = small_request(&fixture->small, polls);
             struct fathom_result result;
             int got = 0;
             request.user = &fault;
@@ -284,7 +276,7 @@ static void a_deadline_is_kept_while_a_list_stalls(void **state)
     if (!io_works(FATHOM_IO_URING))
         skip();
     struct fathom_engine *engine = fault_engine(&fault, FATHOM_IO_URING, "read#2:stall=1s");
-    struct fathom_query request = request_of(fixture, 0);
+    struct fathom_query request = small_request(&fixture->small, 0);
     request.deadline_ns = env_clock_ns(env_os()) + 50000000;
     assert_int_equal(fathom_engine_submit(engine, fixture->partly[0], &request, NULL), 0);
     assert_int_equal(fathom_engine_poll(engine, &result, 1, true), 1);
@@ -304,7 +296,7 @@ static void an_engine_may_end_while_lists_are_on_their_way(void **state)
             struct fathom_index *index = open_share(fixture->small.dir, 0.1, 4);
             struct fathom_engine *engine = fault_engine(&fault, engines[e], "read#3+:stall=10ms");
             for (uint32_t q = 0; q < 4; q++) {
-                struct fathom_query request = request_of(fixture, q);
+                struct fathom_query request = small_request(&fixture->small, q);
                 assert_int_equal(fathom_engine_submit(engine, index, &request, NULL), 0);
             }
             for (int i = 0; i < polls; i++) {
@@ -339,13 +331,13 @@ static void a_large_walk_borrows_from_the_budget_and_gives_back(void **state)
         assert_int_equal(fathom_index_open(&index, fixture->small.dir, &options, NULL), 0);
         const int64_t slack = slack_of(index);
         for (uint32_t list = 256; list <= 2048; list *= 2) {
-            struct fathom_query request = request_of(fixture, 3);
+            struct fathom_query request = small_request(&fixture->small, 3);
             request.search_list = list;
             int found = fathom_search(engine, index, &request, ids, distances, NULL, NULL);
             assert_int_equal(found, list <= 512 || room > 0 ? 10 : FATHOM_EBUDGET);
             assert_true(slack_of(index) >= 0);
         }
-        struct fathom_query small = request_of(fixture, 4);
+        struct fathom_query small = small_request(&fixture->small, 4);
         assert_int_equal(fathom_search(engine, index, &small, ids, distances, NULL, NULL), 10);
         assert_int_equal(slack_of(index), slack);
         fathom_index_close(index);

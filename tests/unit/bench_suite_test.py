@@ -353,6 +353,23 @@ class Choice(unittest.TestCase):
                 self.choose(**wrong)
 
 
+class Orphans(unittest.TestCase):
+    def test_a_worker_ends_with_the_suite_that_started_it(self):
+        worker_of = ("import sys; sys.path.insert(0, sys.argv[1])\n"
+                     "import worker, time; worker.end_with_parent()\n"
+                     "print('ready', flush=True); time.sleep(300)")
+        suite_of = ("import subprocess, sys\n"
+                    "subprocess.run([sys.executable, '-c', sys.argv[2], sys.argv[1]])")
+        parent = subprocess.Popen(
+            [sys.executable, "-c", suite_of, str(SOURCE / "bench" / "rivals"), worker_of],
+            stdout=subprocess.PIPE, text=True)
+        self.assertEqual(parent.stdout.readline(), "ready\n")
+        parent.kill()
+        parent.wait()
+        self.assertEqual(parent.stdout.read(), "")  # ends when nobody holds the pipe any more
+        parent.stdout.close()
+
+
 class Resuming(unittest.TestCase):
     ASKED = {"parts": {"wordnet": ["fathom", "hnswlib"]}, "pace": {"repeats": 3}}
 

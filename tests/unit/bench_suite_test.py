@@ -357,7 +357,7 @@ class Orphans(unittest.TestCase):
     def test_a_worker_ends_with_the_suite_that_started_it(self):
         worker_of = ("import sys; sys.path.insert(0, sys.argv[1])\n"
                      "import worker, time; worker.end_with_parent()\n"
-                     "print('ready', flush=True); time.sleep(300)")
+                     "print('ready', flush=True); time.sleep(3600)")
         suite_of = ("import subprocess, sys\n"
                     "subprocess.run([sys.executable, '-c', sys.argv[2], sys.argv[1]])")
         parent = subprocess.Popen(

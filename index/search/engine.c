@@ -18,6 +18,7 @@
 #define PAGES_PER_QUERY 8 /* page buffers for each query in flight */
 #define PAGES_MIN       32
 #define REAP_BATCH      64
+#define HELD_BACK_MOST  8 /* pages wanted before reads are issued without a poll */
 #define BEAM_IDLE       2 /* queries in flight that leave the device idle */
 #define RING_BYTES_PER_READ                                                                        \
     (64 + 2 * 16 + 8) /* a submission, two completions, an index: what the kernel maps */
@@ -36,6 +37,7 @@ struct fathom_engine {
     struct query *slots;
     unsigned inflight, running;
     unsigned next_issue; /* slot to serve first, so that none starves */
+    unsigned held_back;  /* pages wanted since reads were last issued, about */
     struct scratch scratch;
     struct kernel_score8 scores[QUERY_PAGE_BATCH];
 };
@@ -270,45 +272,6 @@ static void fail_walk(struct query *query, int status)
     fail(query, status);
 }
 
-int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index *index,
-                         const struct fathom_query *request, struct fathom_error *err)
-{
-    return engine_submit_probe(engine, index, request, NULL, err);
-}
-
-int engine_submit_probe(struct fathom_engine *engine, const struct fathom_index *index,
-                        const struct fathom_query *request, const struct query_probe *probe,
-                        struct fathom_error *err)
-{
-    int status = query_check(index, request, err);
-    if (status)
-        return status;
-    recycle(engine);
-    struct query *query = free_slot(engine);
-    if (!query)
-        return error_set(err, FATHOM_EBUSY, "all %u query slots are taken", engine->inflight);
-    struct navigator *navigator;
-    status = reserve(engine, query, index, request, &navigator, err);
-    if (status)
-        return status;
-    query->index = fathom_index_retain((struct fathom_index *)index);
-    query->user = request->user;
-    query->probe = probe;
-    query->excluded = probe ? probe->row : ROW_NONE;
-    query->deadline_ns = request->deadline_ns;
-    query->stats = (struct fathom_query_stats){0};
-    query->detail[0] = '\0';
-    query->started_ns = env_clock_ns(engine->env);
-    engine->running++;
-    status = query_begin(query, navigator, request, beam(engine));
-    scratch_release_large(&engine->scratch, index);
-    drop_stale(engine, query);
-    if (status)
-        fail_walk(query, status);
-    query->stats.compute_ns = env_clock_ns(engine->env) - query->started_ns;
-    return 0;
-}
-
 /* ---- reading ---- */
 
 /* The next page that a query wants, as a read; false when there is none. */
@@ -364,6 +327,7 @@ static bool issue_one(struct fathom_engine *engine, struct query *query, struct 
 
 static int issue(struct fathom_engine *engine)
 {
+    engine->held_back = 0;
     for (unsigned n = 0; n < engine->inflight; n++) {
         unsigned i = (engine->next_issue + n) % engine->inflight;
         struct read_info read;
@@ -376,6 +340,60 @@ static int issue(struct fathom_engine *engine)
     }
     return ring_submit(engine->ring);
 }
+
+/* Between submits, nobody polls: without this, all slots would navigate while the device has nothing
+ * to do, and then wait for it together (docs/adr/0027). A failure shows up again in the next
+ * poll. */
+static void issue_early(struct fathom_engine *engine, const struct query *query)
+{
+    engine->held_back += query->phase == QUERY_WALK ? 1 : query->page_count;
+    if (reading(query) && engine->held_back >= HELD_BACK_MOST)
+        (void)!issue(engine);
+}
+
+/* ---- submitting ---- */
+
+int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index *index,
+                         const struct fathom_query *request, struct fathom_error *err)
+{
+    return engine_submit_probe(engine, index, request, NULL, err);
+}
+
+int engine_submit_probe(struct fathom_engine *engine, const struct fathom_index *index,
+                        const struct fathom_query *request, const struct query_probe *probe,
+                        struct fathom_error *err)
+{
+    int status = query_check(index, request, err);
+    if (status)
+        return status;
+    recycle(engine);
+    struct query *query = free_slot(engine);
+    if (!query)
+        return error_set(err, FATHOM_EBUSY, "all %u query slots are taken", engine->inflight);
+    struct navigator *navigator;
+    status = reserve(engine, query, index, request, &navigator, err);
+    if (status)
+        return status;
+    query->index = fathom_index_retain((struct fathom_index *)index);
+    query->user = request->user;
+    query->probe = probe;
+    query->excluded = probe ? probe->row : ROW_NONE;
+    query->deadline_ns = request->deadline_ns;
+    query->stats = (struct fathom_query_stats){0};
+    query->detail[0] = '\0';
+    query->started_ns = env_clock_ns(engine->env);
+    engine->running++;
+    status = query_begin(query, navigator, request, beam(engine));
+    scratch_release_large(&engine->scratch, index);
+    drop_stale(engine, query);
+    if (status)
+        fail_walk(query, status);
+    query->stats.compute_ns = env_clock_ns(engine->env) - query->started_ns;
+    issue_early(engine, query);
+    return 0;
+}
+
+/* ---- completions ---- */
 
 /* Checks the pages of one read and moves their payloads together. NULL when one is damaged. */
 static const uint8_t *check_pages(struct query *query, const struct section *section,

@@ -9,17 +9,18 @@
  * share 111,000 reads a second when many queries are in flight, and of one core. */
 #define READ_DEVICE_US 9.0
 #define READ_CPU_US    3.0
-#define CELL_US        0.0012  /* to rank a centroid of 128 dimensions */
-#define CODE_US        0.0015  /* to look at a code, */
+#define QUERY_US       15.0    /* to prepare a query, and to choose what to read */
+#define CELL_US        0.0018  /* to rank a centroid of 128 dimensions */
+#define CODE_US        0.002   /* to look at a code, */
 #define CODE_BYTE_US   0.00006 /* and for each byte that is looked at */
-#define SCORED_US      12.0    /* to score those that the look is for */
-#define HOP_US         0.05    /* to visit a neighbour by its code */
-#define HOP_ROW8_US    0.03    /* by its 8-bit row */
+#define HOP_US         0.048   /* to visit a neighbour of 128 dimensions by its code, */
+#define HOP_ROW8_US    0.038   /* by its 8-bit row */
 #define NEW_SHARE      0.8     /* of the neighbours of a hop that were not seen before */
 
 /* A row that is left out of its own search leaves a hole in the graph that a query from outside
- * does not meet: those need shorter lists for the same recall (0.78 on sift128, 0.95 on syn1m). */
-#define GRAPH_LIST_SHARE 0.85
+ * does not meet: those need shorter lists for the same recall (0.68 of them on wordnet, 0.78 on
+ * sift128, 0.95 on syn1m). */
+#define GRAPH_LIST_SHARE 0.75
 
 /* The smallest k measured that covers ours, or the largest there is; 0 without points. */
 static uint32_t nearest_k(const struct operating_point *points, uint32_t count, uint32_t k)
@@ -144,15 +145,17 @@ uint32_t points_of(const struct operating_point *points, uint32_t count,
 struct points_cost points_cost(const struct properties *p, enum fathom_navigator navigator,
                                uint32_t code_bytes)
 {
-    double width = 0.4 + 0.6 * p->work_dim / 128.0;
+    double widths = p->work_dim / 128.0;
     if (navigator == FATHOM_NAVIGATOR_CELLS) {
         double looked = fmin(code_bytes, COARSE_BITS_PER_DIM / 8 * p->work_dim);
-        return (struct points_cost){.fixed_us = width * (CELL_US * p->cells + SCORED_US),
-                                    .list_us = (CODE_US + CODE_BYTE_US * looked) * 4.0 *
-                                               (double)p->rows / p->cells};
+        return (struct points_cost){
+            .fixed_us = (0.4 + 0.6 * widths) * CELL_US * p->cells + QUERY_US,
+            .list_us = (CODE_US + CODE_BYTE_US * looked) * 4.0 * (double)p->rows / p->cells};
     }
-    return (struct points_cost){.list_us = width * (code_bytes ? HOP_US : HOP_ROW8_US) *
-                                           GRAPH_LIST_SHARE * NEW_SHARE * p->degree_max};
+    return (struct points_cost){.fixed_us = QUERY_US,
+                                .list_us = (0.85 + 0.15 * widths) *
+                                           (code_bytes ? HOP_US : HOP_ROW8_US) * GRAPH_LIST_SHARE *
+                                           NEW_SHARE * p->degree_max};
 }
 
 double points_cost_us(const struct points_cost *cost, const struct operating_choice *choice)

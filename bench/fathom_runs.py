@@ -144,6 +144,11 @@ def best_qps(variant, recall):
     return max((run["qps"] for run in variant["runs"] if run["recall"] >= recall), default=0)
 
 
+def told(failure, work):
+    """What a program said last. Records name no folder of this machine."""
+    return str(failure).splitlines()[-1].replace(f"{work}/", "")
+
+
 def measure(data, programs, work, pace, say):
     """The part of a record that is fathom's: status, version, variants, load."""
     fathom = Fathom(data, programs, work, pace)
@@ -155,7 +160,7 @@ def measure(data, programs, work, pace, say):
             document, variant = fathom.measure(share, built)
             measured.append(variant)
         except ProgramFailed as failure:
-            failed.append({"name": f"{share:.0%} of raw", "reason": str(failure)})
+            failed.append({"name": f"{share:.0%} of raw", "reason": told(failure, work)})
     if not measured:
         raise ProgramFailed(failed[0]["reason"])
     at_load = [variant for variant in measured
@@ -165,7 +170,7 @@ def measure(data, programs, work, pace, say):
         load = fathom.load(best_qps(at_load[0], LOAD_RECALL) or 1000)
     except ProgramFailed as failure:
         load = None
-        failed.append({"name": "server under load", "reason": str(failure).splitlines()[-1]})
+        failed.append({"name": "server under load", "reason": told(failure, work)})
     return {"status": "measured", "version": document["version"], "reason": "",
             "cpu_level": document["runs"][0]["cpu_level"], "variants": measured,
             "failed": failed, "load": load}

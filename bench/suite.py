@@ -83,11 +83,11 @@ class Suite:
 
     def measure_fathom(self, data):
         """A set that fathom fails on is a result too."""
+        work = self.work / data["name"]
         try:
-            return fathom_runs.measure(data, self.programs, self.work / data["name"], self.pace,
-                                       self.say)
+            return fathom_runs.measure(data, self.programs, work, self.pace, self.say)
         except ProgramFailed as failure:
-            return {"status": "failed", "reason": str(failure).splitlines()[-1], "variants": [],
+            return {"status": "failed", "reason": fathom_runs.told(failure, work), "variants": [],
                     "load": None}
 
 

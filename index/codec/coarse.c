@@ -10,10 +10,9 @@
 
 uint32_t coarse_level(const struct planes_model *model, uint32_t level)
 {
-    double most = COARSE_BITS_PER_DIM / 8 * model->dim;
-    most = fmin(fmax(most, BYTES_LEAST), KERNEL_COLUMNS_MAX);
+    double most = fmax(COARSE_BITS_PER_DIM / 8 * model->dim, BYTES_LEAST);
     uint32_t coarse = level;
-    if (model->levels[level].code_bytes <= fmin(SHORT_CODES * most, KERNEL_COLUMNS_MAX))
+    if (model->levels[level].code_bytes <= SHORT_CODES * most)
         return level;
     while (coarse > 0 && model->levels[coarse].code_bytes > most)
         coarse--;
@@ -59,6 +58,22 @@ void coarse_weights_fit(struct coarse_weights *weights, const struct planes_mode
 
 /* ---- a query's tables ---- */
 
+/* What the bits of a byte of the code are worth for a query. */
+static void weigh_unit(float weight[PLANES_GROUP], const struct planes_model *model,
+                       const struct planes_level *level, const struct coarse_weights *weights,
+                       uint16_t unit, const float *y)
+{
+    uint32_t plane = unit >> 12, first = (unit & 0xfffu) * PLANES_GROUP;
+    float worth = weights->worth[planes_group_bits(level, unit & 0xfff)][plane];
+    for (uint32_t i = 0; i < PLANES_GROUP; i++)
+        weight[i] = y[first + i] * model->sigma[first + i] * worth;
+}
+
+static float sum_of_lengths(const float weight[4])
+{
+    return fabsf(weight[0]) + fabsf(weight[1]) + fabsf(weight[2]) + fabsf(weight[3]);
+}
+
 /* The sums of four signed weights, of those whose bit is set or not, above the least of them. */
 static void fill_table(uint8_t *table, const float *weight, float inverse)
 {
@@ -68,7 +83,7 @@ static void fill_table(uint8_t *table, const float *weight, float inverse)
             bool set = entry >> i & 1;
             sum += set == (weight[i] > 0) ? 2 * fabsf(weight[i]) : 0;
         }
-        table[entry] = (uint8_t)(sum * inverse + 0.5f);
+        table[entry] = coarse_entry(sum * inverse);
     }
 }
 
@@ -76,26 +91,21 @@ void coarse_query_init(struct planes_query *out, uint8_t *tables, const struct p
                        const struct planes_level *level, const uint16_t *units,
                        const struct coarse_weights *weights, const float *y)
 {
-    float weight[KERNEL_COLUMNS_MAX * PLANES_GROUP], widest = 0, total = 0;
+    float weight[PLANES_GROUP], widest = 0, total = 0;
     uint32_t columns = level->code_bytes;
     for (uint32_t c = 0; c < columns; c++) {
-        uint32_t plane = units[c] >> 12, group = units[c] & 0xfff;
-        unsigned bits = planes_group_bits(level, group);
-        float *w = weight + c * PLANES_GROUP, half[2] = {0};
-        for (uint32_t i = 0; i < PLANES_GROUP; i++) {
-            float length = y[group * PLANES_GROUP + i] * model->sigma[group * PLANES_GROUP + i];
-            w[i] = length * weights->worth[bits][plane];
-            half[i / 4] += fabsf(w[i]);
-        }
-        widest = fmaxf(widest, fmaxf(half[0], half[1]));
-        total += half[0] + half[1];
+        weigh_unit(weight, model, level, weights, units[c], y);
+        float low = sum_of_lengths(weight), high = sum_of_lengths(weight + 4);
+        widest = fmaxf(widest, fmaxf(low, high));
+        total += low + high;
     }
-    float step = widest > 0 ? 2 * widest / KERNEL_TABLE_MAX : 1;
+    float step = coarse_step(2 * widest);
     uint8_t *high = tables + coarse_table_bytes(columns) / 2;
     memset(tables, 0, coarse_table_bytes(columns));
     for (uint32_t c = 0; c < columns; c++) {
-        fill_table(tables + (size_t)c * 16, weight + c * PLANES_GROUP, 1 / step);
-        fill_table(high + (size_t)c * 16, weight + c * PLANES_GROUP + 4, 1 / step);
+        weigh_unit(weight, model, level, weights, units[c], y);
+        fill_table(tables + (size_t)c * 16, weight, 1 / step);
+        fill_table(high + (size_t)c * 16, weight + 4, 1 / step);
     }
-    *out = (struct planes_query){.factor = step, .bias = -total};
+    *out = (struct planes_query){.factor = step, .bias = isfinite(total) ? -total : 0};
 }

@@ -9,6 +9,8 @@
 #ifndef CODEC_COARSE_H
 #define CODEC_COARSE_H
 
+#include <math.h>
+
 #include "mem.h"
 #include "planes.h"
 
@@ -24,9 +26,25 @@ void coarse_weights_fit(struct coarse_weights *weights, const struct planes_mode
 /* The level to look at first when codes are of `level`; itself when they are short. */
 uint32_t coarse_level(const struct planes_model *model, uint32_t level);
 
+/* Tables of that many bytes of code: 16 entries for the lower half of each, then as many for the
+ * upper. */
 static inline size_t coarse_table_bytes(uint32_t columns)
 {
     return (size_t)size_round_up(columns, 4) * 32;
+}
+
+/* The step of tables whose widest one covers so much. A query so far off that it overflows gets
+ * some step, and entries that are cut: finite, and near nothing anyhow. */
+static inline float coarse_step(float widest)
+{
+    return widest > 0 && isfinite(widest) ? widest / KERNEL_TABLE_MAX : 1;
+}
+
+/* An entry from its value in steps, NaN included. */
+static inline uint8_t coarse_entry(float steps)
+{
+    float cut = steps > 0 ? steps < KERNEL_TABLE_MAX ? steps : KERNEL_TABLE_MAX : 0;
+    return (uint8_t)(cut + 0.5f);
 }
 
 /* A query against sliced codes: <P (q - o), yhat> is about out->factor * sum + out->bias; it has no

@@ -17,7 +17,6 @@ enum kernel_level { KERNEL_SCALAR, KERNEL_AVX2, KERNEL_AVX512, KERNEL_LEVELS };
 #define KERNEL_CODE_SLACK 64 /* readable bytes that must follow the last code of an array */
 #define KERNEL_PANEL 16      /* queries of a panel */
 #define KERNEL_LANES 16      /* rows of a block of sliced codes */
-#define KERNEL_COLUMNS_MAX 128 /* bytes of a sliced code at the most: its sum fits 16 bits */
 #define KERNEL_TABLE_MAX 127 /* the largest entry of a table */
 
 /* A query against 8-bit rows: 15-bit weights in two signed bytes, weight = hi * 128 + lo, hi in [-127, 127],

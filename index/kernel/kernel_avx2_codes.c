@@ -182,35 +182,45 @@ void codes_gather_avx2(float *out, const struct kernel_codes *plan,
 
 /* ---- sliced codes ---- */
 
-/* Two columns at once, one in each 128-bit lane (see the AVX-512 version). A last odd column reads
- * its upper half from itself, where the tables are zero. */
+/* Two columns at once, one in each 128-bit lane (sums are kept as in the AVX-512 version). A last
+ * odd column reads its upper half from itself, where the tables are zero. */
+KERNEL_INLINE __m256i sliced_bytes(const uint8_t *at, bool pair)
+{
+    return pair ? load256(at)
+                : _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)at));
+}
+
 void sliced_sums_avx2(float *out, const uint8_t *tables, const uint8_t *blocks, uint32_t columns,
                       size_t count)
 {
     const uint8_t *high_tables = tables + (size_t)kernel_padded_columns(columns) * 16;
     const __m256i nibble = _mm256_set1_epi8(15);
     for (size_t b = 0; b < count; b++, blocks += (size_t)columns * KERNEL_LANES) {
-        __m256i all = _mm256_setzero_si256(), odd = all;
-        for (uint32_t c = 0; c < columns; c += 2) {
-            const uint8_t *at = blocks + c * KERNEL_LANES;
-            __m256i bytes = c + 1 < columns ? load256(at)
-                                            : _mm256_broadcastsi128_si256(_mm_loadu_si128(
-                                                  (const __m128i *)(const void *)at));
-            __m256i low =
-                _mm256_shuffle_epi8(load256(tables + c * 16), _mm256_and_si256(bytes, nibble));
-            __m256i high =
-                _mm256_shuffle_epi8(load256(high_tables + c * 16),
-                                    _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble));
-            __m256i sum = _mm256_add_epi8(low, high);
-            all = _mm256_add_epi16(all, sum);
-            odd = _mm256_add_epi16(odd, _mm256_srli_epi16(sum, 8));
+        __m256i first = _mm256_setzero_si256(), second = first;
+        for (uint32_t c = 0; c < columns;) {
+            uint32_t end =
+                columns - c < KERNEL_COLUMNS_AT_ONCE ? columns : c + KERNEL_COLUMNS_AT_ONCE;
+            __m256i all = _mm256_setzero_si256(), odd = all;
+            for (; c < end; c += 2) {
+                __m256i bytes = sliced_bytes(blocks + c * KERNEL_LANES, c + 1 < columns);
+                __m256i low =
+                    _mm256_shuffle_epi8(load256(tables + c * 16), _mm256_and_si256(bytes, nibble));
+                __m256i high =
+                    _mm256_shuffle_epi8(load256(high_tables + c * 16),
+                                        _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble));
+                __m256i sum = _mm256_add_epi8(low, high);
+                all = _mm256_add_epi16(all, sum);
+                odd = _mm256_add_epi16(odd, _mm256_srli_epi16(sum, 8));
+            }
+            __m256i even = _mm256_sub_epi16(all, _mm256_slli_epi16(odd, 8));
+            __m128i even1 =
+                _mm_add_epi16(_mm256_castsi256_si128(even), _mm256_extracti128_si256(even, 1));
+            __m128i odd1 =
+                _mm_add_epi16(_mm256_castsi256_si128(odd), _mm256_extracti128_si256(odd, 1));
+            first = _mm256_add_epi32(first, _mm256_cvtepu16_epi32(_mm_unpacklo_epi16(even1, odd1)));
+            second =
+                _mm256_add_epi32(second, _mm256_cvtepu16_epi32(_mm_unpackhi_epi16(even1, odd1)));
         }
-        __m256i even = _mm256_sub_epi16(all, _mm256_slli_epi16(odd, 8));
-        __m128i even1 =
-            _mm_add_epi16(_mm256_castsi256_si128(even), _mm256_extracti128_si256(even, 1));
-        __m128i odd1 = _mm_add_epi16(_mm256_castsi256_si128(odd), _mm256_extracti128_si256(odd, 1));
-        __m256i first = _mm256_cvtepu16_epi32(_mm_unpacklo_epi16(even1, odd1));
-        __m256i second = _mm256_cvtepu16_epi32(_mm_unpackhi_epi16(even1, odd1));
         _mm256_storeu_ps(out + b * KERNEL_LANES, _mm256_cvtepi32_ps(first));
         _mm256_storeu_ps(out + b * KERNEL_LANES + 8, _mm256_cvtepi32_ps(second));
     }

@@ -457,43 +457,56 @@ void codes_gather_avx512(float *out, const struct kernel_codes *plan,
 
 /* ---- sliced codes ---- */
 
-/* Four columns at once, one in each 128-bit lane, each with tables of its own. Sums of bytes are
- * kept twice in 16-bit lanes: whole, where what odd bytes carry is taken off in the end, and of the
- * odd bytes alone. */
+/* Sums of 16-bit lanes, kept twice: of whole words, from which what odd bytes carry is taken off in
+ * the end, and of odd bytes alone. */
+struct sliced {
+    __m512i all, odd;
+};
+
+/* The sums of 16 rows from those of their even and odd bytes in four columns each. */
+KERNEL_INLINE __m512i sliced_rows(struct sliced sums)
+{
+    __m512i even = _mm512_sub_epi16(sums.all, _mm512_slli_epi16(sums.odd, 8));
+    __m256i even2 =
+        _mm256_add_epi16(_mm512_castsi512_si256(even), _mm512_extracti64x4_epi64(even, 1));
+    __m256i odd2 =
+        _mm256_add_epi16(_mm512_castsi512_si256(sums.odd), _mm512_extracti64x4_epi64(sums.odd, 1));
+    __m128i even1 =
+        _mm_add_epi16(_mm256_castsi256_si128(even2), _mm256_extracti128_si256(even2, 1));
+    __m128i odd1 = _mm_add_epi16(_mm256_castsi256_si128(odd2), _mm256_extracti128_si256(odd2, 1));
+    __m256i rows = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi16(even1, odd1)),
+                                           _mm_unpackhi_epi16(even1, odd1), 1);
+    return _mm512_cvtepu16_epi32(rows);
+}
+
+/* Four columns at once, one in each 128-bit lane, each with tables of its own. */
 void sliced_sums_avx512(float *out, const uint8_t *tables, const uint8_t *blocks, uint32_t columns,
                         size_t count)
 {
+    enum { GROUPS_AT_ONCE = KERNEL_COLUMNS_AT_ONCE / 4 };
     uint32_t whole = columns / 4, groups = kernel_padded_columns(columns) / 4;
     __mmask64 rest = first_lanes(columns % 4 * KERNEL_LANES);
     const __m512i nibble = _mm512_set1_epi8(15);
     const uint8_t *high_tables = tables + (size_t)groups * 64;
     for (size_t b = 0; b < count; b++, blocks += (size_t)columns * KERNEL_LANES) {
-        __m512i all = _mm512_setzero_si512(), odd = all;
-        for (uint32_t g = 0; g < groups; g++) {
-            __m512i bytes = g < whole ? _mm512_loadu_si512(blocks + g * 64)
-                                      : _mm512_maskz_loadu_epi8(rest, blocks + g * 64);
-            __m512i low = _mm512_shuffle_epi8(_mm512_loadu_si512(tables + g * 64),
-                                              _mm512_and_si512(bytes, nibble));
-            __m512i high =
-                _mm512_shuffle_epi8(_mm512_loadu_si512(high_tables + g * 64),
-                                    _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble));
-            __m512i sum = _mm512_add_epi8(low, high);
-            all = _mm512_add_epi16(all, sum);
-            odd = _mm512_add_epi16(odd, _mm512_srli_epi16(sum, 8));
+        __m512i total = _mm512_setzero_si512();
+        for (uint32_t g = 0; g < groups;) {
+            uint32_t end = groups - g < GROUPS_AT_ONCE ? groups : g + GROUPS_AT_ONCE;
+            struct sliced sums = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+            for (; g < end; g++) {
+                __m512i bytes = g < whole ? _mm512_loadu_si512(blocks + g * 64)
+                                          : _mm512_maskz_loadu_epi8(rest, blocks + g * 64);
+                __m512i low = _mm512_shuffle_epi8(_mm512_loadu_si512(tables + g * 64),
+                                                  _mm512_and_si512(bytes, nibble));
+                __m512i high =
+                    _mm512_shuffle_epi8(_mm512_loadu_si512(high_tables + g * 64),
+                                        _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble));
+                __m512i sum = _mm512_add_epi8(low, high);
+                sums.all = _mm512_add_epi16(sums.all, sum);
+                sums.odd = _mm512_add_epi16(sums.odd, _mm512_srli_epi16(sum, 8));
+            }
+            total = _mm512_add_epi32(total, sliced_rows(sums));
         }
-        __m512i even = _mm512_sub_epi16(all, _mm512_slli_epi16(odd, 8));
-        /* Rows 0 2 4 6 8 .. and 1 3 5 7 9 .. of four columns: add up lanes, then interleave. */
-        __m256i even2 =
-            _mm256_add_epi16(_mm512_castsi512_si256(even), _mm512_extracti64x4_epi64(even, 1));
-        __m256i odd2 =
-            _mm256_add_epi16(_mm512_castsi512_si256(odd), _mm512_extracti64x4_epi64(odd, 1));
-        __m128i even1 =
-            _mm_add_epi16(_mm256_castsi256_si128(even2), _mm256_extracti128_si256(even2, 1));
-        __m128i odd1 =
-            _mm_add_epi16(_mm256_castsi256_si128(odd2), _mm256_extracti128_si256(odd2, 1));
-        __m256i rows =
-            _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi16(even1, odd1)),
-                                    _mm_unpackhi_epi16(even1, odd1), 1);
-        _mm512_storeu_ps(out + b * KERNEL_LANES, _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(rows)));
+        _mm512_storeu_ps(out + b * KERNEL_LANES, _mm512_cvtepi32_ps(total));
     }
 }

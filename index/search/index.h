@@ -61,7 +61,7 @@ struct coarse_codes {
 
 /* Centroids for a first look (rank.c): leading dimensions, two in a byte, sliced like codes. */
 #define RANK_DIMS_LEAST 32
-#define RANK_DIMS_MAX   (2 * KERNEL_COLUMNS_MAX)
+#define RANK_DIMS_MAX   256
 struct cell_ranks {
     uint32_t dims;
     const uint8_t *blocks;   /* NULL: there is none */

@@ -30,6 +30,7 @@ uint32_t navigator_visited_slots(uint32_t search_list, uint32_t degree)
 static void lay_out(struct navigator *n, struct navigator_capacity c, struct layout *layout)
 {
     uint64_t padded = size_round_up(c.work_dim, 64);
+    uint32_t code_bytes = c.cells ? (uint32_t)padded / 8 * PLANES_MAX : 0; /* the most */
     n->work = layout_piece(layout, padded, sizeof(float));
     n->units = layout_piece(layout, padded, sizeof(float));
     n->rotated = layout_piece(layout, padded, sizeof(float));
@@ -41,9 +42,9 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->ids = layout_piece(layout, SCORE_BATCH + 16, sizeof *n->ids); /* see below_f32 */
     n->cells = layout_piece(layout, SCORE_BATCH, sizeof *n->cells);
     n->missing = layout_piece(layout, SCORE_BATCH, sizeof *n->missing);
-    n->tables = layout_piece(layout, coarse_table_bytes(KERNEL_COLUMNS_MAX), 1);
-    n->rank_tables = layout_piece(layout, coarse_table_bytes(KERNEL_COLUMNS_MAX), 1);
-    n->joined = layout_piece(layout, JOINED_CODES * padded / 8 * PLANES_MAX + KERNEL_CODE_SLACK, 1);
+    n->tables = layout_piece(layout, coarse_table_bytes(code_bytes), 1);
+    n->rank_tables = layout_piece(layout, coarse_table_bytes(c.cells ? RANK_DIMS_MAX / 2 : 0), 1);
+    n->joined = layout_piece(layout, (uint64_t)JOINED_CODES * code_bytes + KERNEL_CODE_SLACK, 1);
     n->scores = layout_piece(layout, SCORE_BATCH + 2 * KERNEL_LANES, sizeof *n->scores);
     n->estimates = layout_piece(layout, SCORE_BATCH, sizeof *n->estimates);
     n->row_scores = layout_piece(layout, SCORE_BATCH, sizeof *n->row_scores);

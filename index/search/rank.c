@@ -118,15 +118,14 @@ static float rank_tables(struct navigator *n, const struct cell_ranks *ranks)
     float widest = 0;
     for (uint32_t d = 0; d < ranks->dims; d++)
         widest = fmaxf(widest, fabsf(n->rotated[d]) * ranks->step[d] * (LEVELS - 1));
-    float factor = widest > 0 ? widest / KERNEL_TABLE_MAX : 1;
+    float factor = coarse_step(widest);
     memset(n->rank_tables, 0, coarse_table_bytes(columns));
     for (uint32_t d = 0; d < ranks->dims; d++) {
         float slope = n->rotated[d] * ranks->step[d] / factor;
         uint8_t *table = (d % 2 ? high : n->rank_tables) + (size_t)(d / 2) * LEVELS;
         for (int level = 0; level < LEVELS; level++)
-            table[level] = (uint8_t)((slope < 0 ? -slope * (float)(LEVELS - 1 - level)
-                                                : slope * (float)level) +
-                                     0.5f);
+            table[level] = coarse_entry(slope < 0 ? -slope * (float)(LEVELS - 1 - level)
+                                                  : slope * (float)level);
     }
     return factor;
 }

@@ -59,7 +59,8 @@ static void sliced_case(struct tally *tally, const struct kernels *kernels, stru
 
 static uint32_t columns_of(unsigned i)
 {
-    static const uint32_t more[] = {48, 63, 64, 65, 100, 125, 126, 127, KERNEL_COLUMNS_MAX};
+    static const uint32_t more[] = {48,  63,  64,  65,  100, 127, 128, 253,
+                                    254, 255, 256, 257, 258, 511, 512, 3072};
     if (i < COLUMNS_LESS)
         return i + 1;
     return i - COLUMNS_LESS < sizeof more / sizeof more[0] ? more[i - COLUMNS_LESS] : 0;

@@ -97,12 +97,12 @@ static void the_first_look_is_at_a_short_level(void **state)
     assert_int_equal(coarse_level(&f->model, 3), 3);
     assert_int_equal(coarse_level(&f->model, 4), 2);
     struct planes_model wide = f->model;
-    wide.dim = 1000; /* 156 bytes, but a sum takes only KERNEL_COLUMNS_MAX */
     struct planes_level levels[2] = {f->levels[0], f->levels[0]};
-    levels[0].code_bytes = KERNEL_COLUMNS_MAX;
-    levels[1].code_bytes = KERNEL_COLUMNS_MAX + 1;
+    wide.dim = 16; /* the least 16 bytes are more than the model's first level has */
+    levels[0].code_bytes = 17;
+    levels[1].code_bytes = 25;
     wide.levels = levels;
-    assert_int_equal(coarse_level(&wide, 1), 0);
+    assert_int_equal(coarse_level(&wide, 1), 0); /* there is no shorter one */
 }
 
 /* <y, yhat> of a code in order of worth. */
@@ -156,12 +156,31 @@ static void sums_of_tables_are_products(void **state)
     }
 }
 
+/* Entries are cut, and what is made of them is finite. */
+static void a_query_that_overflows_has_tables(void **state)
+{
+    const struct fixture *f = *state;
+    const float values[] = {INFINITY, -INFINITY, NAN, 3e38f};
+    for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
+        uint8_t tables[2 * 16 * UNITS];
+        float y[DIM] = {0};
+        struct planes_query query;
+        y[3] = values[v];
+        y[4] = 1;
+        coarse_query_init(&query, tables, &f->model, &f->levels[2], f->order, &f->weights, y);
+        assert_true(isfinite(query.factor) && query.factor > 0 && isfinite(query.bias));
+        for (size_t i = 0; i < coarse_table_bytes(sizes[2]); i++)
+            assert_in_range(tables[i], 0, KERNEL_TABLE_MAX);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bits_add_up_to_levels),
         cmocka_unit_test(the_first_look_is_at_a_short_level),
         cmocka_unit_test(sums_of_tables_are_products),
+        cmocka_unit_test(a_query_that_overflows_has_tables),
     };
     return cmocka_run_group_tests(tests, make_fixture, free_fixture);
 }

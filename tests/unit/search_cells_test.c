@@ -16,6 +16,14 @@
 #define QUERIES 40
 #define WANTED  12
 
+/* Embeddings as wide as they come: even the shortest codes are long. */
+#define WIDE_DIM  4096
+#define WIDE_ROWS 300
+
+struct fixture {
+    struct small_index small, wide;
+};
+
 static int make_fixture(void **state)
 {
     struct small_options options = {.rows = ROWS,
@@ -24,16 +32,21 @@ static int make_fixture(void **state)
                                     .dtype = FATHOM_F32,
                                     .queries = QUERIES,
                                     .seed = 12};
-    struct small_index *small = calloc(1, sizeof *small);
-    small_index_make(small, &options);
-    *state = small;
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    small_index_make(&fixture->small, &options);
+    options.rows = WIDE_ROWS;
+    options.dim = WIDE_DIM;
+    small_index_make(&fixture->wide, &options);
+    *state = fixture;
     return 0;
 }
 
 static int free_fixture(void **state)
 {
-    small_index_remove(*state);
-    free(*state);
+    struct fixture *fixture = *state;
+    small_index_remove(&fixture->small);
+    small_index_remove(&fixture->wide);
+    free(fixture);
     return 0;
 }
 
@@ -49,9 +62,10 @@ static struct fathom_index *open_codes(const struct small_index *small, uint32_t
     return index;
 }
 
-static void sliced_codes_are_the_codes(void **state)
+/* Returns how many levels are looked at twice. */
+static uint32_t check_codes(const struct small_index *small)
 {
-    const struct small_index *small = *state;
+    uint32_t rows = small->options.rows;
     struct fathom_index *any = open_codes(small, 0, FATHOM_NAVIGATOR_CELLS);
     uint32_t two_looks = 0;
     for (uint32_t l = 0; l < any->level_count; l++) {
@@ -59,7 +73,7 @@ static void sliced_codes_are_the_codes(void **state)
         struct fathom_index *graph = open_codes(small, bytes, FATHOM_NAVIGATOR_GRAPH);
         struct fathom_index *cells = open_codes(small, bytes, FATHOM_NAVIGATOR_CELLS);
         uint8_t *code = malloc(bytes);
-        for (uint32_t row = 0; row < ROWS; row += row < ROWS - 20 ? 7 : 1) {
+        for (uint32_t row = 0; row < rows; row += row < rows - 20 ? 7 : 1) {
             memset(code, 0xcc, bytes);
             codes_join(cells, row, code);
             assert_memory_equal(code, graph->codes + (size_t)row * bytes, bytes);
@@ -69,14 +83,22 @@ static void sliced_codes_are_the_codes(void **state)
         fathom_index_close(graph);
         fathom_index_close(cells);
     }
-    assert_true(two_looks > 0 && two_looks < any->level_count);
+    assert_true(two_looks < any->level_count);
     fathom_index_close(any);
+    return two_looks;
+}
+
+static void sliced_codes_are_the_codes(void **state)
+{
+    const struct fixture *fixture = *state;
+    assert_true(check_codes(&fixture->small) > 0);
+    assert_true(check_codes(&fixture->wide) > 0);
 }
 
 /* Nearest cells by a first look against those by measuring every centroid. */
 static void the_nearest_cells_are_found(void **state)
 {
-    const struct small_index *small = *state;
+    const struct small_index *small = &((const struct fixture *)*state)->small;
     struct fathom_index *index = open_codes(small, 0, FATHOM_NAVIGATOR_CELLS);
     struct cell_ranks ranks = index->ranks;
     uint32_t cells = index->properties.cells, missed = 0;
@@ -112,25 +134,62 @@ static void the_nearest_cells_are_found(void **state)
 }
 
 /* With every cell scanned, only the first look can lose a row. */
-static void a_first_look_lets_near_rows_through(void **state)
+static void check_look(struct small_index *small, uint32_t code_bytes)
 {
-    struct small_index *small = *state;
-    struct fathom_index *index = open_codes(small, 0, FATHOM_NAVIGATOR_CELLS);
+    struct fathom_index *index = open_codes(small, code_bytes, FATHOM_NAVIGATOR_CELLS);
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     struct fathom_query request = fathom_query_default();
     struct answers answers;
     uint32_t right = 0;
     request.search_list = index->properties.cells;
     request.refine_threshold = 1e-6f;
-    answers_get(&answers, engine, index, &request, small->raw_queries, DIM, QUERIES, 1);
+    answers_get(&answers, engine, index, &request, small->raw_queries, small->options.dim, QUERIES,
+                1);
     for (uint32_t q = 0; q < QUERIES; q++) {
         right += small_right(small, q, answers.all[q].ids, 10);
-        assert_int_equal(answers.all[q].stats.code_distances, ROWS);
+        assert_int_equal(answers.all[q].stats.code_distances, small->options.rows);
     }
     assert_true(right * 100 >= QUERIES * 10 * 99);
     answers_free(&answers);
     fathom_engine_destroy(engine);
     fathom_index_close(index);
+}
+
+static void a_first_look_lets_near_rows_through(void **state)
+{
+    struct fixture *fixture = *state;
+    struct fathom_index *wide = open_codes(&fixture->wide, 0, FATHOM_NAVIGATOR_CELLS);
+    uint32_t least = wide->level_bytes[0];
+    fathom_index_close(wide);
+    assert_in_range(least, 200, WIDE_DIM); /* or it is not wide */
+    check_look(&fixture->small, 0);
+    check_look(&fixture->wide, 0);
+    check_look(&fixture->wide, least);
+}
+
+/* About as far as a query may be: the answers are of no use, but they are answers. */
+static void queries_far_off_are_answered(void **state)
+{
+    const struct fixture *fixture = *state;
+    const float lengths[] = {1e16f, -1e16f, 1e12f, 1e6f};
+    const enum fathom_navigator navigators[] = {FATHOM_NAVIGATOR_CELLS, FATHOM_NAVIGATOR_GRAPH};
+    float vectors[4 * DIM];
+    for (size_t i = 0; i < 4 * DIM; i++)
+        vectors[i] = i % 3 ? lengths[i / DIM] : (float)i;
+    for (int n = 0; n < 2; n++) {
+        struct fathom_index *index = open_codes(&fixture->small, 9, navigators[n]);
+        struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+        struct fathom_query request = fathom_query_default();
+        struct answers answers;
+        answers_get(&answers, engine, index, &request, vectors, DIM, 4, 1);
+        for (uint32_t q = 0; q < 4; q++) {
+            assert_int_equal(answers.all[q].status, 0);
+            answer_assert_formed(&answers, q);
+        }
+        answers_free(&answers);
+        fathom_engine_destroy(engine);
+        fathom_index_close(index);
+    }
 }
 
 int main(void)
@@ -139,6 +198,7 @@ int main(void)
         cmocka_unit_test(sliced_codes_are_the_codes),
         cmocka_unit_test(the_nearest_cells_are_found),
         cmocka_unit_test(a_first_look_lets_near_rows_through),
+        cmocka_unit_test(queries_far_off_are_answered),
     };
     return cmocka_run_group_tests(tests, make_fixture, free_fixture);
 }

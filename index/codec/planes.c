@@ -1,4 +1,4 @@
-/* The embedded compander, the allotment of bits, and the factors that make estimates unbiased. Pure
+/* The embedded compander, the allotment of bits, and the factors of estimates. Pure
  * arithmetic; the hot loops are in kernel/. */
 #include "planes.h"
 

@@ -1,7 +1,8 @@
-/* The engine: many queries on one ring. A submit navigates at once, as far as memory goes; a poll
- * hands all wanted pages to the ring in one call, checks the pages that have come, steps their
- * queries and gives back the finished ones. It waits only when asked to. A page buffer belongs to
- * the ring until its completion, also when its query was cancelled or timed out. */
+/* The engine: many queries on one ring. A submit navigates at once, as far as memory goes, and
+ * hands wanted pages to the ring when there are several; a poll hands over the others, checks the
+ * pages that have come, steps their queries and gives back the finished ones. It waits only when
+ * asked to. A page buffer belongs to the ring until its completion, also when its query was
+ * cancelled or timed out. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -341,9 +342,9 @@ static int issue(struct fathom_engine *engine)
     return ring_submit(engine->ring);
 }
 
-/* Between submits, nobody polls: without this, all slots would navigate while the device has nothing
- * to do, and then wait for it together (docs/adr/0027). A failure shows up again in the next
- * poll. */
+/* Between submits nobody polls: without this, all slots would navigate while the device has nothing
+ * to do, and then wait for it together (docs/adr/0027). A failure shows up again in the next poll.
+ */
 static void issue_early(struct fathom_engine *engine, const struct query *query)
 {
     engine->held_back += query->phase == QUERY_WALK ? 1 : query->page_count;

@@ -330,8 +330,7 @@ static struct plan plan_by_points(const char *dir, uint64_t budget,
     const struct section *section = superblock_find(&index->file.super, SECTION_MODEL);
     uint8_t *bytes = malloc(section->bytes);
     assert_int_equal(index_file_read(&index->file, section, 0, bytes, section->bytes, NULL), 0);
-    assert_int_equal(
-        model_decode(&model, bytes, section->bytes, &index->properties, dir, NULL), 0);
+    assert_int_equal(model_decode(&model, bytes, section->bytes, &index->properties, dir, NULL), 0);
     options.dram_budget_bytes = budget;
     struct plan_input input = {.super = &index->file.super,
                                .model = &model,

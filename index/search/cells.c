@@ -134,9 +134,9 @@ static void scan_cell(struct navigator *n, struct query *query, struct scan *sca
 static void prefetch_code(const struct fathom_index *index, uint32_t row)
 {
     const struct coarse_codes *coarse = &index->coarse;
-    const uint8_t *rest = coarse->rest + (size_t)row * coarse->rest_bytes;
+    size_t start = (size_t)row * coarse->rest_bytes; /* of nothing when no code has a rest */
     for (uint32_t at = 0; at < coarse->rest_bytes; at += 64)
-        __builtin_prefetch(rest + at);
+        __builtin_prefetch(coarse->rest + start + at);
     __builtin_prefetch((const uint8_t *)index->factors + (size_t)row * index->level.factor_bytes);
 }
 

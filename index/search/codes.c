@@ -183,8 +183,10 @@ void codes_join(const struct fathom_index *index, uint32_t row, uint8_t *code)
         coarse->blocks + (size_t)(row / KERNEL_LANES) * columns * KERNEL_LANES + row % KERNEL_LANES;
     for (uint32_t c = 0; c < columns; c++)
         code[start[coarse->units[c] >> 12] + (coarse->units[c] & 0xfff)] = block[c * KERNEL_LANES];
+    if (!coarse->rest_bytes)
+        return;
     const uint8_t *rest = coarse->rest + (size_t)row * coarse->rest_bytes;
-    for (uint32_t p = 0; p < PLANES_MAX && coarse->rest_bytes; p++) {
+    for (uint32_t p = 0; p < PLANES_MAX; p++) {
         uint32_t first = coarse->level.groups[p], count = index->level.groups[p] - first;
         memcpy(code + start[p] + first, rest, count);
         rest += count;

@@ -123,7 +123,27 @@ def peak_line(load):
     at_part = load["at_peak_part"]
     return (f"The most that it answered is {number(load['peak_qps'])} requests a second; at "
             f"{load['peak_part']:.0%} of that, p50 is {at_part['latency_us']['p50'] / 1e3:.2f} ms and "
-            f"p99 **{at_part['latency_us']['p99'] / 1e3:.2f} ms**.")
+            f"p99 **{at_part['latency_us']['p99'] / 1e3:.2f} ms**."
+            + client_line(at_part) + in_process_line(load.get("in_process")))
+
+
+def client_line(run):
+    """What asks runs on the same CPUs, and takes of them; records of before do not tell."""
+    if "client_urgency" not in run:
+        return ""
+    return (f" The client ran as {run['client_urgency']} and took "
+            f"{run['client_cpu_us_per_request']:.1f} us of CPU a request.")
+
+
+def in_process_line(load):
+    if not load:
+        return ""
+    at_part = load["at_peak_part"]
+    return (f" In process, without client and network, at the same budget: {number(load['peak_qps'])} "
+            f"queries a second; in an open loop at {load['peak_part']:.0%} of that "
+            f"({number(at_part['rate'])}/s, recall {at_part['recall']:.4f}), "
+            f"p50 is {at_part['latency_us']['p50'] / 1e3:.2f} ms and p99 "
+            f"**{at_part['latency_us']['p99'] / 1e3:.2f} ms**.")
 
 
 def build_table(engines):
@@ -157,12 +177,31 @@ def commands(record, name):
     lists = ",".join(str(run["params"]["search_list"]) for run in record["variants"][0]["runs"])
     budgets = ",".join(str(each["budget_bytes"]) for each in record["variants"]
                        if each["budget_bytes"])
+    zeros = " --zero-rows skip" if data["metric"] == "cos" else ""
     return "\n    ".join([
         f"./dev bench --sets {name}", "", "# fathom's part by hand:", *lines,
-        f"fathom-build build --input {base} --out {name}.index --metric {data['metric']}",
+        f"fathom-build build --input {base} --out {name}.index --metric {data['metric']} "
+        f"--threads 2{zeros}",
         f"fathom-bench search --index {name}.index --query {query} --gt {truth} --threads 2 "
-        f"--repeat {record['pace']['repeats']} --search-list {lists} --dram-budget {budgets}",
+        f"--repeat {record['pace']['repeats']} --seconds {record['pace']['seconds']:g} "
+        f"--search-list {lists} --dram-budget {budgets}",
+        *load_commands(record["load"], name, query, truth),
     ])
+
+
+def load_commands(load, name, query, truth):
+    """The server with its load, and the open loop in process."""
+    if not load:
+        return []
+    part, recall = f"{load['peak_part']:.0%}", load["target_recall"]
+    return [
+        f"fathom-server --index {name}={name}.index --workers 2 --dram-budget {load['budget_bytes']} &",
+        f"fathom-bench load --index {name} --query {query} --gt {truth} "
+        f"--target-recall {recall} --connections {load['connections']} --rate {part}",
+    ] + ([
+        f"fathom-bench search --index {name}.index --query {query} --gt {truth} --threads 2 "
+        f"--target-recall {recall} --dram-budget {load['in_process']['budget_bytes']} --rate {part}",
+    ] if load.get("in_process") else [])
 
 
 def traces(engines):
@@ -286,6 +325,15 @@ def cached(found):
                 if "fathom" in engines for variant in engines["fathom"]["variants"]), default=0)
 
 
+def limits(found):
+    """How many of fathom's runs with a budget the kernel held to it as well."""
+    budgeted = [variant for engines in found.values() if "fathom" in engines
+                for variant in engines["fathom"]["variants"] if variant["budget_bytes"]]
+    held = sum(variant.get("limit_bytes") is not None for variant in budgeted)
+    return (f"fathom does too, in its budget and 4 MiB more: {held} of its {len(budgeted)}\n"
+            "  sweeps with a budget were held so.")
+
+
 def fill(template, fields):
     return re.sub(r"\{\{(\w+)\}\}", lambda match: fields[match.group(1)], template)
 
@@ -311,7 +359,7 @@ def write(results, page):
         "runs": runs(found) + other_machines(found),
         "disturbed": disturbed(found), "winners": winners(found, HEADLINE),
         "winners_high": winners(found, 0.98), "sets": "\n".join(sections),
-        "absent": absent(found), "cached": str(cached(found)),
+        "absent": absent(found), "cached": str(cached(found)), "limits": limits(found),
         "results": os.path.relpath(results, page.parent),
     }
     text = fill((HERE / "BENCHMARKS.md.in").read_text(encoding="utf-8"), fields)

@@ -17,6 +17,7 @@ LOAD_SHARE, LOAD_RECALL, LOAD_CONNECTIONS = 0.12, 0.95, 8
 LOAD_PARTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)  # of the QPS in process
 # Where its latency is judged: at this part of the most that the server answered, and for longer.
 PEAK_PART, PEAK_TIMES = 0.6, 4
+LIMIT_ROOM_BYTES = 4 << 20  # beside a budget, for what is not of the index; rivals have as much
 
 
 class Fathom:
@@ -67,21 +68,32 @@ class Fathom:
                 "inflight": inflight, **more}
 
     def search(self, share):
-        """The document of a sweep, and what it took in memory."""
+        """The document of a sweep, what it took in memory, and the limit that it was held to."""
         command = self.programs.command(
             "fathom-bench", "search", json=True, wait=True,
             **self.search_words(share, THREADS, IN_FLIGHT, seconds=self.pace["seconds"],
                                 repeat=self.pace["repeats"]))
-        with outside.Watched(command, self.index, os.environ, None) as process:
+        budget = self.budget(share)
+        limit = budget + LIMIT_ROOM_BYTES if budget else None
+        try:
+            return *self.watched(command, limit), limit
+        except outside.NoLimit:
+            return *self.watched(command, None), None
+
+    def watched(self, command, limit):
+        with outside.Watched(command, self.index, os.environ, None,
+                             limited=limit is not None) as process:
             process.wait_for("ready")
-            process.start_counting()
+            process.start_counting(limit)
             process.go()
             text = process.process.stdout.read()
             errors = process.lines.read()
             process.process.wait()
             dram = process.dram()
         if process.process.returncode:
-            raise ProgramFailed(errors.strip().splitlines()[-1])
+            raise ProgramFailed((errors.strip().splitlines() or [
+                f"fathom-bench search ended with {process.process.returncode}, held to {limit} bytes"
+            ])[-1])
         return json.loads(text), dram
 
     def search_alone(self, share):
@@ -93,13 +105,13 @@ class Fathom:
         return {run["search_list"]: run["latency_us"] for run in document["runs"]}
 
     def measure(self, share, built):
-        document, dram = self.search(share)
+        document, dram, limit = self.search(share)
         alone = self.search_alone(share)
         first = document["runs"][0]
         name = f"{share:.0%} of raw" if share else "no budget"
         return document, {
             "name": name, "budget_bytes": self.budget(share), "navigator": first["navigator"],
-            **built, "dram": dram, "ledger": first["dram_bytes"],
+            **built, "limit_bytes": limit, "dram": dram, "ledger": first["dram_bytes"],
             "dram_bytes_per_vector": dram["total_bytes"] / self.data["rows"],
             "page_cache_bytes": max(run["page_cache_bytes"] or 0 for run in document["runs"]),
             "direct_io": first["direct_io"], "io_engine": first["io_engine"],
@@ -107,6 +119,18 @@ class Fathom:
                       "alone_us": {p: alone[run["search_list"]][p] for p in ("p50", "p95", "p99")}}
                      for run in document["runs"]],
         }
+
+    def load_in_process(self):
+        """Without a client and a network: the most at the recall that the server is asked for, then
+        an open loop at the same part of it."""
+        words = self.search_words(LOAD_SHARE, THREADS, IN_FLIGHT, target_recall=LOAD_RECALL,
+                                  rate=f"{PEAK_PART:.0%}", seconds=2 * self.pace["load_seconds"])
+        del words["search_list"]
+        run = self.programs.json("fathom-bench", "search", **words)["runs"][0]
+        at_part = run["open_loop"][0]
+        return {"budget_bytes": self.budget(LOAD_SHARE), "target_recall": LOAD_RECALL,
+                "peak_qps": run["qps"], "peak_part": PEAK_PART, "at_peak_part": {
+                    name: at_part[name] for name in ("rate", "qps", "recall", "latency_us", "late_us")}}
 
     def load(self, qps):
         """The server at rising rates, up to the QPS that the same budget gave in process; then once
@@ -121,7 +145,8 @@ class Fathom:
             at_part = self.load_runs(server, [peak * PEAK_PART], PEAK_TIMES)[0]
         return {"budget_bytes": budget, "connections": LOAD_CONNECTIONS,
                 "target_recall": LOAD_RECALL, "runs": rising, "peak_qps": peak,
-                "peak_part": PEAK_PART, "at_peak_part": at_part}
+                "peak_part": PEAK_PART, "at_peak_part": at_part,
+                "in_process": self.load_in_process()}
 
     def load_runs(self, server, rates, times=1):
         document = self.programs.json(
@@ -129,7 +154,8 @@ class Fathom:
             query=self.data["query"], gt=self.data["truth"], k=self.data["k"],
             target_recall=LOAD_RECALL, rate=",".join(str(max(round(rate), 10)) for rate in rates),
             seconds=self.pace["load_seconds"] * times, connections=LOAD_CONNECTIONS)
-        kept = ("rate", "qps", "due", "answered", "failed", "recall", "latency_us", "late_us")
+        kept = ("rate", "qps", "due", "answered", "failed", "recall", "latency_us", "late_us",
+                "client_urgency", "client_cpu_us_per_request")
         return [{name: run[name] for name in kept} for run in document["runs"]]
 
 

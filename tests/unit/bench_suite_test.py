@@ -247,9 +247,38 @@ class Page(unittest.TestCase):
         own = fathom_record(variant("8% of raw", 4, run(0.96, 1000)))
         at = {"rate": 600, "due": 10, "answered": 10, "recall": 0.96, "qps": 1000,
               "latency_us": {"p50": 250, "p99": 1230, "p999": 2000}}
-        load = {"runs": [at], "peak_qps": 1000, "peak_part": 0.6, "at_peak_part": at}
+        load = {"runs": [at], "peak_qps": 1000, "peak_part": 0.6, "at_peak_part": at,
+                "budget_bytes": 7, "connections": 8, "target_recall": 0.95}
         self.assertIn("answered is 1,000 requests a second; at 60% of that, p50 is 0.25 ms and p99 "
                       "**1.23 ms**", self.page({**own, "load": load}))
+
+    def test_the_client_and_the_open_loop_in_process_are_told_where_they_were_measured(self):
+        own = fathom_record(variant("8% of raw", 4, run(0.96, 1000)))
+        at = {"rate": 600, "due": 10, "answered": 10, "recall": 0.96, "qps": 1000,
+              "latency_us": {"p50": 250, "p99": 1230, "p999": 2000}}
+        load = {"runs": [at], "peak_qps": 1000, "peak_part": 0.6, "at_peak_part": at,
+                "budget_bytes": 7, "connections": 8, "target_recall": 0.95}
+        older = self.page({**own, "load": load})
+        self.assertNotIn("The client ran", older)
+        self.assertNotIn("In process, without", older)
+        asked = {**at, "client_urgency": "realtime", "client_cpu_us_per_request": 37.72}
+        inside = {"budget_bytes": 5, "peak_qps": 32000, "peak_part": 0.6, "at_peak_part": {
+            **at, "rate": 19200, "latency_us": {"p50": 210, "p99": 520, "p999": 900}}}
+        text = self.page({**own, "load": {**load, "at_peak_part": asked, "in_process": inside}})
+        self.assertIn("The client ran as realtime and took 37.7 us of CPU a request.", text)
+        self.assertIn("32,000 queries a second; in an open loop at 60% of that (19,200/s, recall "
+                      "0.9600), p50 is 0.21 ms and p99 **0.52 ms**", text)
+        self.assertIn("--target-recall 0.95 --dram-budget 5 --rate 60%", text)
+
+    def test_rows_of_zeros_are_skipped_by_hand_as_by_the_suite(self):
+        own = fathom_record(variant("8% of raw", 4, run(0.96, 1000)))
+        self.assertNotIn("--zero-rows", self.page(own))
+        self.assertIn("--zero-rows skip", self.page({**own, "set": {**own["set"], "metric": "cos"}}))
+
+    def test_budgets_that_the_kernel_held_too_are_counted(self):
+        own = fathom_record(variant("3% of raw", 2, run(0.96, 900)),
+                            variant("8% of raw", 4, run(0.96, 1000), limit_bytes=5 * MIB))
+        self.assertIn("1 of its 2 sweeps", " ".join(self.page(own).split()))
 
     def test_what_is_absent_is_told_with_the_reason(self):
         text = self.page(
@@ -259,6 +288,55 @@ class Page(unittest.TestCase):
         self.assertIn("| DiskANN on wordnet | absent: no wheel / for python9 |", text)
         self.assertIn("| LanceDB on wordnet | not part of what was run |", text)
         self.assertIn("| sift128 | no records", text)
+
+
+class Fathom(unittest.TestCase):
+    """What holds for its measuring, without its programs."""
+
+    DATA = {"name": "x", "rows": 1000, "dim": 10, "metric": "l2", "k": 10, "query": "q", "truth": "t"}
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.programs = mock.Mock()
+        self.fathom = fathom_runs.Fathom(self.DATA, self.programs, Path(folder.name),
+                                         {"repeats": 1, "seconds": 1, "load_seconds": 1})
+        self.fathom.scratch_bytes = {(2, 16): 100, (3, 16): 150}
+
+    def test_a_budget_is_held_by_the_kernel_where_it_can_be(self):
+        asked = []
+
+        def watched(_, limit):
+            asked.append(limit)
+            if limit is not None and refused:
+                raise outside.NoLimit("no")
+            return {}, {}
+
+        held = 4000 + 100 + fathom_runs.LIMIT_ROOM_BYTES
+        with mock.patch.object(self.fathom, "watched", watched):
+            refused = False
+            self.assertEqual(self.fathom.search(0.1)[2], held)
+            self.assertIsNone(self.fathom.search(None)[2])
+            refused = True
+            self.assertIsNone(self.fathom.search(0.1)[2])
+        self.assertEqual(asked, [held, None, held, None])
+
+    def test_what_the_client_was_and_took_is_kept(self):
+        told = {"rate": 1, "qps": 1, "due": 1, "answered": 1, "failed": 0, "recall": 1,
+                "latency_us": {}, "late_us": {}, "client_urgency": "slice",
+                "client_cpu_us_per_request": 9, "more": 1}
+        self.programs.json.return_value = {"runs": [told]}
+        kept = self.fathom.load_runs(mock.Mock(address="a"), [100])[0]
+        self.assertEqual(kept, {name: told[name] for name in told if name != "more"})
+
+    def test_in_process_the_open_loop_has_the_part_of_the_peak_that_the_server_has(self):
+        at_part = {"rate": 60, "qps": 60, "recall": 1, "latency_us": {}, "late_us": {}, "more": 1}
+        self.programs.json.return_value = {"runs": [{"qps": 100, "open_loop": [at_part]}]}
+        found = self.fathom.load_in_process()
+        self.assertEqual((found["peak_qps"], found["at_peak_part"]["rate"]), (100, 60))
+        words = self.programs.json.call_args.kwargs
+        self.assertEqual((words["rate"], words["target_recall"]), ("60%", fathom_runs.LOAD_RECALL))
+        self.assertNotIn("search_list", words)
 
 
 class Recall(unittest.TestCase):
@@ -463,6 +541,11 @@ class Time(unittest.TestCase):
             self.assertEqual(plenty.until(*part), 1000 + timetable.PATIENCE * expected)
             short = timetable.Timetable(100, spent_seconds=93)
             self.assertEqual(short.until(*part), 1007)
+
+    def test_a_build_that_trains_takes_longer_with_more_dimensions_on_few_rows_too(self):
+        """784 dimensions of 60,000 rows were cut at 144 s where 384 of 84,000 had taken 112."""
+        few, many = self.part("lancedb", 60000, 784), self.part("lancedb", 1000000, 128)
+        self.assertGreater(timetable.expected_seconds(*few), timetable.expected_seconds(*many))
 
     def test_every_engine_has_an_expectation(self):
         self.assertEqual(set(timetable.EXPECTED), set(suite.ALL))

@@ -15,14 +15,18 @@
 #include "planes.h"
 #include "train.h"
 
-#define BASE_BYTES   (14u << 20) /* the program, BLAS, buffers */
-#define THREAD_BYTES (6u << 20)  /* of a thread at the most, */
-#define THREAD_USUAL (2u << 20)  /* and with some hundred thousand rows */
-#define EDGE_BYTES   1.3         /* of an encoded neighbour, about */
-#define DEGREE_SHARE 0.8         /* of R that lists fill, when no sample says better */
-#define PROBE_SHARE  1.6         /* of the probe's time: small graphs take more a row */
-#define HEAT_LIST    64.0        /* of the searches that heat is counted on */
-#define SAMPLE_BYTES (32u << 20) /* of the range of values, about */
+#define BASE_BYTES    (14500u << 10) /* the program, BLAS, buffers */
+#define THREAD_MOST   (6u << 20)     /* of a thread under a budget, whatever comes, */
+#define MOST_OF_DIM   4096           /* and for each dimension, */
+#define THREAD_USUAL  (768u << 10)   /* and as it usually is */
+#define USUAL_OF_DIM  2048
+#define SCRATCH       (3u << 19)  /* of an opened index's queries in flight */
+#define EDGE_BYTES    1.3         /* of an encoded neighbour, about */
+#define DEGREE_SHARE  0.8         /* of R that lists fill, when no sample says better */
+#define PROBE_SHARE   1.6         /* of the probe's time: small graphs take more a row */
+#define HEAT_LIST     64.0        /* of the searches that heat is counted on */
+#define MEASURED_BITS 6           /* a dimension: the longest codes of operating points */
+#define SAMPLE_BYTES  (32u << 20) /* of the range of values, about */
 
 struct shape {
     uint64_t rows, dim, stride, code_dim, order_count, factor_bytes, degree;
@@ -82,8 +86,7 @@ static uint64_t in_memory_bytes(const struct build_options *options, const struc
                             larger(graphing, train_axes_bytes(s->rows, (uint32_t)s->dim)));
     most = larger(most, rows8 + cells + adjacency + lists + 8 * s->rows);
     uint64_t codes = s->rows * (s->order_count + s->factor_bytes);
-    most = larger(most, rows8 + cells + lists + codes + 4 * s->rows +
-                            larger(train_axes_bytes(s->rows, (uint32_t)s->dim), reorder_bytes(s)));
+    most = larger(most, rows8 + cells + lists + codes + 4 * s->rows + reorder_bytes(s));
     return most + (options->ids ? 8 * s->rows : 0);
 }
 
@@ -102,18 +105,22 @@ static struct shape shape_of(const struct build_options *options, uint64_t rows,
     return s;
 }
 
-static uint64_t program_bytes(uint64_t threads, uint64_t thread_bytes, const struct shape *s)
+static uint64_t program_usual(const struct build_options *options, const struct shape *s)
 {
-    return BASE_BYTES + threads * (thread_bytes + 4096 * s->dim);
+    return BASE_BYTES + options->threads * (THREAD_USUAL + USUAL_OF_DIM * s->dim);
 }
 
 /* ---- under a budget ---- */
 
+uint64_t predict_program(uint32_t work_dim)
+{
+    return BASE_BYTES + PREDICT_BUDGET_THREADS * (THREAD_MOST + (uint64_t)MOST_OF_DIM * work_dim);
+}
+
 /* What is there in every stage: the program, threads, cells and ids. */
 static uint64_t standing_bytes(const struct build_options *options, const struct shape *s)
 {
-    return program_bytes(PREDICT_BUDGET_THREADS, THREAD_BYTES, s) + cells_bytes(s) +
-           (options->ids ? 8 * s->rows : 0);
+    return predict_program((uint32_t)s->dim) + cells_bytes(s) + (options->ids ? 8 * s->rows : 0);
 }
 
 /* While cells are found, and while codes are trained: all rows, and 16 bytes for each. */
@@ -141,9 +148,7 @@ uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint3
     uint64_t budget = options->memory_budget_bytes, standing = standing_bytes(options, &s);
     if (options->parts)
         return options->parts < PARTS_MAX ? options->parts : PARTS_MAX;
-    if (budget == 0 ||
-        program_bytes(PREDICT_BUDGET_THREADS, THREAD_BYTES, &s) + in_memory_bytes(options, &s) <=
-            budget)
+    if (budget == 0 || predict_program(work_dim) + in_memory_bytes(options, &s) <= budget)
         return 1;
     uint64_t room = budget > standing ? (budget - standing) / member_bytes(&s) : 0;
     uint64_t own = (uint64_t)((double)room / (1 + PARTS_HALO));
@@ -159,16 +164,14 @@ static uint64_t in_parts_bytes(const struct build_options *options, const struct
     return larger(most, reorder_bytes(s)) + cells_bytes(s) + (options->ids ? 8 * s->rows : 0);
 }
 
-static uint64_t opened_bytes(const struct shape *s, uint64_t list_bytes)
+/* While operating points are measured: the index with its 8-bit rows, and by the second thread with
+ * the longest codes that points.c measures and the factors of one level. */
+static uint64_t opened_bytes(const struct build_options *options, const struct shape *s)
 {
-    return s->rows * (larger(s->order_count, s->dim) + 16) + list_bytes + list_bytes / 10 +
-           (4u << 20);
-}
-
-uint64_t predict_program(uint32_t work_dim)
-{
-    struct shape s = {.dim = work_dim};
-    return program_bytes(PREDICT_BUDGET_THREADS, THREAD_BYTES, &s);
+    uint64_t lists = lists_bytes(s) + lists_bytes(s) / 10;
+    uint64_t rows8 = s->rows * (s->dim + 16) + lists + SCRATCH;
+    uint64_t codes = s->rows * (s->code_dim * MEASURED_BITS / 8 + 8) + lists + SCRATCH;
+    return rows8 + (options->threads > 1 ? codes : 0);
 }
 
 /* A row store: rows do not straddle pages, or take whole ones. */
@@ -270,14 +273,12 @@ void predict_shape(const struct build_options *options, double mean_degree, doub
     struct shape s = shape_of(options, out->rows, work_dim, vector_bytes);
     if (mean_degree > 0)
         s.mean_degree = mean_degree < 0.95 * options->degree ? mean_degree : 0.95 * options->degree;
-    unsigned measuring = options->threads > 1 ? 2 : 1;
     out->degree = options->degree;
     out->build_list = options->build_list;
     out->parts = predict_parts(options, out->rows, work_dim, vector_bytes);
     uint64_t building =
         out->parts > 1 ? in_parts_bytes(options, &s, out->parts) : in_memory_bytes(options, &s);
-    uint64_t opened = opened_bytes(&s, lists_bytes(&s)) * measuring;
-    uint64_t program = program_bytes(options->threads, THREAD_USUAL, &s);
+    uint64_t opened = opened_bytes(options, &s), program = program_usual(options, &s);
     out->peak_bytes = program + larger(building, opened);
     if (options->memory_budget_bytes) /* what does not fit is not opened (points_measure) */
         out->peak_bytes =

@@ -174,7 +174,10 @@ def commands(record, name):
     lines = sets.command_of(data)
     if lines:
         base, query = "base.fbin", "query.fbin"
-    lists = ",".join(str(run["params"]["search_list"]) for run in record["variants"][0]["runs"])
+    asked = " ".join(
+        f"--{option.replace('_', '-')} "
+        + ",".join(str(run["params"][option]) for run in record["variants"][0]["runs"])
+        for option in record["variants"][0]["runs"][0]["params"])
     budgets = ",".join(str(each["budget_bytes"]) for each in record["variants"]
                        if each["budget_bytes"])
     zeros = " --zero-rows skip" if data["metric"] == "cos" else ""
@@ -184,7 +187,7 @@ def commands(record, name):
         f"--threads 2{zeros}",
         f"fathom-bench search --index {name}.index --query {query} --gt {truth} --threads 2 "
         f"--repeat {record['pace']['repeats']} --seconds {record['pace']['seconds']:g} "
-        f"--search-list {lists} --dram-budget {budgets}",
+        f"{asked} --dram-budget {budgets}",
         *load_commands(record["load"], name, query, truth),
     ])
 

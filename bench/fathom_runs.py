@@ -12,7 +12,8 @@ from programs import ProgramFailed
 
 THREADS, IN_FLIGHT, ALONE_QUERIES = 2, 16, 300
 SHARES = (0.03, 0.05, 0.08, 0.12, 0.2, 0.3, None)  # of the raw f32 size; None: no budget
-SEARCH_LISTS = (10, 15, 20, 30, 40, 60, 80, 120, 200)
+# What is asked for: the index has operating points (search list, refine threshold) for each budget.
+TARGETS = (0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995)
 LOAD_SHARE, LOAD_RECALL, LOAD_CONNECTIONS = 0.12, 0.95, 8
 LOAD_PARTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)  # of the QPS in process
 # Where its latency is judged: at this part of the most that the server answered, and for longer.
@@ -64,7 +65,7 @@ class Fathom:
     def search_words(self, share, threads, inflight, **more):
         return {"index": self.index, "query": self.data["query"], "gt": self.data["truth"],
                 "k": self.data["k"], "dram_budget": self.budget(share, threads, inflight),
-                "search_list": ",".join(map(str, SEARCH_LISTS)), "threads": threads,
+                "target_recall": ",".join(map(str, TARGETS)), "threads": threads,
                 "inflight": inflight, **more}
 
     def search(self, share):
@@ -97,12 +98,12 @@ class Fathom:
         return json.loads(text), dram
 
     def search_alone(self, share):
-        """{search list: latencies of one query at a time}, of as many queries as rivals are asked."""
+        """{target recall: latencies of one query at a time}, of as many queries as rivals are asked."""
         words = self.search_words(share, 1, 1, passes=1, warm_up="200ms")
         words["query"] = sets.write_first_queries(self.data, self.work / "alone.npy", ALONE_QUERIES)
         del words["gt"]
         document = self.programs.json("fathom-bench", "search", **words)
-        return {run["search_list"]: run["latency_us"] for run in document["runs"]}
+        return {run["target_recall"]: run["latency_us"] for run in document["runs"]}
 
     def measure(self, share, built):
         document, dram, limit = self.search(share)
@@ -116,16 +117,16 @@ class Fathom:
             "page_cache_bytes": max(run["page_cache_bytes"] or 0 for run in document["runs"]),
             "direct_io": first["direct_io"], "io_engine": first["io_engine"],
             "runs": [{**run_record(run),
-                      "alone_us": {p: alone[run["search_list"]][p] for p in ("p50", "p95", "p99")}}
+                      "alone_us": {p: alone[run["target_recall"]][p] for p in ("p50", "p95", "p99")}}
                      for run in document["runs"]],
         }
 
     def load_in_process(self):
         """Without a client and a network: the most at the recall that the server is asked for, then
         an open loop at the same part of it."""
-        words = self.search_words(LOAD_SHARE, THREADS, IN_FLIGHT, target_recall=LOAD_RECALL,
-                                  rate=f"{PEAK_PART:.0%}", seconds=2 * self.pace["load_seconds"])
-        del words["search_list"]
+        words = self.search_words(LOAD_SHARE, THREADS, IN_FLIGHT, rate=f"{PEAK_PART:.0%}",
+                                  seconds=2 * self.pace["load_seconds"])
+        words["target_recall"] = LOAD_RECALL
         run = self.programs.json("fathom-bench", "search", **words)["runs"][0]
         at_part = run["open_loop"][0]
         return {"budget_bytes": self.budget(LOAD_SHARE), "target_recall": LOAD_RECALL,
@@ -162,7 +163,7 @@ class Fathom:
 def run_record(run):
     kept = ("recall", "qps", "cpu_us_per_query", "reads_per_query", "distances_per_query",
             "hops_per_query", "code_bits")
-    return {"params": {"search_list": run["search_list"]}, **{name: run[name] for name in kept},
+    return {"params": {"target_recall": run["target_recall"]}, **{name: run[name] for name in kept},
             "qps_min": run["spread"]["qps"]["min"], "qps_max": run["spread"]["qps"]["max"]}
 
 

@@ -22,6 +22,7 @@ enum {
     OPTION_NAVIGATOR,
     OPTION_CODE_BYTES,
     OPTION_LIST_SHARE,
+    OPTION_CODE_SHARE,
     OPTION_REFINE_THRESHOLD,
     OPTION_RATE,
     OPTION_SECONDS,
@@ -56,6 +57,10 @@ static const struct argp_option search_argp_options[] = {
      "Force the navigation code's bytes per row (the planner chooses)", 0},
     {"list-share", OPTION_LIST_SHARE, "S", 0,
      "Force the graph with this part of its lists in memory, above 0 to 1 (the planner chooses)",
+     0},
+    {"code-share", OPTION_CODE_SHARE, "S", 0,
+     "Force the cells with this part of their codes in memory and the others read, above 0 to 1 "
+     "(the planner chooses)",
      0},
     {"refine-threshold", OPTION_REFINE_THRESHOLD, "P", 0,
      "Read a page when this much of a result hangs on it (the default)", 0},
@@ -230,6 +235,9 @@ static bool parse_open(int key, char *arg, struct argp_state *state, struct sear
         return true;
     case OPTION_LIST_SHARE:
         open->list_share = (float)tool_arg_f64(state, "--list-share", arg, 1e-6, 1);
+        return true;
+    case OPTION_CODE_SHARE:
+        open->code_share = (float)tool_arg_f64(state, "--code-share", arg, 1e-6, 1);
         return true;
     default:
         return false;

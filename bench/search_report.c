@@ -49,17 +49,18 @@ static json_t *run_setting_json(const struct search_session *session,
 /* What one repetition gave. */
 static json_t *run_json(const struct search_run *run)
 {
-    return json_pack("{s:o, s:f, s:o, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}",
-                     "recall", report_real(run->recall), "qps", search_run_qps(run), "latency_us",
-                     report_latency(&run->latency), "queries", (json_int_t)run->queries, "seconds",
-                     (double)run->wall_ns / 1e9, "reads_per_query", per_query(run, run->reads),
-                     "list_reads_per_query", per_query(run, run->list_reads), "bytes_per_query",
-                     per_query(run, run->bytes), "hops_per_query", per_query(run, run->hops),
-                     "rounds_per_query", per_query(run, run->rounds), "distances_per_query",
-                     per_query(run, run->code_distances + run->full_distances),
-                     "full_distances_per_query", per_query(run, run->full_distances),
-                     "cpu_us_per_query", per_query(run, run->cpu_ns) / 1e3, "io_us_per_query",
-                     per_query(run, run->io_ns) / 1e3, "io_engine", fathom_io_name(run->io));
+    return json_pack(
+        "{s:o, s:f, s:o, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}",
+        "recall", report_real(run->recall), "qps", search_run_qps(run), "latency_us",
+        report_latency(&run->latency), "queries", (json_int_t)run->queries, "seconds",
+        (double)run->wall_ns / 1e9, "reads_per_query", per_query(run, run->reads),
+        "list_reads_per_query", per_query(run, run->list_reads), "code_reads_per_query",
+        per_query(run, run->code_reads), "bytes_per_query", per_query(run, run->bytes),
+        "hops_per_query", per_query(run, run->hops), "rounds_per_query",
+        per_query(run, run->rounds), "distances_per_query",
+        per_query(run, run->code_distances + run->full_distances), "full_distances_per_query",
+        per_query(run, run->full_distances), "cpu_us_per_query", per_query(run, run->cpu_ns) / 1e3,
+        "io_us_per_query", per_query(run, run->io_ns) / 1e3, "io_engine", fathom_io_name(run->io));
 }
 
 /* What it cost in memory and on disk. */

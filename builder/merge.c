@@ -432,7 +432,8 @@ static int measure_list(void *context, uint32_t row, uint32_t heat, uint32_t *li
     int status = append_thin(e, list, err);
     e->edges += list[0];
     e->heat[row] = heat;
-    e->lengths[row] = (uint16_t)list_encode(row, list + 1, list[0], e->merge->parts->rows, e->bytes);
+    e->lengths[row] =
+        (uint16_t)list_encode(row, list + 1, list[0], e->merge->parts->rows, e->bytes);
     return status;
 }
 

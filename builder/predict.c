@@ -188,8 +188,10 @@ static uint64_t disk_bytes(const struct shape *s)
     uint64_t ids = s->rows < 1u << 16 ? 2 : s->rows < 1u << 24 ? 3 : 4;
     uint64_t streams = s->rows * (s->order_count + s->factor_bytes + 1 + ids) + lists_bytes(s) +
                        s->rows / CELLS_ROWS * (s->dim + 4) + s->code_dim * s->dim;
+    uint64_t scan = s->dim / 8 > 4 ? s->dim / 8 : 4; /* a bit a dimension */
     bool exact = s->vector_bytes == 0;
-    return streams + streams / 500 + (64u << 10) +
+    scan = (scan < s->order_count ? scan : s->order_count) + 2;
+    return streams + streams / 500 + (64u << 10) + store_bytes(s->rows, scan) +
            store_bytes(s->rows, row8_record_bytes((uint32_t)s->dim, exact)) +
            (exact ? 0 : store_bytes(s->rows, s->vector_bytes));
 }

@@ -125,6 +125,115 @@ static int write_stored_rows(struct write *write, struct fathom_error *err)
     return status == 0 ? index_writer_end(write->writer, err) : status;
 }
 
+/* ---- section scan ---- */
+
+/* Codes and factors as they were encoded, of all rows or of a part: the bands, then the factors of
+ * each level. */
+struct encoded {
+    const struct encoded_codes *codes; /* in memory; or in */
+    struct work_file *file;
+    uint64_t rows;
+};
+
+static int read_encoded(const struct encoded *from, uint64_t offset, uint8_t *out, uint64_t bytes,
+                        struct fathom_error *err)
+{
+    if (from->file)
+        return work_read(from->file, offset, out, bytes, err);
+    memcpy(out,
+           offset < from->codes->bytes ? from->codes->codes + offset
+                                       : from->codes->factors + (offset - from->codes->bytes),
+           bytes);
+    return 0;
+}
+
+struct scan_piece {
+    uint8_t *rows, *read; /* count rows of row_bytes, room for a band more each; a band's bytes */
+    uint32_t row_bytes, count;
+};
+
+/* Puts width bytes of each of count rows, which lie together at offset, into rows at byte `at`. */
+static int place_bytes(const struct encoded *from, uint64_t offset, uint32_t width,
+                       struct scan_piece *piece, uint32_t at, struct fathom_error *err)
+{
+    int status = read_encoded(from, offset, piece->read, (uint64_t)piece->count * width, err);
+    for (uint32_t i = 0; i < piece->count && status == 0; i++)
+        memcpy(piece->rows + (size_t)i * piece->row_bytes + at, piece->read + (size_t)i * width,
+               width);
+    return status;
+}
+
+static int append_scan_piece(struct write *write, const struct encoded *from,
+                             struct scan_piece *piece, uint64_t first, struct fathom_error *err)
+{
+    const struct planes_model *planes = &write->product->trained->planes;
+    const uint32_t number = format_scan_level(planes);
+    const struct planes_level *level = &planes->levels[number];
+    const uint64_t before = planes->order_count + planes_factor_bytes_below(planes, number);
+    int status = 0;
+    for (uint32_t at = 0; at < level->code_bytes && status == 0; at += FORMAT_BAND_BYTES) {
+        uint32_t left = planes->order_count - at,
+                 width = left < FORMAT_BAND_BYTES ? left : FORMAT_BAND_BYTES;
+        status = place_bytes(from, at * from->rows + first * width, width, piece, at, err);
+    }
+    if (status == 0) /* over what a band had beyond the level */
+        status = place_bytes(from, before * from->rows + first * level->factor_bytes,
+                             level->factor_bytes, piece, level->code_bytes, err);
+    for (uint32_t i = 0; i < piece->count && status == 0; i++)
+        status = index_writer_append(write->writer, piece->rows + (size_t)i * piece->row_bytes,
+                                     format_scan_bytes(planes), err);
+    return status;
+}
+
+static int append_scan(struct write *write, const struct encoded *from, struct fathom_error *err)
+{
+    const struct planes_model *planes = &write->product->trained->planes;
+    struct scan_piece piece = {.row_bytes = format_scan_bytes(planes) + FORMAT_BAND_BYTES};
+    uint32_t most = PIECE_BYTES / piece.row_bytes;
+    piece.rows = mem_alloc_array(most, piece.row_bytes);
+    piece.read = mem_alloc_array(most, FORMAT_BAND_BYTES);
+    int status =
+        piece.rows && piece.read ? 0 : error_set(err, -ENOMEM, "write: no memory for a buffer");
+    for (uint64_t first = 0; first < from->rows && status == 0; first += piece.count) {
+        piece.count = from->rows - first < most ? (uint32_t)(from->rows - first) : most;
+        status =
+            crew_stopped(write->product->crew)
+                ? error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED))
+                : append_scan_piece(write, from, &piece, first, err);
+    }
+    mem_free(piece.rows);
+    mem_free(piece.read);
+    return status;
+}
+
+static int append_stored_scan(struct write *write, struct fathom_error *err)
+{
+    struct parts *parts = write->product->parts;
+    char name[WORK_NAME_MAX];
+    int status = 0;
+    for (uint32_t p = 0; p < parts->count && status == 0; p++) {
+        struct encoded from = {.rows = parts->list[p].row_end - parts->list[p].row};
+        if (from.rows == 0)
+            continue;
+        status = work_open(&from.file, &parts->checkpoint->work, parts_name(name, "codes", p), err);
+        if (status == 0)
+            status = append_scan(write, &from, err);
+        work_close(from.file);
+    }
+    return status;
+}
+
+static int write_scan(struct write *write, struct fathom_error *err)
+{
+    const struct product *product = write->product;
+    struct encoded from = {.codes = product->codes, .rows = write->properties.rows};
+    int status = index_writer_begin(write->writer, SECTION_SCAN,
+                                    format_scan_bytes(&product->trained->planes), err);
+    if (status == 0)
+        status = product->parts ? append_stored_scan(write, err) : append_scan(write, &from, err);
+    return status == 0 ? index_writer_end(write->writer, err) : status;
+}
+
 static int write_model(struct write *write, struct fathom_error *err)
 {
     struct model model = {.row8 = write->product->input->model,
@@ -375,6 +484,18 @@ static int write_lists(struct write *write, struct fathom_error *err)
                : status;
 }
 
+static int write_rows(struct write *write, struct fathom_error *err)
+{
+    const struct product *product = write->product;
+    const struct properties *p = &write->properties;
+    if (p->records_exact)
+        return product->parts
+                   ? write_stored_rows(write, err)
+                   : write_rows8(write, SECTION_RECORDS, &product->input->rows, p->work_dim, err);
+    int status = write_from_vectors(write, SECTION_RECORDS, err);
+    return status != 0 ? status : write_from_vectors(write, SECTION_VECTORS, err);
+}
+
 static int write_sections(struct write *write, const char *manifest, struct fathom_error *err)
 {
     const struct product *product = write->product;
@@ -396,14 +517,9 @@ static int write_sections(struct write *write, const char *manifest, struct fath
     if (status == 0)
         status = write_section(write, SECTION_ENTRIES, product->graph->entries,
                                4 * (uint64_t)p->entry_count, err);
-    if (status == 0 && p->records_exact)
-        return product->parts
-                   ? write_stored_rows(write, err)
-                   : write_rows8(write, SECTION_RECORDS, &product->input->rows, p->work_dim, err);
-    if (status != 0)
-        return status;
-    status = write_from_vectors(write, SECTION_RECORDS, err);
-    return status != 0 ? status : write_from_vectors(write, SECTION_VECTORS, err);
+    if (status == 0)
+        status = write_rows(write, err);
+    return status == 0 ? write_scan(write, err) : status;
 }
 
 int write_index(const struct product *product, struct index_writer **out, uint64_t *generation,

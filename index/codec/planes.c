@@ -297,7 +297,8 @@ void planes_kernel_codes(const struct planes_model *model, const struct planes_l
     plane_starts(level, out->plane_start);
     memcpy(out->groups, level->groups, sizeof out->groups);
     for (uint32_t d = 0; d < padded; d++)
-        sentinel[d] = d < dim ? (uint8_t)(1u << (6 - planes_group_bits(level, d / PLANES_GROUP))) : 64;
+        sentinel[d] =
+            d < dim ? (uint8_t)(1u << (6 - planes_group_bits(level, d / PLANES_GROUP))) : 64;
 }
 
 void planes_query_init(struct planes_query *query, const struct planes_model *model,

@@ -42,6 +42,8 @@ enum section_kind {
     SECTION_ENTRIES, /* stream: u32 row[entry_count], where graph searches start */
     SECTION_RECORDS, /* row store: row8_record_bytes a row */
     SECTION_VECTORS, /* row store: full vectors; absent when records hold them exactly */
+    SECTION_SCAN,    /* row store: the code of one level in order of worth, then its factors: what
+                        cells are scanned by where codes are not resident */
     SECTION_POINTS,  /* stream: operating points (search/points.h), 32 bytes each; may be missing */
     SECTION_END
 };
@@ -78,6 +80,8 @@ struct properties {
     uint64_t zero_rows; /* rows left out because cosine is undefined there */
 };
 
+struct superblock;
+
 /* The pages of section lists. */
 static inline uint64_t format_list_pages(const struct section *lists)
 {
@@ -87,6 +91,12 @@ static inline uint64_t format_list_pages(const struct section *lists)
 /* At the most, what the lists of the hottest ranks take: a list belongs to the rank in which it
  * begins when all are laid out from hot to cold. */
 uint64_t format_hot_bytes(const struct properties *properties, uint32_t ranks);
+/* True when codes, factors and scan rows are of the sizes that the model says. */
+bool format_codes_valid(const struct superblock *super, const struct planes_model *planes);
+/* The level of section scan: the longest of at most a bit a dimension, or the shortest there is;
+ * and the bytes of a row there. */
+uint32_t format_scan_level(const struct planes_model *planes);
+uint32_t format_scan_bytes(const struct planes_model *planes);
 /* True when first_row (pages + 1 entries) rises from 0 to rows, and no page has more lists than
  * bytes for their lengths. */
 bool format_list_pages_valid(const uint32_t *first_row, uint64_t pages,
@@ -136,7 +146,8 @@ void model_fini(struct model *model);
 
 struct index_writer;
 
-/* Whether a caller wants long work to end soon, with FATHOM_EINTERRUPTED; asked many times a second. */
+/* Whether a caller wants long work to end soon, with FATHOM_EINTERRUPTED; asked many times a
+ * second. */
 struct format_stop {
     bool (*stopped)(void *context); /* NULL: never */
     void *context;

@@ -60,6 +60,7 @@ static const char *const section_names[SECTION_END] = {
     [SECTION_ENTRIES] = "entries",
     [SECTION_RECORDS] = "records",
     [SECTION_VECTORS] = "vectors",
+    [SECTION_SCAN] = "scan",
     [SECTION_POINTS] = "points",
 };
 
@@ -83,6 +84,29 @@ uint64_t format_hot_bytes(const struct properties *p, uint32_t ranks)
     uint64_t begin_below = (p->list_bytes * ranks + FORMAT_HEAT_RANKS - 1) / FORMAT_HEAT_RANKS;
     uint64_t most = begin_below + list_bytes_max(p->degree_max);
     return ranks == 0 ? 0 : most < p->list_bytes ? most : p->list_bytes;
+}
+
+uint32_t format_scan_level(const struct planes_model *planes)
+{
+    uint32_t level = planes->level_count - 1;
+    while (level > 0 && planes->levels[level].code_bytes * 8 > planes->dim)
+        level--;
+    return level;
+}
+
+uint32_t format_scan_bytes(const struct planes_model *planes)
+{
+    const struct planes_level *level = &planes->levels[format_scan_level(planes)];
+    return level->code_bytes + level->factor_bytes;
+}
+
+bool format_codes_valid(const struct superblock *super, const struct planes_model *planes)
+{
+    uint64_t rows = super->properties.rows;
+    return superblock_find(super, SECTION_CODES)->bytes == rows * planes->order_count &&
+           superblock_find(super, SECTION_FACTORS)->bytes ==
+               rows * planes_factor_bytes_below(planes, planes->level_count) &&
+           superblock_find(super, SECTION_SCAN)->row_bytes == format_scan_bytes(planes);
 }
 
 bool format_list_pages_valid(const uint32_t *first_row, uint64_t pages, const struct properties *p)
@@ -282,8 +306,11 @@ static int check_section(const struct superblock *super, uint32_t i, uint64_t ne
     else if (s->kind == SECTION_LISTS && i &&
              super->sections[i - 1].bytes != 4 * (format_list_pages(s) + 1))
         wrong = "section list_pages is not of as many pages";
+    else if (s->kind == SECTION_SCAN && (s->row_bytes == 0 || s->row_bytes > PAGE_PAYLOAD ||
+                                         s->bytes != p->rows * s->row_bytes))
+        wrong = "size is not that of codes with factors";
     else if (s->bytes / PAGE_PAYLOAD > super->file_pages ||
-             s->row_bytes != expected_row_bytes(p, s->kind) ||
+             (s->kind != SECTION_SCAN && s->row_bytes != expected_row_bytes(p, s->kind)) ||
              s->page_count != pages_of(p->rows, s->bytes, s->row_bytes))
         wrong = "page count does not follow from its size";
     else if (s->rows_per_page != (s->row_bytes ? PAGE_PAYLOAD / s->row_bytes : 0) ||

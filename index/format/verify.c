@@ -294,10 +294,9 @@ static int verify_model(struct verify *v, struct fathom_error *err)
     if (status)
         return detail.code ? error_set(err, status, "%s", detail.msg) : status;
     const struct planes_model *planes = &model.planes;
-    if (superblock_find(&v->file->super, SECTION_CODES)->bytes != p->rows * planes->order_count ||
-        superblock_find(&v->file->super, SECTION_FACTORS)->bytes !=
-            p->rows * planes_factor_bytes_below(planes, planes->level_count))
-        bad_reference(v, "section codes or factors: size does not follow from the model", p->rows);
+    if (!format_codes_valid(&v->file->super, planes))
+        bad_reference(v, "section codes, factors or scan: size does not follow from the model",
+                      p->rows);
     model_fini(&model);
     return 0;
 }

@@ -25,7 +25,8 @@ _Static_assert(128ll * 128 * KERNEL_DIM_MAX < INT32_MAX, "a norm fits int32");
 
 /* Columns of a sliced code whose table entries are added up in 16 bits. */
 #define KERNEL_COLUMNS_AT_ONCE 256
-_Static_assert(2 * KERNEL_COLUMNS_AT_ONCE * KERNEL_TABLE_MAX <= UINT16_MAX, "a sliced sum fits uint16");
+_Static_assert(2 * KERNEL_COLUMNS_AT_ONCE * KERNEL_TABLE_MAX <= UINT16_MAX,
+               "a sliced sum fits uint16");
 _Static_assert(2 * KERNEL_TABLE_MAX <= UINT8_MAX, "two entries of tables fit a byte");
 
 #define KERNEL_INLINE static inline __attribute__((always_inline))

@@ -8,8 +8,6 @@
 #include "query.h"
 #include "select.h"
 
-#define CELLS_PER_SEARCH_LIST 4 /* cells scanned for each unit of search list */
-
 /* ---- candidates: appended below a threshold, halved when full ---- */
 
 struct scan {
@@ -194,9 +192,8 @@ void cells_navigate(struct navigator *n, struct query *query)
 {
     const struct fathom_index *index = query->index;
     uint32_t cells = index->properties.cells;
-    uint64_t wanted = (uint64_t)query->search_list * CELLS_PER_SEARCH_LIST;
     query->stats.navigator = FATHOM_NAVIGATOR_CELLS;
-    uint32_t order = rank_nearest(n, query, wanted < cells ? (uint32_t)wanted : cells);
+    uint32_t order = rank_nearest(n, query, scan_cells_of(query->search_list, cells));
     struct scan scan = {.estimates = n->kept_estimates,
                         .rows = n->kept_rows,
                         .keep = (index->rows8 ? 1 : LOOKED_AT) * query->candidate_limit / 2,

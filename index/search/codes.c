@@ -25,6 +25,8 @@ uint64_t codes_part_bytes(const struct properties *p, const struct planes_model 
 {
     const struct planes_level *level = &model->levels[plan->level];
     uint64_t factors = resident(p->rows * level->factor_bytes);
+    if (plan->scan_reads)
+        return scan_part_bytes(plan);
     if (plan->navigator == FATHOM_NAVIGATOR_GRAPH)
         return resident(p->rows * level->code_bytes + KERNEL_CODE_SLACK) + factors;
     const struct planes_level *coarse = &model->levels[coarse_level(model, plan->level)];

@@ -27,7 +27,11 @@
 struct read_info {
     uint32_t slot, page; /* which query, and which of its wanted pages */
     uint16_t span;       /* pages of the run */
-    bool list;           /* a page of lists: page counts own.list_pages */
+    enum read_kind {
+        READ_ROWS,
+        READ_LISTS, /* page counts own.list_pages */
+        READ_CODES  /* page counts from the first of section scan */
+    } kind;
 };
 
 struct fathom_engine {
@@ -51,15 +55,17 @@ static uint32_t pool_pages(unsigned inflight)
     return pages > PAGES_MIN ? pages : PAGES_MIN;
 }
 
-uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, bool walks)
+uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, enum query_waits waits)
 {
-    struct query_capacity slot = {
-        .dim = p->dim, .k = QUERY_RESERVED_K, .candidates = QUERY_RESERVED_CANDIDATES};
+    struct query_capacity slot = {.dim = p->dim,
+                                  .k = QUERY_RESERVED_K,
+                                  .candidates = QUERY_RESERVED_CANDIDATES,
+                                  .cells = waits == WAITS_FOR_CODES ? query_reserved_cells(p) : 0};
     uint64_t pages = pool_pages(inflight);
     return sizeof(struct fathom_engine) +
            pages * (PAGE_BYTES + 1 + sizeof(struct read_info) + RING_BYTES_PER_READ) +
            inflight * (sizeof(struct query) + query_memory_bytes(slot)) +
-           scratch_bytes(p, inflight, walks);
+           scratch_bytes(p, inflight, waits);
 }
 
 /* ---- life ---- */
@@ -147,14 +153,14 @@ void fathom_engine_destroy(struct fathom_engine *engine)
 
 static unsigned outstanding(const struct query *query)
 {
-    return query->pages_issued - query->pages_done + query->list_reads_out;
+    return query->pages_issued - query->pages_done + query->navigation_reads_out;
 }
 
 /* Its answer depends on reads. */
 static bool reading(const struct query *query)
 {
-    return query->phase == QUERY_WALK || query->phase == QUERY_REFINE ||
-           query->phase == QUERY_EXACT;
+    return query->phase == QUERY_WALK || query->phase == QUERY_SCAN ||
+           query->phase == QUERY_REFINE || query->phase == QUERY_EXACT;
 }
 
 /* Frees the slots whose results the caller has had, once no read of theirs is out. */
@@ -214,8 +220,8 @@ static struct operating_choice choose(const struct fathom_index *index,
     struct operating_choice choice = {.search_list = request->search_list};
     if (request->search_list == 0) {
         float target = request->target_recall > 0 ? request->target_recall : FATHOM_TARGET_RECALL;
-        struct points_cost cost = points_cost(&index->properties, index->plan.navigator,
-                                              index->plan.rows8 ? 0 : index->level.code_bytes);
+        struct points_cost cost = plan_cost(&index->plan, &index->file.super,
+                                            index->plan.rows8 ? 0 : index->level.code_bytes);
         choice = points_choose(index->points, index->point_count, request->k, target, &cost);
     }
     if (choice.search_list == 0)
@@ -236,7 +242,10 @@ static int reserve(struct fathom_engine *engine, struct query *query,
     uint32_t search_list = choice.search_list;
     uint32_t candidates = query_candidates(index, search_list, request->k);
     struct query_capacity want = {
-        .dim = index->properties.dim, .k = request->k, .candidates = candidates};
+        .dim = index->properties.dim,
+        .k = request->k,
+        .candidates = candidates,
+        .cells = index->plan.scan_reads ? scan_cells_of(search_list, index->properties.cells) : 0};
     int status = query_reserve(query, index, want);
     if (status == 0) {
         status =
@@ -281,10 +290,15 @@ static bool next_read(const struct query *query, struct read_info *read, uint64_
     if (query->phase == QUERY_WALK)
         for (uint32_t i = 0; i < LIST_PAGES_KEPT; i++)
             if (query->own.list_pages[i].state == LIST_PAGE_WANTED) {
-                *read = (struct read_info){.page = i, .span = 1, .list = true};
+                *read = (struct read_info){.page = i, .span = 1, .kind = READ_LISTS};
                 *page = query->index->list_section->first_page + query->own.list_pages[i].number;
                 return true;
             }
+    if (query->phase == QUERY_SCAN && scan_wants(query, page)) {
+        *read = (struct read_info){.page = (uint32_t)*page, .span = 1, .kind = READ_CODES};
+        *page += query->index->scan.section->first_page;
+        return true;
+    }
     if ((query->phase != QUERY_REFINE && query->phase != QUERY_EXACT) ||
         query->pages_issued == query->page_count)
         return false;
@@ -296,10 +310,13 @@ static bool next_read(const struct query *query, struct read_info *read, uint64_
 
 static void note_issued(struct query *query, const struct read_info *read)
 {
-    if (read->list) {
+    query->navigation_reads_out += read->kind != READ_ROWS;
+    if (read->kind == READ_LISTS) {
         query->own.list_pages[read->page].state = LIST_PAGE_READING;
-        query->list_reads_out++;
         query->stats.list_reads++;
+    } else if (read->kind == READ_CODES) {
+        scan_issued(query);
+        query->stats.code_reads++;
     } else {
         query->pages_issued++;
     }
@@ -347,7 +364,9 @@ static int issue(struct fathom_engine *engine)
  */
 static void issue_early(struct fathom_engine *engine, const struct query *query)
 {
-    engine->held_back += query->phase == QUERY_WALK ? 1 : query->page_count;
+    engine->held_back += query->phase == QUERY_WALK   ? 1
+                         : query->phase == QUERY_SCAN ? HELD_BACK_MOST
+                                                      : query->page_count;
     if (reading(query) && engine->held_back >= HELD_BACK_MOST)
         (void)!issue(engine);
 }
@@ -447,18 +466,37 @@ static void take_page(struct fathom_engine *engine, struct query *query, uint32_
         query_next(query);
 }
 
-static void take_list_page(struct fathom_engine *engine, struct query *query, uint32_t page,
-                           uint8_t *buffer, int result)
+static int step_scan(struct fathom_engine *engine, struct query *query, uint32_t page,
+                     const uint8_t *payload)
 {
-    const struct section *section = query->index->list_section;
-    uint64_t number = section->first_page + query->own.list_pages[page].number;
-    const uint8_t *payload = payload_of(query, section, buffer, number, 1, result);
+    struct navigator *navigator;
+    int status = scratch_reserve(&engine->scratch, query, query->index, query->search_list,
+                                 query->candidate_limit, &navigator);
+    if (status == 0)
+        query_scan_page(query, navigator, page, payload);
+    scratch_release_large(&engine->scratch, query->index);
+    return status;
+}
+
+/* A page of lists or codes: navigating goes on. */
+static void take_navigation_page(struct fathom_engine *engine, struct query *query,
+                                 const struct read_info *read, uint8_t *buffer, int result)
+{
+    const struct fathom_index *index = query->index;
+    bool lists = read->kind == READ_LISTS;
+    const struct section *section = lists ? index->list_section : index->scan.section;
+    uint64_t number = lists ? query->own.list_pages[read->page].number : read->page;
+    const uint8_t *payload =
+        payload_of(query, section, buffer, section->first_page + number, 1, result);
     if (!payload)
         return;
     uint64_t started_ns = env_clock_ns(engine->env);
-    int status = query_list_page(query, page, payload, beam(engine));
-    if (status)
+    int status = lists ? query_list_page(query, read->page, payload, beam(engine))
+                       : step_scan(engine, query, read->page, payload);
+    if (status && lists)
         fail_walk(query, status);
+    else if (status)
+        fail(query, status);
     query->stats.compute_ns += env_clock_ns(engine->env) - started_ns;
 }
 
@@ -470,13 +508,14 @@ static void complete(struct fathom_engine *engine, const struct ring_completion 
     struct read_info read = engine->reads[first];
     struct query *query = &engine->slots[read.slot];
     uint8_t *buffer = page_pool_at(&engine->pool, first);
-    query->list_reads_out -= read.list;
-    if (read.list && query->phase == QUERY_WALK)
-        take_list_page(engine, query, read.page, buffer, completion->result);
-    else if (!read.list && reading(query))
+    bool rows = read.kind == READ_ROWS;
+    query->navigation_reads_out -= !rows;
+    if (!rows && (query->phase == QUERY_WALK || query->phase == QUERY_SCAN))
+        take_navigation_page(engine, query, &read, buffer, completion->result);
+    else if (rows && reading(query))
         take_page(engine, query, read.page, buffer, completion->result);
     else
-        query->pages_done += !read.list;
+        query->pages_done += rows;
     page_pool_give(&engine->pool, first, read.span);
 }
 

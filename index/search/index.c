@@ -43,6 +43,7 @@ static void find_sections(struct fathom_index *index)
     index->properties = index->file.super.properties;
     index->records = superblock_find(&index->file.super, SECTION_RECORDS);
     index->vectors = superblock_find(&index->file.super, SECTION_VECTORS);
+    index->scan.section = superblock_find(&index->file.super, SECTION_SCAN);
     index->list_section = superblock_find(&index->file.super, SECTION_LISTS);
 }
 
@@ -77,6 +78,12 @@ static int check_options(const char *name, const struct fathom_open_options *opt
         return error_set(
             err, FATHOM_EARGUMENT,
             "%s: the share of lists in memory must be 0 to 1, and is the graph's alone", name);
+    if (!(options->code_share >= 0 && options->code_share <= 1) ||
+        (options->code_share > 0 &&
+         (options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0)))
+        return error_set(err, FATHOM_EARGUMENT,
+                         "%s: the share of codes in memory must be 0 to 1, and is the cells' alone",
+                         name);
     return 0;
 }
 

@@ -19,6 +19,8 @@ struct plan {
     bool rows8;         /* the 8-bit rows are resident, instead of codes */
     uint32_t level;     /* of the codes, when not rows8 */
     uint32_t hot_ranks; /* lists of so many ranks of heat are resident; FORMAT_HEAT_RANKS: all */
+    bool scan_reads;    /* cells: codes lie on SSD, but for those of scan_pages pages */
+    uint64_t scan_pages;
     uint64_t index_bytes, scratch_bytes;
 };
 
@@ -69,6 +71,14 @@ struct cell_ranks {
     const float *low, *step; /* of each dimension: what 0 stands for, and 1 more */
 };
 
+/* Pages of section scan in memory: resident of them, spread evenly over all, so that every query
+ * finds its share there. */
+struct scan_store {
+    const struct section *section;
+    const uint8_t *payloads; /* resident x PAGE_PAYLOAD */
+    uint64_t resident;
+};
+
 struct fathom_index {
     atomic_uint references;
     struct index_file file;
@@ -83,6 +93,7 @@ struct fathom_index {
     const uint8_t *sentinel;
     const uint8_t *codes;       /* graph: rows x level.code_bytes, plane-major; or NULL */
     struct coarse_codes coarse; /* cells */
+    struct scan_store scan;     /* cells, where the plan reads codes */
     const void *factors;        /* rows, packed in level.factor_bytes each */
     const uint8_t *rows8;       /* rows x records->row_bytes; or NULL */
     struct list_store lists;
@@ -100,7 +111,7 @@ struct fathom_index {
     float row_noise; /* error of a distance from a record of scale 1, as a factor of the distance's
                         root */
     uint64_t part_bytes[PART_COUNT];
-    void *memory[24]; /* every resident array, for close: 22 at the most */
+    void *memory[24]; /* every resident array, for close: 23 at the most */
     unsigned memory_count;
     atomic_int_least64_t
         slack; /* bytes of the budget that are still free; INT64_MAX without a budget */
@@ -154,6 +165,10 @@ struct plan_input {
 int plan_make(struct plan *plan, const struct plan_input *input,
               struct fathom_error *err) FATHOM_MUST_USE;
 
+/* What queries cost under a plan; code_bytes 0: the 8-bit rows are resident. */
+struct points_cost plan_cost(const struct plan *plan, const struct superblock *super,
+                             uint32_t code_bytes);
+
 /* The cheapest plan that the options allow; index_bytes is UINT64_MAX when they allow none. */
 struct plan plan_least(const struct plan_input *input);
 
@@ -192,6 +207,10 @@ uint64_t directory_part_bytes(const struct properties *properties, uint64_t list
  * level. */
 uint64_t model_part_bytes(const struct model *model, const struct plan *plan);
 
+/* scan.c: loads the pages of section scan that the plan makes resident; and what that takes. */
+int scan_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
+uint64_t scan_part_bytes(const struct plan *plan);
+
 /* The cell that holds a row. */
 static inline uint32_t index_cell_of(const struct fathom_index *index, uint32_t row)
 {
@@ -211,7 +230,10 @@ const uint8_t *index_list_in_page(const struct fathom_index *index, uint32_t pag
                                   const uint8_t *payload, uint32_t row, size_t *bytes);
 
 /* engine.c: what one engine of inflight queries keeps for an index, at the sizes that plans
- * reserve. walks: queries wait for lists, so each has a navigator of its own. */
-uint64_t engine_scratch_bytes(const struct properties *properties, unsigned inflight, bool walks);
+ * reserve. Those that wait for lists have a navigator each, those that wait for codes a list of
+ * cells. */
+enum query_waits { WAITS_FOR_ROWS, WAITS_FOR_LISTS, WAITS_FOR_CODES };
+uint64_t engine_scratch_bytes(const struct properties *properties, unsigned inflight,
+                              enum query_waits waits);
 
 #endif

@@ -20,6 +20,14 @@ struct pool_entry {
     bool expanded;
 };
 
+#define CELLS_PER_SEARCH_LIST 4 /* cells scanned for each unit of search list */
+
+static inline uint32_t scan_cells_of(uint32_t search_list, uint32_t cells)
+{
+    uint64_t wanted = (uint64_t)search_list * CELLS_PER_SEARCH_LIST;
+    return wanted < cells ? (uint32_t)wanted : cells;
+}
+
 #define BASE_CACHE        1024 /* cells whose |q - c|^2 is remembered while the graph is walked */
 #define SCORE_BATCH       512
 #define JOINED_CODES      32  /* whole codes put together at a time */
@@ -122,6 +130,17 @@ float navigate_sigma(struct navigator *navigator, const struct query *query, uin
 
 /* Fills query->candidates (unordered) and the navigation part of its stats. */
 void cells_navigate(struct navigator *navigator, struct query *query);
+
+/* scan.c: the same where codes are read. scan_start scans what is in memory; scan_wants tells the
+ * next page (counted from the first of section scan) that must be read, and scan_issued that it is
+ * being read; scan_page takes its payload; scan_over: all have come, and the candidates are there.
+ */
+void scan_start(struct navigator *navigator, struct query *query);
+bool scan_wants(const struct query *query, uint64_t *page);
+void scan_issued(struct query *query);
+void scan_page(struct navigator *navigator, struct query *query, uint64_t page,
+               const uint8_t *payload);
+bool scan_over(struct query *query);
 
 /* rank.c: the wanted nearest cells into cell_order, nearest first, up to a bucket's width, and
  * their distances into cell_distance. Returns how many there are. */

@@ -1,10 +1,11 @@
 /* The planner: from a DRAM budget to what is resident and who navigates. It only does arithmetic;
  * residency.c loads.
  *
- * A budget leaves three ways to spend it: the 8-bit rows and all lists (graph); codes and all lists
- * (graph); or the longest codes that fit and no lists (cells). Those that fit are compared by what
- * the index's own operating points say that a query costs. An index without points goes by bits a
- * dimension. Lists in part are for those who ask for them (docs/adr/0011). */
+ * A budget leaves four ways to spend it: the 8-bit rows and all lists (graph); codes and all lists
+ * (graph); or the longest codes that fit and no lists (cells); or, where not even the shortest
+ * codes fit, no codes at all, or some: the cells read the others (scan.c). Those that fit are
+ * compared by what the index's own operating points say that a query costs. An index without points
+ * goes by bits a dimension. Lists in part are for those who ask for them (docs/adr/0011). */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "error.h"
 #include "index.h"
 #include "mem.h"
+#include "navigate.h"
 
 /* Without operating points: where lists fit beside codes of this many bits a dimension, the graph
  * wins by CPU; below, cells win, which spend the bytes of the lists on codes and so read less
@@ -71,8 +73,26 @@ struct sizes {
     uint32_t point_count;
     uint64_t list_pages, fixed;
     uint64_t budget;     /* UINT64_MAX: none */
-    uint64_t scratch[2]; /* when all lists are resident or none is used, and when some are not */
+    uint64_t scan_pages; /* of section scan */
+    uint64_t scratch[3]; /* by enum query_waits */
 };
+
+/* Each cell lies on one more page than its rows fill; three in ten of those pages are shared with
+ * another cell of the query's (docs/adr/0031). */
+#define PAGES_NOT_SHARED 0.7
+struct points_cost plan_cost(const struct plan *plan, const struct superblock *super,
+                             uint32_t code_bytes)
+{
+    const struct properties *p = &super->properties;
+    struct points_cost cost = points_cost(p, plan->navigator, code_bytes);
+    if (!plan->scan_reads)
+        return cost;
+    double pages = (double)superblock_find(super, SECTION_SCAN)->page_count;
+    double away = 1 - (double)plan->scan_pages / pages;
+    points_cost_scan(&cost, p, code_bytes,
+                     CELLS_PER_SEARCH_LIST * away * (PAGES_NOT_SHARED + pages / p->cells));
+    return cost;
+}
 
 static uint32_t code_bytes_of(const struct sizes *sizes, const struct plan *plan)
 {
@@ -137,11 +157,15 @@ static bool fits(const struct sizes *sizes, struct plan *plan,
               : options->navigator == FATHOM_NAVIGATOR_CELLS &&
                     plan->navigator != FATHOM_NAVIGATOR_CELLS)
         return false;
+    if (options->code_share > 0 && !plan->scan_reads)
+        return false;
     if (options->code_bytes &&
         (plan->rows8 || sizes->model->planes.levels[plan->level].code_bytes != options->code_bytes))
         return false;
     plan->index_bytes = index_bytes(sizes, plan);
-    plan->scratch_bytes = sizes->scratch[partly_resident(plan)];
+    plan->scratch_bytes = sizes->scratch[plan->scan_reads        ? WAITS_FOR_CODES
+                                         : partly_resident(plan) ? WAITS_FOR_LISTS
+                                                                 : WAITS_FOR_ROWS];
     return plan->index_bytes + plan->scratch_bytes <= sizes->budget;
 }
 
@@ -207,8 +231,8 @@ static double price(const struct sizes *sizes, const struct plan *plan)
     uint32_t first, count = points_of_plan(sizes, plan, &first);
     if (count == 0)
         return INFINITY;
-    struct points_cost cost = points_cost(&sizes->super->properties, plan->navigator,
-                                          plan->rows8 ? 0 : code_bytes_of(sizes, plan));
+    struct points_cost cost =
+        plan_cost(plan, sizes->super, plan->rows8 ? 0 : code_bytes_of(sizes, plan));
     struct operating_choice choice =
         points_choose(sizes->points + first, count, USUAL_K, FATHOM_TARGET_RECALL, &cost);
     return choice.recall_low < FATHOM_TARGET_RECALL ? INFINITY : points_cost_us(&cost, &choice);
@@ -219,17 +243,45 @@ static double graph_bits_least(const struct properties *p)
     return p->work_dim >= WIDE_DIM ? GRAPH_BITS_PER_DIM_WIDE : GRAPH_BITS_PER_DIM;
 }
 
-/* The cheaper of codes with the graph and codes with the cells, where cells must be cheaper by a
- * tenth: for the same target they reach less (wordnet at 30% of raw: .966 against .978 for .97). */
+/* Cells whose codes, of one level, are read: as many of their pages are resident as fit, up to
+ * most. */
+static bool choose_scan(const struct sizes *sizes, struct plan *plan,
+                        const struct fathom_open_options *options, uint64_t most)
+{
+    *plan = (struct plan){.navigator = FATHOM_NAVIGATOR_CELLS,
+                          .level = format_scan_level(&sizes->model->planes),
+                          .hot_ranks = FORMAT_HEAT_RANKS,
+                          .scan_reads = true};
+    if (!fits(sizes, plan, options))
+        return false;
+    uint64_t left = (sizes->budget - plan->index_bytes - plan->scratch_bytes) / MEM_ALIGN *
+                    MEM_ALIGN / PAGE_PAYLOAD;
+    plan->scan_pages = left < most ? left : most;
+    return fits(sizes, plan, options);
+}
+
+/* Pages of codes that are resident when none has to stay on SSD for want of room. */
+static uint64_t most_pages(const struct sizes *sizes, const struct fathom_open_options *options)
+{
+    return options->code_share > 0
+               ? (uint64_t)((double)options->code_share * (double)sizes->scan_pages)
+               : sizes->scan_pages;
+}
+
+/* The cheapest of codes with the graph, codes with the cells, and codes that are read. Cells must
+ * be cheaper by a tenth: for the same target they reach less (wordnet at 30% of raw: .966 against
+ * .978 for .97). */
 #define CELLS_HANDICAP 1.1
 static bool choose_codes(const struct sizes *sizes, struct plan *plan,
                          const struct fathom_open_options *options)
 {
-    struct plan graph = *plan, cells = *plan;
+    struct plan graph = *plan, cells = *plan, scan;
     bool graph_fits = choose_graph(sizes, &graph, options, GRAPH_BITS_LEAST);
     bool cells_fit = choose_cells(sizes, &cells, options);
+    bool scan_fits = choose_scan(sizes, &scan, options, most_pages(sizes, options));
     double graph_price = graph_fits ? price(sizes, &graph) : INFINITY;
     double cells_price = cells_fit ? price(sizes, &cells) : INFINITY;
+    double scan_price = scan_fits ? price(sizes, &scan) : INFINITY;
     if (isinf(graph_price) && isinf(cells_price)) { /* nothing to go by */
         graph = *plan;
         graph_fits =
@@ -237,7 +289,9 @@ static bool choose_codes(const struct sizes *sizes, struct plan *plan,
     }
     *plan =
         graph_fits && (!cells_fit || graph_price <= CELLS_HANDICAP * cells_price) ? graph : cells;
-    return graph_fits || cells_fit;
+    if (scan_price < fmin(graph_price, cells_price) || (!graph_fits && !cells_fit))
+        *plan = scan;
+    return graph_fits || cells_fit || scan_fits;
 }
 
 /* A graph that was asked for goes on with shorter codes, then with lists in part, at last with
@@ -255,6 +309,8 @@ static bool choose_forced_graph(const struct sizes *sizes, struct plan *plan,
 static bool choose(const struct sizes *sizes, struct plan *plan,
                    const struct fathom_open_options *options)
 {
+    if (options->code_share > 0)
+        return choose_scan(sizes, plan, options, most_pages(sizes, options));
     *plan = (struct plan){
         .navigator = FATHOM_NAVIGATOR_GRAPH, .rows8 = true, .hot_ranks = most_ranks(options)};
     if (fits(sizes, plan, options))
@@ -277,6 +333,9 @@ static struct plan least_plan(const struct sizes *sizes, const struct fathom_ope
     if (fits(&unbounded, &plan, options))
         least = plan;
     bool forced = options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0;
+    if (choose_scan(&unbounded, &plan, options, 0) &&
+        plan.index_bytes + plan.scratch_bytes < least.index_bytes + least.scratch_bytes)
+        least = plan;
     const struct plan kinds[] = {
         {.navigator = FATHOM_NAVIGATOR_CELLS, .hot_ranks = FORMAT_HEAT_RANKS},
         {.navigator = FATHOM_NAVIGATOR_GRAPH, .hot_ranks = most_ranks(options)},
@@ -292,22 +351,29 @@ static struct plan least_plan(const struct sizes *sizes, const struct fathom_ope
     return least;
 }
 
+static uint64_t scratch_of(const struct plan_input *input, enum query_waits waits)
+{
+    const struct fathom_open_options *options = input->options;
+    return options->threads *
+           engine_scratch_bytes(&input->super->properties, options->inflight, waits);
+}
+
 static struct sizes sizes_of(const struct plan_input *input)
 {
     const struct superblock *super = input->super;
     const struct fathom_open_options *options = input->options;
-    const struct properties *p = &super->properties;
-    uint64_t budget = options->dram_budget_bytes, threads = options->threads;
-    return (struct sizes){.super = super,
-                          .model = input->model,
-                          .points = input->points,
-                          .point_count = input->point_count,
-                          .list_pages = format_list_pages(superblock_find(super, SECTION_LISTS)),
-                          .fixed = resident(sizeof(struct fathom_index)) +
-                                   resident(strlen(input->path) + 1),
-                          .budget = budget ? budget : UINT64_MAX,
-                          .scratch = {threads * engine_scratch_bytes(p, options->inflight, false),
-                                      threads * engine_scratch_bytes(p, options->inflight, true)}};
+    uint64_t budget = options->dram_budget_bytes;
+    return (struct sizes){
+        .super = super,
+        .model = input->model,
+        .points = input->points,
+        .point_count = input->point_count,
+        .list_pages = format_list_pages(superblock_find(super, SECTION_LISTS)),
+        .fixed = resident(sizeof(struct fathom_index)) + resident(strlen(input->path) + 1),
+        .budget = budget ? budget : UINT64_MAX,
+        .scan_pages = superblock_find(super, SECTION_SCAN)->page_count,
+        .scratch = {scratch_of(input, WAITS_FOR_ROWS), scratch_of(input, WAITS_FOR_LISTS),
+                    scratch_of(input, WAITS_FOR_CODES)}};
 }
 
 struct plan plan_least(const struct plan_input *input)

@@ -274,7 +274,8 @@ static int open_plan(const struct measure *m, struct fathom_index **out, const s
         return status;
     const struct plan *plan = &(*out)->plan;
     bool in_part = job->navigator == FATHOM_NAVIGATOR_GRAPH && plan->hot_ranks < FORMAT_HEAT_RANKS;
-    if (plan->rows8 == (job->code_bytes == 0) && (m->lists_in_part || !in_part))
+    if (plan->rows8 == (job->code_bytes == 0) && !plan->scan_reads &&
+        (m->lists_in_part || !in_part))
         return 0;
     fathom_index_close(*out);
     *out = NULL;

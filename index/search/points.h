@@ -49,11 +49,16 @@ struct operating_choice {
 /* What a navigator's walk costs in one residency, roughly, of one core. */
 struct points_cost {
     double fixed_us, list_us; /* for each query, and for each unit of its search list */
+    double list_reads;        /* pages of codes read for each unit of it */
 };
 
 /* code_bytes 0: the 8-bit rows are resident. */
 struct points_cost points_cost(const struct properties *properties, enum fathom_navigator navigator,
                                uint32_t code_bytes);
+
+/* The same for cells whose codes are on pages, list_reads of which a unit of search list reads. */
+void points_cost_scan(struct points_cost *cost, const struct properties *properties,
+                      uint32_t code_bytes, double list_reads);
 
 /* Time of the whole machine that a query takes, reads included: to compare with others. */
 double points_cost_us(const struct points_cost *cost, const struct operating_choice *choice);

@@ -13,6 +13,8 @@
 #define CELL_US        0.0018  /* to rank a centroid of 128 dimensions */
 #define CODE_US        0.002   /* to look at a code, */
 #define CODE_BYTE_US   0.00006 /* and for each byte that is looked at */
+#define SCAN_US        0.001   /* to score a code on a page, */
+#define SCAN_BYTE_US   0.00075 /* and for each byte of it */
 #define HOP_US         0.048   /* to visit a neighbour of 128 dimensions by its code, */
 #define HOP_ROW8_US    0.038   /* by its 8-bit row */
 #define NEW_SHARE      0.8     /* of the neighbours of a hop that were not seen before */
@@ -158,12 +160,19 @@ struct points_cost points_cost(const struct properties *p, enum fathom_navigator
                                            NEW_SHARE * p->degree_max};
 }
 
+void points_cost_scan(struct points_cost *cost, const struct properties *p, uint32_t code_bytes,
+                      double list_reads)
+{
+    cost->list_us = (SCAN_US + SCAN_BYTE_US * code_bytes) * 4.0 * (double)p->rows / p->cells;
+    cost->list_reads = list_reads;
+}
+
 double points_cost_us(const struct points_cost *cost, const struct operating_choice *choice)
 {
     /* Two cores share the device, and work while it does: the slower of the two decides, the other
      * is in the way a little. */
-    double cpu =
-        0.5 * (cost->fixed_us + cost->list_us * choice->search_list + READ_CPU_US * choice->reads);
-    double device = READ_DEVICE_US * choice->reads;
+    double reads = choice->reads + cost->list_reads * choice->search_list;
+    double cpu = 0.5 * (cost->fixed_us + cost->list_us * choice->search_list + READ_CPU_US * reads);
+    double device = READ_DEVICE_US * reads;
     return fmax(cpu, device) + 0.25 * fmin(cpu, device);
 }

@@ -36,6 +36,9 @@ static void lay_out(struct query *query, struct query_capacity c, struct layout 
     query->pages =
         layout_piece(layout, c.candidates > keep ? c.candidates : keep, sizeof *query->pages);
     query->hits = layout_piece(layout, keep, sizeof *query->hits);
+    query->scan_cells = layout_piece(layout, c.cells, sizeof *query->scan_cells);
+    query->scan_hi = layout_piece(layout, c.cells ? padded : 0, 1);
+    query->scan_lo = layout_piece(layout, c.cells ? padded : 0, 1);
     query->ids = layout_piece(layout, c.k, sizeof *query->ids);
     query->distances = layout_piece(layout, c.k, sizeof *query->distances);
 }
@@ -50,13 +53,17 @@ uint64_t query_memory_bytes(struct query_capacity capacity)
 
 static bool covers(const struct query_capacity *have, const struct query_capacity *want)
 {
-    return have->dim >= want->dim && have->k >= want->k && have->candidates >= want->candidates;
+    return have->dim >= want->dim && have->k >= want->k && have->candidates >= want->candidates &&
+           have->cells >= want->cells;
 }
 
 int query_reserve(struct query *query, const struct fathom_index *index, struct query_capacity want)
 {
     struct query_capacity standard = {
-        .dim = want.dim, .k = QUERY_RESERVED_K, .candidates = QUERY_RESERVED_CANDIDATES};
+        .dim = want.dim,
+        .k = QUERY_RESERVED_K,
+        .candidates = QUERY_RESERVED_CANDIDATES,
+        .cells = index->plan.scan_reads ? query_reserved_cells(&index->properties) : 0};
     struct query_capacity capacity = covers(&standard, &want) ? standard : want;
     if (query->memory && covers(&query->capacity, &want) && query->borrowed == 0)
         return 0;
@@ -270,6 +277,24 @@ int query_list_page(struct query *query, uint32_t i, const uint8_t *payload, uin
     return walk(query, &query->own, beam);
 }
 
+void query_scan_page(struct query *query, struct navigator *navigator, uint64_t page,
+                     const uint8_t *payload)
+{
+    scan_page(navigator, query, page, payload);
+    if (scan_over(query))
+        refine(query, navigator);
+}
+
+static void scan(struct query *query, struct navigator *navigator)
+{
+    scan_start(navigator, query);
+    query->phase = QUERY_SCAN;
+    if (scan_over(query))
+        refine(query, navigator);
+    else
+        query->stats.rounds++;
+}
+
 int query_begin(struct query *query, struct navigator *navigator,
                 const struct fathom_query *request, uint32_t beam)
 {
@@ -286,6 +311,10 @@ int query_begin(struct query *query, struct navigator *navigator,
     if (index->plan.navigator == FATHOM_NAVIGATOR_GRAPH) {
         graph_start(navigator, query);
         return walk(query, navigator, beam);
+    }
+    if (index->plan.scan_reads) {
+        scan(query, navigator);
+        return 0;
     }
     cells_navigate(navigator, query);
     refine(query, navigator);

@@ -1,6 +1,7 @@
 /* One query as a state machine, free of I/O: query_begin navigates and says which pages it wants,
  * query_page takes one page that has arrived and been checked, query_next says what follows when
- * all have. Where lists are on SSD too, navigating goes on with query_list_page. The engine moves
+ * all have. Where lists or codes are on SSD too, navigating goes on with query_list_page or
+ * query_scan_page. The engine moves
  * pages; nothing here waits.
  *
  * Distances inside are squared and in row units (codec/row8.h); order is by (distance, row), a
@@ -14,6 +15,7 @@
 enum query_phase {
     QUERY_FREE,
     QUERY_WALK,     /* pages of lists, which the graph cannot go on without */
+    QUERY_SCAN,     /* pages of codes of the nearest cells */
     QUERY_REFINE,   /* pages of rows whose place in the result is in doubt */
     QUERY_EXACT,    /* pages of results that must carry exact distances */
     QUERY_DONE,     /* results are ready */
@@ -26,6 +28,16 @@ struct hit {
     uint32_t row;
     float distance;
     bool exact; /* distance comes from the full vector */
+};
+
+/* Where codes are read: a cell that is scanned; and how far its pages have been asked for. */
+struct scan_cell {
+    uint32_t cell;
+    float distance;
+};
+struct scan_cursor {
+    uint32_t cell; /* of scan_cells */
+    uint64_t page; /* the next, at the least */
 };
 
 struct query {
@@ -52,10 +64,16 @@ struct query {
     uint32_t hit_count;
     uint64_t *pages; /* wanted, each once */
     uint32_t page_count, pages_issued, pages_done;
-    struct navigator own;    /* where lists are read from SSD; kept from query to query */
-    int64_t own_borrowed;    /* bytes of it that the index's budget lent */
-    uint32_t list_reads_out; /* pages of lists on their way */
-    uint64_t *ids;           /* of the result */
+    struct navigator own;          /* where lists are read from SSD; kept from query to query */
+    int64_t own_borrowed;          /* bytes of it that the index's budget lent */
+    uint32_t navigation_reads_out; /* pages of lists or codes on their way */
+    struct scan_cell *scan_cells;  /* in the order of the file */
+    uint32_t scan_cell_count;
+    struct scan_cursor scan_cursor;
+    float scan_threshold; /* candidates beyond it are not kept */
+    struct planes_query scan_planes;
+    int8_t *scan_hi, *scan_lo; /* of those */
+    uint64_t *ids;             /* of the result */
     float *distances;
     float *scratch; /* work_dim floats */
 
@@ -67,7 +85,7 @@ struct query {
     void *memory; /* one block behind the pointers above */
     uint64_t memory_bytes;
     struct query_capacity {
-        uint32_t dim, k, candidates;
+        uint32_t dim, k, candidates, cells;
     } capacity;
     int64_t borrowed; /* bytes beyond the reserved size, taken from the index's budget */
 };
@@ -75,6 +93,12 @@ struct query {
 /* What plans reserve for a slot; larger queries grow their slot and give it back. */
 #define QUERY_RESERVED_K          128
 #define QUERY_RESERVED_CANDIDATES 1024
+
+/* Where codes are read: cells of a search list of 128. */
+static inline uint32_t query_reserved_cells(const struct properties *p)
+{
+    return scan_cells_of(128, p->cells);
+}
 
 /* Bytes of a slot's block at a capacity. */
 uint64_t query_memory_bytes(struct query_capacity capacity);
@@ -104,6 +128,9 @@ int query_begin(struct query *query, struct navigator *navigator,
 /* Takes the payload of page i of query->own.list_pages and walks on. Returns the query's status. */
 int query_list_page(struct query *query, uint32_t i, const uint8_t *payload,
                     uint32_t beam) FATHOM_MUST_USE;
+/* Takes the payload of a page of codes, counted from the first; the last one leads to refining. */
+void query_scan_page(struct query *query, struct navigator *navigator, uint64_t page,
+                     const uint8_t *payload);
 /* The section that the current phase reads. */
 const struct section *query_section(const struct query *query);
 /* Takes the payload of wanted page i (of pages_per_row pages when rows span them). scores:

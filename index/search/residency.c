@@ -71,6 +71,7 @@ static int trim_coarse(struct fathom_index *index, const struct planes_model *pl
     coarse->units =
         copy_to(index, planes->order, coarse->level.code_bytes * sizeof *coarse->units, 0, err);
     coarse_weights_fit(&coarse->weights, planes);
+    index->model.planes.order = coarse->units; /* the same as long as there is one look */
     return coarse->units ? 0 : -ENOMEM;
 }
 
@@ -431,10 +432,7 @@ static int load_model(struct fathom_index *index, struct model *full, struct fat
     mem_free(bytes);
     if (status)
         return status;
-    if (find(index, SECTION_CODES)->bytes == index->properties.rows * full->planes.order_count &&
-        find(index, SECTION_FACTORS)->bytes ==
-            index->properties.rows *
-                planes_factor_bytes_below(&full->planes, full->planes.level_count))
+    if (format_codes_valid(&index->file.super, &full->planes))
         return 0;
     model_fini(full);
     return out_of_range(index, SECTION_CODES, err);
@@ -503,6 +501,14 @@ int residency_outlook(struct fathom_index *index, struct fathom_outlook *out,
     return status;
 }
 
+static int load_codes(struct fathom_index *index, const struct planes_model *full,
+                      struct fathom_error *err)
+{
+    if (index->plan.rows8)
+        return load_rows8(index, err);
+    return index->plan.scan_reads ? scan_load(index, err) : codes_load(index, full, err);
+}
+
 int residency_load(struct fathom_index *index, struct fathom_error *err)
 {
     struct basis basis;
@@ -515,8 +521,7 @@ int residency_load(struct fathom_index *index, struct fathom_error *err)
     if (status == 0)
         status = trim_model(index, &basis.model, err);
     if (status == 0)
-        status = index->plan.rows8 ? load_rows8(index, err)
-                                   : codes_load(index, &basis.model.planes, err);
+        status = load_codes(index, &basis.model.planes, err);
     note_levels(index, &basis.model.planes);
     if (status == 0)
         status = keep_points(index, &basis, err);

@@ -23,10 +23,11 @@ static struct navigator_capacity walk_standard(const struct properties *p)
                                        .list_pages = LIST_PAGES_KEPT};
 }
 
-uint64_t scratch_bytes(const struct properties *p, unsigned inflight, bool walks)
+uint64_t scratch_bytes(const struct properties *p, unsigned inflight, enum query_waits waits)
 {
     uint64_t bytes = navigator_memory_bytes(standard(p));
-    return walks ? bytes + inflight * navigator_memory_bytes(walk_standard(p)) : bytes;
+    return waits == WAITS_FOR_LISTS ? bytes + inflight * navigator_memory_bytes(walk_standard(p))
+                                    : bytes;
 }
 
 static uint32_t larger(uint32_t a, uint32_t b)

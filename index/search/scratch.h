@@ -14,7 +14,8 @@ struct scratch {
 };
 
 /* What plans reserve for an engine: the navigator, and those of walking queries. */
-uint64_t scratch_bytes(const struct properties *properties, unsigned inflight, bool walks);
+uint64_t scratch_bytes(const struct properties *properties, unsigned inflight,
+                       enum query_waits waits);
 /* Finds the navigator for a query. 0, -ENOMEM or FATHOM_EBUDGET. */
 int scratch_reserve(struct scratch *scratch, struct query *query, const struct fathom_index *index,
                     uint32_t search_list, uint32_t candidates,

@@ -1,7 +1,9 @@
-/* What every fathom program shares: sizes and times on the command line, exit codes, progress, JSON documents. The
- * library itself never includes this; only main programs print. Arguments are parsed with argp (glibc).
+/* What every fathom program shares: sizes and times on the command line, exit codes, progress, JSON
+ * documents. The library itself never includes this; only main programs print. Arguments are parsed
+ * with argp (glibc).
  *
- * Conventions: results on stdout, logs and progress on stderr; --json prints exactly one document on stdout. */
+ * Conventions: results on stdout, logs and progress on stderr; --json prints exactly one document
+ * on stdout. */
 #ifndef TOOL_TOOL_H
 #define TOOL_TOOL_H
 
@@ -30,21 +32,24 @@ struct tool_verb {
     int (*run)(int argc, char **argv);
 };
 
-/* Finds the verb in argv[1] and runs it; answers --help and --version; unknown verbs are usage errors that name the
- * nearest verb. verbs ends with a zeroed entry. Returns the exit code. */
+/* Finds the verb in argv[1] and runs it; answers --help and --version; unknown verbs are usage
+ * errors that name the nearest verb. verbs ends with a zeroed entry. Returns the exit code. */
 int tool_main(int argc, char **argv, const char *about, const struct tool_verb *verbs);
 
 /* argp_parse with our exit codes and --version; the program name shown is "fathom-data synth". */
 int tool_parse(const struct argp *argp, int argc, char **argv, void *input);
 
-/* "64MiB", "1.5 GiB", "4096" -> bytes; "250us", "5ms", "2s" -> nanoseconds. False when malformed or out of range. */
+/* "64MiB", "1.5 GiB", "4096" -> bytes; "250us", "5ms", "2s" -> nanoseconds. False when malformed or
+ * out of range. */
 bool tool_parse_bytes(const char *text, uint64_t *out);
 bool tool_parse_duration_ns(const char *text, uint64_t *out);
 bool tool_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out);
 bool tool_parse_f64(const char *text, double min, double max, double *out);
 /* For use in an argp parser: parse or argp_error (exit 2) naming the option. */
-uint64_t tool_arg_u64(struct argp_state *state, const char *option, const char *text, uint64_t min, uint64_t max);
-double tool_arg_f64(struct argp_state *state, const char *option, const char *text, double min, double max);
+uint64_t tool_arg_u64(struct argp_state *state, const char *option, const char *text, uint64_t min,
+                      uint64_t max);
+double tool_arg_f64(struct argp_state *state, const char *option, const char *text, double min,
+                    double max);
 uint64_t tool_arg_bytes(struct argp_state *state, const char *option, const char *text);
 
 /* "1.50 GiB", "12.3 ms": into out, which is returned. */
@@ -58,7 +63,8 @@ int tool_fail(const char *program, const struct fathom_error *err);
 /* Prints the document to stdout with a newline and drops the reference. Returns an exit code. */
 int tool_print_json(json_t *document);
 
-/* SIGINT and SIGTERM set a flag that long work polls; a second one within it ends the process at once. */
+/* SIGINT and SIGTERM set a flag that long work polls; a second one within it ends the process at
+ * once. */
 void tool_catch_signals(void);
 bool tool_interrupted(void);
 
@@ -74,10 +80,11 @@ struct tool_progress; /* AUTO: a bar on a terminal for anything above a second, 
 struct tool_progress *tool_progress_create(enum tool_progress_mode mode);
 void tool_progress_destroy(struct tool_progress *progress);
 /* A new phase of total units ("rows", "vectors"...); ends the one before. */
-void tool_progress_phase(struct tool_progress *progress, const char *phase, uint64_t total, const char *unit);
+void tool_progress_phase(struct tool_progress *progress, const char *phase, uint64_t total,
+                         const char *unit);
 /* The phases there will be, in order, and seconds that each is thought to take: what share of the
- * whole is done and how long it still takes then follows from these, and is corrected by what phases
- * take. Between updates, by whoever begins phases; again when more is known. */
+ * whole is done and how long it still takes then follows from these, and is corrected by what
+ * phases take. Between updates, by whoever begins phases; again when more is known. */
 void tool_progress_expect(struct tool_progress *progress, const char *const *phases,
                           const double *seconds, uint32_t count);
 /* May be called from any thread, often: draws at most ten times a second. */

@@ -13,10 +13,11 @@
 static const enum fathom_io rings[] = {FATHOM_IO_PREAD, FATHOM_IO_URING};
 #define RINGS 2
 
-/* What is read: rows after the cells have navigated, and also lists while the graph walks. */
-enum reader { READS_ROWS, READS_LISTS, READERS };
+/* What is read: rows after the cells have navigated, and also lists while the graph walks, or codes
+ * for the cells. */
+enum reader { READS_ROWS, READS_LISTS, READS_CODES, READERS };
 
-static const enum harm_residency residencies[READERS] = {HARM_CELLS, HARM_PARTLY};
+static const enum harm_residency residencies[READERS] = {HARM_CELLS, HARM_PARTLY, HARM_SCAN};
 
 struct fixture {
     struct small_index small;

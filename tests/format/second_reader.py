@@ -12,7 +12,7 @@ import xxhash
 PAGE, HEADER = 4096, 8
 PAYLOAD = PAGE - HEADER
 KINDS = ["", "manifest", "model", "centroids", "cells", "codes", "factors", "list_pages", "lists", "heat", "ids", "entries",
-         "records", "vectors", "points"]
+         "records", "vectors", "scan", "points"]
 DTYPES = {1: "<f4", 2: "<f2", 3: "i1", 4: "u1"}
 METRICS = {1: "l2", 2: "ip", 3: "cos"}
 
@@ -209,12 +209,26 @@ class Index:
             at += width * self.rows
         return np.concatenate(columns, axis=1)
 
+    def scan(self):
+        """Codes and packed factors of section scan, and the level that they are of."""
+        short = [n for n, level in enumerate(self.levels) if 8 * level["code_bytes"] <= self.work_dim]
+        level, rows = short[-1] if short else 0, self.rows_of("scan")
+        width, factor_bytes = self.levels[level]["code_bytes"], self.levels[level]["factor_bytes"]
+        if rows.shape[1] != width + factor_bytes:
+            raise FormatError("row bytes of scan")
+        return rows[:, :width], np.ascontiguousarray(rows[:, width:]).view(f"<u{factor_bytes}")[:, 0], level
+
+    def packed_factors(self, level):
+        """The factors of each row at a level, as they are stored."""
+        width = self.levels[level]["factor_bytes"]
+        at = self.rows * sum(below["factor_bytes"] for below in self.levels[:level])
+        return np.frombuffer(self.stream("factors"), f"<u{width}", self.rows, at)
+
     def _factors(self, level):
         """Scale and offset of each row."""
-        info, data = self.levels[level], self.stream("factors")
-        at = self.rows * sum(below["factor_bytes"] for below in self.levels[:level])
-        width, offset_bits, shift = ("<u2", 9, 18) if info["factor_bytes"] == 2 else ("<u4", 16, 10)
-        packed = np.frombuffer(data, width, self.rows, at).astype(np.uint32)
+        info = self.levels[level]
+        offset_bits, shift = (9, 18) if info["factor_bytes"] == 2 else (16, 10)
+        packed = self.packed_factors(level).astype(np.uint32)
         scale = np.uint32(info["scale_base"]) + ((packed >> np.uint32(offset_bits)) << np.uint32(shift))
         offset = info["offset_min"] + info["offset_step"] * (packed & np.uint32(2 ** offset_bits - 1))
         return scale.view(np.float32), offset

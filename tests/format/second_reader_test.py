@@ -119,6 +119,14 @@ class SecondReader(unittest.TestCase):
                 self.assertLess(errors[-1], 0.05)
                 self.assertLess(errors[-1], errors[0] + 1e-9)
 
+    def test_scan_repeats_codes_and_factors_of_one_level(self):
+        for metric, dtype, dim in CASES:
+            with self.subTest(metric=metric, dtype=dtype, dim=dim):
+                _, index = self.build(metric, dtype, dim)
+                codes, factors, level = index.scan()
+                np.testing.assert_array_equal(codes, index.codes()[:, :codes.shape[1]])
+                np.testing.assert_array_equal(factors, index.packed_factors(level))
+
     def test_a_flipped_bit_is_found(self):
         _, index = self.build("l2", "u1", 16)
         data = bytearray(index.data)

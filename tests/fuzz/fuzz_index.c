@@ -148,7 +148,7 @@ static void ask(struct fathom_engine *engine, const struct fathom_index *index,
 
 /* ---- opening ---- */
 
-enum residency { CELLS, ROWS8, CODES, PARTLY, RESIDENCIES };
+enum residency { CELLS, ROWS8, CODES, PARTLY, SCANNED, RESIDENCIES };
 
 static void open_and_ask(const struct env *env, struct fathom_engine *engine,
                          const struct image *image, enum residency residency, bool sound)
@@ -156,9 +156,11 @@ static void open_and_ask(const struct env *env, struct fathom_engine *engine,
     struct fathom_open_options options = {.threads = 1, .inflight = QUERIES};
     struct fathom_index *index;
     struct fathom_error err = {0};
-    options.navigator = residency == CELLS ? FATHOM_NAVIGATOR_CELLS : FATHOM_NAVIGATOR_GRAPH;
+    options.navigator = residency == CELLS || residency == SCANNED ? FATHOM_NAVIGATOR_CELLS
+                                                                   : FATHOM_NAVIGATOR_GRAPH;
     options.code_bytes = residency == CODES || residency == PARTLY ? 3 : 0;
     options.list_share = residency == PARTLY ? 0.4f : 0;
+    options.code_share = residency == SCANNED ? 0.4f : 0;
     int status = index_open_with(&index, env, "fuzz", &options, &err);
     bool refused = status == FATHOM_EARGUMENT; /* no such codes: the options', not the file's */
     FUZZ_CHECK(is_typed(status) || refused, "opening: %d (%s)", status, err.msg);

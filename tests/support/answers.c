@@ -142,6 +142,13 @@ int partly_open(struct fathom_index **out, const struct env *env, const char *di
     return index_open_with(out, env, dir, &options, err);
 }
 
+int scan_open(struct fathom_index **out, const struct env *env, const char *dir, float share,
+              unsigned inflight, struct fathom_error *err)
+{
+    struct fathom_open_options options = {.threads = 1, .inflight = inflight, .code_share = share};
+    return index_open_with(out, env, dir, &options, err);
+}
+
 bool io_works(enum fathom_io io)
 {
     struct fathom_engine_options options = {.io = io, .inflight = 1};

@@ -42,6 +42,11 @@ void answer_assert_formed(const struct answers *answers, uint32_t query);
 int partly_open(struct fathom_index **out, const struct env *env, const char *dir, float share,
                 unsigned inflight, struct fathom_error *err);
 
+/* Opens an index for cells whose codes are read, but for this share (above 0) of their pages. 0 or
+ * what is wrong with the index. */
+int scan_open(struct fathom_index **out, const struct env *env, const char *dir, float share,
+              unsigned inflight, struct fathom_error *err);
+
 /* For io in turn: whether this machine lets us use it. */
 bool io_works(enum fathom_io io);
 /* An engine or a failed test. */

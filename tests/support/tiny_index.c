@@ -130,11 +130,33 @@ static void make_cells(struct tiny_index *tiny, struct prng *prng)
            4 * ((size_t)p->cells + 1));
 }
 
+/* Of each row, code and factors of the last level of at most a bit a dimension, or of the first. */
+static void make_scan(struct tiny_index *tiny, uint32_t code_dim)
+{
+    const uint8_t *codes = tiny->sections[SECTION_CODES].data,
+                  *factors = tiny->sections[SECTION_FACTORS].data;
+    uint32_t groups = code_dim / PLANES_GROUP;
+    bool second = 2 * code_dim <= tiny->properties.work_dim;
+    size_t rows = tiny->properties.rows, code_bytes = second ? 2 * groups : groups,
+           factor_bytes = second ? 4 : 2, row_bytes = code_bytes + factor_bytes;
+    uint8_t *scan = take(tiny, SECTION_SCAN, rows * row_bytes, (uint32_t)row_bytes);
+    for (size_t row = 0; row < rows; row++) {
+        for (size_t byte = 0; byte < code_bytes; byte++) {
+            size_t first = byte / FORMAT_BAND_BYTES * FORMAT_BAND_BYTES, left = 2 * groups - first,
+                   width = left < FORMAT_BAND_BYTES ? left : FORMAT_BAND_BYTES;
+            scan[row * row_bytes + byte] = codes[first * rows + row * width + byte - first];
+        }
+        memcpy(scan + row * row_bytes + code_bytes,
+               factors + (second ? 2 * rows : 0) + factor_bytes * row, factor_bytes);
+    }
+}
+
 static void make_codes(struct tiny_index *tiny, uint32_t code_dim, struct prng *prng)
 {
     size_t rows = tiny->properties.rows, bytes = rows * 2 * (code_dim / PLANES_GROUP);
     fill_random(prng, take(tiny, SECTION_CODES, bytes, 0), bytes);
     fill_random(prng, take(tiny, SECTION_FACTORS, rows * FACTOR_BYTES, 0), rows * FACTOR_BYTES);
+    make_scan(tiny, code_dim);
 }
 
 /* A ring: row v leads to the next few. */

@@ -30,8 +30,9 @@ extern "C" {
 #define FATHOM_DIM_MAX         4096
 #define FATHOM_K_MAX           4096
 #define FATHOM_SEARCH_LIST_MAX 16384
-#define FATHOM_ID_NONE         UINT64_MAX /* pads rows with fewer than k results; their distance is +inf \
-                                           */
+#define FATHOM_ID_NONE                                                                             \
+    UINT64_MAX /* pads rows with fewer than k results; their distance is +inf                      \
+                */
 
 /* Values are on disk and pinned. */
 enum fathom_dtype { FATHOM_F32 = 1, FATHOM_F16 = 2, FATHOM_I8 = 3, FATHOM_U8 = 4 };
@@ -65,6 +66,9 @@ struct fathom_open_options {
     float list_share;    /* force the graph, with this part of the neighbour lists in memory and the
                             others on SSD, in (0, 1] and rounded down to 256ths; 0: the planner's
                             choice */
+    float code_share;    /* force the cells, with this part of their codes in memory and the others
+                            read from SSD, in (0, 1] and rounded down to pages; 0: the planner's
+                            choice */
 };
 
 FATHOM_API struct fathom_open_options fathom_open_options_default(void);
@@ -74,9 +78,9 @@ FATHOM_API struct fathom_open_options fathom_open_options_default(void);
 FATHOM_API int fathom_index_open(struct fathom_index **out, const char *dir,
                                  const struct fathom_open_options *options,
                                  struct fathom_error *err) FATHOM_MUST_USE;
-/* What an open would come to, from the file's header and model alone: nothing is made resident. With
- * it the budget of an index that is in use can be changed without being exceeded by a second copy:
- * see docs/OPERATIONS.md for how the server does it. */
+/* What an open would come to, from the file's header and model alone: nothing is made resident.
+ * With it the budget of an index that is in use can be changed without being exceeded by a second
+ * copy: see docs/OPERATIONS.md for how the server does it. */
 struct fathom_outlook {
     uint64_t total_bytes; /* what fathom_index_open would keep, at the most, with scratch_bytes */
     uint64_t scratch_bytes;
@@ -148,8 +152,8 @@ struct fathom_query {
     enum fathom_dtype dtype; /* may differ from the index's */
     uint32_t dim;            /* 0: trust the caller; otherwise must equal the index's */
     uint32_t k;              /* 1..FATHOM_K_MAX */
-    uint32_t search_list; /* L, 1..FATHOM_SEARCH_LIST_MAX; raised to 1.5 k; 0: from target_recall or the
-                             default */
+    uint32_t search_list; /* L, 1..FATHOM_SEARCH_LIST_MAX; raised to 1.5 k; 0: from target_recall or
+                             the default */
     float target_recall;  /* in (0, 1): picks a calibrated operating point; 0: not used */
     bool exact_distances; /* read the full vector of every result, so that each distance is exact */
     uint64_t deadline_ns; /* on the monotonic clock; 0: none */
@@ -163,10 +167,11 @@ FATHOM_API struct fathom_query fathom_query_default(void);
 /* What one query did. Counted always (plain increments); times only cost two clock reads. */
 struct fathom_query_stats {
     enum fathom_navigator navigator;
-    uint32_t hops;   /* nodes expanded, or cells scanned */
-    uint32_t rounds; /* waves of reads */
+    uint32_t hops;           /* nodes expanded, or cells scanned */
+    uint32_t rounds;         /* waves of reads */
     uint32_t reads;          /* of all kinds */
     uint32_t list_reads;     /* those of them that brought pages of neighbour lists */
+    uint32_t code_reads;     /* and those that brought codes */
     uint32_t resident_lists; /* neighbour lists served from memory */
     uint32_t code_distances, full_distances;
     uint64_t bytes; /* read from the index file */

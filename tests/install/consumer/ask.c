@@ -1,4 +1,5 @@
-/* Uses libfathom_client as another project would: asks a server that is not there, and prints the version. */
+/* Uses libfathom_client as another project would: asks a server that is not there, and prints the
+ * version. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* Uses libfathom as another project would: opens an index that is not there, and prints the version. */
+/* Uses libfathom as another project would: opens an index that is not there, and prints the
+ * version. */
 #include <stdio.h>
 #include <string.h>
 

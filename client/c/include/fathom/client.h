@@ -130,8 +130,8 @@ enum fathom_client_dtype {
 
 /* What the server did for one query. Fields that the server did not send are zero. */
 struct fathom_client_stats {
-    uint32_t hops;   /* nodes expanded, or cells scanned */
-    uint32_t rounds; /* waves of reads */
+    uint32_t hops;           /* nodes expanded, or cells scanned */
+    uint32_t rounds;         /* waves of reads */
     uint32_t reads;          /* of all kinds */
     uint32_t list_reads;     /* those of them that brought neighbour lists */
     uint32_t resident_lists; /* neighbour lists served from memory */
@@ -221,8 +221,8 @@ FATHOM_CLIENT_API int fathom_client_stats(struct fathom_client *client, char **j
 FATHOM_CLIENT_API int fathom_client_reload(struct fathom_client *client, const char *index,
                                            char **json,
                                            struct fathom_client_error *err) FATHOM_CLIENT_MUST_USE;
-/* The same with a new DRAM budget for this index, in bytes (0: none), from now on. The change itself
- * keeps to the larger of the two budgets and what the least residency takes. */
+/* The same with a new DRAM budget for this index, in bytes (0: none), from now on. The change
+ * itself keeps to the larger of the two budgets and what the least residency takes. */
 FATHOM_CLIENT_API int
 fathom_client_reload_within(struct fathom_client *client, const char *index,
                             uint64_t dram_budget_bytes, char **json,

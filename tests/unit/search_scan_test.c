@@ -1,0 +1,335 @@
+/* Cells whose codes are read: the same answers whatever part of the codes is in memory and however
+ * pages come, as good as with all of them in memory, and within the budget. */
+#include "fathom_test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "answers.h"
+#include "fault.h"
+#include "index.h"
+#include "query.h"
+#include "small_index.h"
+
+#define DIM     32
+#define ROWS    36000
+#define QUERIES 120
+#define SHARES  4
+
+static const enum fathom_io engines[] = {FATHOM_IO_PREAD, FATHOM_IO_URING};
+static const float shares[SHARES] = {1e-6f, 0.3f, 0.8f, 1}; /* the first: none */
+
+struct fixture {
+    struct small_index small;
+    struct fathom_index *whole, *partly[SHARES]; /* codes of the same length */
+    struct answers right;                        /* of the first of partly */
+};
+
+static void ask(struct answers *out, const struct fixture *fixture, struct fathom_engine *engine,
+                const struct fathom_index *index, unsigned inflight)
+{
+    struct fathom_query request = small_request(&fixture->small, 0);
+    answers_get(out, engine, index, &request, fixture->small.raw_queries, DIM, QUERIES, inflight);
+}
+
+static int make_fixture(void **state)
+{
+    struct small_options options = {.rows = ROWS,
+                                    .dim = DIM,
+                                    .metric = FATHOM_METRIC_L2,
+                                    .dtype = FATHOM_F32,
+                                    .queries = QUERIES,
+                                    .seed = 31};
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    struct fathom_open_options whole = {
+        .threads = 1, .inflight = 16, .navigator = FATHOM_NAVIGATOR_CELLS};
+    struct fathom_error err;
+    small_index_make(&fixture->small, &options);
+    for (int s = 0; s < SHARES; s++)
+        if (scan_open(&fixture->partly[s], env_os(), fixture->small.dir, shares[s], 16, &err) != 0)
+            fail_msg("%s", err.msg);
+    whole.code_bytes = fixture->partly[0]->level.code_bytes;
+    assert_int_equal(fathom_index_open(&fixture->whole, fixture->small.dir, &whole, NULL), 0);
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    ask(&fixture->right, fixture, engine, fixture->partly[0], 1);
+    fathom_engine_destroy(engine);
+    *state = fixture;
+    return 0;
+}
+
+static int free_fixture(void **state)
+{
+    struct fixture *fixture = *state;
+    answers_free(&fixture->right);
+    fathom_index_close(fixture->whole);
+    for (int s = 0; s < SHARES; s++)
+        fathom_index_close(fixture->partly[s]);
+    small_index_remove(&fixture->small);
+    free(fixture);
+    return 0;
+}
+
+/* ---- */
+
+static void answers_do_not_depend_on_where_codes_are(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (int s = 0; s < SHARES; s++)
+        for (size_t e = 0; e < 2; e++)
+            for (unsigned inflight = 1; inflight <= 16 && io_works(engines[e]); inflight *= 4) {
+                struct answers answers;
+                struct fathom_engine *engine = engine_make(engines[e], inflight);
+                ask(&answers, fixture, engine, fixture->partly[s], inflight);
+                answers_assert_same(&fixture->right, &answers);
+                answers_free(&answers);
+                fathom_engine_destroy(engine);
+            }
+}
+
+static uint32_t count_right(const struct fixture *fixture, const struct answers *answers)
+{
+    uint32_t right = 0;
+    for (uint32_t q = 0; q < QUERIES; q++)
+        right += small_right(&fixture->small, q, answers->all[q].ids, answers->k);
+    return right;
+}
+
+/* Codes in memory are looked at twice, which may lose one in a while; never the other way round. */
+static void they_are_as_good_as_with_codes_in_memory(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct answers memory;
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 4);
+    ask(&memory, fixture, engine, fixture->whole, 4);
+    uint32_t read = count_right(fixture, &fixture->right), kept = count_right(fixture, &memory);
+    if (read * 100 < kept * 99 || kept * 2 < QUERIES * memory.k)
+        fail_msg("%u right with codes that are read, %u with codes in memory", read, kept);
+    answers_free(&memory);
+    fathom_engine_destroy(engine);
+}
+
+static void counters_tell_where_codes_came_from(void **state)
+{
+    const struct fixture *fixture = *state;
+    uint64_t reads[SHARES] = {0};
+    for (int s = 0; s < SHARES; s++) {
+        struct answers answers;
+        struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 16);
+        ask(&answers, fixture, engine, fixture->partly[s], 16);
+        for (uint32_t q = 0; q < QUERIES; q++) {
+            const struct fathom_query_stats *got = &answers.all[q].stats,
+                                            *right = &fixture->right.all[q].stats;
+            assert_int_equal(got->navigator, FATHOM_NAVIGATOR_CELLS);
+            assert_int_equal(got->hops, right->hops);
+            assert_int_equal(got->code_distances, right->code_distances);
+            assert_int_equal(got->reads - got->code_reads, right->reads - right->code_reads);
+            assert_int_equal(got->bytes, 4096 * (uint64_t)got->reads);
+            assert_int_equal(got->rounds, (got->code_reads > 0) + (got->reads > got->code_reads));
+            assert_string_equal(got->stop_reason, right->stop_reason);
+            reads[s] += got->code_reads;
+        }
+        assert_true(s == 0 || reads[s] < reads[s - 1]);
+        answers_free(&answers);
+        fathom_engine_destroy(engine);
+    }
+    assert_true(reads[0] > QUERIES);
+    assert_int_equal(reads[SHARES - 1], 0);
+}
+
+/* Each page of codes of a query is read once. */
+static void no_page_is_read_twice(void **state)
+{
+    const struct fixture *fixture = *state;
+    const struct section *scan = fixture->partly[0]->scan.section;
+    struct fathom_query request = small_request(&fixture->small, 1);
+    struct fathom_query_stats stats;
+    uint64_t ids[10];
+    float distances[10];
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    request.search_list = FATHOM_SEARCH_LIST_MAX < ROWS ? FATHOM_SEARCH_LIST_MAX : ROWS;
+    assert_int_equal(
+        fathom_search(engine, fixture->partly[0], &request, ids, distances, &stats, NULL), 10);
+    assert_int_equal(stats.code_reads, scan->page_count); /* all cells */
+    assert_int_equal(stats.code_distances, ROWS);
+    assert_string_equal(stats.stop_reason, "exhausted");
+    fathom_engine_destroy(engine);
+}
+
+/* ---- memory ---- */
+
+/* From the least on, every budget is kept, and more memory never means more reads of codes. */
+static void every_budget_is_kept(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_open_options options = {.threads = 1, .inflight = 4, .code_share = 1};
+    struct fathom_outlook outlook;
+    uint64_t pages = fixture->partly[0]->scan.section->page_count, before = 0;
+    assert_int_equal(fathom_index_outlook(fixture->small.dir, &options, &outlook, NULL), 0);
+    for (uint64_t more = 0; more <= pages * PAGE_PAYLOAD + MEM_ALIGN; more += 3000) {
+        struct fathom_index *index;
+        struct fathom_ledger ledger;
+        options.dram_budget_bytes = outlook.least_bytes + more;
+        assert_int_equal(fathom_index_open(&index, fixture->small.dir, &options, NULL), 0);
+        fathom_index_get_ledger(index, &ledger);
+        assert_true(ledger.total_bytes <= options.dram_budget_bytes);
+        assert_true(options.dram_budget_bytes - ledger.total_bytes < PAGE_PAYLOAD + MEM_ALIGN);
+        assert_int_equal(ledger.total_bytes, index->plan.index_bytes + index->plan.scratch_bytes);
+        assert_true(index->scan.resident >= before);
+        before = index->scan.resident;
+        fathom_index_close(index);
+    }
+    assert_true(before > pages / 2);
+    options.dram_budget_bytes = outlook.least_bytes - 1;
+    struct fathom_index *index;
+    assert_int_equal(fathom_index_open(&index, fixture->small.dir, &options, NULL), FATHOM_EBUDGET);
+}
+
+static void a_share_of_codes_is_the_cells_alone(void **state)
+{
+    const struct fixture *fixture = *state;
+    const struct fathom_open_options cases[] = {
+        {.threads = 1, .inflight = 1, .code_share = -0.1f},
+        {.threads = 1, .inflight = 1, .code_share = 1.1f},
+        {.threads = 1, .inflight = 1, .code_share = 0.5f, .list_share = 0.5f},
+        {.threads = 1, .inflight = 1, .code_share = 0.5f, .navigator = FATHOM_NAVIGATOR_GRAPH}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fathom_index *index;
+        assert_int_equal(fathom_index_open(&index, fixture->small.dir, &cases[i], NULL),
+                         FATHOM_EARGUMENT);
+    }
+}
+
+static struct fathom_index *open_with_room(const struct fixture *fixture, uint64_t room)
+{
+    struct fathom_open_options options = {.threads = 1, .inflight = 16, .code_share = 1e-6f};
+    struct fathom_index *index;
+    options.dram_budget_bytes =
+        fixture->partly[0]->plan.index_bytes + fixture->partly[0]->plan.scratch_bytes + room;
+    assert_int_equal(fathom_index_open(&index, fixture->small.dir, &options, NULL), 0);
+    return index;
+}
+
+/* More than a slot reserves: it borrows and gives back, or is refused. */
+static void a_large_query_borrows_from_the_budget_and_gives_back(void **state)
+{
+    const struct fixture *fixture = *state;
+    static uint64_t ids[10];
+    static float distances[10];
+    struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 4);
+    for (uint64_t room = 0; room <= 1 << 20; room += 1 << 20) {
+        struct fathom_index *index = open_with_room(fixture, room);
+        const int64_t slack = atomic_load(&index->slack);
+        for (uint32_t list = 64; list <= 1024; list *= 2) {
+            struct fathom_query request = small_request(&fixture->small, 3);
+            request.search_list = list;
+            int found = fathom_search(engine, index, &request, ids, distances, NULL, NULL);
+            if (list <= 128 || list > 512 || room > 0) /* between: a few bytes, if any are left */
+                assert_int_equal(found, list <= 128 || room > 0 ? 10 : FATHOM_EBUDGET);
+            assert_true(atomic_load(&index->slack) >= 0);
+        }
+        struct fathom_query usual = small_request(&fixture->small, 4);
+        assert_int_equal(fathom_search(engine, index, &usual, ids, distances, NULL, NULL), 10);
+        assert_int_equal(atomic_load(&index->slack), slack);
+        fathom_index_close(index);
+    }
+    fathom_engine_destroy(engine);
+}
+
+/* ---- ends before the end ---- */
+
+static struct fathom_engine *fault_engine(struct fault_env *fault, enum fathom_io io,
+                                          const char *plan)
+{
+    struct fathom_engine_options options = {.io = io, .inflight = 4};
+    struct fathom_engine *engine;
+    assert_int_equal(fault_init(fault, env_os(), plan, NULL), 0);
+    assert_int_equal(engine_create_with(&engine, &fault->env, &options, NULL), 0);
+    return engine;
+}
+
+static void expect_usable(const struct fixture *fixture, struct fathom_engine *engine)
+{
+    struct answers answers;
+    ask(&answers, fixture, engine, fixture->partly[1], 3); /* a slot may still wait for its read */
+    answers_assert_same(&fixture->right, &answers);
+    answers_free(&answers);
+}
+
+static void a_damaged_page_of_codes_fails_its_query_by_name(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (size_t e = 0; e < 2 && io_works(engines[e]); e++) {
+        struct fault_env fault;
+        struct fathom_error err = {0};
+        struct fathom_query request = small_request(&fixture->small, 0);
+        uint64_t ids[10];
+        float distances[10];
+        struct fathom_engine *engine = fault_engine(&fault, engines[e], "read#2:flip=bit9000");
+        assert_int_equal(
+            fathom_search(engine, fixture->partly[0], &request, ids, distances, NULL, &err),
+            FATHOM_ECHECKSUM);
+        assert_non_null(strstr(err.msg, "section scan: checksum mismatch in page "));
+        assert_non_null(strstr(err.msg, fixture->small.dir));
+        expect_usable(fixture, engine);
+        fathom_engine_destroy(engine);
+    }
+}
+
+static void a_deadline_is_kept_while_codes_stall(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fault_env fault;
+    struct fathom_result result;
+    if (!io_works(FATHOM_IO_URING))
+        skip();
+    struct fathom_engine *engine = fault_engine(&fault, FATHOM_IO_URING, "read#2:stall=1s");
+    struct fathom_query request = small_request(&fixture->small, 0);
+    request.deadline_ns = env_clock_ns(env_os()) + 50000000;
+    assert_int_equal(fathom_engine_submit(engine, fixture->partly[0], &request, NULL), 0);
+    assert_int_equal(fathom_engine_poll(engine, &result, 1, true), 1);
+    assert_int_equal(result.status, FATHOM_EDEADLINE);
+    assert_true(result.stats.code_reads >= 2);
+    expect_usable(fixture, engine); /* the read is still out */
+    fathom_engine_destroy(engine);
+}
+
+static void an_engine_may_end_while_codes_are_on_their_way(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (size_t e = 0; e < 2 && io_works(engines[e]); e++)
+        for (int polls = 0; polls < 4; polls++) {
+            struct fault_env fault;
+            struct fathom_index *index;
+            unsigned fds = fd_count();
+            assert_int_equal(scan_open(&index, env_os(), fixture->small.dir, 0.1f, 4, NULL), 0);
+            struct fathom_engine *engine = fault_engine(&fault, engines[e], "read#3+:stall=10ms");
+            for (uint32_t q = 0; q < 4; q++) {
+                struct fathom_query request = small_request(&fixture->small, q);
+                assert_int_equal(fathom_engine_submit(engine, index, &request, NULL), 0);
+            }
+            for (int i = 0; i < polls; i++) {
+                struct fathom_result result;
+                assert_true(fathom_engine_poll(engine, &result, 1, false) >= 0);
+            }
+            fathom_index_close(index); /* queries hold their own reference */
+            fathom_engine_destroy(engine);
+            assert_int_equal(fd_count(), fds);
+        }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_do_not_depend_on_where_codes_are),
+        cmocka_unit_test(they_are_as_good_as_with_codes_in_memory),
+        cmocka_unit_test(counters_tell_where_codes_came_from),
+        cmocka_unit_test(no_page_is_read_twice),
+        cmocka_unit_test(every_budget_is_kept),
+        cmocka_unit_test(a_share_of_codes_is_the_cells_alone),
+        cmocka_unit_test(a_large_query_borrows_from_the_budget_and_gives_back),
+        cmocka_unit_test(a_damaged_page_of_codes_fails_its_query_by_name),
+        cmocka_unit_test(a_deadline_is_kept_while_codes_stall),
+        cmocka_unit_test(an_engine_may_end_while_codes_are_on_their_way),
+    };
+    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+}

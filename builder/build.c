@@ -20,8 +20,6 @@
 #include "provenance.h"
 #include "write.h"
 
-#define MEASURED_ROWS_MIN 2000
-
 struct build {
     struct build_options options; /* with R and L once chosen */
     struct crew crew;
@@ -514,7 +512,7 @@ static int stage_measure(struct build *build, struct fathom_error *err)
 {
     int status = 0;
     crew_phase(&build->crew, "measure", build->report->rows, "rows");
-    if (build->report->rows >= MEASURED_ROWS_MIN &&
+    if (build->report->rows >= BUILD_MEASURED_ROWS &&
         !index_writer_has(build->writer, SECTION_POINTS))
         status = measure_add_points(build->writer, build->options.env, &build->crew,
                                     build->report->rows, measuring_budget(build), err);

@@ -31,6 +31,7 @@
 #define BUILD_LIST_MAX            1024
 #define BUILD_THREADS_MAX         256
 #define BUILD_DEFAULT_SEARCH_LIST 64
+#define BUILD_MEASURED_ROWS       2000 /* smaller indexes do without operating points */
 
 /* How a build talks to its caller while it runs. Members may be NULL; called from any of its
  * threads. */

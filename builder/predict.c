@@ -15,18 +15,26 @@
 #include "planes.h"
 #include "train.h"
 
-#define BASE_BYTES    (14500u << 10) /* the program, BLAS, buffers */
-#define THREAD_MOST   (6u << 20)     /* of a thread under a budget, whatever comes, */
-#define MOST_OF_DIM   4096           /* and for each dimension, */
-#define THREAD_USUAL  (768u << 10)   /* and as it usually is */
-#define USUAL_OF_DIM  2048
-#define SCRATCH       (3u << 19)  /* of an opened index's queries in flight */
-#define EDGE_BYTES    1.3         /* of an encoded neighbour, about */
-#define DEGREE_SHARE  0.8         /* of R that lists fill, when no sample says better */
-#define PROBE_SHARE   1.6         /* of the probe's time: small graphs take more a row */
-#define HEAT_LIST     64.0        /* of the searches that heat is counted on */
-#define MEASURED_BITS 6           /* a dimension: the longest codes of operating points */
-#define SAMPLE_BYTES  (32u << 20) /* of the range of values, about */
+/* Of the whole program when a budget is planned for: never more, on any machine. */
+#define BASE_BYTES   (14500u << 10)
+#define THREAD_BYTES (6u << 20)
+
+/* And what it takes as a rule. */
+#define OWN_BYTES     (43u << 16) /* of heap, stacks and the libraries' data */
+#define THREAD_LEAST  (1u << 17)  /* of each thread, */
+#define BLAS_BYTES    (1u << 16)  /* and in BLAS, but for what grows with the dimension */
+#define WRITER_BYTES  (1u << 20)
+#define SAMPLES_BYTES (3u << 19) /* of operating points, and engines */
+#define LIBRARY_USUAL (21u << 19)
+#define LIBRARY_LATE  (21u << 16) /* LAPACK */
+#define INPUT_BYTES   (4u << 20)  /* of the input that are read at a time, */
+#define INPUT_ROWS    256         /* or so many rows */
+
+#define EDGE_BYTES   1.3         /* of an encoded neighbour, about */
+#define DEGREE_SHARE 0.8         /* of R that lists fill, when no sample says better */
+#define PROBE_SHARE  1.6         /* of the probe's time: small graphs take more a row */
+#define HEAT_LIST    64.0        /* of the searches that heat is counted on */
+#define SAMPLE_BYTES (32u << 20) /* of the range of values, about */
 
 struct shape {
     uint64_t rows, dim, stride, code_dim, order_count, factor_bytes, degree;
@@ -61,9 +69,9 @@ static uint64_t cells_bytes(const struct shape *s)
     return s->rows * 4 + s->rows / CELLS_ROWS * (s->stride + 16);
 }
 
-static uint64_t adjacency_bytes(const struct shape *s)
+static uint64_t adjacency_bytes(uint64_t degree)
 {
-    return 4 * size_round_up(s->degree * 13 / 10 + 1, 16);
+    return 4 * size_round_up(degree * 13 / 10 + 1, 16);
 }
 
 /* Vectors that are put in order at a time, and the records made from them (write.c). */
@@ -75,19 +83,78 @@ static uint64_t reorder_bytes(const struct shape *s)
     return rows * (s->vector_bytes + s->dim + 20);
 }
 
-static uint64_t in_memory_bytes(const struct build_options *options, const struct shape *s)
+/* ---- in memory ---- */
+
+/* Of an index opened with codes (with 8-bit rows: records) of so many bytes, and all lists. */
+static uint64_t opened_bytes(const struct shape *s, uint64_t code_bytes)
+{
+    return s->rows * (code_bytes + 8) + lists_bytes(s);
+}
+
+/* The largest residency runs beside the smallest, the largest two codes at the end (points.c). */
+static uint64_t measured_bytes(const struct shape *s, unsigned threads)
+{
+    uint64_t rows8 = opened_bytes(s, s->dim), engines = SAMPLES_BYTES + 6000 * s->dim;
+    if (s->rows < BUILD_MEASURED_ROWS)
+        return 0;
+    if (threads == 1)
+        return engines + rows8;
+    engines += 5000 * s->dim;
+    return engines +
+           larger(rows8 + s->rows * s->dim / 4,
+                  opened_bytes(s, s->order_count) + opened_bytes(s, s->order_count * 3 / 4));
+}
+
+/* The rows that R is probed on, and their graph. */
+static uint64_t probe_bytes(const struct shape *s)
+{
+    uint64_t rows = smaller(s->rows, DEGREE_PROBE_ROWS);
+    return rows * (s->stride + sizeof(struct row8_terms) + adjacency_bytes(DEGREE_PROBE) + 13);
+}
+
+/* What the stages hold of the rows and what is made from them. */
+static void stage_bytes(const struct build_options *options, const struct shape *s,
+                        uint64_t out[BUILD_STAGES])
 {
     uint64_t rows8 = rows8_bytes(s), cells = cells_bytes(s), lists = lists_bytes(s);
-    uint64_t adjacency = s->rows * adjacency_bytes(s);
-    uint64_t sample = s->vector_bytes ? smaller(s->rows * s->dim * 4, SAMPLE_BYTES) : 0;
-    uint64_t most = larger(sample, rows8 + cells + 16 * s->rows);
-    uint64_t graphing = 13 * s->rows + s->rows / 50 * s->degree * 12;
-    most = larger(most, rows8 + cells + adjacency +
-                            larger(graphing, train_axes_bytes(s->rows, (uint32_t)s->dim)));
-    most = larger(most, rows8 + cells + adjacency + lists + 8 * s->rows);
+    uint64_t adjacency = s->rows * adjacency_bytes(s->degree);
     uint64_t codes = s->rows * (s->order_count + s->factor_bytes);
-    most = larger(most, rows8 + cells + lists + codes + 4 * s->rows + reorder_bytes(s));
-    return most + (options->ids ? 8 * s->rows : 0);
+    uint64_t sample = s->vector_bytes ? smaller(s->rows * s->dim * 4, SAMPLE_BYTES) : 0;
+    uint64_t graphing = 13 * s->rows + s->rows / 50 * s->degree * 12;
+    uint64_t piece = larger(INPUT_BYTES, INPUT_ROWS * s->vector_bytes);
+    out[BUILD_READ] = piece + larger(sample, rows8);
+    out[BUILD_CELLS] = out[BUILD_ORDER] = rows8 + cells + 16 * s->rows;
+    out[BUILD_GRAPH] = rows8 + cells + larger(adjacency + graphing, probe_bytes(s));
+    out[BUILD_TRAIN] = rows8 + cells + adjacency + train_axes_bytes((uint32_t)s->dim);
+    out[BUILD_ENCODE] = rows8 + cells + lists + larger(adjacency + 8 * s->rows, codes);
+    out[BUILD_WRITE] = rows8 + cells + lists + codes + 4 * s->rows + reorder_bytes(s);
+    out[BUILD_MEASURE] = measured_bytes(s, options->threads);
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        out[stage] += options->ids ? 8 * s->rows : 0;
+}
+
+/* What a budget must hold; measuring keeps to what is left of one. */
+static uint64_t in_memory_bytes(const struct build_options *options, const struct shape *s)
+{
+    uint64_t stages[BUILD_STAGES], most = 0;
+    stage_bytes(options, s, stages);
+    for (int stage = 0; stage < BUILD_MEASURE; stage++)
+        most = larger(most, stages[stage]);
+    return most;
+}
+
+/* And besides these: buffers, the rotation, and what BLAS and its callers have for each thread. */
+static uint64_t working_bytes(const struct shape *s, enum build_stage stage, unsigned threads)
+{
+    uint64_t bytes = OWN_BYTES + threads * THREAD_LEAST;
+    unsigned lanes = threads < TRAIN_LANES_MAX ? threads : TRAIN_LANES_MAX;
+    if (stage >= BUILD_TRAIN)
+        bytes += s->dim * s->dim + lanes * (BLAS_BYTES + 1500 * s->dim);
+    if (stage == BUILD_TRAIN)
+        bytes += lanes * 2048 * s->dim;
+    if (stage >= BUILD_WRITE)
+        bytes += WRITER_BYTES;
+    return bytes;
 }
 
 static struct shape shape_of(const struct build_options *options, uint64_t rows, uint32_t work_dim,
@@ -105,16 +172,11 @@ static struct shape shape_of(const struct build_options *options, uint64_t rows,
     return s;
 }
 
-static uint64_t program_usual(const struct build_options *options, const struct shape *s)
-{
-    return BASE_BYTES + options->threads * (THREAD_USUAL + USUAL_OF_DIM * s->dim);
-}
-
 /* ---- under a budget ---- */
 
 uint64_t predict_program(uint32_t work_dim)
 {
-    return BASE_BYTES + PREDICT_BUDGET_THREADS * (THREAD_MOST + (uint64_t)MOST_OF_DIM * work_dim);
+    return BASE_BYTES + PREDICT_BUDGET_THREADS * (THREAD_BYTES + 4096 * (uint64_t)work_dim);
 }
 
 /* What is there in every stage: the program, threads, cells and ids. */
@@ -132,7 +194,8 @@ static uint64_t all_rows_bytes(const struct shape *s)
 /* Of a row of a part or of its halo. */
 static uint64_t member_bytes(const struct shape *s)
 {
-    return s->stride + sizeof(struct row8_terms) + adjacency_bytes(s) + s->degree * 12 / 50 + 34;
+    return s->stride + sizeof(struct row8_terms) + adjacency_bytes(s->degree) +
+           s->degree * 12 / 50 + 34;
 }
 
 uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim)
@@ -164,15 +227,38 @@ static uint64_t in_parts_bytes(const struct build_options *options, const struct
     return larger(most, reorder_bytes(s)) + cells_bytes(s) + (options->ids ? 8 * s->rows : 0);
 }
 
-/* While operating points are measured: the index with its 8-bit rows, and by the second thread with
- * the longest codes that points.c measures and the factors of one level. */
-static uint64_t opened_bytes(const struct build_options *options, const struct shape *s)
+/* ---- the peak ---- */
+
+/* Pages of programs and libraries are as many as the kernel has mapped round those that were
+ * touched, which differs between machines by MiBs: this process has all but what training adds. */
+static uint64_t library_bytes(void)
 {
-    uint64_t lists = lists_bytes(s) + lists_bytes(s) / 10;
-    uint64_t rows8 = s->rows * (s->dim + 16) + lists + SCRATCH;
-    uint64_t codes = s->rows * (s->code_dim * MEASURED_BITS / 8 + 8) + lists + SCRATCH;
-    return rows8 + (options->threads > 1 ? codes : 0);
+    uint64_t mapped = env_file_rss_bytes();
+    return (mapped ? mapped : LIBRARY_USUAL) + LIBRARY_LATE;
 }
+
+static uint64_t peak_bytes(const struct build_options *options, const struct shape *s,
+                           uint32_t parts)
+{
+    uint64_t stages[BUILD_STAGES], most = 0, budget = options->memory_budget_bytes;
+    unsigned threads = options->threads;
+    if (budget && threads > PREDICT_BUDGET_THREADS)
+        threads = PREDICT_BUDGET_THREADS;
+    stage_bytes(options, s, stages);
+    if (parts > 1)
+        for (int stage = BUILD_GRAPH; stage < BUILD_MEASURE; stage++)
+            stages[stage] = in_parts_bytes(options, s, parts);
+    for (int stage = 0; stage < BUILD_STAGES; stage++) {
+        uint64_t bytes = library_bytes() + working_bytes(s, stage, threads) + stages[stage];
+        /* What does not fit is not opened (points_measure). */
+        if (stage == BUILD_MEASURE && budget)
+            bytes = smaller(bytes, budget);
+        most = larger(most, bytes);
+    }
+    return most;
+}
+
+/* ---- disk ---- */
 
 /* A row store: rows do not straddle pages, or take whole ones. */
 static uint64_t store_bytes(uint64_t rows, uint64_t row_bytes)
@@ -235,7 +321,9 @@ static double measure_us(const struct build_options *options, const struct shape
     double rows = (double)s->rows, searches = options->degree >= DEGREE_HARD ? 12.5e6 : 3.5e6;
     double opening = 15 * 1.2e-3 * ((double)s->order_count + 2 * s->mean_degree);
     double truth = 160 * 2.5e-5 * (double)s->dim;
-    return s->rows < 2000 ? 0 : searches * rows / (2e4 + rows) + rows * (opening + truth);
+    return s->rows < BUILD_MEASURED_ROWS
+               ? 0
+               : searches * rows / (2e4 + rows) + rows * (opening + truth);
 }
 
 /* Microseconds of one thread, by what two threads took on the sets of docs/adr/0009; what BLAS does
@@ -278,13 +366,7 @@ void predict_shape(const struct build_options *options, double mean_degree, doub
     out->degree = options->degree;
     out->build_list = options->build_list;
     out->parts = predict_parts(options, out->rows, work_dim, vector_bytes);
-    uint64_t building =
-        out->parts > 1 ? in_parts_bytes(options, &s, out->parts) : in_memory_bytes(options, &s);
-    uint64_t opened = opened_bytes(options, &s), program = program_usual(options, &s);
-    out->peak_bytes = program + larger(building, opened);
-    if (options->memory_budget_bytes) /* what does not fit is not opened (points_measure) */
-        out->peak_bytes =
-            larger(program + building, smaller(program + opened, options->memory_budget_bytes));
+    out->peak_bytes = peak_bytes(options, &s, out->parts);
     out->disk_bytes = disk_bytes(&s);
     out->temporary_bytes = temporary_bytes(&s, out->parts);
     stage_seconds(options, &s, out->stage_seconds);

@@ -30,15 +30,13 @@ static uint32_t sample_row(const struct rows8 *rows, uint32_t i, uint32_t sample
 
 static uint32_t lane_count(uint32_t dim)
 {
-    return dim <= 1024 ? 8 : dim <= 2048 ? 4 : 2;
+    return dim <= 1024 ? TRAIN_LANES_MAX : dim <= 2048 ? 4 : 2;
 }
 
-uint64_t train_axes_bytes(uint64_t rows, uint32_t dim)
+/* The matrix and those of the lanes; later the matrix, and the work space of LAPACK. */
+uint64_t train_axes_bytes(uint32_t dim)
 {
-    uint64_t products = (rows + LANE_ROWS - 1) / LANE_ROWS, lanes = lane_count(dim);
-    uint64_t matrices = 1 + (products < lanes ? products : lanes);
-    matrices = matrices < 3 ? 3 : matrices; /* later: the matrix, and the work space of LAPACK */
-    return matrices * dim * dim * sizeof(float);
+    return (uint64_t)(1 + lane_count(dim)) * dim * dim * sizeof(float);
 }
 
 /* A lane takes every lanes-th product. */
@@ -75,7 +73,7 @@ static int second_moments(const struct crew *crew, const struct rows8 *rows,
     size_t cells_of_matrix = (size_t)rows->dim * rows->dim;
     m.sample = rows->count < SAMPLE_ROWS ? rows->count : SAMPLE_ROWS;
     m.lanes = lane_count(rows->dim);
-    float *lanes[8] = {0};
+    float *lanes[TRAIN_LANES_MAX] = {0};
     m.sums = lanes;
     int status = 0;
     for (uint32_t l = 0; l < m.lanes && status == 0; l++) {

@@ -27,8 +27,9 @@ int train_build(struct trained *out, const struct crew *crew, const struct rows8
 void train_fini(struct trained *trained);
 /* Bytes of a row's factors at all levels that codes of order_count bytes have. */
 uint32_t train_factor_bytes(uint32_t code_dim, uint32_t order_count);
-/* Of matrices that finding the axes takes for so many rows; a lane without rows takes no memory. */
-uint64_t train_axes_bytes(uint64_t rows, uint32_t dim);
+/* Threads that can find the axes together, and bytes of the matrices that it takes. */
+#define TRAIN_LANES_MAX 8
+uint64_t train_axes_bytes(uint32_t dim);
 
 /* ---- parts, each in its own file ---- */
 

@@ -330,6 +330,11 @@ uint64_t env_rss_bytes(void)
     return status_bytes("VmRSS");
 }
 
+uint64_t env_file_rss_bytes(void)
+{
+    return status_bytes("RssFile");
+}
+
 /* One line of mountinfo: "36 35 98:0 /root /mount options [optional...] - type source options".
  * True when it is the mount of the device major:minor. */
 static bool mount_matches(const char *line, unsigned dev_major, unsigned dev_minor, char type[64],

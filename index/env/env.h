@@ -110,6 +110,7 @@ const char *env_urgency_name(enum env_urgency urgency); /* "normal", "slice", "r
 enum env_urgency env_thread_hurry(enum env_urgency wanted);
 uint64_t env_peak_rss_bytes(void); /* VmHWM of this process; 0 when unknown */
 uint64_t env_rss_bytes(void);      /* VmRSS of this process; 0 when unknown */
+uint64_t env_file_rss_bytes(void); /* of it, pages of files: programs and libraries */
 /* One line that names the block device and file system under path, for reports: "/dev/vda ext4". */
 void env_device_name(const char *path, char *out, size_t out_bytes);
 

@@ -219,11 +219,13 @@ static void the_process_knows_its_cpus_and_memory(void **state)
     assert_in_range(env_cpu_count(), 1, 65536);
     uint64_t before = env_rss_bytes();
     assert_true(before > 100000u);
+    assert_true(env_file_rss_bytes() < before);
     size_t bytes = 32u << 20;
     char *memory = mem_alloc(bytes);
     assert_non_null(memory);
     memset(memory, 1, bytes);
     uint64_t during = env_rss_bytes();
+    assert_true(env_file_rss_bytes() < during - bytes / 2);
     mem_free(memory);
     assert_true(during > before + bytes / 2);
     assert_true(env_peak_rss_bytes() >= during - bytes / 2);

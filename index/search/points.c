@@ -306,6 +306,7 @@ struct plan_jobs {
     struct measure *measure;
     struct plan_job *jobs;
     uint32_t count;
+    uint32_t largest; /* where the 8-bit rows are: measured first, beside the smallest codes */
     atomic_uint next;
 };
 
@@ -314,7 +315,7 @@ static void plan_worker(void *context, unsigned worker)
     struct plan_jobs *all = context;
     (void)worker;
     for (unsigned i; (i = atomic_fetch_add(&all->next, 1)) < all->count;) {
-        struct plan_job *job = &all->jobs[i];
+        struct plan_job *job = &all->jobs[(all->largest + i) % all->count];
         if (job->status != FATHOM_EBUDGET)
             continue;
         job->status = measure_plan(all->measure, job);
@@ -368,6 +369,7 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
     if (status == 0) {
         list_plans(&all, FATHOM_NAVIGATOR_GRAPH, graph_bits, sizeof graph_bits / sizeof *graph_bits,
                    levels, level_count);
+        all.largest = all.count;
         add_plan(&all, FATHOM_NAVIGATOR_GRAPH, 0);
         list_plans(&all, FATHOM_NAVIGATOR_CELLS, cell_bits, sizeof cell_bits / sizeof *cell_bits,
                    levels, level_count);

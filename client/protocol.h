@@ -89,6 +89,7 @@
 #define PROTOCOL_KEY_READS          "reads"
 #define PROTOCOL_KEY_BYTES          "bytes"
 #define PROTOCOL_KEY_LIST_READS     "list_reads"
+#define PROTOCOL_KEY_CODE_READS     "code_reads"
 #define PROTOCOL_KEY_RESIDENT_LISTS "resident_lists"
 #define PROTOCOL_KEY_CODE_DISTANCES "code_distances"
 #define PROTOCOL_KEY_FULL_DISTANCES "full_distances"

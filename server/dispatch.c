@@ -369,6 +369,7 @@ static void add_counts(struct search_counts *counts, const struct fathom_query_s
     counts->reads += stats->reads;
     counts->bytes += stats->bytes;
     counts->list_reads += stats->list_reads;
+    counts->code_reads += stats->code_reads;
     counts->resident_lists += stats->resident_lists;
     counts->code_distances += stats->code_distances;
     counts->full_distances += stats->full_distances;

@@ -19,7 +19,8 @@ struct dispatch;
 
 /* The counts of one query, or their sum over the rows of a request. */
 struct search_counts {
-    uint64_t hops, rounds, reads, list_reads, bytes, resident_lists, code_distances, full_distances;
+    uint64_t hops, rounds, reads, list_reads, code_reads, bytes, resident_lists, code_distances,
+        full_distances;
     uint64_t queue_ns, io_ns, compute_ns, total_ns;
     const char *stop_reason;
 };

@@ -133,12 +133,13 @@ static void append_row(json_t *all_ids, json_t *all_distances, const struct sear
 static json_t *stats_json(const struct search *search, enum fathom_io io)
 {
     const struct search_counts *counts = &search->counts;
-    return json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s}",
+    return json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s}",
                      PROTOCOL_KEY_NAVIGATOR, fathom_navigator_name(search->edition->info.navigator),
                      PROTOCOL_KEY_IO_ENGINE, fathom_io_name(io), PROTOCOL_KEY_HOPS,
                      (json_int_t)counts->hops, PROTOCOL_KEY_ROUNDS, (json_int_t)counts->rounds,
                      PROTOCOL_KEY_READS, (json_int_t)counts->reads, PROTOCOL_KEY_LIST_READS,
-                     (json_int_t)counts->list_reads, PROTOCOL_KEY_BYTES, (json_int_t)counts->bytes,
+                     (json_int_t)counts->list_reads, PROTOCOL_KEY_CODE_READS,
+                     (json_int_t)counts->code_reads, PROTOCOL_KEY_BYTES, (json_int_t)counts->bytes,
                      PROTOCOL_KEY_RESIDENT_LISTS, (json_int_t)counts->resident_lists,
                      PROTOCOL_KEY_CODE_DISTANCES, (json_int_t)counts->code_distances,
                      PROTOCOL_KEY_FULL_DISTANCES, (json_int_t)counts->full_distances,

@@ -55,8 +55,8 @@ int reply_hello(struct buffer *out, uint32_t msgid, const struct service *servic
 
 /* ---- search ---- */
 
-#define COUNT_PAIRS     15
-#define COUNT_BYTES_MAX 400
+#define COUNT_PAIRS     16
+#define COUNT_BYTES_MAX 420
 
 static void put_count_pairs(struct wire_writer *writer, const struct search_counts *counts,
                             const char *navigator, enum fathom_io io)
@@ -68,6 +68,7 @@ static void put_count_pairs(struct wire_writer *writer, const struct search_coun
     wire_pair_uint(writer, PROTOCOL_KEY_READS, counts->reads);
     wire_pair_uint(writer, PROTOCOL_KEY_BYTES, counts->bytes);
     wire_pair_uint(writer, PROTOCOL_KEY_LIST_READS, counts->list_reads);
+    wire_pair_uint(writer, PROTOCOL_KEY_CODE_READS, counts->code_reads);
     wire_pair_uint(writer, PROTOCOL_KEY_RESIDENT_LISTS, counts->resident_lists);
     wire_pair_uint(writer, PROTOCOL_KEY_CODE_DISTANCES, counts->code_distances);
     wire_pair_uint(writer, PROTOCOL_KEY_FULL_DISTANCES, counts->full_distances);

@@ -228,7 +228,8 @@ static struct operating_choice choose(const struct fathom_index *index,
         choice.search_list = index->properties.default_search_list;
     if (request->refine_threshold > 0)
         choice.refine_threshold = request->refine_threshold;
-    choice.search_list = larger(choice.search_list, query_least_list(request->k));
+    choice.search_list =
+        larger(choice.search_list, query_least_list(index->plan.navigator, request->k));
     if (choice.search_list > index->properties.rows)
         choice.search_list = (uint32_t)index->properties.rows;
     return choice;

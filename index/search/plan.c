@@ -226,16 +226,52 @@ static bool choose_cells(const struct sizes *sizes, struct plan *plan,
 /* What a query for the usual k and target costs under a plan that fits; INFINITY when the points do
  * not say, or say that the target is out of reach. */
 #define USUAL_K 10
-static double price(const struct sizes *sizes, const struct plan *plan)
+static struct operating_choice choice_for(const struct sizes *sizes, const struct plan *plan,
+                                          float target, double *price_us)
 {
     uint32_t first, count = points_of_plan(sizes, plan, &first);
+    struct operating_choice none = {0};
+    *price_us = INFINITY;
     if (count == 0)
-        return INFINITY;
+        return none;
     struct points_cost cost =
         plan_cost(plan, sizes->super, plan->rows8 ? 0 : code_bytes_of(sizes, plan));
     struct operating_choice choice =
-        points_choose(sizes->points + first, count, USUAL_K, FATHOM_TARGET_RECALL, &cost);
-    return choice.recall_low < FATHOM_TARGET_RECALL ? INFINITY : points_cost_us(&cost, &choice);
+        points_choose(sizes->points + first, count, USUAL_K, target, &cost);
+    if (choice.recall_low >= target)
+        *price_us = points_cost_us(&cost, &choice);
+    return choice;
+}
+
+static double price(const struct sizes *sizes, const struct plan *plan, float target)
+{
+    double price_us;
+    (void)choice_for(sizes, plan, target, &price_us);
+    return price_us;
+}
+
+/* The recall that a plan reaches, up to the usual target; 0 when nobody knows: codes that are
+ * shorter than any that was measured reach less than those. */
+static float reach(const struct sizes *sizes, const struct plan *plan)
+{
+    double price_us;
+    uint32_t first, count = points_of_plan(sizes, plan, &first);
+    if (count == 0 || sizes->points[first].code_bytes > code_bytes_of(sizes, plan))
+        return 0;
+    return fminf(choice_for(sizes, plan, 1, &price_us).recall_low, FATHOM_TARGET_RECALL);
+}
+
+/* Whether codes had better be read than be as short as a plan has them: when that reaches clearly
+ * less, or the same at a higher price. */
+#define REACH_LESS 0.02f
+static bool scan_is_better(const struct sizes *sizes, const struct plan *scan,
+                           const struct plan *other)
+{
+    float reached = reach(sizes, scan), others = reach(sizes, other);
+    if (reached == 0 || others < reached - REACH_LESS)
+        return reached > 0;
+    float target = fminf(reached, others);
+    return price(sizes, scan, target) < price(sizes, other, target);
 }
 
 static double graph_bits_least(const struct properties *p)
@@ -279,9 +315,8 @@ static bool choose_codes(const struct sizes *sizes, struct plan *plan,
     bool graph_fits = choose_graph(sizes, &graph, options, GRAPH_BITS_LEAST);
     bool cells_fit = choose_cells(sizes, &cells, options);
     bool scan_fits = choose_scan(sizes, &scan, options, most_pages(sizes, options));
-    double graph_price = graph_fits ? price(sizes, &graph) : INFINITY;
-    double cells_price = cells_fit ? price(sizes, &cells) : INFINITY;
-    double scan_price = scan_fits ? price(sizes, &scan) : INFINITY;
+    double graph_price = graph_fits ? price(sizes, &graph, FATHOM_TARGET_RECALL) : INFINITY;
+    double cells_price = cells_fit ? price(sizes, &cells, FATHOM_TARGET_RECALL) : INFINITY;
     if (isinf(graph_price) && isinf(cells_price)) { /* nothing to go by */
         graph = *plan;
         graph_fits =
@@ -289,7 +324,7 @@ static bool choose_codes(const struct sizes *sizes, struct plan *plan,
     }
     *plan =
         graph_fits && (!cells_fit || graph_price <= CELLS_HANDICAP * cells_price) ? graph : cells;
-    if (scan_price < fmin(graph_price, cells_price) || (!graph_fits && !cells_fit))
+    if (scan_fits && ((!graph_fits && !cells_fit) || scan_is_better(sizes, &scan, plan)))
         *plan = scan;
     return graph_fits || cells_fit || scan_fits;
 }

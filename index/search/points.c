@@ -32,15 +32,15 @@ static const double cell_bits[] = {0.75, 1, 1.25, 1.5, 1.75, 2.25, 3, 4, 5.5};
 #define PLANS_MAX                                                                                  \
     (sizeof graph_bits / sizeof *graph_bits + sizeof cell_bits / sizeof *cell_bits + 1)
 
-static const uint32_t search_lists[] = {10, 16, 24, 40, 64, 100, 160, 256, 400};
+static const uint32_t search_lists[] = {4, 10, 16, 24, 40, 64, 100, 160, 256, 400};
 static const float thresholds[] = {0.025f, 0.04f, 0.06f, 0.085f, 0.12f, 0.17f};
 #define LISTS      (sizeof search_lists / sizeof *search_lists)
 #define THRESHOLDS (sizeof thresholds / sizeof *thresholds)
 static const uint32_t ks[] = {10, 100};
 
-/* Every list for k 10, the three that suit k 100. */
-_Static_assert((LISTS + 3) * THRESHOLDS <= POINTS_RESIDENT_MAX, "a residency's points have room");
-_Static_assert(PLANS_MAX *(LISTS + 3) * THRESHOLDS <= POINTS_MAX, "all points have room");
+/* Every list for k 10, those from 40 on for k 100. */
+_Static_assert((LISTS + 6) * THRESHOLDS <= POINTS_RESIDENT_MAX, "a residency's points have room");
+_Static_assert(PLANS_MAX *(LISTS + 6) * THRESHOLDS <= POINTS_MAX, "all points have room");
 
 struct measure {
     const struct env *env;
@@ -248,7 +248,7 @@ static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
 {
     float before = -1;
     for (size_t l = 0; l < LISTS; l++) {
-        if (search_lists[l] < query_least_list(k))
+        if (search_lists[l] < query_least_list(job->navigator, k))
             continue;
         int status = search_sample(s, k, search_lists[l]);
         if (status != 0)

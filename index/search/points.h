@@ -22,7 +22,7 @@ struct operating_point {
 _Static_assert(sizeof(struct operating_point) == FORMAT_POINT_BYTES, "see docs/FORMAT.md");
 
 #define POINTS_MAX          FORMAT_POINTS_MAX
-#define POINTS_RESIDENT_MAX 80 /* kept in memory: those of one residency */
+#define POINTS_RESIDENT_MAX 96 /* kept in memory: those of one residency */
 
 /* What a long measurement reports while it runs; called from any of its threads. */
 struct points_watch {

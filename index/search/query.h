@@ -112,10 +112,14 @@ void query_release(struct query *query);
 /* Checks a request against an index. */
 int query_check(const struct fathom_index *index, const struct fathom_query *request,
                 struct fathom_error *err) FATHOM_MUST_USE;
-/* The shortest search list for k: below it there is nothing beyond the result to refine against. */
-static inline uint32_t query_least_list(uint32_t k)
+/* The shortest search list for k: below it there is nothing beyond the result to refine against.
+ * For cells as many cells do, each of which has many rows. */
+static inline uint32_t query_least_list(enum fathom_navigator navigator, uint32_t k)
 {
-    return k + k / 2;
+    uint32_t rows = k + k / 2;
+    return navigator == FATHOM_NAVIGATOR_CELLS
+               ? (rows + CELLS_PER_SEARCH_LIST - 1) / CELLS_PER_SEARCH_LIST
+               : rows;
 }
 
 /* Results that a request's search list makes the navigator keep. */

@@ -160,7 +160,7 @@ class SecondReader(unittest.TestCase):
                 for navigator, size, k, search_list, recall, low, reads, threshold in points:
                     self.assertIn(navigator, (1, 2))
                     self.assertIn(size, code_bytes)
-                    self.assertLessEqual(k, search_list)
+                    self.assertLessEqual(k, search_list if navigator == 1 else 4 * search_list)
                     self.assertTrue(0 <= low <= recall <= 1)
                     self.assertGreaterEqual(reads, 0)
                     self.assertTrue(0 < threshold < 0.5)

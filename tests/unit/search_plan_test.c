@@ -371,6 +371,61 @@ static void operating_points_decide_between_graph_and_cells(void **state)
     }
 }
 
+/* Codes of 4 bytes fit, those of 8 do not, but may be read: which it is depends on what the short
+ * ones reach, and at what price. */
+static void operating_points_decide_whether_codes_are_read(void **state)
+{
+    const struct tiny_options many = {.rows = 60000,
+                                      .dim = 128,
+                                      .dtype = FATHOM_U8,
+                                      .metric = FATHOM_METRIC_L2,
+                                      .code_dim = 32,
+                                      .degree = 20};
+    struct fathom_open_options options = fathom_open_options_default();
+    struct operating_point points[] = {
+        {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 4, .k = 10, .search_list = 20},
+        {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 8, .k = 10, .search_list = 20}};
+    struct fathom_ledger ledger;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    struct tiny_index tiny;
+    char dir[FOLDER_PATH_MAX];
+    (void)state;
+    folder_make_fast(dir);
+    tiny_make(&tiny, &many);
+    tiny_write_raw(&tiny, dir);
+    tiny_free(&tiny);
+    options.navigator = FATHOM_NAVIGATOR_CELLS;
+    options.code_bytes = 8;
+    assert_int_equal(open_budget(dir, options, 0, &ledger, &info, &err), 0);
+    const uint64_t budget = ledger.total_bytes - 4096;
+    const struct {
+        float reached[2];
+        uint32_t first, count; /* of points */
+        bool scan_reads;
+    } cases[] = {
+        {{0.98f, 0.98f}, 0, 2, false}, /* as good, without reads of codes */
+        {{0.96f, 0.98f}, 0, 2, false}, /* nearly as good, and cheaper */
+        {{0.91f, 0.98f}, 0, 2, true},  /* too short */
+        {{0, 0.98f}, 1, 1, true},      /* nobody knows what the short ones reach */
+        {{0, 0}, 0, 0, false},         /* nor what the long ones do */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        for (int p = 0; p < 2; p++) {
+            points[p].recall = points[p].recall_low = cases[i].reached[p];
+            points[p].reads = 20;
+        }
+        struct plan plan = plan_by_points(
+            dir, budget, cases[i].count ? points + cases[i].first : NULL, cases[i].count);
+        if (plan.scan_reads != cases[i].scan_reads)
+            fail_msg("case %zu", i);
+        assert_int_equal(plan.navigator, FATHOM_NAVIGATOR_CELLS);
+        assert_true(plan.index_bytes + plan.scratch_bytes <= budget);
+        assert_true(plan.scan_reads ? plan.scan_pages > 0 : plan.scan_pages == 0);
+    }
+    folder_remove(dir);
+}
+
 static void a_navigator_that_is_asked_for_is_used(void **state)
 {
     const struct fixture *fixture = *state;
@@ -463,6 +518,7 @@ int main(void)
         cmocka_unit_test(without_a_budget_the_rows_are_resident),
         cmocka_unit_test(more_memory_is_spent_on_the_index),
         cmocka_unit_test(operating_points_decide_between_graph_and_cells),
+        cmocka_unit_test(operating_points_decide_whether_codes_are_read),
         cmocka_unit_test(a_navigator_that_is_asked_for_is_used),
         cmocka_unit_test(code_bytes_that_are_asked_for_are_used),
         cmocka_unit_test(threads_and_inflight_of_zero_are_refused),

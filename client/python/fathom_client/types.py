@@ -36,6 +36,7 @@ class SearchStats:
     rounds: int = 0
     reads: int = 0
     list_reads: int = 0
+    code_reads: int = 0
     bytes: int = 0
     resident_lists: int = 0
     code_distances: int = 0

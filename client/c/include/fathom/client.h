@@ -134,6 +134,7 @@ struct fathom_client_stats {
     uint32_t rounds;         /* waves of reads */
     uint32_t reads;          /* of all kinds */
     uint32_t list_reads;     /* those of them that brought neighbour lists */
+    uint32_t code_reads;     /* and those that brought codes */
     uint32_t resident_lists; /* neighbour lists served from memory */
     uint64_t bytes;          /* read from the index file */
     uint32_t code_distances, full_distances;

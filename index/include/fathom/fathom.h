@@ -153,7 +153,7 @@ struct fathom_query {
     uint32_t dim;            /* 0: trust the caller; otherwise must equal the index's */
     uint32_t k;              /* 1..FATHOM_K_MAX */
     uint32_t search_list;    /* L, 1..FATHOM_SEARCH_LIST_MAX; raised to 1.5 k (cells: 1.5 k / 4); 0:
-                                from target_recall or    the default */
+                                from target_recall or the default */
     float target_recall;     /* in (0, 1): picks a calibrated operating point; 0: not used */
     bool exact_distances; /* read the full vector of every result, so that each distance is exact */
     uint64_t deadline_ns; /* on the monotonic clock; 0: none */

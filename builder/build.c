@@ -316,7 +316,7 @@ static int choose_degree(struct build *build, struct fathom_error *err)
     if (state->probed_degree > 0)
         build->slowness =
             predict_slowness(env_clock_ns(options->env) - start, build->input.rows.count,
-                             build->input.work_dim, build->crew.threads);
+                             build->input.work_dim, build->crew.threads, state->probed_degree);
     state->degree = options->degree;
     state->list = options->build_list;
     return status;

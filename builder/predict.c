@@ -32,7 +32,7 @@
 
 #define EDGE_BYTES   1.3         /* of an encoded neighbour, about */
 #define DEGREE_SHARE 0.8         /* of R that lists fill, when no sample says better */
-#define PROBE_SHARE  1.6         /* of the probe's time: small graphs take more a row */
+#define PROBE_SHARE  0.87        /* of what rows of the whole take with its L */
 #define HEAT_LIST    64.0        /* of the searches that heat is counted on */
 #define SAMPLE_BYTES (32u << 20) /* of the range of values, about */
 
@@ -295,30 +295,24 @@ static uint64_t temporary_bytes(const struct shape *s, uint32_t parts)
     return rows + larger(merging, encoding);
 }
 
-/* Fitted to SIFT (128 dimensions, R 32 and 48), Fashion-MNIST (784) and a synthetic million. */
-static double graph_us(const struct build_options *options, const struct shape *s)
+/* Of one row: hardly on how many rows there are, since where they are dense, those that search
+ * together share more. Fitted, like all that follows, to the six sets of docs/adr/0029. */
+static double graph_us(double list, double mean_degree, const struct shape *s)
 {
-    double dim = (double)s->dim, growth = 1 + 0.05 * log2((double)s->rows / 4e5);
-    return 0.4 * options->build_list * (0.6 + dim / 1500) * (0.4 + s->degree / 50.0) *
-           (growth > 0.5 ? growth : 0.5);
+    return list * mean_degree * (7.5e-3 + 1.2e-5 * (double)s->dim);
 }
 
-static double probe_us(const struct build_options *options, const struct shape *s)
+static double probe_us(const struct shape *s, double mean_degree)
 {
-    struct build_options probe = *options;
-    struct shape sample = *s;
-    probe.degree = DEGREE_PROBE;
-    probe.build_list = DEGREE_PROBE_LIST;
-    sample.rows = smaller(s->rows, DEGREE_PROBE_ROWS);
-    sample.degree = DEGREE_PROBE;
-    return PROBE_SHARE * (double)sample.rows * graph_us(&probe, &sample);
+    double rows = (double)smaller(s->rows, DEGREE_PROBE_ROWS);
+    return PROBE_SHARE * rows * graph_us(DEGREE_PROBE_LIST, mean_degree, s);
 }
 
-/* Searches for a sample until recall rises no more, which takes long where data is hard and in
- * small indexes does not, and opening the index once for each of some fifteen residencies. */
-static double measure_us(const struct build_options *options, const struct shape *s)
+/* Searches for a sample until recall rises no more, and opening the index once for each of some
+ * fifteen residencies. */
+static double measure_us(const struct shape *s)
 {
-    double rows = (double)s->rows, searches = options->degree >= DEGREE_HARD ? 12.5e6 : 3.5e6;
+    double rows = (double)s->rows, searches = 95e3 * s->mean_degree;
     double opening = 15 * 1.2e-3 * ((double)s->order_count + 2 * s->mean_degree);
     double truth = 160 * 2.5e-5 * (double)s->dim;
     return s->rows < BUILD_MEASURED_ROWS
@@ -326,30 +320,31 @@ static double measure_us(const struct build_options *options, const struct shape
                : searches * rows / (2e4 + rows) + rows * (opening + truth);
 }
 
-/* Microseconds of one thread, by what two threads took on the sets of docs/adr/0009; what BLAS does
- * in training is not spread over threads. */
+/* Microseconds of one thread; what BLAS does in training is not spread over threads. */
 static void stage_seconds(const struct build_options *options, const struct shape *s,
-                          double out[BUILD_STAGES])
+                          uint32_t parts, double out[BUILD_STAGES])
 {
     double rows = (double)s->rows, dim = (double)s->dim;
-    double sample = rows < 16384 ? rows : 16384, list = options->build_list;
-    double heat_us = 0.1 * graph_us(options, s) * HEAT_LIST / (list > 0 ? list : HEAT_LIST);
+    double sample = rows < 16384 ? rows : 16384, members = parts > 1 ? 1 + PARTS_HALO : 1;
+    double heat_us = 0.1 * graph_us(HEAT_LIST, s->mean_degree, s);
+    double list_us = graph_us(options->build_list, s->mean_degree, s);
     double us[BUILD_STAGES] = {[BUILD_READ] = 4.5e-3 * rows * dim,
-                               [BUILD_CELLS] = rows * (1.6 + 0.0185 * dim * sqrt(rows / 4e5)),
-                               [BUILD_ORDER] = rows * 0.0155 * dim,
-                               [BUILD_GRAPH] = rows * graph_us(options, s) + probe_us(options, s),
-                               [BUILD_TRAIN] = 1e5 + 9.2e-5 * sample * dim * dim,
-                               [BUILD_ENCODE] = rows * (4 + 0.015 * dim + heat_us),
-                               [BUILD_MEASURE] = measure_us(options, s)};
+                               [BUILD_CELLS] = rows * (1.35 + 0.0155 * dim * sqrt(rows / 4e5)),
+                               [BUILD_ORDER] = rows * 0.0143 * dim,
+                               [BUILD_GRAPH] =
+                                   rows * members * list_us + probe_us(s, s->mean_degree),
+                               [BUILD_TRAIN] = 1.2e5 + 8e-5 * sample * dim * dim,
+                               [BUILD_ENCODE] = rows * (3.2 + 0.0163 * dim + heat_us),
+                               [BUILD_MEASURE] = measure_us(s)};
     for (int stage = 0; stage < BUILD_STAGES; stage++) {
         unsigned most = stage == BUILD_MEASURE ? 2 : options->threads;
         out[stage] = 1e-6 * us[stage] / (options->threads < most ? options->threads : most);
     }
-    double disk = 1e-9 * (double)disk_bytes(s);
+    double disk = 7e-10 * (double)disk_bytes(s);
     out[BUILD_READ] += 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
-    out[BUILD_TRAIN] += 5.9e-10 * dim * dim * dim;
+    out[BUILD_TRAIN] += 3e-10 * dim * dim * dim;
     /* Vectors are put in order by one thread. */
-    out[BUILD_WRITE] += disk + (s->vector_bytes ? 1e-6 * rows * (1 + 0.01 * dim) : 0);
+    out[BUILD_WRITE] += disk + (s->vector_bytes ? 1e-6 * rows * (0.9 + 0.0015 * dim) : 0);
     out[BUILD_MEASURE] += disk; /* reading back and verifying */
 }
 
@@ -369,19 +364,20 @@ void predict_shape(const struct build_options *options, double mean_degree, doub
     out->peak_bytes = peak_bytes(options, &s, out->parts);
     out->disk_bytes = disk_bytes(&s);
     out->temporary_bytes = temporary_bytes(&s, out->parts);
-    stage_seconds(options, &s, out->stage_seconds);
+    stage_seconds(options, &s, out->parts, out->stage_seconds);
     out->seconds = 0;
     for (int stage = 0; stage < BUILD_STAGES; stage++)
         out->seconds += out->stage_seconds[stage] *= slowness;
 }
 
-/* The probe is a graph of DEGREE_PROBE over a sample (degree.c). */
-double predict_slowness(uint64_t took_ns, uint64_t rows, uint32_t dim, unsigned threads)
+/* The probe is a graph of DEGREE_PROBE over a sample (degree.c): of hard data, whose lists are
+ * long, it takes longer without the machine being slower. */
+double predict_slowness(uint64_t took_ns, uint64_t rows, uint32_t dim, unsigned threads,
+                        double mean_degree)
 {
-    struct build_options probe = {.degree = DEGREE_PROBE, .build_list = DEGREE_PROBE_LIST};
-    uint64_t sample = smaller(rows, DEGREE_PROBE_ROWS);
-    struct shape s = shape_of(&probe, sample, dim, 0);
-    double usual = PROBE_SHARE * 1e-6 * (double)sample * graph_us(&probe, &s) / threads;
-    double slowness = 1e-9 * (double)took_ns / usual;
+    struct shape s = {.rows = rows, .dim = dim};
+    if (!(mean_degree > 0))
+        return 1;
+    double slowness = 1e-3 * (double)took_ns * threads / probe_us(&s, mean_degree);
     return slowness < 0.1 ? 0.1 : slowness > 10 ? 10 : slowness;
 }

@@ -8,8 +8,9 @@
  * slowness: of this machine, 1 for the usual one. */
 void predict_shape(const struct build_options *options, double mean_degree, double slowness,
                    struct build_estimate *estimate);
-/* Of this machine, by what the probe of degree_choose took; rows: of the build. */
-double predict_slowness(uint64_t took_ns, uint64_t rows, uint32_t dim, unsigned threads);
+/* Of this machine, by what the probe of degree_choose took and found; rows: of the build. */
+double predict_slowness(uint64_t took_ns, uint64_t rows, uint32_t dim, unsigned threads,
+                        double mean_degree);
 
 #define PREDICT_BUDGET_THREADS 4 /* that a memory budget is planned for; a build uses no more */
 

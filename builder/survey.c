@@ -101,8 +101,9 @@ static int probe(struct sample *sample, struct build_options *options, struct su
     uint64_t start = env_clock_ns(options->env);
     if (status == 0)
         status = degree_choose(&probed, &crew, rows, &out->mean_degree, err);
-    out->slowness = predict_slowness(env_clock_ns(options->env) - start, rows->count, rows->dim,
-                                     options->threads);
+    if (status == 0)
+        out->slowness = predict_slowness(env_clock_ns(options->env) - start, rows->count, rows->dim,
+                                         options->threads, out->mean_degree);
     cells_fini(&cells);
     options->degree = options->degree ? options->degree : probed.degree;
     return status;

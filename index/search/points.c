@@ -17,8 +17,8 @@
 #include "query.h"
 
 #define SAMPLE_ROWS       240
-#define SAMPLE_LARGE_K    48     /* of it, for the largest k: each query has many results */
-#define RECALL_ENOUGH     0.99f  /* no larger search list is tried above it */
+#define RECALL_ENOUGH     0.99f  /* no larger search list is tried above it, */
+#define REACH_LESS        0.005f /* or so near to what 8-bit distances can reach, */
 #define RECALL_GAIN       0.001f /* nor once a step brings less */
 #define INFLIGHT          8
 #define READS_THAT_MATTER 0.5f
@@ -36,7 +36,7 @@ static const uint32_t search_lists[] = {4, 10, 16, 24, 40, 64, 100, 160, 256, 40
 static const float thresholds[] = {0.025f, 0.04f, 0.06f, 0.085f, 0.12f, 0.17f};
 #define LISTS      (sizeof search_lists / sizeof *search_lists)
 #define THRESHOLDS (sizeof thresholds / sizeof *thresholds)
-static const uint32_t ks[] = {10, 100};
+static const uint32_t ks[] = {10, SAMPLE_LARGE_K};
 
 /* Every list for k 10, those from 40 on for k 100. */
 _Static_assert((LISTS + 6) * THRESHOLDS <= POINTS_RESIDENT_MAX, "a residency's points have room");
@@ -173,7 +173,7 @@ static int collect(struct searcher *s, bool wait)
 /* Evenly spaced rows come first in the sample's order (prepare), so a prefix is a sample too. */
 static uint32_t sample_for(const struct measure *m, uint32_t k)
 {
-    return k == SAMPLE_TRUTH && m->sample.count > SAMPLE_LARGE_K ? SAMPLE_LARGE_K : m->sample.count;
+    return k == SAMPLE_LARGE_K && m->sample.count > SAMPLE_LARGE ? SAMPLE_LARGE : m->sample.count;
 }
 
 static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list)
@@ -246,7 +246,9 @@ static const struct operating_point *add_points(const struct searcher *s, struct
 
 static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
 {
-    float before = -1;
+    float before = -1,
+          enough = points_sample_reach(&s->measure->sample, sample_for(s->measure, k), k);
+    enough = fminf(RECALL_ENOUGH, enough - REACH_LESS);
     for (size_t l = 0; l < LISTS; l++) {
         if (search_lists[l] < query_least_list(job->navigator, k))
             continue;
@@ -254,7 +256,7 @@ static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
         if (status != 0)
             return status;
         const struct operating_point *point = add_points(s, job, k, search_lists[l]);
-        if (point->recall_low >= RECALL_ENOUGH || point->recall - before < RECALL_GAIN)
+        if (point->recall_low >= enough || point->recall - before < RECALL_GAIN)
             break;
         before = point->recall;
     }

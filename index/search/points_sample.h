@@ -5,20 +5,23 @@
 
 #include "index.h"
 
-#define SAMPLE_TRUTH 100 /* neighbours of the truth */
+#define SAMPLE_LARGE_K 100 /* the largest k that is measured, */
+#define SAMPLE_LARGE   48  /* and rows of the sample that suffice for it: each has many results */
+/* Neighbours of the truth. Those that rounding to 8 bits moves across the k-th place are within. */
+#define SAMPLE_TRUTH 120
 
-/* One of the exact neighbours of a row. */
+/* One of the neighbours of a row that are nearest by their 8-bit form. */
 struct sample_neighbour {
-    uint32_t row; /* UINT32_MAX: there are no more */
-    uint32_t rank;
-    float distance; /* row units */
+    uint32_t row;   /* UINT32_MAX: there are no more */
+    uint32_t rank;  /* by exact distances, near the places that are asked for */
+    float distance; /* row units, of the 8-bit form: what searches rank by */
 };
 
 struct points_sample {
     uint32_t count, dim;
     uint32_t truth_count;           /* neighbours of each: SAMPLE_TRUTH, or all other rows */
     uint32_t *rows;                 /* count */
-    float *vectors;                 /* count x dim, user space */
+    float *vectors;                 /* count x dim, user space: as they were given */
     struct sample_neighbour *truth; /* count x SAMPLE_TRUTH, of each in the order of their rows */
 };
 
@@ -36,6 +39,9 @@ struct sample_watch {
 int points_sample_make(struct points_sample *out, const struct fathom_index *index, uint32_t count,
                        unsigned threads, const struct sample_watch *watch,
                        struct fathom_error *err) FATHOM_MUST_USE;
+/* The recall@k of a search, for the first count rows, that misses nothing but what 8-bit distances
+ * put in the wrong order; 1 where they are exact. */
+float points_sample_reach(const struct points_sample *sample, uint32_t count, uint32_t k);
 void points_sample_fini(struct points_sample *sample);
 
 /* What a search would come to that refines at a threshold. */

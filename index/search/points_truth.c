@@ -1,18 +1,23 @@
 /* The truth behind operating points (points_sample.h): the file's 8-bit records are streamed once,
- * and each piece of them is compared with the whole sample while it is in the cache. */
+ * and each piece of them is compared with the whole sample while it is in the cache. Where the file
+ * has full vectors, they say in which order the nearest really are. */
 #include <errno.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
 #include "mem.h"
+#include "metric.h"
 #include "navigate.h"
 #include "points_sample.h"
 #include "query.h"
+#include "select.h"
 
 #define SPREAD    37 /* prime, and no divisor of a sample's usual size */
 #define SCAN_ROWS 256
+#define RANKED    26 /* neighbours with an exact rank, where few are asked for */
 
 struct nearest {
     float distance[SAMPLE_TRUTH];
@@ -42,19 +47,31 @@ struct search {
 
 /* ---- the sample ---- */
 
-static int load_vector(struct points_sample *sample, const struct fathom_index *index, uint32_t i,
-                       uint8_t *record, struct fathom_error *err)
+/* A row as it was given, or what its 8-bit form says where that is all. bytes has room for either.
+ */
+static int load_vector(const struct fathom_index *index, uint32_t row, uint8_t *bytes, float *out,
+                       struct fathom_error *err)
 {
     const struct properties *p = &index->properties;
-    int status = index_file_read_row(&index->file, index->records, sample->rows[i], record, err);
+    const struct section *section = index->vectors ? index->vectors : index->records;
+    int status = index_file_read_row(&index->file, section, row, bytes, err);
     if (status != 0)
         return status;
-    float scale = row8_record_scale(record, p->work_dim, p->records_exact) * index->model.row8.step;
-    for (uint32_t d = 0; d < p->dim;
-         d++) /* under ip the last dimension of work space is left out */
-        sample->vectors[(size_t)i * p->dim + d] =
-            index->model.row8.mean[d] + scale * ((int)record[d] - 128);
+    if (index->vectors) {
+        metric_to_f32(p->dtype, bytes, p->dim, out);
+        return 0;
+    }
+    float scale = row8_record_scale(bytes, p->work_dim, p->records_exact) * index->model.row8.step;
+    for (uint32_t d = 0; d < p->dim; d++) /* under ip the last of work space is left out */
+        out[d] = index->model.row8.mean[d] + scale * ((int)bytes[d] - 128);
     return 0;
+}
+
+static size_t row_bytes_max(const struct fathom_index *index)
+{
+    size_t records = index->records->row_bytes;
+    return index->vectors && index->vectors->row_bytes > records ? index->vectors->row_bytes
+                                                                 : records;
 }
 
 static int no_memory(const struct fathom_index *index, struct fathom_error *err)
@@ -66,14 +83,15 @@ static int choose_rows(struct points_sample *sample, const struct fathom_index *
                        struct fathom_error *err)
 {
     const struct properties *p = &index->properties;
-    uint8_t *record = mem_alloc(index->records->row_bytes);
-    int status = record ? 0 : no_memory(index, err);
+    uint8_t *bytes = mem_alloc(row_bytes_max(index));
+    int status = bytes ? 0 : no_memory(index, err);
     for (uint32_t i = 0; i < sample->count && status == 0; i++) {
         uint64_t place = (uint64_t)i * SPREAD % sample->count;
         sample->rows[i] = (uint32_t)((2 * place + 1) * p->rows / (2 * sample->count));
-        status = load_vector(sample, index, i, record, err);
+        status =
+            load_vector(index, sample->rows[i], bytes, sample->vectors + (size_t)i * p->dim, err);
     }
-    mem_free(record);
+    mem_free(bytes);
     return status;
 }
 
@@ -233,7 +251,87 @@ static void keep_truth(struct points_sample *sample, uint32_t i, const struct ne
     for (uint32_t t = 0; t < sample->truth_count; t++)
         truth[t] = (struct sample_neighbour){
             .row = best->row[t], .rank = t, .distance = best->distance[t]};
-    qsort(truth, sample->truth_count, sizeof *truth, compare_rows);
+}
+
+/* ---- exact ranks ---- */
+
+struct ranking {
+    const struct points_sample *sample;
+    const struct fathom_index *index;
+    unsigned threads;
+    atomic_int status; /* of the first failure that was noticed */
+};
+
+struct ranked {
+    float distance;
+    uint32_t at; /* place by the 8-bit form */
+};
+
+static int compare_ranked(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+    if (x->distance != y->distance)
+        return x->distance > y->distance ? 1 : -1;
+    return (x->at > y->at) - (x->at < y->at);
+}
+
+/* Puts the nearest of a row of the sample in their exact order. Their 8-bit distances stay in
+ * theirs, so that a neighbour keeps its own. */
+static int rank_row(const struct ranking *ranking, uint32_t i, uint8_t *bytes, float *vector,
+                    struct sample_neighbour *truth)
+{
+    const struct properties *p = &ranking->index->properties;
+    const struct points_sample *sample = ranking->sample;
+    const float *own = sample->vectors + (size_t)i * p->dim;
+    uint32_t wanted = i < SAMPLE_LARGE ? SAMPLE_TRUTH : RANKED;
+    uint32_t count = wanted < sample->truth_count ? wanted : sample->truth_count;
+    struct ranked ranked[SAMPLE_TRUTH];
+    double norm_sq = 0;
+    for (uint32_t d = 0; d < p->dim; d++)
+        norm_sq += (double)own[d] * own[d];
+    for (uint32_t t = 0; t < count; t++) {
+        int status = index_file_read_row(&ranking->index->file, ranking->index->vectors,
+                                         truth[t].row, bytes, NULL);
+        if (status != 0)
+            return status;
+        ranked[t] = (struct ranked){
+            metric_exact_distance(p->metric, p->dim, own, norm_sq, p->dtype, bytes, vector), t};
+    }
+    qsort(ranked, count, sizeof *ranked, compare_ranked);
+    for (uint32_t t = 0; t < count; t++)
+        truth[ranked[t].at].rank = t;
+    return 0;
+}
+
+static void rank_worker(void *context, unsigned worker)
+{
+    struct ranking *ranking = context;
+    const struct properties *p = &ranking->index->properties;
+    uint8_t *bytes = mem_alloc(row_bytes_max(ranking->index));
+    float *vector = mem_alloc_array(p->dim, sizeof *vector);
+    int status = bytes && vector ? 0 : -ENOMEM;
+    for (uint32_t i = worker; i < ranking->sample->count && status == 0; i += ranking->threads)
+        status =
+            rank_row(ranking, i, bytes, vector, ranking->sample->truth + (size_t)i * SAMPLE_TRUTH);
+    if (status != 0)
+        atomic_store(&ranking->status, status);
+    mem_free(bytes);
+    mem_free(vector);
+}
+
+/* Before the truth is put in the order of rows. */
+static int rank_exactly(struct points_sample *sample, const struct fathom_index *index,
+                        unsigned threads, struct fathom_error *err)
+{
+    if (!index->vectors)
+        return 0;
+    struct ranking ranking = {.sample = sample, .index = index, .threads = threads};
+    int status = env_run_parallel(threads, rank_worker, &ranking);
+    if (status == 0)
+        status = atomic_load(&ranking.status);
+    return status ? error_set(err, status, "%s: measuring operating points: %s", index->file.path,
+                              fathom_strerror(status))
+                  : 0;
 }
 
 static int find_truth(struct points_sample *sample, const struct fathom_index *index,
@@ -246,6 +344,11 @@ static int find_truth(struct points_sample *sample, const struct fathom_index *i
     for (uint32_t i = 0; i < sample->count && status == 0; i++)
         keep_truth(sample, i, &search.seekers[i].best);
     search_fini(&search);
+    if (status == 0)
+        status = rank_exactly(sample, index, threads, err);
+    for (uint32_t i = 0; i < sample->count && status == 0; i++)
+        qsort(sample->truth + (size_t)i * SAMPLE_TRUTH, sample->truth_count, sizeof *sample->truth,
+              compare_rows);
     return status;
 }
 
@@ -263,6 +366,21 @@ int points_sample_make(struct points_sample *out, const struct fathom_index *ind
         return no_memory(index, err);
     int status = choose_rows(out, index, err);
     return status == 0 && out->truth_count ? find_truth(out, index, threads, watch, err) : status;
+}
+
+float points_sample_reach(const struct points_sample *sample, uint32_t count, uint32_t k)
+{
+    uint64_t found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct sample_neighbour *truth = sample->truth + (size_t)i * SAMPLE_TRUTH;
+        float distances[SAMPLE_TRUTH];
+        for (uint32_t t = 0; t < sample->truth_count; t++)
+            distances[t] = truth[t].distance;
+        select_floats(distances, sample->truth_count, k - 1);
+        for (uint32_t t = 0; t < sample->truth_count; t++)
+            found += truth[t].rank < k && truth[t].distance <= distances[k - 1];
+    }
+    return count ? (float)((double)found / ((double)count * k)) : 1;
 }
 
 void points_sample_fini(struct points_sample *sample)

@@ -186,7 +186,97 @@ static void a_walk_refined_on_paper_comes_to_what_a_search_does(void **state)
     compare(*state, FATHOM_NAVIGATOR_GRAPH, 100);
 }
 
+/* ---- the truth of a sample ---- */
+
+#define COARSE_DIM    8
+#define COARSE_ROWS   4000
+#define COARSE_SAMPLE 60
+
+static bool never(void *context)
+{
+    (void)context;
+    return false;
+}
+
+static void ignore(void *context, uint64_t rows)
+{
+    (void)context;
+    (void)rows;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double squared_distance(const float *a, const float *b)
+{
+    double sum = 0;
+    for (uint32_t d = 0; d < COARSE_DIM; d++)
+        sum += ((double)a[d] - b[d]) * ((double)a[d] - b[d]);
+    return sum;
+}
+
+/* The neighbours of a row of the sample stand where the vectors of the input put them. */
+static void check_ranks(const struct small_index *small, const struct fathom_index *index,
+                        const struct points_sample *sample, uint32_t i)
+{
+    static double sorted[COARSE_ROWS];
+    uint32_t id_bits = index->properties.id_bits;
+    uint64_t own = bits_load(index->ids, id_bits, sample->rows[i]);
+    const float *vector = sample->vectors + (size_t)i * COARSE_DIM;
+    assert_memory_equal(vector, small->rows + own * COARSE_DIM, COARSE_DIM * sizeof *vector);
+    for (uint32_t row = 0; row < COARSE_ROWS; row++)
+        sorted[row] = row == own ? INFINITY
+                                 : squared_distance(vector, small->rows + (size_t)row * COARSE_DIM);
+    qsort(sorted, COARSE_ROWS, sizeof *sorted, compare_doubles);
+    bool seen[10] = {false};
+    for (uint32_t t = 0; t < sample->truth_count; t++) {
+        const struct sample_neighbour *n = &sample->truth[(size_t)i * SAMPLE_TRUTH + t];
+        uint64_t id = bits_load(index->ids, id_bits, n->row);
+        if (n->rank >= 10)
+            continue;
+        double distance = squared_distance(vector, small->rows + id * COARSE_DIM);
+        assert_true(fabs(distance - sorted[n->rank]) <= 1e-5 * sorted[n->rank]);
+        assert_false(seen[n->rank]);
+        seen[n->rank] = true;
+    }
+    for (uint32_t rank = 0; rank < 10; rank++)
+        assert_true(seen[rank]);
+}
+
+static void neighbours_are_ranked_by_the_vectors_that_were_given(void **state)
+{
+    struct small_options options = {.rows = COARSE_ROWS,
+                                    .dim = COARSE_DIM,
+                                    .metric = FATHOM_METRIC_L2,
+                                    .dtype = FATHOM_F32,
+                                    .seed = 7};
+    struct sample_watch watch = {.stopped = never, .advance = ignore};
+    struct fathom_open_options open = fathom_open_options_default();
+    struct small_index small;
+    struct fathom_index *index;
+    (void)state;
+    small_index_make(&small, &options);
+    assert_int_equal(fathom_index_open(&index, small.dir, &open, NULL), 0);
+    for (unsigned threads = 1; threads <= 2; threads++) {
+        struct points_sample sample;
+        assert_int_equal(points_sample_make(&sample, index, COARSE_SAMPLE, threads, &watch, NULL),
+                         0);
+        for (uint32_t i = 0; i < COARSE_SAMPLE; i++)
+            check_ranks(&small, index, &sample, i);
+        /* 8 bits get a few wrong, else this would say nothing. */
+        float reach = points_sample_reach(&sample, COARSE_SAMPLE, 10);
+        assert_true(reach < 1 && reach > 0.8f);
+        points_sample_fini(&sample);
+    }
+    fathom_index_close(index);
+    small_index_remove(&small);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(neighbours_are_ranked_by_the_vectors_that_were_given),
     cmocka_unit_test(cells_refined_on_paper_come_to_what_a_search_does),
     cmocka_unit_test(a_walk_refined_on_paper_comes_to_what_a_search_does),
 };

@@ -1,8 +1,7 @@
-/* The engine: many queries on one ring. A submit navigates at once, as far as memory goes, and
- * hands wanted pages to the ring when there are several; a poll hands over the others, checks the
- * pages that have come, steps their queries and gives back the finished ones. It waits only when
- * asked to. A page buffer belongs to the ring until its completion, also when its query was
- * cancelled or timed out. */
+/* The engine: many queries on one ring. A submit navigates as far as memory goes and hands wanted
+ * pages to the ring when there are several; a poll hands over the others, checks the pages that
+ * have come, steps their queries and gives back the finished ones. It waits only when asked to. A
+ * page buffer is the ring's until its completion, also when its query was cancelled. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

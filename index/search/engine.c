@@ -3,48 +3,17 @@
  * have come, steps their queries and gives back the finished ones. It waits only when asked to. A
  * page buffer is the ring's until its completion, also when its query was cancelled. */
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "engine.h"
 #include "error.h"
 #include "mem.h"
-#include "pages.h"
-#include "query.h"
-#include "ring.h"
-#include "scratch.h"
 
 #define INFLIGHT_MAX    256
 #define PAGES_PER_QUERY 8 /* page buffers for each query in flight */
 #define PAGES_MIN       32
-#define REAP_BATCH      64
-#define HELD_BACK_MOST  8 /* pages wanted before reads are issued without a poll */
-#define BEAM_IDLE       2 /* queries in flight that leave the device idle */
 #define RING_BYTES_PER_READ                                                                        \
     (64 + 2 * 16 + 8) /* a submission, two completions, an index: what the kernel maps */
-
-struct read_info {
-    uint32_t slot, page; /* which query, and which of its wanted pages */
-    uint16_t span;       /* pages of the run */
-    enum read_kind {
-        READ_ROWS,
-        READ_LISTS, /* page counts own.list_pages */
-        READ_CODES  /* page counts from the first of section scan */
-    } kind;
-};
-
-struct fathom_engine {
-    const struct env *env;
-    struct ring *ring;
-    struct page_pool pool;
-    struct read_info *reads; /* by first page of the run */
-    struct query *slots;
-    unsigned inflight, running;
-    unsigned next_issue; /* slot to serve first, so that none starves */
-    unsigned held_back;  /* pages wanted since reads were last issued, about */
-    struct scratch scratch;
-    struct kernel_score8 scores[QUERY_PAGE_BATCH];
-};
 
 /* ---- sizes ---- */
 
@@ -155,13 +124,6 @@ static unsigned outstanding(const struct query *query)
     return query->pages_issued - query->pages_done + query->navigation_reads_out;
 }
 
-/* Its answer depends on reads. */
-static bool reading(const struct query *query)
-{
-    return query->phase == QUERY_WALK || query->phase == QUERY_SCAN ||
-           query->phase == QUERY_REFINE || query->phase == QUERY_EXACT;
-}
-
 /* Frees the slots whose results the caller has had, once no read of theirs is out. */
 static void recycle(struct fathom_engine *engine)
 {
@@ -194,16 +156,6 @@ static void drop_stale(struct fathom_engine *engine, struct query *query)
         navigator_fini(&query->own);
     if (other->phase == QUERY_FREE && other->own.memory)
         navigator_fini(&other->own);
-}
-
-/* How many pages a walk has on their way. Asking ahead saves waiting and costs reads: for two pages
- * 28% fewer rounds and 3% more reads, for four 44% and 31% (docs/adr/0011). So it depends on who
- * else wants the device. */
-static uint32_t beam(const struct fathom_engine *engine)
-{
-    if (engine->running <= BEAM_IDLE)
-        return BEAM_MAX;
-    return engine->running <= engine->inflight / 2 ? 2 : 1;
 }
 
 struct fathom_query fathom_query_default(void)
@@ -267,112 +219,6 @@ static int reserve(struct fathom_engine *engine, struct query *query,
     return status;
 }
 
-/* A failed query answers at once; its reads in flight only return their buffers. */
-static void fail(struct query *query, int status)
-{
-    query->status = status;
-    query->page_count = query->pages_issued;
-    query->phase = QUERY_DONE;
-}
-
-static void fail_walk(struct query *query, int status)
-{
-    snprintf(query->detail, sizeof query->detail, "%s: section lists: a list does not decode",
-             query->index->file.path);
-    fail(query, status);
-}
-
-/* ---- reading ---- */
-
-/* The next page that a query wants, as a read; false when there is none. */
-static bool next_read(const struct query *query, struct read_info *read, uint64_t *page)
-{
-    if (query->phase == QUERY_WALK)
-        for (uint32_t i = 0; i < LIST_PAGES_KEPT; i++)
-            if (query->own.list_pages[i].state == LIST_PAGE_WANTED) {
-                *read = (struct read_info){.page = i, .span = 1, .kind = READ_LISTS};
-                *page = query->index->list_section->first_page + query->own.list_pages[i].number;
-                return true;
-            }
-    if (query->phase == QUERY_SCAN && scan_wants(query, page)) {
-        *read = (struct read_info){.page = (uint32_t)*page, .span = 1, .kind = READ_CODES};
-        *page += query->index->scan.section->first_page;
-        return true;
-    }
-    if ((query->phase != QUERY_REFINE && query->phase != QUERY_EXACT) ||
-        query->pages_issued == query->page_count)
-        return false;
-    *read = (struct read_info){.page = query->pages_issued,
-                               .span = (uint16_t)query_section(query)->pages_per_row};
-    *page = query->pages[query->pages_issued];
-    return true;
-}
-
-static void note_issued(struct query *query, const struct read_info *read)
-{
-    query->navigation_reads_out += read->kind != READ_ROWS;
-    if (read->kind == READ_LISTS) {
-        query->own.list_pages[read->page].state = LIST_PAGE_READING;
-        query->stats.list_reads++;
-    } else if (read->kind == READ_CODES) {
-        scan_issued(query);
-        query->stats.code_reads++;
-    } else {
-        query->pages_issued++;
-    }
-    query->stats.reads++;
-    query->stats.bytes += (uint64_t)read->span * PAGE_BYTES;
-}
-
-/* False when the ring or the buffers have no room. */
-static bool issue_one(struct fathom_engine *engine, struct query *query, struct read_info read,
-                      uint64_t page)
-{
-    uint32_t first = page_pool_take(&engine->pool, read.span);
-    if (first == PAGES_NONE)
-        return false;
-    int status = ring_read(engine->ring, query->index->file.fd, page_pool_at(&engine->pool, first),
-                           read.span * PAGE_BYTES, page * PAGE_BYTES, first);
-    if (status) {
-        page_pool_give(&engine->pool, first, read.span);
-        return false;
-    }
-    read.slot = (uint32_t)(query - engine->slots);
-    engine->reads[first] = read;
-    note_issued(query, &read);
-    return true;
-}
-
-static int issue(struct fathom_engine *engine)
-{
-    engine->held_back = 0;
-    for (unsigned n = 0; n < engine->inflight; n++) {
-        unsigned i = (engine->next_issue + n) % engine->inflight;
-        struct read_info read;
-        uint64_t page;
-        while (next_read(&engine->slots[i], &read, &page))
-            if (!issue_one(engine, &engine->slots[i], read, page)) {
-                engine->next_issue = i;
-                return ring_submit(engine->ring);
-            }
-    }
-    return ring_submit(engine->ring);
-}
-
-/* Between submits nobody polls: without this, all slots would navigate while the device has nothing
- * to do, and then wait for it together (docs/adr/0027). A failure shows up again in the next poll.
- */
-static void issue_early(struct fathom_engine *engine, const struct query *query)
-{
-    engine->held_back += query->phase == QUERY_WALK   ? 1
-                         : query->phase == QUERY_SCAN ? HELD_BACK_MOST
-                                                      : query->page_count;
-    if (reading(query) && engine->held_back >= HELD_BACK_MOST)
-        (void)!issue(engine);
-}
-
-/* ---- submitting ---- */
-
 int fathom_engine_submit(struct fathom_engine *engine, const struct fathom_index *index,
                          const struct fathom_query *request, struct fathom_error *err)
 {
@@ -403,129 +249,14 @@ int engine_submit_probe(struct fathom_engine *engine, const struct fathom_index 
     query->detail[0] = '\0';
     query->started_ns = env_clock_ns(engine->env);
     engine->running++;
-    status = query_begin(query, navigator, request, beam(engine));
+    status = query_begin(query, navigator, request, engine_beam(engine));
     scratch_release_large(&engine->scratch, index);
     drop_stale(engine, query);
     if (status)
-        fail_walk(query, status);
+        engine_fail_walk(query, status);
     query->stats.compute_ns = env_clock_ns(engine->env) - query->started_ns;
-    issue_early(engine, query);
+    engine_issue_early(engine, query);
     return 0;
-}
-
-/* ---- completions ---- */
-
-/* Checks the pages of one read and moves their payloads together. NULL when one is damaged. */
-static const uint8_t *check_pages(struct query *query, const struct section *section,
-                                  uint8_t *buffer, uint64_t first, uint32_t span)
-{
-    for (uint32_t i = 0; i < span; i++) {
-        struct page_place place = {query->index->properties.generation, section->kind, first + i};
-        if (!page_check(buffer + (size_t)i * PAGE_BYTES, &place)) {
-            snprintf(query->detail, sizeof query->detail,
-                     "%s: section %s: checksum mismatch in page %" PRIu64 " (offset %" PRIu64 ")",
-                     query->index->file.path, section_name(section->kind), first + i,
-                     (first + i) * PAGE_BYTES);
-            return NULL;
-        }
-    }
-    for (uint32_t i = 1; i < span; i++)
-        memmove(buffer + PAGE_HEADER + (size_t)i * PAGE_PAYLOAD,
-                buffer + (size_t)i * PAGE_BYTES + PAGE_HEADER, PAGE_PAYLOAD);
-    return buffer + PAGE_HEADER;
-}
-
-/* What a read has brought; NULL when the query has failed by it. */
-static const uint8_t *payload_of(struct query *query, const struct section *section,
-                                 uint8_t *buffer, uint64_t page, uint32_t span, int result)
-{
-    const uint8_t *payload = NULL;
-    if (result >= 0)
-        payload = check_pages(query, section, buffer, page, span);
-    else
-        snprintf(query->detail, sizeof query->detail,
-                 "%s: reading page %" PRIu64 " (offset %" PRIu64 "): %s", query->index->file.path,
-                 page, page * PAGE_BYTES, fathom_strerror(result));
-    if (!payload)
-        fail(query, result < 0 ? result : FATHOM_ECHECKSUM);
-    return payload;
-}
-
-static void take_page(struct fathom_engine *engine, struct query *query, uint32_t page,
-                      uint8_t *buffer, int result)
-{
-    const struct section *section = query_section(query);
-    const uint8_t *payload =
-        payload_of(query, section, buffer, query->pages[page], section->pages_per_row, result);
-    if (!payload) {
-        query->pages_done++;
-        return;
-    }
-    query_page(query, page, payload, engine->scores);
-    if (query->pages_done == query->page_count)
-        query_next(query);
-}
-
-static int step_scan(struct fathom_engine *engine, struct query *query, uint32_t page,
-                     const uint8_t *payload)
-{
-    struct navigator *navigator;
-    int status = scratch_reserve(&engine->scratch, query, query->index, query->search_list,
-                                 query->candidate_limit, &navigator);
-    if (status == 0)
-        query_scan_page(query, navigator, page, payload);
-    scratch_release_large(&engine->scratch, query->index);
-    return status;
-}
-
-/* A page of lists or codes: navigating goes on. */
-static void take_navigation_page(struct fathom_engine *engine, struct query *query,
-                                 const struct read_info *read, uint8_t *buffer, int result)
-{
-    const struct fathom_index *index = query->index;
-    bool lists = read->kind == READ_LISTS;
-    const struct section *section = lists ? index->list_section : index->scan.section;
-    uint64_t number = lists ? query->own.list_pages[read->page].number : read->page;
-    const uint8_t *payload =
-        payload_of(query, section, buffer, section->first_page + number, 1, result);
-    if (!payload)
-        return;
-    uint64_t started_ns = env_clock_ns(engine->env);
-    int status = lists ? query_list_page(query, read->page, payload, beam(engine))
-                       : step_scan(engine, query, read->page, payload);
-    if (status && lists)
-        fail_walk(query, status);
-    else if (status)
-        fail(query, status);
-    query->stats.compute_ns += env_clock_ns(engine->env) - started_ns;
-}
-
-/* Late pages, of queries that have answered or walked on without them, only return their buffers.
- */
-static void complete(struct fathom_engine *engine, const struct ring_completion *completion)
-{
-    uint32_t first = (uint32_t)completion->tag;
-    struct read_info read = engine->reads[first];
-    struct query *query = &engine->slots[read.slot];
-    uint8_t *buffer = page_pool_at(&engine->pool, first);
-    bool rows = read.kind == READ_ROWS;
-    query->navigation_reads_out -= !rows;
-    if (!rows && (query->phase == QUERY_WALK || query->phase == QUERY_SCAN))
-        take_navigation_page(engine, query, &read, buffer, completion->result);
-    else if (rows && reading(query))
-        take_page(engine, query, read.page, buffer, completion->result);
-    else
-        query->pages_done += rows;
-    page_pool_give(&engine->pool, first, read.span);
-}
-
-static int reap(struct fathom_engine *engine, bool wait, uint64_t timeout_ns)
-{
-    struct ring_completion done[REAP_BATCH];
-    int count = ring_reap(engine->ring, done, REAP_BATCH, wait, timeout_ns);
-    for (int i = 0; i < count; i++)
-        complete(engine, &done[i]);
-    return count;
 }
 
 /* ---- polling ---- */
@@ -537,12 +268,12 @@ static uint64_t expire(struct fathom_engine *engine, uint64_t now)
     uint64_t nearest = 0;
     for (unsigned i = 0; i < engine->inflight; i++) {
         struct query *query = &engine->slots[i];
-        if (!reading(query))
+        if (!engine_is_reading(query))
             continue;
         if (query->cancelled)
-            fail(query, FATHOM_ECANCELLED);
+            engine_fail(query, FATHOM_ECANCELLED);
         else if (query->deadline_ns && now >= query->deadline_ns)
-            fail(query, FATHOM_EDEADLINE);
+            engine_fail(query, FATHOM_EDEADLINE);
         else if (query->deadline_ns && (!nearest || query->deadline_ns < nearest))
             nearest = query->deadline_ns;
     }
@@ -578,17 +309,17 @@ int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out, 
     for (;;) {
         uint64_t now = env_clock_ns(engine->env);
         uint64_t deadline = expire(engine, now);
-        int status = issue(engine);
+        int status = engine_issue(engine);
         if (status == 0)
-            status = reap(engine, false, 0);
+            status = engine_reap(engine, false, 0);
         if (status > 0)
-            status = issue(engine); /* queries that went on to a second wave */
+            status = engine_issue(engine); /* queries that went on to a second wave */
         if (status < 0)
             return status;
         unsigned count = collect(engine, out, max, now);
         if (count || !wait || engine->running == 0 || ring_in_flight(engine->ring) == 0)
             return (int)count;
-        status = reap(engine, true, deadline ? deadline - now : 0);
+        status = engine_reap(engine, true, deadline ? deadline - now : 0);
         if (status < 0)
             return status;
     }

@@ -1,0 +1,55 @@
+/* Inside the engine: what its two halves share. engine.c has its life, submits and polls;
+ * engine_reads.c has its traffic with the ring. Nobody else looks in here. */
+#ifndef SEARCH_ENGINE_H
+#define SEARCH_ENGINE_H
+
+#include "pages.h"
+#include "query.h"
+#include "ring.h"
+#include "scratch.h"
+
+struct read_info {
+    uint32_t slot, page; /* which query, and which of its wanted pages */
+    uint16_t span;       /* pages of the run */
+    enum read_kind {
+        READ_ROWS,
+        READ_LISTS, /* page counts own.list_pages */
+        READ_CODES  /* page counts from the first of section scan */
+    } kind;
+};
+
+struct fathom_engine {
+    const struct env *env;
+    struct ring *ring;
+    struct page_pool pool;
+    struct read_info *reads; /* by first page of the run */
+    struct query *slots;
+    unsigned inflight, running;
+    unsigned next_issue; /* slot to serve first, so that none starves */
+    unsigned held_back;  /* pages wanted since reads were last issued, about */
+    struct scratch scratch;
+    struct kernel_score8 scores[QUERY_PAGE_BATCH];
+};
+
+/* Its answer depends on reads. */
+static inline bool engine_is_reading(const struct query *query)
+{
+    return query->phase == QUERY_WALK || query->phase == QUERY_SCAN ||
+           query->phase == QUERY_REFINE || query->phase == QUERY_EXACT;
+}
+
+/* How many pages a walk may have on their way. */
+uint32_t engine_beam(const struct fathom_engine *engine);
+/* A failed query answers at once; its reads in flight only return their buffers. */
+void engine_fail(struct query *query, int status);
+void engine_fail_walk(struct query *query, int status);
+
+/* Hands over what queries want, as far as there is room. 0 or -errno. */
+int engine_issue(struct fathom_engine *engine);
+/* The same after a query has begun, when enough is wanted. */
+void engine_issue_early(struct fathom_engine *engine, const struct query *query);
+/* Takes reads that have come, and steps their queries; wait: at least one, or until timeout_ns have
+ * passed (0: no limit). Returns how many, or -errno. */
+int engine_reap(struct fathom_engine *engine, bool wait, uint64_t timeout_ns);
+
+#endif

@@ -6,6 +6,8 @@
 
 #include "machine.h"
 
+#define FILE_PAGE_BYTES 4096.0 /* docs/FORMAT.md */
+
 static double per_query(const struct search_run *run, uint64_t sum)
 {
     return run->queries ? (double)sum / (double)run->queries : 0;
@@ -50,12 +52,13 @@ static json_t *run_setting_json(const struct search_session *session,
 static json_t *run_json(const struct search_run *run)
 {
     return json_pack(
-        "{s:o, s:f, s:o, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}",
+        "{s:o, s:f, s:o, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}",
         "recall", report_real(run->recall), "qps", search_run_qps(run), "latency_us",
         report_latency(&run->latency), "queries", (json_int_t)run->queries, "seconds",
         (double)run->wall_ns / 1e9, "reads_per_query", per_query(run, run->reads),
         "list_reads_per_query", per_query(run, run->list_reads), "code_reads_per_query",
-        per_query(run, run->code_reads), "bytes_per_query", per_query(run, run->bytes),
+        per_query(run, run->code_reads), "pages_per_query",
+        per_query(run, run->bytes) / FILE_PAGE_BYTES, "bytes_per_query", per_query(run, run->bytes),
         "hops_per_query", per_query(run, run->hops), "rounds_per_query",
         per_query(run, run->rounds), "distances_per_query",
         per_query(run, run->code_distances + run->full_distances), "full_distances_per_query",

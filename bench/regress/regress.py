@@ -32,7 +32,8 @@ SETS = [
     ("l2 f32", 20000, 64, 16, "fbin", "l2", [
         ("8-bit rows and graph", "0", "graph", 40),
         ("codes and graph", "2MiB", "graph", 40),
-        ("cells", "1.3MiB", "cells", 40)]),
+        ("cells", "1.3MiB", "cells", 40),
+        ("codes on SSD", "550KiB", "cells", 40)]),
     ("cos f16", 6000, 256, 24, "f16bin", "cos", [
         ("codes and graph", "1.1MiB", "graph", 40),
         ("cells", "700KiB", "cells", 40)]),
@@ -45,6 +46,7 @@ UP, DOWN = 1, -1
 FIGURES = {
     "recall": (DOWN, 0),
     "reads_per_query": (UP, 0),
+    "code_reads_per_query": (UP, 0),
     "bytes_per_query": (UP, 0),
     "hops_per_query": (UP, 0),
     "rounds_per_query": (UP, 0),

@@ -9,8 +9,9 @@
 #include "scratch.h"
 
 struct read_info {
-    uint32_t slot, page; /* which query, and which of its wanted pages */
-    uint16_t span;       /* pages of the run */
+    uint32_t slot, page; /* which query, and which of its wanted pages is the first of the run */
+    uint16_t span;       /* pages of the run, those in gaps included */
+    uint16_t wanted;     /* rows: wanted pages of it */
     enum read_kind {
         READ_ROWS,
         READ_LISTS, /* page counts own.list_pages */

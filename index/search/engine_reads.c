@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "runs.h"
 
 #define REAP_BATCH     64
 #define HELD_BACK_MOST 8 /* pages wanted before reads are issued without a poll */
@@ -39,9 +40,10 @@ void engine_fail_walk(struct query *query, int status)
 
 /* ---- reading ---- */
 
-/* The next page that a query wants, as a read; false when there is none. */
+/* The next run of pages that a query wants; false when there is none. */
 static bool next_read(const struct query *query, struct read_info *read, uint64_t *page)
 {
+    uint32_t span, next;
     if (query->phase == QUERY_WALK)
         for (uint32_t i = 0; i < LIST_PAGES_KEPT; i++)
             if (query->own.list_pages[i].state == LIST_PAGE_WANTED) {
@@ -49,16 +51,20 @@ static bool next_read(const struct query *query, struct read_info *read, uint64_
                 *page = query->index->list_section->first_page + query->own.list_pages[i].number;
                 return true;
             }
-    if (query->phase == QUERY_SCAN && scan_wants(query, page)) {
-        *read = (struct read_info){.page = (uint32_t)*page, .span = 1, .kind = READ_CODES};
+    if (query->phase == QUERY_SCAN && (span = scan_wants(query, page)) > 0) {
+        *read =
+            (struct read_info){.page = (uint32_t)*page, .span = (uint16_t)span, .kind = READ_CODES};
         *page += query->index->scan.section->first_page;
         return true;
     }
     if ((query->phase != QUERY_REFINE && query->phase != QUERY_EXACT) ||
         query->pages_issued == query->page_count)
         return false;
+    span = run_pages(query->pages, query->pages_issued, query->page_count,
+                     query_section(query)->pages_per_row, &next);
     *read = (struct read_info){.page = query->pages_issued,
-                               .span = (uint16_t)query_section(query)->pages_per_row};
+                               .span = (uint16_t)span,
+                               .wanted = (uint16_t)(next - query->pages_issued)};
     *page = query->pages[query->pages_issued];
     return true;
 }
@@ -70,10 +76,10 @@ static void note_issued(struct query *query, const struct read_info *read)
         query->own.list_pages[read->page].state = LIST_PAGE_READING;
         query->stats.list_reads++;
     } else if (read->kind == READ_CODES) {
-        scan_issued(query);
+        scan_issued(query, read->span);
         query->stats.code_reads++;
     } else {
-        query->pages_issued++;
+        query->pages_issued += read->wanted;
     }
     query->stats.reads++;
     query->stats.bytes += (uint64_t)read->span * PAGE_BYTES;
@@ -128,7 +134,7 @@ void engine_issue_early(struct fathom_engine *engine, const struct query *query)
 
 /* ---- completions ---- */
 
-/* Checks the pages of one read and moves their payloads together. NULL when one is damaged. */
+/* Checks the pages of one row and moves their payloads together. NULL when one is damaged. */
 static const uint8_t *check_pages(struct query *query, const struct section *section,
                                   uint8_t *buffer, uint64_t first, uint32_t span)
 {
@@ -148,7 +154,7 @@ static const uint8_t *check_pages(struct query *query, const struct section *sec
     return buffer + PAGE_HEADER;
 }
 
-/* What a read has brought; NULL when the query has failed by it. */
+/* What a read has brought of span pages; NULL when the query has failed by it. */
 static const uint8_t *payload_of(struct query *query, const struct section *section,
                                  uint8_t *buffer, uint64_t page, uint32_t span, int result)
 {
@@ -164,52 +170,79 @@ static const uint8_t *payload_of(struct query *query, const struct section *sect
     return payload;
 }
 
-static void take_page(struct fathom_engine *engine, struct query *query, uint32_t page,
-                      uint8_t *buffer, int result)
+static void take_rows(struct fathom_engine *engine, struct query *query,
+                      const struct read_info *read, uint8_t *buffer, int result)
 {
     const struct section *section = query_section(query);
-    const uint8_t *payload =
-        payload_of(query, section, buffer, query->pages[page], section->pages_per_row, result);
-    if (!payload) {
-        query->pages_done++;
-        return;
+    const uint64_t *pages = query->pages + read->page;
+    for (uint32_t i = 0; i < read->wanted; i++) {
+        const uint8_t *payload =
+            payload_of(query, section, buffer + (pages[i] - pages[0]) * PAGE_BYTES, pages[i],
+                       section->pages_per_row, result);
+        if (!payload) {
+            query->pages_done += read->wanted - i;
+            return;
+        }
+        query_page(query, read->page + i, payload, engine->scores);
     }
-    query_page(query, page, payload, engine->scores);
     if (query->pages_done == query->page_count)
         query_next(query);
 }
 
-static int step_scan(struct fathom_engine *engine, struct query *query, uint32_t page,
-                     const uint8_t *payload)
+/* A page of lists: the walk goes on. */
+static void take_lists(struct fathom_engine *engine, struct query *query,
+                       const struct read_info *read, uint8_t *buffer, int result)
+{
+    const struct section *section = query->index->list_section;
+    uint64_t page = section->first_page + query->own.list_pages[read->page].number;
+    const uint8_t *payload = payload_of(query, section, buffer, page, 1, result);
+    if (!payload)
+        return;
+    int status = query_list_page(query, read->page, payload, engine_beam(engine));
+    if (status)
+        engine_fail_walk(query, status);
+}
+
+/* Those pages of codes of a run that the query needs. False when it has failed by one. */
+static bool take_code_pages(struct query *query, struct navigator *navigator,
+                            const struct read_info *read, uint8_t *buffer, int result)
+{
+    const struct section *section = query->index->scan.section;
+    for (uint32_t i = 0; i < read->span; i++) {
+        uint64_t page = (uint64_t)read->page + i;
+        if (!scan_needs(query, page))
+            continue;
+        const uint8_t *payload = payload_of(query, section, buffer + (uint64_t)i * PAGE_BYTES,
+                                            section->first_page + page, 1, result);
+        if (!payload)
+            return false;
+        scan_page(navigator, query, page, payload);
+    }
+    return true;
+}
+
+static void take_codes(struct fathom_engine *engine, struct query *query,
+                       const struct read_info *read, uint8_t *buffer, int result)
 {
     struct navigator *navigator;
     int status = scratch_reserve(&engine->scratch, query, query->index, query->search_list,
                                  query->candidate_limit, &navigator);
-    if (status == 0)
-        query_scan_page(query, navigator, page, payload);
+    if (status)
+        engine_fail(query, status);
+    else if (take_code_pages(query, navigator, read, buffer, result))
+        query_scan_next(query, navigator);
     scratch_release_large(&engine->scratch, query->index);
-    return status;
 }
 
-/* A page of lists or codes: navigating goes on. */
-static void take_navigation_page(struct fathom_engine *engine, struct query *query,
-                                 const struct read_info *read, uint8_t *buffer, int result)
+/* Pages of lists or codes: navigating goes on. */
+static void take_navigation(struct fathom_engine *engine, struct query *query,
+                            const struct read_info *read, uint8_t *buffer, int result)
 {
-    const struct fathom_index *index = query->index;
-    bool lists = read->kind == READ_LISTS;
-    const struct section *section = lists ? index->list_section : index->scan.section;
-    uint64_t number = lists ? query->own.list_pages[read->page].number : read->page;
-    const uint8_t *payload =
-        payload_of(query, section, buffer, section->first_page + number, 1, result);
-    if (!payload)
-        return;
     uint64_t started_ns = env_clock_ns(engine->env);
-    int status = lists ? query_list_page(query, read->page, payload, engine_beam(engine))
-                       : step_scan(engine, query, read->page, payload);
-    if (status && lists)
-        engine_fail_walk(query, status);
-    else if (status)
-        engine_fail(query, status);
+    if (read->kind == READ_LISTS)
+        take_lists(engine, query, read, buffer, result);
+    else
+        take_codes(engine, query, read, buffer, result);
     query->stats.compute_ns += env_clock_ns(engine->env) - started_ns;
 }
 
@@ -224,11 +257,11 @@ static void complete(struct fathom_engine *engine, const struct ring_completion 
     bool rows = read.kind == READ_ROWS;
     query->navigation_reads_out -= !rows;
     if (!rows && (query->phase == QUERY_WALK || query->phase == QUERY_SCAN))
-        take_navigation_page(engine, query, &read, buffer, completion->result);
+        take_navigation(engine, query, &read, buffer, completion->result);
     else if (rows && engine_is_reading(query))
-        take_page(engine, query, read.page, buffer, completion->result);
+        take_rows(engine, query, &read, buffer, completion->result);
     else
-        query->pages_done += rows;
+        query->pages_done += read.wanted;
     page_pool_give(&engine->pool, first, read.span);
 }
 

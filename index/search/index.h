@@ -71,8 +71,8 @@ struct cell_ranks {
     const float *low, *step; /* of each dimension: what 0 stands for, and 1 more */
 };
 
-/* Pages of section scan in memory: resident of them, spread evenly over all, so that every query
- * finds its share there. */
+/* Pages of section scan in memory: resident of them, in clumps spread evenly over all, so that
+ * every query finds its share there. */
 struct scan_store {
     const struct section *section;
     const uint8_t *payloads; /* resident x PAGE_PAYLOAD */

@@ -132,12 +132,14 @@ float navigate_sigma(struct navigator *navigator, const struct query *query, uin
 void cells_navigate(struct navigator *navigator, struct query *query);
 
 /* scan.c: the same where codes are read. scan_start scans what is in memory; scan_wants tells the
- * next page (counted from the first of section scan) that must be read, and scan_issued that it is
- * being read; scan_page takes its payload; scan_over: all have come, and the candidates are there.
- */
+ * next pages (counted from the first of section scan) that must be read: from *page on, how many, 0
+ * for none; scan_issued that so many of them are being read. scan_needs: is it one that was wanted,
+ * or did it only lie between two? scan_page takes its payload; scan_over: all have come, and the
+ * candidates are there. */
 void scan_start(struct navigator *navigator, struct query *query);
-bool scan_wants(const struct query *query, uint64_t *page);
-void scan_issued(struct query *query);
+uint32_t scan_wants(const struct query *query, uint64_t *page);
+void scan_issued(struct query *query, uint32_t pages);
+bool scan_needs(const struct query *query, uint64_t page);
 void scan_page(struct navigator *navigator, struct query *query, uint64_t page,
                const uint8_t *payload);
 bool scan_over(struct query *query);

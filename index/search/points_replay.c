@@ -36,10 +36,9 @@ static const struct sample_neighbour *find_neighbour(const struct contest *conte
                    compare_row);
 }
 
-static bool is_read(const struct contest *contest, uint32_t row, float threshold)
+static bool is_read(const struct contest *contest, uint32_t row)
 {
-    return contest->reads &&
-           refine_page_of(contest->query, contest->navigator, row)->gain > threshold;
+    return contest->reads && refine_page_of(contest->query, contest->navigator, row)->chosen;
 }
 
 static void enter(struct contest *contest, float key, const struct sample_neighbour *neighbour)
@@ -50,17 +49,16 @@ static void enter(struct contest *contest, float key, const struct sample_neighb
 }
 
 /* What a page that is read brings, and what is known of the other candidates. */
-static void enter_all(struct contest *contest, float threshold)
+static void enter_all(struct contest *contest)
 {
     contest->key_count = contest->wanted_count = 0;
     for (uint32_t t = 0; t < contest->sample->truth_count; t++)
-        if (contest->truth[t].row != UINT32_MAX &&
-            is_read(contest, contest->truth[t].row, threshold))
+        if (contest->truth[t].row != UINT32_MAX && is_read(contest, contest->truth[t].row))
             enter(contest, contest->truth[t].distance, &contest->truth[t]);
     for (uint32_t i = 0; i < contest->query->candidate_count; i++) {
         const struct candidate *c = &contest->query->candidates[i];
         const struct sample_neighbour *neighbour = find_neighbour(contest, c->row);
-        bool read = is_read(contest, c->row, threshold);
+        bool read = is_read(contest, c->row);
         if (!read)
             enter(contest, c->estimate, neighbour);
         else if (!neighbour)
@@ -82,14 +80,6 @@ static float judge(struct contest *contest)
     return (float)found / (float)k;
 }
 
-static float count_reads(const struct contest *contest, float threshold)
-{
-    uint32_t count = 0;
-    for (uint32_t slot = 0; contest->reads && slot <= contest->navigator->page_mask; slot++)
-        count += contest->navigator->page_slots[slot].gain > threshold;
-    return (float)count;
-}
-
 void points_replay(const struct points_sample *sample, uint32_t i, struct query *query,
                    struct navigator *navigator, const float *thresholds, uint32_t count,
                    struct replay *out)
@@ -102,8 +92,10 @@ void points_replay(const struct points_sample *sample, uint32_t i, struct query 
         contest.beyond = fmaxf(contest.beyond, contest.truth[t].distance);
     contest.reads = refine_weigh(query, navigator);
     for (uint32_t t = 0; t < count; t++) {
-        enter_all(&contest, thresholds[t]);
+        if (contest.reads)
+            refine_pick(query, navigator, thresholds[t]);
+        enter_all(&contest);
         out[t] = (struct replay){.recall = judge(&contest),
-                                 .reads = count_reads(&contest, thresholds[t])};
+                                 .reads = contest.reads ? refine_price(query) : 0};
     }
 }

@@ -277,10 +277,8 @@ int query_list_page(struct query *query, uint32_t i, const uint8_t *payload, uin
     return walk(query, &query->own, beam);
 }
 
-void query_scan_page(struct query *query, struct navigator *navigator, uint64_t page,
-                     const uint8_t *payload)
+void query_scan_next(struct query *query, struct navigator *navigator)
 {
-    scan_page(navigator, query, page, payload);
     if (scan_over(query))
         refine(query, navigator);
 }
@@ -387,19 +385,25 @@ static int compare_pages(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The pages of hits whose distance is not exact yet, each once. */
-static void choose_exact_pages(struct query *query)
+void query_sort_pages(struct query *query, uint32_t count)
 {
-    const struct section *section = query_section(query);
-    uint32_t count = 0, unique = 0;
-    for (uint32_t i = 0; i < query->hit_count; i++)
-        if (!query->hits[i].exact)
-            query->pages[count++] = section_row_place(section, query->hits[i].row).page;
+    uint32_t unique = 0;
     qsort(query->pages, count, sizeof *query->pages, compare_pages);
     for (uint32_t i = 0; i < count; i++)
         if (i == 0 || query->pages[i] != query->pages[i - 1])
             query->pages[unique++] = query->pages[i];
     query->page_count = unique;
+}
+
+/* The pages of hits whose distance is not exact yet. */
+static void choose_exact_pages(struct query *query)
+{
+    const struct section *section = query_section(query);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < query->hit_count; i++)
+        if (!query->hits[i].exact)
+            query->pages[count++] = section_row_place(section, query->hits[i].row).page;
+    query_sort_pages(query, count);
     query->pages_issued = query->pages_done = 0;
 }
 

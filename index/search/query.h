@@ -1,8 +1,7 @@
 /* One query as a state machine, free of I/O: query_begin navigates and says which pages it wants,
  * query_page takes one page that has arrived and been checked, query_next says what follows when
  * all have. Where lists or codes are on SSD too, navigating goes on with query_list_page or
- * query_scan_page. The engine moves
- * pages; nothing here waits.
+ * query_scan_next. The engine moves pages; nothing here waits.
  *
  * Distances inside are squared and in row units (codec/row8.h); order is by (distance, row), a
  * total order, so that results do not depend on the order in which pages arrive. */
@@ -62,7 +61,7 @@ struct query {
     uint32_t candidate_count, candidate_limit;
     struct hit *hits; /* a max-heap by (key, row) while it is filled, sorted at the end */
     uint32_t hit_count;
-    uint64_t *pages; /* wanted, each once */
+    uint64_t *pages; /* wanted, each once, in the order of the file */
     uint32_t page_count, pages_issued, pages_done;
     struct navigator own;          /* where lists are read from SSD; kept from query to query */
     int64_t own_borrowed;          /* bytes of it that the index's budget lent */
@@ -132,9 +131,8 @@ int query_begin(struct query *query, struct navigator *navigator,
 /* Takes the payload of page i of query->own.list_pages and walks on. Returns the query's status. */
 int query_list_page(struct query *query, uint32_t i, const uint8_t *payload,
                     uint32_t beam) FATHOM_MUST_USE;
-/* Takes the payload of a page of codes, counted from the first; the last one leads to refining. */
-void query_scan_page(struct query *query, struct navigator *navigator, uint64_t page,
-                     const uint8_t *payload);
+/* Pages of codes have been scanned (scan_page): the last ones lead to refining. */
+void query_scan_next(struct query *query, struct navigator *navigator);
 /* The section that the current phase reads. */
 const struct section *query_section(const struct query *query);
 /* Takes the payload of wanted page i (of pages_per_row pages when rows span them). scores:
@@ -151,10 +149,18 @@ void refine_choose(struct query *query, struct navigator *navigator);
  * slots. False: nothing would be read, whatever the threshold. */
 #define REFINE_DEFAULT_THRESHOLD 0.06f
 bool refine_weigh(struct query *query, struct navigator *navigator);
+/* Of the threshold: pages of less gain are not thought about. */
+#define REFINE_LEAST_GAIN 0.125f
+/* Its second half: the pages worth reading at a threshold into query->pages, their slots chosen;
+ * and what they cost the device, in reads of one page. */
+void refine_pick(struct query *query, const struct navigator *navigator, float threshold);
+float refine_price(const struct query *query);
 /* The slot of the page of a candidate's row, after refine_weigh. */
 struct page_slot *refine_page_of(const struct query *query, const struct navigator *navigator,
                                  uint32_t row);
 
+/* Of count pages in query->pages: those that are wanted, each once, in the order of the file. */
+void query_sort_pages(struct query *query, uint32_t count);
 void hits_push(struct query *query, struct hit hit);
 /* A squared distance in row units, as users see it. */
 float query_user_distance(const struct query *query, double key);

@@ -3,11 +3,14 @@
  * tau is the distance below which k candidates are expected: the sum of P = Phi((tau - estimate) /
  * sigma), the probability that a candidate belongs to the result, is k there. Reading it is worth
  * what an error would cost: min(P, 1 - P), so the certainly-in are skipped like the certainly-out.
- * A page is worth the sum over its candidates, and is read when that is above a threshold. */
+ * A page is worth the sum over its candidates. Read are those pages of which worth less price is
+ * largest in all, the price of a read by itself being the threshold: a page beside another that is
+ * read costs a third of that (runs.h). */
 #include <math.h>
 #include <string.h>
 
 #include "query.h"
+#include "runs.h"
 #include "select.h"
 
 #define TAIL_STEPS 16 /* entries of navigator->tail a sigma */
@@ -103,21 +106,82 @@ struct page_slot *refine_page_of(const struct query *query, const struct navigat
     return find_page(n, section_row_place(query_section(query), row).page);
 }
 
+/* Pages that might be read, in the order of the file. */
+static void list_pages(struct query *query, const struct navigator *n, float least)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < query->candidate_count; i++) {
+        struct page_slot *slot = refine_page_of(query, n, query->candidates[i].row);
+        slot->chosen = 0;
+        if (slot->gain > least)
+            query->pages[count++] = slot->page;
+    }
+    query_sort_pages(query, count);
+}
+
+/* How a page is read best: in a run with the one before it, or after one that is read too? */
+#define PICK_JOINED 1u
+#define PICK_AFTER  2u
+
+/* Marks the ways that lead to the set of pages of which gain less price is largest, from the first
+ * page on; true when the last one is in it. */
+static bool weigh_runs(const struct query *query, const struct navigator *n, float threshold)
+{
+    float read = -INFINITY, skipped = 0; /* the best up to here, with the last page and without */
+    float span = (float)query_section(query)->pages_per_row;
+    for (uint32_t i = 0; i < query->page_count; i++) {
+        struct page_slot *slot = find_page(n, query->pages[i]);
+        float step = i ? (float)(query->pages[i] - query->pages[i - 1]) : 0;
+        float best = read > skipped ? read : skipped;
+        float alone = best - threshold * (RUN_READ_PRICE + RUN_PAGE_PRICE * span);
+        float joined = read - threshold * RUN_PAGE_PRICE * step;
+        slot->chosen = (joined > alone ? PICK_JOINED : 0) | (read > skipped ? PICK_AFTER : 0);
+        skipped = best;
+        read = slot->gain + (joined > alone ? joined : alone);
+    }
+    return read > skipped;
+}
+
+void refine_pick(struct query *query, const struct navigator *n, float threshold)
+{
+    list_pages(query, n, threshold * REFINE_LEAST_GAIN);
+    bool read = weigh_runs(query, n, threshold);
+    for (uint32_t i = query->page_count; i-- > 0;) {
+        struct page_slot *slot = find_page(n, query->pages[i]);
+        uint32_t ways = slot->chosen;
+        slot->chosen = read;
+        read = (ways & (read && (ways & PICK_JOINED) ? PICK_JOINED : PICK_AFTER)) != 0;
+    }
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < query->page_count; i++)
+        if (find_page(n, query->pages[i])->chosen)
+            query->pages[count++] = query->pages[i];
+    query->page_count = count;
+}
+
 void refine_choose(struct query *query, struct navigator *n)
 {
     bool reads = refine_weigh(query, n);
-    float threshold =
-        query->refine_threshold > 0 ? query->refine_threshold : REFINE_DEFAULT_THRESHOLD;
     bool exact = query->index->rows8 && !query->index->vectors;
     query->page_count = 0;
+    if (reads)
+        refine_pick(query, n,
+                    query->refine_threshold > 0 ? query->refine_threshold
+                                                : REFINE_DEFAULT_THRESHOLD);
     for (uint32_t i = 0; i < query->candidate_count; i++) {
         const struct candidate *c = &query->candidates[i];
-        struct page_slot *slot = reads ? refine_page_of(query, n, c->row) : NULL;
-        if (!slot || slot->gain <= threshold)
+        if (!reads || !refine_page_of(query, n, c->row)->chosen)
             hits_push(query, (struct hit){.key = c->estimate, .row = c->row, .exact = exact});
-        else if (!slot->chosen) { /* the page brings the distance */
-            slot->chosen = 1;
-            query->pages[query->page_count++] = slot->page;
-        }
     }
+}
+
+float refine_price(const struct query *query)
+{
+    uint32_t span = query_section(query)->pages_per_row;
+    float price = 0;
+    for (uint32_t i = 0, next; i < query->page_count; i = next) {
+        uint64_t pages = run_pages(query->pages, i, query->page_count, span, &next);
+        price += RUN_READ_PRICE + RUN_PAGE_PRICE * (float)pages;
+    }
+    return price;
 }

@@ -12,6 +12,9 @@
 #include "le.h"
 #include "navigate.h"
 #include "query.h"
+#include "runs.h"
+
+#define CLUMP_PAGES 32 /* of those in memory, or of the others */
 
 /* ---- pages in memory ---- */
 
@@ -20,10 +23,27 @@ uint64_t scan_part_bytes(const struct plan *plan)
     return plan->scan_pages ? size_round_up(plan->scan_pages * PAGE_PAYLOAD, MEM_ALIGN) : 0;
 }
 
-/* Resident pages before this one. */
+/* Of marked pages, at most half of all, that lie in clumps spread evenly over the section, each at
+ * the beginning of its share: those before a page. */
+static uint64_t clumped_before(uint64_t marked, uint64_t pages, uint64_t page)
+{
+    uint64_t clumps = (marked + CLUMP_PAGES - 1) / CLUMP_PAGES;
+    if (clumps == 0)
+        return 0;
+    uint64_t clump = ((page + 1) * clumps - 1) / pages; /* the last that begins here or before */
+    uint64_t first = clump * marked / clumps, last = (clump + 1) * marked / clumps,
+             offset = page - clump * pages / clumps;
+    return offset < last - first ? first + offset : last;
+}
+
+/* Resident pages before this one. They lie in clumps, or the others do, so that those that must be
+ * read have neighbours that must be read too (runs.h). */
 static uint64_t resident_before(const struct scan_store *scan, uint64_t page)
 {
-    return page * scan->resident / scan->section->page_count;
+    uint64_t pages = scan->section->page_count;
+    if (scan->resident <= pages / 2)
+        return clumped_before(scan->resident, pages, page);
+    return page - clumped_before(pages - scan->resident, pages, page);
 }
 
 static const uint8_t *resident_payload(const struct scan_store *scan, uint64_t page)
@@ -99,16 +119,23 @@ static bool step_away(const struct query *query, struct scan_cursor *cursor, uin
     return false;
 }
 
-bool scan_wants(const struct query *query, uint64_t *page)
+uint32_t scan_wants(const struct query *query, uint64_t *page)
 {
     struct scan_cursor cursor = query->scan_cursor;
-    return step_away(query, &cursor, page);
+    uint64_t next;
+    if (!step_away(query, &cursor, page))
+        return 0;
+    uint64_t end = *page + 1;
+    while (step_away(query, &cursor, &next) && run_takes(*page, end, next, 1))
+        end = next + 1;
+    return (uint32_t)(end - *page);
 }
 
-void scan_issued(struct query *query)
+void scan_issued(struct query *query, uint32_t pages)
 {
     uint64_t page;
-    (void)step_away(query, &query->scan_cursor, &page);
+    if (step_away(query, &query->scan_cursor, &page))
+        query->scan_cursor.page = page + pages;
 }
 
 /* ---- candidates ---- */
@@ -178,6 +205,17 @@ static uint32_t find_cell(const struct query *query, uint32_t row)
             high = middle;
     }
     return low;
+}
+
+bool scan_needs(const struct query *query, uint64_t page)
+{
+    const struct fathom_index *index = query->index;
+    uint64_t begin = page * index->scan.section->rows_per_page,
+             end = begin + index->scan.section->rows_per_page;
+    if (resident_payload(&index->scan, page))
+        return false;
+    uint32_t c = find_cell(query, (uint32_t)begin);
+    return c < query->scan_cell_count && index->cell_first[query->scan_cells[c].cell] < end;
 }
 
 void scan_page(struct navigator *n, struct query *query, uint64_t page, const uint8_t *payload)

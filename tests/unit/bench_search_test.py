@@ -19,6 +19,7 @@ RUN_FIELDS = {
     "qps",
     "latency_us",
     "reads_per_query",
+    "pages_per_query",
     "bytes_per_query",
     "hops_per_query",
     "distances_per_query",

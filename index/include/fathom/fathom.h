@@ -169,12 +169,12 @@ struct fathom_query_stats {
     enum fathom_navigator navigator;
     uint32_t hops;           /* nodes expanded, or cells scanned */
     uint32_t rounds;         /* waves of reads */
-    uint32_t reads;          /* of all kinds */
+    uint32_t reads;          /* of all kinds; each brings up to 8 pages that lie near each other */
     uint32_t list_reads;     /* those of them that brought pages of neighbour lists */
     uint32_t code_reads;     /* and those that brought codes */
     uint32_t resident_lists; /* neighbour lists served from memory */
     uint32_t code_distances, full_distances;
-    uint64_t bytes; /* read from the index file */
+    uint64_t bytes; /* read from the index file: 4,096 for each page */
     uint64_t queue_ns, io_ns, compute_ns, total_ns;
     const char *stop_reason; /* "converged", "exhausted", "stalled", "limit" */
 };

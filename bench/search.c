@@ -48,13 +48,14 @@ static struct search_plan opening_plan(const struct search_session *session)
         .refine_threshold = (float)options->refine_threshold,
         .exact_distances = options->exact_distances,
         .passes = options->passes,
+        .whole = true,
         .seconds = options->seconds,
         .warm_up_ns = options->warm_up_ns,
         .stop = tool_interrupted,
     };
 }
 
-/* The repetitions of one run; only the first needs to warm up. */
+/* The repetitions of one run; only the first needs to warm up, and to ask every query. */
 static int repeat_run(struct search_repeats *out, struct search_plan plan, unsigned repeats,
                       struct fathom_error *err)
 {
@@ -65,6 +66,7 @@ static int repeat_run(struct search_repeats *out, struct search_plan plan, unsig
             return status;
         out->count++;
         plan.warm_up_ns = 0;
+        plan.whole = false;
     }
     return 0;
 }
@@ -134,7 +136,8 @@ static int sweep(struct search_session *session, struct fathom_error *err)
     unsigned in_flight = options->inflight_count, threads = options->thread_count;
     unsigned points = options->budget_count * threads * in_flight;
     for (unsigned i = 0; i < points && !tool_interrupted(); i++) {
-        options->open.dram_budget_bytes = options->budgets[i / in_flight / threads];
+        options->open.dram_budget_bytes = options->budgets[i / in_flight / threads].bytes;
+        options->open.dram_budget_share = options->budgets[i / in_flight / threads].share;
         options->open.threads = (unsigned)options->threads[i / in_flight % threads];
         options->open.inflight = (unsigned)options->inflights[i % in_flight];
         int status = sweep_point(session, err);

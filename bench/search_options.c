@@ -43,8 +43,9 @@ static const struct argp_option search_argp_options[] = {
     {"search-list", OPTION_SEARCH_LIST, "L,L,...", 0, "One run for each search list (40)", 0},
     {"target-recall", OPTION_TARGET_RECALL, "R,R,...", 0,
      "Instead: one run for each of the index's own operating points for these recalls", 0},
-    {"dram-budget", OPTION_DRAM_BUDGET, "SIZE,...", 0,
-     "Bound of all that is kept in memory for the index (none); the index is opened anew for each",
+    {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%,...", 0,
+     "Bound of all that is kept in memory for the index (none), in bytes or as a share of its "
+     "vectors as f32; the index is opened anew for each",
      0},
     {"threads", OPTION_THREADS, "T,...", 0, "Threads (the CPUs there are)", 0},
     {"inflight", OPTION_INFLIGHT, "I,...", 0, "Queries in flight per thread (16)", 0},
@@ -72,7 +73,10 @@ static const struct argp_option search_argp_options[] = {
      "Measure each run for this long, and each query once at least (2)", 0},
     {"passes", OPTION_PASSES, "N", 0, "Instead: exactly N passes over the queries", 0},
     {"repeat", OPTION_REPEAT, "N", 0,
-     "Measure each run N times and report the one of median QPS, and the spread (1)", 0},
+     "Measure each run N times and report the speed of the median one, and the spread (1); from "
+     "the "
+     "second time on for --seconds, however few queries that are",
+     0},
     {"warm-up", OPTION_WARM_UP, "TIME", 0,
      "Search for this long before a run is measured, or for one pass, whichever is shorter (1s)",
      0},
@@ -108,13 +112,13 @@ static unsigned parse_numbers(struct argp_state *state, const char *option, cons
     return count;
 }
 
-static unsigned parse_sizes(struct argp_state *state, const char *option, const char *text,
-                            uint64_t *out)
+static unsigned parse_budgets(struct argp_state *state, const char *option, const char *text,
+                              struct tool_budget *out)
 {
     char item[32];
     unsigned count = 0;
     while (next_item(state, option, &text, item, count))
-        out[count++] = tool_arg_bytes(state, option, item);
+        out[count++] = tool_arg_budget(state, option, item);
     return count;
 }
 
@@ -172,7 +176,7 @@ static bool parse_axis(int key, const char *arg, struct argp_state *state,
 {
     switch (key) {
     case OPTION_DRAM_BUDGET:
-        options->budget_count = parse_sizes(state, "--dram-budget", arg, options->budgets);
+        options->budget_count = parse_budgets(state, "--dram-budget", arg, options->budgets);
         return true;
     case OPTION_THREADS:
         options->thread_count = parse_numbers(state, "--threads", arg, 256, options->threads);

@@ -15,7 +15,7 @@
  * each, every search list (or target recall) is a run. */
 struct search_options {
     const char *index, *query, *truth, *ids;
-    uint64_t budgets[BENCH_LIST_MAX];
+    struct tool_budget budgets[BENCH_LIST_MAX];
     uint64_t threads[BENCH_LIST_MAX];
     uint64_t inflights[BENCH_LIST_MAX];
     uint64_t search_lists[BENCH_LIST_MAX];

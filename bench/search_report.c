@@ -41,29 +41,35 @@ static json_t *run_setting_json(const struct search_session *session,
         plan->target_recall > 0 ? json_real(round((double)plan->target_recall * 1e6) / 1e6)
                                 : json_null(),
         "k", (int)plan->k, "exact_distances", plan->exact_distances, "threads", (int)plan->threads,
-        "inflight", (int)plan->inflight, "dram_budget",
-        (json_int_t)session->options.open.dram_budget_bytes, "cpu_level", fathom_cpu_level(),
-        "device", session->device, "navigator", fathom_navigator_name(session->info.navigator),
-        "code_bits", (int)session->info.code_bits, "resident_lists",
-        (json_int_t)session->info.resident_lists, "direct_io", session->info.direct_io);
+        "inflight", (int)plan->inflight, "dram_budget", (json_int_t)session->ledger.budget_bytes,
+        "cpu_level", fathom_cpu_level(), "device", session->device, "navigator",
+        fathom_navigator_name(session->info.navigator), "code_bits", (int)session->info.code_bits,
+        "resident_lists", (json_int_t)session->info.resident_lists, "direct_io",
+        session->info.direct_io);
 }
 
-/* What one repetition gave. */
-static json_t *run_json(const struct search_run *run)
+/* What one repetition took. */
+static json_t *speed_json(const struct search_run *run)
 {
-    return json_pack(
-        "{s:o, s:f, s:o, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:s}",
-        "recall", report_real(run->recall), "qps", search_run_qps(run), "latency_us",
-        report_latency(&run->latency), "queries", (json_int_t)run->queries, "seconds",
-        (double)run->wall_ns / 1e9, "reads_per_query", per_query(run, run->reads),
-        "list_reads_per_query", per_query(run, run->list_reads), "code_reads_per_query",
-        per_query(run, run->code_reads), "pages_per_query",
-        per_query(run, run->bytes) / FILE_PAGE_BYTES, "bytes_per_query", per_query(run, run->bytes),
-        "hops_per_query", per_query(run, run->hops), "rounds_per_query",
-        per_query(run, run->rounds), "distances_per_query",
-        per_query(run, run->code_distances + run->full_distances), "full_distances_per_query",
-        per_query(run, run->full_distances), "cpu_us_per_query", per_query(run, run->cpu_ns) / 1e3,
-        "io_us_per_query", per_query(run, run->io_ns) / 1e3, "io_engine", fathom_io_name(run->io));
+    return json_pack("{s:f, s:o, s:I, s:f, s:f, s:f, s:s}", "qps", search_run_qps(run),
+                     "latency_us", report_latency(&run->latency), "queries",
+                     (json_int_t)run->queries, "seconds", (double)run->wall_ns / 1e9,
+                     "cpu_us_per_query", per_query(run, run->cpu_ns) / 1e3, "io_us_per_query",
+                     per_query(run, run->io_ns) / 1e3, "io_engine", fathom_io_name(run->io));
+}
+
+/* What its queries found and did. */
+static json_t *work_json(const struct search_run *run)
+{
+    return json_pack("{s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "recall",
+                     report_real(run->recall), "reads_per_query", per_query(run, run->reads),
+                     "list_reads_per_query", per_query(run, run->list_reads),
+                     "code_reads_per_query", per_query(run, run->code_reads), "pages_per_query",
+                     per_query(run, run->bytes) / FILE_PAGE_BYTES, "bytes_per_query",
+                     per_query(run, run->bytes), "hops_per_query", per_query(run, run->hops),
+                     "rounds_per_query", per_query(run, run->rounds), "distances_per_query",
+                     per_query(run, run->code_distances + run->full_distances),
+                     "full_distances_per_query", per_query(run, run->full_distances));
 }
 
 /* What it cost in memory and on disk. */
@@ -196,19 +202,20 @@ static void print_head(const struct search_session *session)
            "p99 us", "p99.9 us", "reads", "KiB", "CPU us");
 }
 
-static void print_run(const struct search_plan *plan, const struct search_run *run)
+static void print_run(const struct search_plan *plan, const struct search_run *run,
+                      const struct search_run *whole)
 {
     char list[16] = "auto", recall[16] = "-";
     if (plan->search_list)
         snprintf(list, sizeof list, "%u", plan->search_list);
     else if (plan->target_recall > 0)
         snprintf(list, sizeof list, "%g", (double)plan->target_recall);
-    if (run->recall >= 0)
-        snprintf(recall, sizeof recall, "%.4f", run->recall);
+    if (whole->recall >= 0)
+        snprintf(recall, sizeof recall, "%.4f", whole->recall);
     printf("%5s %9s %9.0f %9.1f %9.1f %9.1f %9.1f %8.2f %8.1f %8.1f\n", list, recall,
            search_run_qps(run), run->latency.mean_us, run->latency.p50_us, run->latency.p99_us,
-           run->latency.p999_us, per_query(run, run->reads), per_query(run, run->bytes) / 1024,
-           run_cpu_us(run));
+           run->latency.p999_us, per_query(whole, whole->reads),
+           per_query(whole, whole->bytes) / 1024, run_cpu_us(run));
     fflush(stdout);
 }
 
@@ -222,30 +229,35 @@ void search_report_opening(struct search_session *session)
 
 void search_report_refused(struct search_session *session, const char *why)
 {
-    json_int_t budget = (json_int_t)session->options.open.dram_budget_bytes;
+    const struct fathom_open_options *open = &session->options.open;
     fprintf(stderr, "%s: %s\n", BENCH_SEARCH_NAME, why);
     if (!session->refused)
         session->refused = json_array();
     json_array_append_new(session->refused,
-                          json_pack("{s:I, s:s}", "dram_budget", budget, "message", why));
+                          json_pack("{s:I, s:f, s:s}", "dram_budget",
+                                    (json_int_t)open->dram_budget_bytes, "dram_budget_share",
+                                    open->dram_budget_share, "message", why));
 }
 
 void search_report_run(struct search_session *session, const struct search_plan *plan,
                        const struct search_repeats *repeats)
 {
-    const struct search_run *run = search_repeats_median(repeats);
+    /* The first asked every query, so what it found and did is that of all. */
+    const struct search_run *run = search_repeats_median(repeats), *whole = &repeats->runs[0];
     if (!session->document) {
-        print_run(plan, run);
+        print_run(plan, run, whole);
         return;
     }
     json_t *record = run_setting_json(session, plan);
-    json_t *measured = run_json(run), *cost = cost_json(session);
-    json_object_update(record, measured);
+    json_t *speed = speed_json(run), *work = work_json(whole), *cost = cost_json(session);
+    json_object_update(record, speed);
+    json_object_update(record, work);
     json_object_update(record, cost);
     json_object_set_new(record, "spread", spread_json(repeats));
     json_object_set_new(record, "open_loop", json_array());
     json_array_append_new(json_object_get(session->document, "runs"), record);
-    json_decref(measured);
+    json_decref(speed);
+    json_decref(work);
     json_decref(cost);
 }
 

@@ -29,7 +29,8 @@ double search_run_qps(const struct search_run *run);
 /* The repetition of median QPS; of an even number, the slower of the two in the middle. */
 const struct search_run *search_repeats_median(const struct search_repeats *repeats);
 
-/* The figures are those of the repetition of median QPS; the spread is that of all of them. */
+/* Speeds are those of the repetition of median QPS, the spread is that of all of them; recall and
+ * work are those of the first, which asked every query. */
 void search_report_run(struct search_session *session, const struct search_plan *plan,
                        const struct search_repeats *repeats);
 /* An open loop that followed the run reported last; the figures are those of the repetition of

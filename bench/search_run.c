@@ -46,8 +46,6 @@ struct worker {
 struct bench {
     const struct search_plan *plan;
     struct worker *workers;
-    uint64_t *ids;             /* [query_count][k], of the first measured pass */
-    uint8_t *answered;         /* [query_count] */
     _Atomic uint64_t tickets;  /* of the phase at hand; relaxed, nothing else hangs on the order */
     _Atomic uint64_t begin_ns; /* of an open loop: set by the first, for all; relaxed likewise */
     _Atomic unsigned arrivals; /* at the gates */
@@ -155,8 +153,9 @@ static int take_result(struct worker *worker, const struct fathom_result *result
     add_stats(&worker->sums, &result->stats);
     worker->end_ns = now_ns;
     if (ticket < workload->query_count) {
-        memcpy(bench->ids + ticket * workload->k, result->ids, workload->k * sizeof *result->ids);
-        bench->answered[ticket] = 1;
+        memcpy(workload->ids + ticket * workload->k, result->ids,
+               workload->k * sizeof *result->ids);
+        workload->answered[ticket] = 1;
     }
     if (latency_add(&worker->latency, now_ns - slot->begin_ns))
         return error_set(&worker->err, -ENOMEM, "no memory for the latencies");
@@ -308,8 +307,11 @@ static int worker_init(struct worker *worker)
 static void measure_closed(struct worker *worker)
 {
     const struct search_plan *plan = worker->bench->plan;
-    struct phase phase = {.tickets_min = (uint64_t)plan->workload->query_count *
-                                         (plan->passes ? plan->passes : 1),
+    uint64_t count = plan->workload->query_count;
+    /* Without a whole pass there is a query for each slot at least, so that something is measured.
+     */
+    uint64_t least = plan->whole ? count : (uint64_t)plan->threads * plan->inflight;
+    struct phase phase = {.tickets_min = plan->passes ? count * plan->passes : least,
                           .measured = true};
     phase.tickets_max = plan->passes ? phase.tickets_min : UINT64_MAX;
     phase.until_ns = worker->begin_ns + (uint64_t)(plan->seconds * 1e9);
@@ -410,7 +412,7 @@ static int sum_up(struct search_run *out, const struct bench *bench, struct fath
     out->wall_ns = end_ns - begin_ns;
     out->io = bench->workers[0].sums.io;
     memcpy(out->io_note, bench->workers[0].sums.io_note, sizeof out->io_note);
-    out->recall = workload_recall(plan->workload, bench->ids, bench->answered);
+    out->recall = workload_recall(plan->workload, plan->workload->ids, plan->workload->answered);
     out->stopped = plan->stop();
     int status = latency_summarize(&out->latency, recorders, plan->threads);
     if (!status)
@@ -439,12 +441,11 @@ int search_run(struct search_run *out, const struct search_plan *plan, struct fa
     int status = -ENOMEM;
     *out = (struct search_run){.recall = -1};
     bench.workers = mem_alloc_array(plan->threads, sizeof *bench.workers);
-    bench.ids = mem_alloc_array((size_t)workload->query_count * workload->k, sizeof *bench.ids);
-    bench.answered = mem_alloc(workload->query_count);
-    if (!bench.workers || !bench.ids || !bench.answered) {
-        status = error_set(err, -ENOMEM, "no memory for the answers");
+    if (!bench.workers) {
+        status = error_set(err, -ENOMEM, "no memory for %u threads", plan->threads);
         goto done;
     }
+    memset(workload->answered, 0, workload->query_count);
     for (unsigned i = 0; i < plan->threads; i++)
         bench.workers[i].bench = &bench;
     status = env_run_parallel(plan->threads, worker_main, &bench);
@@ -461,7 +462,5 @@ done:
         latency_clear(&bench.workers[i].late);
     }
     mem_free(bench.workers);
-    mem_free(bench.ids);
-    mem_free(bench.answered);
     return status;
 }

@@ -18,8 +18,9 @@ struct search_plan {
     float target_recall;
     float refine_threshold; /* 0: the default */
     bool exact_distances;
-    unsigned passes; /* over the queries; 0: as many as begin within seconds, at least one */
+    unsigned passes; /* over the queries; 0: as many queries as begin within seconds */
     double seconds;
+    bool whole;          /* and, when there are no passes, each query once at least */
     double rate;         /* queries a second, of all threads together; 0: a closed loop */
     uint64_t warm_up_ns; /* at most one pass of it */
     bool (*stop)(void);  /* asked now and then; true ends the run early */

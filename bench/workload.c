@@ -101,6 +101,18 @@ static int read_truth(struct workload *out, const struct env *env, const char *p
     return ids_path ? translate_truth(out->truth, env, ids_path, err) : 0;
 }
 
+static int make_room(struct workload *out, struct fathom_error *err)
+{
+    size_t count = (size_t)out->query_count * out->k;
+    out->ids = mem_alloc_array(count, sizeof *out->ids);
+    out->answered = mem_alloc(out->query_count);
+    if (!out->ids || !out->answered)
+        return error_set(err, -ENOMEM, "no memory for the answers");
+    for (size_t i = 0; i < count; i++)
+        out->ids[i] = FATHOM_ID_NONE;
+    return 0;
+}
+
 int workload_open(struct workload *out, const struct env *env, const char *query_path,
                   const char *truth_path, const char *ids_path, uint32_t k,
                   struct fathom_error *err)
@@ -109,6 +121,8 @@ int workload_open(struct workload *out, const struct env *env, const char *query
     int status = read_queries(out, env, query_path, err);
     if (!status && truth_path)
         status = read_truth(out, env, truth_path, ids_path, err);
+    if (!status)
+        status = make_room(out, err);
     if (status)
         workload_close(out);
     return status;
@@ -118,6 +132,8 @@ void workload_close(struct workload *workload)
 {
     mem_free(workload->vectors);
     truth_destroy(workload->truth);
+    mem_free(workload->ids);
+    mem_free(workload->answered);
     *workload = (struct workload){0};
 }
 

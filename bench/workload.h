@@ -15,6 +15,10 @@ struct workload {
     size_t row_bytes;
     uint8_t *vectors;    /* query_count x row_bytes */
     struct truth *truth; /* NULL: recall is not measured */
+    /* Room for the answers of a run. It is in memory before any index is, so that who looks at the
+     * process from outside does not take it for the index's. */
+    uint64_t *ids;     /* query_count x k */
+    uint8_t *answered; /* query_count */
 };
 
 /* truth_path may be NULL. ids_path may be NULL; otherwise a table of the external ids by row number

@@ -15,6 +15,7 @@ struct request {
     uint64_t count; /* estimate: the shape when there is no input */
     uint32_t dim;
     enum fathom_dtype dtype;
+    struct tool_budget dram_budget; /* settled in options when the rows are known */
     bool metric_given, json, estimate;
     enum tool_progress_mode progress;
 };
@@ -40,8 +41,11 @@ static const struct argp_option shared_options[] = {
     {"code-bits", KEY_CODE_BITS, "B", 0, "Most bits a dimension in codes, 1 to 8 (default: 6)", 0},
     {"memory-budget", KEY_MEMORY_BUDGET, "SIZE", 0,
      "Resident memory at the most; the graph is built in parts to keep it", 0},
-    {"dram-budget", KEY_DRAM_BUDGET, "SIZE", 0,
-     "Memory that the index will be served from; R and code bits are chosen for it", 0},
+    {"dram-budget", KEY_DRAM_BUDGET, "SIZE|SHARE%", 0,
+     "Memory that the index will be served from, in bytes or as a share of the vectors as f32; R "
+     "and "
+     "code bits are chosen for it",
+     0},
     {"threads", 't', "T", 0, "Threads (default: one for each CPU)", 0},
     {"seed", 's', "S", 0, "The same input, options and seed give the same bytes (default: 1)", 0},
     {"zero-rows", KEY_ZERO_ROWS, "WHAT", 0, "Zero rows under cos: reject (default) or skip", 0},
@@ -126,7 +130,7 @@ static error_t parse_shared(int key, char *arg, struct argp_state *state)
         o->memory_budget_bytes = tool_arg_bytes(state, "memory-budget", arg);
         break;
     case KEY_DRAM_BUDGET:
-        o->dram_budget_bytes = tool_arg_bytes(state, "dram-budget", arg);
+        request->dram_budget = tool_arg_budget(state, "dram-budget", arg);
         break;
     case 't':
         o->threads = tool_arg_u64(state, "threads", arg, 1, BUILD_THREADS_MAX);
@@ -179,6 +183,28 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     default:
         return ARGP_ERR_UNKNOWN;
     }
+    return 0;
+}
+
+/* A share of the vectors as f32 becomes bytes. */
+static int settle_budget(struct request *request, struct fathom_error *err)
+{
+    double values = (double)request->count * request->dim;
+    struct vector_file *file;
+    request->options.dram_budget_bytes = request->dram_budget.bytes;
+    if (request->dram_budget.share == 0)
+        return 0;
+    if (request->options.input) {
+        int status = vector_file_open(&file, env_os(), request->options.input, NULL, err);
+        if (status != 0)
+            return status;
+        values = (double)vector_file_info(file).rows * vector_file_info(file).dim;
+        vector_file_close(file);
+    }
+    double bytes = request->dram_budget.share * values * sizeof(float);
+    request->options.dram_budget_bytes = bytes < 1        ? 1
+                                         : bytes < 0x1p62 ? (uint64_t)bytes
+                                                          : 1ull << 62;
     return 0;
 }
 
@@ -349,6 +375,8 @@ static int verb_build(int argc, char **argv)
     int code = tool_parse(&argp, argc, argv, &request);
     if (code != 0)
         return code;
+    if (settle_budget(&request, &err) != 0)
+        return tool_fail(PROGRAM, &err);
     tool_catch_signals();
     struct tool_progress *progress = tool_progress_create(request.progress);
     request.options.watch = (struct build_watch){.stopped = watch_stopped,
@@ -404,6 +432,8 @@ static int verb_estimate(int argc, char **argv)
     int code = tool_parse(&argp, argc, argv, &request);
     if (code != 0)
         return code;
+    if (settle_budget(&request, &err) != 0)
+        return tool_fail(PROGRAM, &err);
     struct build_estimate estimate = {
         .rows = request.count, .dim = request.dim, .dtype = request.dtype};
     if (build_predict(&request.options, &estimate, &err) != 0)

@@ -15,7 +15,16 @@ enum source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG };
 
 static const char *const source_names[] = {"default", "file", "environment", "flag"};
 
-enum kind { KIND_INDEX, KIND_LISTEN, KIND_TEXT, KIND_COUNT, KIND_BYTES, KIND_TIME, KIND_CHOICE };
+enum kind {
+    KIND_INDEX,
+    KIND_LISTEN,
+    KIND_TEXT,
+    KIND_COUNT,
+    KIND_BYTES,
+    KIND_BUDGET,
+    KIND_TIME,
+    KIND_CHOICE
+};
 
 struct setting {
     const char *name;
@@ -40,8 +49,9 @@ static const struct setting settings[] = {
      "HOST:PORT or unix:PATH (repeatable; port 0 takes a free one)"},
     {"http", KIND_TEXT, AT(http), PROTOCOL_DEFAULT_HTTP, 0, 0, NULL, "HOST:PORT",
      "The admin port, or off"},
-    {"dram-budget", KIND_BYTES, AT(dram_budget_bytes), "0", 0, UINT64_MAX, NULL, "SIZE",
-     "Memory for all indexes together (0: what helps is kept)"},
+    {"dram-budget", KIND_BUDGET, AT(dram_budget), "0", 0, 0, NULL, "SIZE|SHARE%",
+     "Memory for all indexes together, or for each this share of its vectors as f32 (0: what helps "
+     "is kept)"},
     {"workers", KIND_COUNT, AT(workers), "0", 0, 256, NULL, "N", "Event loops (0: one per CPU)"},
     {"inflight", KIND_COUNT, AT(inflight), "16", 1, 256, NULL, "N", "Queries in flight per worker"},
     {"urgency", KIND_CHOICE, AT(urgency), "slice", 0, 0, "normal slice realtime", "URGENCY",
@@ -169,6 +179,15 @@ static int parse_number(const struct setting *setting, const char *value, uint64
     return 0;
 }
 
+static int parse_budget(const char *value, struct config_budget *out, struct fathom_error *err)
+{
+    struct tool_budget budget;
+    if (!tool_parse_budget(value, &budget))
+        return error_set(err, FATHOM_EARGUMENT, "'%s' is no budget like " TOOL_BUDGET_FORM, value);
+    *out = (struct config_budget){.bytes = budget.bytes, .share = budget.share};
+    return 0;
+}
+
 /* The enums of the choices all start at 0 in the order of the list. */
 static int parse_choice(const struct setting *setting, const char *value, int *out,
                         struct fathom_error *err)
@@ -211,6 +230,8 @@ static int apply(struct config *config, unsigned place, const char *value, enum 
         memcpy(at, &choice, sizeof choice);
         return rc;
     }
+    case KIND_BUDGET:
+        return parse_budget(value, at, err);
     default:
         return parse_number(setting, value, at, err);
     }
@@ -526,6 +547,14 @@ static void log_setting(const struct config *config, unsigned place, struct log 
         log_line(log, LOG_LEVEL_INFO, "config: %s = %.*s (%s)", setting->name,
                  (int)strcspn(word, " "), word, source);
         return;
+    }
+    case KIND_BUDGET: {
+        const struct config_budget *budget = at;
+        if (budget->share > 0)
+            snprintf(formatted, sizeof formatted, "%g%%", budget->share * 100);
+        else
+            tool_format_bytes(budget->bytes, formatted);
+        break;
     }
     case KIND_BYTES:
         tool_format_bytes(*number, formatted);

@@ -16,6 +16,13 @@ struct config_index {
     char *name, *dir;
 };
 
+/* Bytes of all indexes together, 0: none; or, where share is above 0, that part of the vectors of
+ * each index as f32. */
+struct config_budget {
+    uint64_t bytes;
+    double share;
+};
+
 struct config {
     struct config_index indexes[CONFIG_INDEXES_MAX];
     unsigned index_count;
@@ -28,7 +35,7 @@ struct config {
     int urgency; /* enum env_urgency, whose header is not for all who include this one */
     enum log_format log_format;
     enum log_level log_level;
-    uint64_t dram_budget_bytes; /* 0: none */
+    struct config_budget dram_budget;
     uint64_t workers, inflight, max_queue, max_connections;
     uint64_t max_message_bytes, connection_memory_bytes;
     uint64_t drain_ns, first_byte_ns, message_ns, idle_ns;

@@ -328,7 +328,8 @@ static int open_registry(struct service *service, struct fathom_error *err)
         indexes[i] = (struct registry_index){config->indexes[i].name, config->indexes[i].dir};
     const struct registry_options options = {.indexes = indexes,
                                              .index_count = config->index_count,
-                                             .dram_budget_bytes = config->dram_budget_bytes,
+                                             .dram_budget_bytes = config->dram_budget.bytes,
+                                             .dram_budget_share = config->dram_budget.share,
                                              .navigator = config->navigator,
                                              .threads = (unsigned)config->workers + 1,
                                              .inflight = (unsigned)config->inflight};

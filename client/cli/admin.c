@@ -14,7 +14,7 @@ struct request {
     const char *index; /* NULL: not given */
     bool takes_index, needs_index, takes_budget;
     bool new_budget;
-    uint64_t budget_bytes;
+    struct tool_budget budget;
 };
 
 static const struct argp_option index_options[] = {
@@ -24,8 +24,11 @@ static const struct argp_option index_options[] = {
 
 static const struct argp_option reload_options[] = {
     {"index", 'i', "NAME", 0, "The index, by the name that the server gives it", 0},
-    {"dram-budget", OPTION_DRAM_BUDGET, "SIZE", 0,
-     "Its bound of memory from now on; 0 for none (as it was)", 0},
+    {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%", 0,
+     "Its bound of memory from now on, in bytes or as a share of its vectors as f32; 0 for none "
+     "(as "
+     "it was)",
+     0},
     {0},
 };
 
@@ -41,7 +44,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_DRAM_BUDGET:
         request->new_budget = true;
-        request->budget_bytes = tool_arg_bytes(state, "--dram-budget", arg);
+        request->budget = tool_arg_budget(state, "--dram-budget", arg);
         break;
     case ARGP_KEY_ARG:
         if (!request->takes_index || request->index)
@@ -153,6 +156,31 @@ int cli_stats(int argc, char **argv)
     return finish(&request, client, code, json, &err);
 }
 
+/* The protocol knows bytes: a share is of the rows that are served as it is asked for. */
+static int settle_budget(struct fathom_client *client, const struct request *request,
+                         uint64_t *bytes, struct fathom_client_error *err)
+{
+    char *text = NULL;
+    json_int_t rows = 0, dim = 0;
+    *bytes = request->budget.bytes;
+    if (request->budget.share == 0)
+        return 0;
+    int code = fathom_client_info(client, request->index, &text, err);
+    if (code)
+        return code;
+    json_t *info = json_loads(text, 0, NULL);
+    if (!info || json_unpack(info, "{s:I, s:I}", "rows", &rows, "dim", &dim)) {
+        *err = (struct fathom_client_error){.code = FATHOM_CLIENT_EPROTOCOL, .name = "internal"};
+        snprintf(err->message, sizeof err->message, "the server does not say how large %s is",
+                 request->index);
+    }
+    double share_bytes = request->budget.share * (double)rows * (double)dim * sizeof(float);
+    *bytes = share_bytes < 1 ? 1 : share_bytes < 0x1p62 ? (uint64_t)share_bytes : 1ull << 62;
+    json_decref(info);
+    free(text);
+    return rows && dim ? 0 : err->code;
+}
+
 int cli_reload(int argc, char **argv)
 {
     struct request request = {.verb = "fathom-cli reload",
@@ -170,9 +198,12 @@ int cli_reload(int argc, char **argv)
               argc, argv);
     if (status)
         return status;
-    int code = request.new_budget ? fathom_client_reload_within(client, request.index,
-                                                                request.budget_bytes, &json, &err)
-                                  : fathom_client_reload(client, request.index, &json, &err);
+    uint64_t bytes;
+    int code = settle_budget(client, &request, &bytes, &err);
+    if (!code && request.new_budget)
+        code = fathom_client_reload_within(client, request.index, bytes, &json, &err);
+    else if (!code)
+        code = fathom_client_reload(client, request.index, &json, &err);
     return finish(&request, client, code, json, &err);
 }
 

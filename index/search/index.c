@@ -38,9 +38,22 @@ static uint64_t part_sum(const struct fathom_index *index)
     return sum;
 }
 
-static void find_sections(struct fathom_index *index)
+/* A share becomes bytes here, where the rows are known; from here on there are only bytes. */
+static void settle_budget(struct fathom_open_options *options, const struct properties *properties)
+{
+    double raw_bytes = (double)properties->rows * properties->dim * sizeof(float);
+    double bytes = options->dram_budget_share * raw_bytes;
+    if (options->dram_budget_share == 0)
+        return;
+    /* At least a byte: none at all would be no bound. */
+    options->dram_budget_bytes = bytes < 1 ? 1 : bytes < 0x1p62 ? (uint64_t)bytes : 1ull << 62;
+}
+
+/* What follows from the superblock alone. */
+static void begin(struct fathom_index *index)
 {
     index->properties = index->file.super.properties;
+    settle_budget(&index->options, &index->properties);
     index->records = superblock_find(&index->file.super, SECTION_RECORDS);
     index->vectors = superblock_find(&index->file.super, SECTION_VECTORS);
     index->scan.section = superblock_find(&index->file.super, SECTION_SCAN);
@@ -50,7 +63,7 @@ static void find_sections(struct fathom_index *index)
 /* Loads what the plan wants of the opened file. */
 static int load(struct fathom_index *index, struct fathom_error *err)
 {
-    find_sections(index);
+    begin(index);
     index->part_bytes[PART_FIXED] = size_round_up(sizeof *index, MEM_ALIGN) +
                                     size_round_up(strlen(index->file.path) + 1, MEM_ALIGN);
     int status = residency_load(index, err);
@@ -73,6 +86,11 @@ static int check_options(const char *name, const struct fathom_open_options *opt
     if (options->threads < 1 || options->inflight < 1)
         return error_set(err, FATHOM_EARGUMENT,
                          "%s: threads and queries in flight must be at least 1", name);
+    if (!(options->dram_budget_share >= 0 && isfinite(options->dram_budget_share)) ||
+        (options->dram_budget_share > 0 && options->dram_budget_bytes))
+        return error_set(err, FATHOM_EARGUMENT,
+                         "%s: a DRAM budget is bytes or a share of the vectors above 0, not both",
+                         name);
     if (!(options->list_share >= 0 && options->list_share <= 1) ||
         (options->list_share > 0 && options->navigator == FATHOM_NAVIGATOR_CELLS))
         return error_set(
@@ -150,7 +168,7 @@ static int outlook(const struct env *env, const char *name,
     index->file.fd = -1;
     status = open_file(&index->file, env, name, err);
     if (status == 0) {
-        find_sections(index);
+        begin(index);
         status = residency_outlook(index, out, err);
     }
     index_destroy(index);

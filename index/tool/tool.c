@@ -165,6 +165,15 @@ uint64_t tool_arg_bytes(struct argp_state *state, const char *option, const char
     return value;
 }
 
+struct tool_budget tool_arg_budget(struct argp_state *state, const char *option, const char *text)
+{
+    struct tool_budget value = {0};
+    if (!tool_parse_budget(text, &value))
+        argp_error(state, "%s%s: '%s' is no budget; write it like " TOOL_BUDGET_FORM,
+                   dashes(option), option, text);
+    return value;
+}
+
 enum tool_progress_mode tool_arg_progress(struct argp_state *state, const char *text)
 {
     if (!strcmp(text, "auto"))

@@ -42,6 +42,16 @@ int tool_parse(const struct argp *argp, int argc, char **argv, void *input);
 /* "64MiB", "1.5 GiB", "4096" -> bytes; "250us", "5ms", "2s" -> nanoseconds. False when malformed or
  * out of range. */
 bool tool_parse_bytes(const char *text, uint64_t *out);
+/* A budget of memory: a size, or "5%" of something that is only known later. 0 bytes: none. */
+struct tool_budget {
+    uint64_t bytes;
+    double share; /* 0: bytes counts */
+};
+
+#define TOOL_BUDGET_FORM "64MiB, 1.5GiB, or 5%% (of the vectors as f32)" /* of a format */
+
+/* Above 100% is more than the vectors take. 0% is refused: no budget is 0. */
+bool tool_parse_budget(const char *text, struct tool_budget *out);
 bool tool_parse_duration_ns(const char *text, uint64_t *out);
 bool tool_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out);
 bool tool_parse_f64(const char *text, double min, double max, double *out);
@@ -51,6 +61,7 @@ uint64_t tool_arg_u64(struct argp_state *state, const char *option, const char *
 double tool_arg_f64(struct argp_state *state, const char *option, const char *text, double min,
                     double max);
 uint64_t tool_arg_bytes(struct argp_state *state, const char *option, const char *text);
+struct tool_budget tool_arg_budget(struct argp_state *state, const char *option, const char *text);
 
 /* "1.50 GiB", "12.3 ms": into out, which is returned. */
 char *tool_format_bytes(uint64_t bytes, char out[32]);

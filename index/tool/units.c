@@ -88,6 +88,24 @@ bool tool_parse_bytes(const char *text, uint64_t *out)
     return parse_scaled(text, byte_units, sizeof byte_units / sizeof *byte_units, out);
 }
 
+bool tool_parse_budget(const char *text, struct tool_budget *out)
+{
+    uint64_t whole, bytes;
+    double fraction;
+    const char *at = scan_whole(text, &whole);
+    at = at ? scan_fraction(at, &fraction) : NULL;
+    if (at && !strcmp(at, "%")) {
+        double share = ((double)whole + fraction) / 100;
+        if (share > 0)
+            *out = (struct tool_budget){.share = share};
+        return share > 0;
+    }
+    if (!tool_parse_bytes(text, &bytes))
+        return false;
+    *out = (struct tool_budget){.bytes = bytes};
+    return true;
+}
+
 bool tool_parse_duration_ns(const char *text, uint64_t *out)
 {
     return parse_scaled(text, time_units, sizeof time_units / sizeof *time_units, out);

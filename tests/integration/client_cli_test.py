@@ -119,7 +119,8 @@ class Admin(unittest.TestCase):
 
     def test_reload_takes_a_budget(self):
         before = cli_json("info", "tiny")["dram_bytes"]
-        for budget, text in ((8 << 20, "8MiB"), (before["budget"], before["budget"])):
+        share = 20 * ROWS * DIM * 4
+        for budget, text in ((8 << 20, "8MiB"), (share, "2000%"), (before["budget"], before["budget"])):
             self.assertEqual(cli_json("reload", "tiny", "--dram-budget", text)["dram_budget"], budget)
             memory = cli_json("info", "tiny")["dram_bytes"]
             self.assertEqual(memory["budget"], budget)

@@ -88,6 +88,14 @@ class Build(BuildTest):
             self.assertIn(why, chosen["reason"])
             self.assertIn(f"R {report['degree']}, L {report['build_list']}: ", self.build(base, *more).stdout)
 
+    def test_a_budget_to_serve_from_may_be_a_share_of_the_vectors_as_f32(self):
+        base = self.synth(3000)
+        rows, dim = (run_json("fathom-data", "info", base)[what] for what in ("rows", "dim"))
+        self.build(base, "--dram-budget", "12.5%")
+        options = run_json("fathom-check", "inspect", self.out)["provenance"]["options"]
+        self.assertEqual(options["dram_budget"], rows * dim * 4 // 8)
+        self.assertIn("write it like", self.build(base, "--dram-budget", "5 %", code=2).stderr)
+
     def test_the_json_document_has_what_the_line_says_and_the_stages(self):
         base = self.synth(500)
         document = run_json("fathom-build", "build", "--input", base, "--metric", "l2", "--out", self.out)

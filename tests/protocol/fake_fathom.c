@@ -88,6 +88,14 @@ static void read_fake(struct fathom_index *index, FILE *file)
     }
 }
 
+static uint64_t budget_of(const struct fathom_index *index,
+                          const struct fathom_open_options *options)
+{
+    double raw = (double)(index->rows * index->dim * 4);
+    return options->dram_budget_share > 0 ? (uint64_t)(options->dram_budget_share * raw)
+                                          : options->dram_budget_bytes;
+}
+
 /* Eight bytes a row are best, one is the least, what the budget gives is taken. */
 static int fit(struct fathom_index *index, uint64_t budget, struct fathom_error *err)
 {
@@ -114,7 +122,7 @@ int fathom_index_outlook(const char *dir, const struct fathom_open_options *opti
         return error_set(err, -errno, "%s: %s", path, strerror(errno));
     read_fake(&index, file);
     fclose(file);
-    int status = fit(&index, options->dram_budget_bytes, err);
+    int status = fit(&index, budget_of(&index, options), err);
     out->least_bytes = (uint64_t)index.rows + SCRATCH_BYTES;
     out->raw_bytes = (uint64_t)(index.rows * index.dim * 4);
     out->total_bytes = status ? 0 : index.bytes + SCRATCH_BYTES;
@@ -152,7 +160,7 @@ int fathom_index_open(struct fathom_index **out, const char *dir,
         mem_free(index);
         return error_set(err, rc, "%s: %s at offset 4096", path, fathom_strerror(rc));
     }
-    int status = fit(index, options->dram_budget_bytes, err);
+    int status = fit(index, budget_of(index, options), err);
     if (status) {
         mem_free(index);
         return status;

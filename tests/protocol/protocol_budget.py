@@ -42,6 +42,15 @@ class Steps(ProtocolTest):
             self.wait_steps([8 * ROWS, ROWS, -8 * ROWS, 3 * ROWS, -ROWS])
             self.assertEqual(self.steps()[1], 9 * ROWS)
 
+    def test_a_share_is_of_each_generation(self):
+        """60% of 1000 x 4 f32, then of twice the rows."""
+        directory, server = self.served("60%")
+        with server.client() as client:
+            self.assertEqual(self.budget_of(client), ROWS * 16 * 6 // 10)
+            make_fake(directory, rows=2 * ROWS, generation=8)
+            result = client.call("reload", {"index": "a"})
+            self.assertEqual((result["changed"], result["dram_budget"]), (True, 2 * ROWS * 16 * 6 // 10))
+
     def test_growing_goes_by_the_least_too(self):
         _, server = self.served(SCRATCH + 3 * ROWS)
         with server.client() as client:

@@ -173,6 +173,24 @@ class Search(unittest.TestCase):
         self.assertEqual([each["dram_budget"] for each in document["refused"]], [1024] * 4)
         self.assertRegex(document["refused"][0]["message"], "the least is [0-9]+")
 
+    def test_a_budget_may_be_a_share_of_the_vectors_as_f32(self):
+        raw = ROWS * DIM * 4
+        document = self.search("--dram-budget", "0.1%,400%", "--search-list", "10")
+        self.assertEqual([run["dram_budget"] for run in document["runs"]], [4 * raw])
+        self.assertEqual([each["dram_budget_share"] for each in document["refused"]], [0.001])
+        for wrong in ("0%", "-5%", "5 %", "nan%"):
+            self.assertIn("write it like", self.search("--dram-budget", wrong, expect=2))
+
+    def test_repetitions_ask_every_query_once(self):
+        """The first all of them, whatever the time; the others as many as it allows."""
+        command = ("--search-list", 20, "--seconds", 0, "--threads", 1, "--inflight", 1, "--json")
+        once, thrice = (json.loads(run_text(self.index, self.query, "--gt", self.truth, *command,
+                                            "--repeat", count))["runs"][0] for count in (1, 3))
+        self.assertEqual(once["queries"], QUERIES)
+        self.assertEqual(thrice["queries"], 1)  # of the median one
+        for figure in ("recall", "reads_per_query", "hops_per_query", "distances_per_query"):
+            self.assertEqual(once[figure], thrice[figure])
+
     def test_repetitions_give_a_median_and_the_spread(self):
         run = self.search("--search-list", 20, "--repeat", 5)["runs"][0]
         spread = run["spread"]

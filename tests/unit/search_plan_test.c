@@ -184,6 +184,41 @@ static void the_outlook_is_what_an_open_keeps(void **state)
     }
 }
 
+static void a_share_is_of_the_vectors_as_f32(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_error err;
+    for (size_t i = 0; i < SHAPES; i++) {
+        struct fathom_open_options options = fathom_open_options_default();
+        struct fathom_index_info info;
+        struct fathom_ledger by_share, by_bytes;
+        struct fathom_index *index;
+        options.dram_budget_share = 1e6; /* of one row of one dimension too */
+        assert_int_equal(fathom_index_open(&index, fixture->dirs[i], &options, &err), 0);
+        fathom_index_get_info(index, &info);
+        fathom_index_get_ledger(index, &by_share);
+        fathom_index_close(index);
+        uint64_t bytes = 1000000 * info.rows * info.dim * sizeof(float);
+        assert_int_equal(by_share.budget_bytes, bytes);
+        options.dram_budget_share = 0;
+        assert_int_equal(open_budget(fixture->dirs[i], options, bytes, &by_bytes, &info, &err), 0);
+        assert_int_equal(by_share.total_bytes, by_bytes.total_bytes);
+        options.dram_budget_share = 1e-9; /* less than a byte is not the same as no bound */
+        assert_int_equal(fathom_index_open(&index, fixture->dirs[i], &options, &err),
+                         FATHOM_EBUDGET);
+        static const double wrong[] = {-0.1, NAN, INFINITY};
+        for (size_t j = 0; j < sizeof wrong / sizeof *wrong; j++) {
+            options.dram_budget_share = wrong[j];
+            assert_int_equal(fathom_index_open(&index, fixture->dirs[i], &options, &err),
+                             FATHOM_EARGUMENT);
+        }
+        options.dram_budget_share = 1;
+        options.dram_budget_bytes = bytes;
+        assert_int_equal(fathom_index_open(&index, fixture->dirs[i], &options, &err),
+                         FATHOM_EARGUMENT);
+    }
+}
+
 /* A graph that is forced takes all lists when they fit, and otherwise the more of them the more
  * room its codes leave. */
 static void a_forced_graph_keeps_as_many_lists_as_fit(void **state)
@@ -511,6 +546,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_chosen_fits_every_budget),
         cmocka_unit_test(the_outlook_is_what_an_open_keeps),
+        cmocka_unit_test(a_share_is_of_the_vectors_as_f32),
         cmocka_unit_test(a_forced_graph_keeps_as_many_lists_as_fit),
         cmocka_unit_test(a_share_of_lists_is_the_graphs_alone),
         cmocka_unit_test(scratch_grows_with_threads_and_queries_in_flight),

@@ -37,7 +37,7 @@ static void the_defaults_are_the_documented_ones(void **state)
     assert_string_equal(config.http, "127.0.0.1:7118");
     assert_int_equal(config.inflight, 16);
     assert_int_equal(config.drain_ns, 10000000000);
-    assert_int_equal(config.dram_budget_bytes, 0);
+    assert_int_equal(config.dram_budget.bytes, 0);
     assert_int_equal(config.io, FATHOM_IO_AUTO);
     assert_int_equal(config.navigator, FATHOM_NAVIGATOR_AUTO);
     assert_int_equal(config.urgency, ENV_URGENCY_SLICE);
@@ -57,13 +57,23 @@ static void a_file_sets_every_kind_of_value(void **state)
     assert_string_equal(config.indexes[0].dir, "/data/words");
     assert_string_equal(config.indexes[1].name, "clip.3");
     assert_string_equal(config.indexes[1].dir, "/data/a=b");
-    assert_int_equal(config.dram_budget_bytes, 1610612736);
+    assert_int_equal(config.dram_budget.bytes, 1610612736);
+    assert_true(config.dram_budget.share == 0);
     assert_int_equal(config.drain_ns, 250000000);
     assert_int_equal(config.io, FATHOM_IO_PREAD);
     assert_int_equal(config.navigator, FATHOM_NAVIGATOR_CELLS);
     assert_int_equal(config.log_format, LOG_FORMAT_JSON);
     assert_int_equal(config.workers, 3);
     assert_string_equal(config.http, "off");
+}
+
+static void a_budget_may_be_a_share(void **state)
+{
+    (void)state;
+    struct fathom_error err;
+    assert_int_equal(config_load_text(&config, "dram-budget = 12.5%\n", "f", &err), 0);
+    assert_true(config.dram_budget.share == 0.125);
+    assert_int_equal(config.dram_budget.bytes, 0);
 }
 
 static void errors_of_a_file_name_file_line_and_key(void **state)
@@ -76,7 +86,11 @@ static void errors_of_a_file_name_file_line_and_key(void **state)
         {"navigator = hnsw\n", "f.conf:1: navigator: 'hnsw' is none of: auto graph cells"},
         {"io = mmap\n", "f.conf:1: io: 'mmap' is none of: auto uring pread"},
         {"# x\ndram-budget = 12x\n",
-         "f.conf:2: dram-budget: '12x' is not a size like 4096, 64MiB or 1.5GiB"},
+         "f.conf:2: dram-budget: '12x' is no budget like 64MiB, 1.5GiB, or 5% (of the vectors as "
+         "f32)"},
+        {"dram-budget = 5 %\n",
+         "f.conf:1: dram-budget: '5 %' is no budget like 64MiB, 1.5GiB, or 5% "
+         "(of the vectors as f32)"},
         {"workers = -1\n", "f.conf:1: workers: '-1' is not a whole number"},
         {"workers = 1000\n", "f.conf:1: workers: '1000' is out of range (0 to 256)"},
         {"http = off\nhttp = off\n", "f.conf:2: http: is given twice"},
@@ -151,6 +165,7 @@ static void a_server_needs_an_index_and_names_once(void **state)
 static const struct CMUnitTest tests[] = {
     CASE(the_defaults_are_the_documented_ones),
     CASE(a_file_sets_every_kind_of_value),
+    CASE(a_budget_may_be_a_share),
     CASE(errors_of_a_file_name_file_line_and_key),
     CASE(the_environment_wins_over_the_file_and_splits_lists),
     CASE(errors_of_the_environment_name_the_variable),

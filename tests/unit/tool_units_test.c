@@ -66,6 +66,33 @@ static void malformed_sizes_are_refused(void **state)
     }
 }
 
+static void budgets_are_sizes_or_shares(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+        double share;
+    } cases[] = {{"0", 0, 0},    {"64MiB", 64ull << 20, 0}, {"5%", 0, 0.05}, {"0.5%", 0, 0.005},
+                 {"100%", 0, 1}, {"250%", 0, 2.5}};
+    static const char *const wrong[] = {"",    "%",    "0%",   "0.0%", "-5%", "+5%",
+                                        "5 %", "nan%", "inf%", "1e1%", "5%%", "5%x",
+                                        ".5%", "5.%",  "12x",  " 5%",  "0x5%"};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tool_budget budget;
+        if (!tool_parse_budget(cases[i].text, &budget) || budget.bytes != cases[i].bytes ||
+            budget.share != cases[i].share)
+            fail_msg("%s -> %llu, %g", cases[i].text, (unsigned long long)budget.bytes,
+                     budget.share);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct tool_budget budget = {.bytes = 77};
+        if (tool_parse_budget(wrong[i], &budget))
+            fail_msg("'%s' was taken", wrong[i]);
+        assert_int_equal(budget.bytes, 77);
+    }
+}
+
 static void times_need_a_unit(void **state)
 {
     static const struct {
@@ -160,6 +187,7 @@ static void every_code_has_its_exit(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(sizes_are_parsed_with_their_units),
     cmocka_unit_test(malformed_sizes_are_refused),
+    cmocka_unit_test(budgets_are_sizes_or_shares),
     cmocka_unit_test(times_need_a_unit),
     cmocka_unit_test(whole_numbers_are_bounded),
     cmocka_unit_test(fractions_are_bounded),

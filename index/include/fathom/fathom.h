@@ -58,8 +58,10 @@ struct fathom_open_options {
      * queries (0: everything that helps is made resident). Too small is FATHOM_EBUDGET, with the
      * least that would do in the message. */
     uint64_t dram_budget_bytes;
-    unsigned threads;                /* engines that will search it, at least 1 */
-    unsigned inflight;               /* queries in flight in each, at least 1 */
+    double dram_budget_share; /* instead: this part of the vectors as f32 (rows * dim * 4) of what
+                                 is opened, above 0 and finite; 0: dram_budget_bytes counts */
+    unsigned threads;         /* engines that will search it, at least 1 */
+    unsigned inflight;        /* queries in flight in each, at least 1 */
     enum fathom_navigator navigator; /* AUTO: the planner's choice for this budget and size */
     uint32_t code_bytes; /* force the bytes of navigation code per row (for experiments); 0: the
                             planner's choice */

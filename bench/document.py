@@ -5,12 +5,14 @@ import os
 import re
 from pathlib import Path
 
+import fathom_runs
 import records
 import sets
+import timetable
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "BENCHMARKS.md"
-WINNER_SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # of raw f32
+WINNER_SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # of raw f32
 HEADLINE = 0.95
 OTHERS_MAX = 0.05  # of the CPUs; above it a speed does not count
 
@@ -26,7 +28,8 @@ def number(value, digits=0):
 
 
 def mib(value):
-    return number(value / 2**20)
+    """Whole ones, but for what is little."""
+    return number(value / 2**20, 0 if value >= 100 << 20 else 1)
 
 
 # ---- who wins ----
@@ -99,13 +102,14 @@ def front_table(engines, target):
 def ledger_table(record):
     """What fathom says that it keeps beside what is seen from outside."""
     rows = [
-        [variant["name"], variant["navigator"], mib(variant["budget_bytes"]) if variant["budget_bytes"] else "",
-         mib(variant["ledger"]["total"]), mib(variant["dram"]["anon_bytes"]),
+        [variant["name"], variant["navigator"], str(variant["inflight"]),
+         mib(variant["budget_bytes"]) if variant["budget_bytes"] else "",
+         mib(variant["ledger"]["total"]), mib(variant["ledger"]["scratch"]), mib(variant["dram"]["anon_bytes"]),
          mib(variant["dram"]["page_cache_bytes"])]
         for variant in record["variants"]
     ]
-    return table(["budget", "navigator", "budget MiB", "ledger MiB", "anonymous memory added MiB",
-                  "page cache MiB"], rows)
+    return table(["budget", "navigator", "in flight a thread", "budget MiB", "ledger MiB",
+                  "of it for queries MiB", "anonymous memory added MiB", "page cache MiB"], rows)
 
 
 def load_table(load):
@@ -121,7 +125,8 @@ def load_table(load):
 def peak_line(load):
     """The one figure of latency: at a part of the most that the server answered."""
     at_part = load["at_peak_part"]
-    return (f"The most that it answered is {number(load['peak_qps'])} requests a second; at "
+    return (f"At {load['share']:.0%} of raw and target recall {load['target_recall']}, the most that "
+            f"it answered is {number(load['peak_qps'])} requests a second; at "
             f"{load['peak_part']:.0%} of that, p50 is {at_part['latency_us']['p50'] / 1e3:.2f} ms and "
             f"p99 **{at_part['latency_us']['p99'] / 1e3:.2f} ms**."
             + client_line(at_part) + in_process_line(load.get("in_process")))
@@ -174,22 +179,28 @@ def commands(record, name):
     lines = sets.command_of(data)
     if lines:
         base, query = "base.fbin", "query.fbin"
-    asked = " ".join(
-        f"--{option.replace('_', '-')} "
-        + ",".join(str(run["params"][option]) for run in record["variants"][0]["runs"])
-        for option in record["variants"][0]["runs"][0]["params"])
-    budgets = ",".join(str(each["budget_bytes"]) for each in record["variants"]
-                       if each["budget_bytes"])
     zeros = " --zero-rows skip" if data["metric"] == "cos" else ""
     return "\n    ".join([
         f"./dev bench --sets {name}", "", "# fathom's part by hand:", *lines,
         f"fathom-build build --input {base} --out {name}.index --metric {data['metric']} "
         f"--threads 2{zeros}",
-        f"fathom-bench search --index {name}.index --query {query} --gt {truth} --threads 2 "
-        f"--repeat {record['pace']['repeats']} --seconds {record['pace']['seconds']:g} "
-        f"{asked} --dram-budget {budgets}",
+        *search_commands(record, f"fathom-bench search --index {name}.index --query {query} --gt {truth} "
+                         f"--threads 2 --repeat {record['pace']['repeats']} "
+                         f"--seconds {record['pace']['seconds']:g}"),
         *load_commands(record["load"], name, query, truth),
     ])
+
+
+def search_commands(record, command):
+    """One for all budgets that have as many queries in flight."""
+    targets = sorted({run["params"]["target_recall"] for variant in record["variants"]
+                      for run in variant["runs"]})
+    budgets = {}
+    for variant in record["variants"]:
+        word = fathom_runs.budget_word(variant["share"])
+        budgets.setdefault(variant["inflight"], []).append(word)
+    return [f"{command} --inflight {inflight} --target-recall {','.join(map(str, targets))} "
+            f"--dram-budget {','.join(words)}" for inflight, words in budgets.items()]
 
 
 def load_commands(load, name, query, truth):
@@ -197,13 +208,16 @@ def load_commands(load, name, query, truth):
     if not load:
         return []
     part, recall = f"{load['peak_part']:.0%}", load["target_recall"]
+    budget = fathom_runs.budget_word(load["share"])
     return [
-        f"fathom-server --index {name}={name}.index --workers 2 --dram-budget {load['budget_bytes']} &",
+        f"fathom-server --index {name}={name}.index --workers 2 --inflight {load['inflight']} "
+        f"--dram-budget {budget} &",
         f"fathom-bench load --index {name} --query {query} --gt {truth} "
         f"--target-recall {recall} --connections {load['connections']} --rate {part}",
     ] + ([
         f"fathom-bench search --index {name}.index --query {query} --gt {truth} --threads 2 "
-        f"--target-recall {recall} --dram-budget {load['in_process']['budget_bytes']} --rate {part}",
+        f"--inflight {load['in_process']['inflight']} --target-recall {recall} "
+        f"--dram-budget {budget} --rate {part}",
     ] if load.get("in_process") else [])
 
 
@@ -363,6 +377,8 @@ def write(results, page):
         "disturbed": disturbed(found), "winners": winners(found, HEADLINE),
         "winners_high": winners(found, 0.98), "sets": "\n".join(sections),
         "absent": absent(found), "cached": str(cached(found)), "limits": limits(found),
+        "minutes": str(timetable.MINUTES), "near_share": f"{records.NEAR_SHARE:.1%}", "near_kib": str(records.NEAR_BYTES >> 10),
+        "shares": ", ".join(f"{share:.0%}" for share in fathom_runs.SHARES if share),
         "results": os.path.relpath(results, page.parent),
     }
     text = fill((HERE / "BENCHMARKS.md.in").read_text(encoding="utf-8"), fields)

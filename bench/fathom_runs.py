@@ -3,21 +3,27 @@ as the rivals are; and its server under rising load."""
 
 import json
 import os
+import re
 import shutil
+import subprocess
 
 import outside
 import records
 import sets
 from programs import ProgramFailed
 
-THREADS, IN_FLIGHT, ALONE_QUERIES = 2, 16, 300
-SHARES = (0.03, 0.05, 0.08, 0.12, 0.2, 0.3, None)  # of the raw f32 size; None: no budget
+THREADS, ALONE_QUERIES, PROBE_QUERIES = 2, 300, 200
+# Budgets, of the raw f32 size and with the queries' own memory in them; None: no budget.
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, None)
+# Queries in flight a thread: their memory is to be at most this part of a budget, where fewer help.
+IN_FLIGHT_MOST, IN_FLIGHT_USUAL_LEAST, SCRATCH_PART = 16, 4, 1 / 3
 # What is asked for: the index has operating points (search list, refine threshold) for each budget.
-TARGETS = (0.85, 0.9, 0.93, 0.95, 0.96, 0.97, 0.975, 0.98, 0.985, 0.99, 0.995)
-LOAD_SHARE, LOAD_RECALL, LOAD_CONNECTIONS = 0.12, 0.95, 8
-LOAD_PARTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)  # of the QPS in process
+TARGETS = (0.9, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
+LOAD_SHARE, LOAD_RECALL, LOAD_CONNECTIONS = 0.2, 0.95, 8
+LOAD_PARTS = (0.1, 0.4, 0.7, 0.85, 1.0)  # of the QPS in process
 # Where its latency is judged: at this part of the most that the server answered, and for longer.
-PEAK_PART, PEAK_TIMES = 0.6, 4
+PEAK_PART, PEAK_TIMES, LOOP_TIMES = 0.6, 3, 1.5
+WARM_UP, WARM_UP_ALONE = "100ms", "50ms"
 LIMIT_ROOM_BYTES = 4 << 20  # beside a budget, for what is not of the index; rivals have as much
 
 
@@ -25,7 +31,7 @@ class Fathom:
     def __init__(self, data, programs, work, pace):
         self.data, self.programs, self.pace = data, programs, pace
         self.work, self.index = work / "fathom", work / "fathom" / "index"
-        self.scratch_bytes = {}
+        self.least = {}  # (threads, in flight): what needs() found
         self.work.mkdir(parents=True, exist_ok=True)
 
     def build_command(self):
@@ -47,33 +53,71 @@ class Fathom:
         return {"build_seconds": seconds, "build_peak_rss_bytes": peak, "index_bytes": index_bytes,
                 "build_others_cpu": others.share(), "build_date": records.today()}
 
-    def scratch(self, threads, inflight):
-        """What queries in flight take beside the index, of which the budget is to be for itself."""
-        if (threads, inflight) not in self.scratch_bytes:
-            document = self.programs.json(
+    def needs(self, threads, inflight):
+        """(bytes that the index can do with, bytes that queries in flight take beside it), as it
+        says when it is given next to nothing."""
+        if (threads, inflight) not in self.least:
+            command = self.programs.command(
                 "fathom-bench", "search", index=self.index, query=self.data["query"],
-                threads=threads, inflight=inflight, passes=1, warm_up="0s")
-            self.scratch_bytes[threads, inflight] = document["runs"][0]["dram_bytes"]["scratch"]
-        return self.scratch_bytes[threads, inflight]
+                dram_budget=1, threads=threads, inflight=inflight)
+            said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+            found = re.search(r"\((\d+) for the index, (\d+) for \d+ threads", said)
+            if not found:
+                raise ProgramFailed(f"{' '.join(command)}\nsaid {said.strip()!r}")
+            self.least[threads, inflight] = tuple(map(int, found.groups()))
+        return self.least[threads, inflight]
 
-    def budget(self, share, threads=THREADS, inflight=IN_FLIGHT):
-        """The share for the index and the scratch beside it; 0, no budget, for None."""
-        if share is None:
-            return 0
-        return int(share * sets.raw_bytes(self.data)) + self.scratch(threads, inflight)
+    def in_flight(self, share, threads=THREADS):
+        """As many queries in flight as a budget is well spent on: 16 a thread, halved while they
+        take too much of it, and below 4 only where nothing else is possible."""
+        count, budget = IN_FLIGHT_MOST, self.budget(share)
+        while share and count > IN_FLIGHT_USUAL_LEAST and (
+                self.needs(threads, count)[1] > SCRATCH_PART * budget):
+            count //= 2
+        while share and count > 1 and sum(self.needs(threads, count)) > budget:
+            count //= 2
+        return count
 
-    def search_words(self, share, threads, inflight, **more):
+    def budget(self, share):
+        """All that is kept for the index and its queries; 0, no budget, for None."""
+        return int(share * sets.raw_bytes(self.data)) if share else 0
+
+    def check_budget(self, share, inflight):
+        index, queries = self.needs(THREADS, inflight)
+        if share and index + queries > self.budget(share):
+            raise ProgramFailed(
+                f"{self.budget(share):,} bytes are refused: the least is {index + queries:,} ({index:,} for "
+                f"the index, {queries:,} for {THREADS} threads with {inflight} queries in flight each)")
+
+    def search_words(self, share, threads, inflight, targets, **more):
         return {"index": self.index, "query": self.data["query"], "gt": self.data["truth"],
-                "k": self.data["k"], "dram_budget": self.budget(share, threads, inflight),
-                "target_recall": ",".join(map(str, TARGETS)), "threads": threads,
+                "k": self.data["k"], "dram_budget": budget_word(share),
+                "target_recall": ",".join(map(str, targets)), "threads": threads,
                 "inflight": inflight, **more}
 
-    def search(self, share):
+    def few_queries(self, count):
+        return sets.write_first_queries(self.data, self.work / f"first{count}.npy", count)
+
+    def points(self, share, inflight):
+        """The targets without those that are the same operating point as one before, which shows
+        in the work that they do. (Where memory is tight, many recalls are the most there is.)"""
+        words = self.search_words(share, THREADS, inflight, TARGETS, passes=1, warm_up="0s")
+        words["query"] = self.few_queries(PROBE_QUERIES)
+        del words["gt"]
+        kept, before = [], None
+        for run in self.programs.json("fathom-bench", "search", **words)["runs"]:
+            work = [run[f"{what}_per_query"] for what in ("reads", "bytes", "hops", "distances")]
+            if work != before:
+                kept.append(run["target_recall"])
+            before = work
+        return kept
+
+    def search(self, share, inflight, targets):
         """The document of a sweep, what it took in memory, and the limit that it was held to."""
         command = self.programs.command(
             "fathom-bench", "search", json=True, wait=True,
-            **self.search_words(share, THREADS, IN_FLIGHT, seconds=self.pace["seconds"],
-                                repeat=self.pace["repeats"]))
+            **self.search_words(share, THREADS, inflight, targets, seconds=self.pace["seconds"],
+                                repeat=self.pace["repeats"], warm_up=WARM_UP))
         budget = self.budget(share)
         limit = budget + LIMIT_ROOM_BYTES if budget else None
         try:
@@ -97,21 +141,24 @@ class Fathom:
             ])[-1])
         return json.loads(text), dram
 
-    def search_alone(self, share):
+    def search_alone(self, share, targets):
         """{target recall: latencies of one query at a time}, of as many queries as rivals are asked."""
-        words = self.search_words(share, 1, 1, passes=1, warm_up="200ms")
-        words["query"] = sets.write_first_queries(self.data, self.work / "alone.npy", ALONE_QUERIES)
+        words = self.search_words(share, 1, 1, targets, passes=1, warm_up=WARM_UP_ALONE)
+        words["query"] = self.few_queries(ALONE_QUERIES)
         del words["gt"]
         document = self.programs.json("fathom-bench", "search", **words)
         return {run["target_recall"]: run["latency_us"] for run in document["runs"]}
 
     def measure(self, share, built):
-        document, dram, limit = self.search(share)
-        alone = self.search_alone(share)
+        inflight = self.in_flight(share)
+        self.check_budget(share, inflight)
+        targets = self.points(share, inflight)
+        document, dram, limit = self.search(share, inflight, targets)
+        alone = self.search_alone(share, targets)
         first = document["runs"][0]
-        name = f"{share:.0%} of raw" if share else "no budget"
         return document, {
-            "name": name, "budget_bytes": self.budget(share), "navigator": first["navigator"],
+            "name": share_name(share), "share": share, "budget_bytes": self.budget(share),
+            "inflight": inflight, "navigator": first["navigator"],
             **built, "limit_bytes": limit, "dram": dram, "ledger": first["dram_bytes"],
             "dram_bytes_per_vector": dram["total_bytes"] / self.data["rows"],
             "page_cache_bytes": max(run["page_cache_bytes"] or 0 for run in document["runs"]),
@@ -124,12 +171,13 @@ class Fathom:
     def load_in_process(self):
         """Without a client and a network: the most at the recall that the server is asked for, then
         an open loop at the same part of it."""
-        words = self.search_words(LOAD_SHARE, THREADS, IN_FLIGHT, rate=f"{PEAK_PART:.0%}",
-                                  seconds=2 * self.pace["load_seconds"])
-        words["target_recall"] = LOAD_RECALL
+        inflight = self.in_flight(LOAD_SHARE)
+        words = self.search_words(LOAD_SHARE, THREADS, inflight, [LOAD_RECALL],
+                                  rate=f"{PEAK_PART:.0%}",
+                                  seconds=LOOP_TIMES * self.pace["load_seconds"])
         run = self.programs.json("fathom-bench", "search", **words)["runs"][0]
         at_part = run["open_loop"][0]
-        return {"budget_bytes": self.budget(LOAD_SHARE), "target_recall": LOAD_RECALL,
+        return {"inflight": inflight, "target_recall": LOAD_RECALL,
                 "peak_qps": run["qps"], "peak_part": PEAK_PART, "at_peak_part": {
                     name: at_part[name] for name in ("rate", "qps", "recall", "latency_us", "late_us")}}
 
@@ -137,14 +185,15 @@ class Fathom:
         """The server at rising rates, up to the QPS that the same budget gave in process; then once
         more at a part of the most that it answered."""
         # The server keeps scratch for one more thread, which asks its own questions.
-        budget = self.budget(LOAD_SHARE, THREADS + 1)
+        inflight = self.in_flight(LOAD_SHARE, THREADS + 1)
         with self.programs.server(self.work, {"bench": self.index}, workers=THREADS,
-                                  dram_budget=budget) as server:
+                                  inflight=inflight,
+                                  dram_budget=budget_word(LOAD_SHARE)) as server:
             server.start()
             rising = self.load_runs(server, [qps * part for part in LOAD_PARTS])
             peak = max(run["qps"] for run in rising)
             at_part = self.load_runs(server, [peak * PEAK_PART], PEAK_TIMES)[0]
-        return {"budget_bytes": budget, "connections": LOAD_CONNECTIONS,
+        return {"share": LOAD_SHARE, "inflight": inflight, "connections": LOAD_CONNECTIONS,
                 "target_recall": LOAD_RECALL, "runs": rising, "peak_qps": peak,
                 "peak_part": PEAK_PART, "at_peak_part": at_part,
                 "in_process": self.load_in_process()}
@@ -167,6 +216,15 @@ def run_record(run):
             "qps_min": run["spread"]["qps"]["min"], "qps_max": run["spread"]["qps"]["max"]}
 
 
+def share_name(share):
+    return f"{share:.0%} of raw" if share else "no budget"
+
+
+def budget_word(share):
+    """As --dram-budget takes it."""
+    return f"{100 * share:.5g}%" if share else "0"
+
+
 def best_qps(variant, recall):
     return max((run["qps"] for run in variant["runs"] if run["recall"] >= recall), default=0)
 
@@ -182,16 +240,15 @@ def measure(data, programs, work, pace, say):
     say(f"{data['name']}: fathom, building")
     built, measured, failed, document = fathom.build(), [], [], None
     for share in SHARES:
-        say(f"{data['name']}: fathom, {f'{share:.0%} of raw' if share else 'no budget'}")
+        say(f"{data['name']}: fathom, {share_name(share)}")
         try:
             document, variant = fathom.measure(share, built)
             measured.append(variant)
         except ProgramFailed as failure:
-            failed.append({"name": f"{share:.0%} of raw", "reason": told(failure, work)})
+            failed.append({"name": share_name(share), "reason": told(failure, work)})
     if not measured:
         raise ProgramFailed(failed[0]["reason"])
-    at_load = [variant for variant in measured
-               if variant["budget_bytes"] == fathom.budget(LOAD_SHARE)] or measured[-1:]
+    at_load = [variant for variant in measured if variant["share"] == LOAD_SHARE] or measured[-1:]
     say(f"{data['name']}: fathom-server under load")
     try:
         load = fathom.load(best_qps(at_load[0], LOAD_RECALL) or 1000)

@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent / "rivals"
 ENGINES = ("hnswlib", "faiss", "usearch", "diskann", "lancedb", "zvec")
 THREADS = 2
 INSTALL_SECONDS, SWEEP_SECONDS, SEARCH_SECONDS = 600, 20, 150
-FEW_ROWS = 2000
+FEW_ROWS = 1000
 SCRATCH_BYTES = 4 << 20  # for queries in flight, beside a limit: fathom has its own as well
 BUILT = ("build_seconds", "build_peak_rss_bytes", "build_others_cpu", "build_date")
 

@@ -25,9 +25,9 @@ from programs import ProgramFailed, Programs, die_on_terminate
 ALL = ("fathom", *rival_runs.ENGINES)
 STANDARD = {name: ALL for name in sets.STANDARD}
 QUICK = {"wordnet": ("fathom", "hnswlib", "faiss", "diskann")}
-PACE = {"repeats": 3, "seconds": 0.2, "load_seconds": 2}
+PACE = {"repeats": 3, "seconds": 0.2, "load_seconds": 1.6}
+QUICK_MINUTES = 9
 QUICK_PACE = {"repeats": 1, "seconds": 0.2, "load_seconds": 1}
-MINUTES, QUICK_MINUTES = 53, 9
 
 
 class Suite:
@@ -37,7 +37,7 @@ class Suite:
         quick = self.work / "quick"
         self.results = quick / "results" if options.quick else document.RESULTS
         self.page = quick / "BENCHMARKS.md" if options.quick else document.PAGE
-        minutes = options.minutes or (QUICK_MINUTES if options.quick else MINUTES)
+        minutes = options.minutes or (QUICK_MINUTES if options.quick else timetable.MINUTES)
         self.timetable = timetable.Timetable(minutes * 60, progress.spent_seconds)
         self.skipped = []
 
@@ -69,7 +69,10 @@ class Suite:
 
     def measure(self, data, engine, until):
         others, begin = outside.Others(), self.timetable.spent_seconds()
-        if engine == "fathom":
+        refusal = self.timetable.refusal(data, engine)
+        if refusal:
+            part = {"status": "absent", "reason": refusal, "variants": []}
+        elif engine == "fathom":
             part = self.measure_fathom(data)
         else:
             part = rival_runs.measure(engine, data, self.work / data["name"], self.work / "venvs",
@@ -117,7 +120,7 @@ def parse_options():
     parser.add_argument("--engines", metavar="NAME,...", help=f"of {', '.join(ALL)}")
     parser.add_argument("--quick", action="store_true", help="a short look, not for the page")
     parser.add_argument("--minutes", type=float, metavar="M",
-                        help=f"be over after this long ({MINUTES}; {QUICK_MINUTES} with --quick)")
+                        help=f"be over after this long ({timetable.MINUTES}; {QUICK_MINUTES} with --quick)")
     parser.add_argument("--resume", action="store_true",
                         help="go on with the suite that was ended half way")
     parser.add_argument("--fresh", action="store_true",

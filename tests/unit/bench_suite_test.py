@@ -45,7 +45,7 @@ def variant(name, dram, *runs, **more):
 
 def record(engine, *variants, **more):
     return {"schema": records.SCHEMA, "engine": engine, "status": "measured", "version": "1.0",
-            "set": {"name": "wordnet", "rows": 1000, "dim": 10, "dtype": "f32", "metric": "l2",
+            "set": {"name": "wordnet", "rows": 100000000, "dim": 10, "dtype": "f32", "metric": "l2",
                     "k": 10},
             "run": "2026-01-01T10:00:00Z", "date": "2026-01-01", "commit": "abc", "threads": 2, "pace": {"repeats": 3, "seconds": 0.3},
             "machine": {"cpu": "a CPU", "cpus": 2, "memory_bytes": 1 << 30, "kernel": "Linux 6",
@@ -54,7 +54,8 @@ def record(engine, *variants, **more):
 
 
 def fathom_record(*variants):
-    own = {"navigator": "cells", "budget_bytes": MIB, "ledger": {"total": MIB},
+    own = {"navigator": "cells", "budget_bytes": MIB, "ledger": {"total": MIB, "scratch": MIB // 2},
+           "inflight": 16, "share": 0.08,
            "dram": {"anon_bytes": MIB, "page_cache_bytes": 0}, "page_cache_bytes": 0,
            "io_engine": "uring"}
     for each in variants:
@@ -169,6 +170,13 @@ class Records(unittest.TestCase):
         self.assertEqual(records.best_within(one, 0.95, 10)[0], 100)
         self.assertEqual(records.best_within(one, 0.95, 50)[0], 900)
 
+    def test_what_is_a_little_above_a_column_still_belongs_to_it(self):
+        one = record("usearch", variant("v", 10.04, run(0.96, 100)), variant("w", 10.06, run(0.96, 900)))
+        self.assertEqual(records.best_within(one, 0.95, 10)[0], 100)
+        few = {**one, "set": {**one["set"], "rows": 1000000}}  # half a MiB is half a byte for each
+        self.assertEqual(records.best_within(few, 0.95, 10)[0], 900)
+        self.assertIsNone(records.best_within(few, 0.95, 9.4))
+
     def test_what_is_written_is_read_back(self):
         with tempfile.TemporaryDirectory() as folder:
             one = record("faiss", variant("a", 1.23456789, run(0.5, 1)), variant("b", 2, run(0.6, 2)))
@@ -205,8 +213,8 @@ class Page(unittest.TestCase):
         row = next(line for line in text.splitlines() if line.startswith("| wordnet (40 B)"))
         cells = [cell.strip() for cell in row.strip("|").split("|")]
         # 5% of 40 bytes is 2, 10% is 4, 100% is 40
-        self.assertEqual(cells[1:3], ["none", "**fathom** 1,000"])
-        self.assertEqual(cells[6], "hnswlib 3,000, 3.0x fathom")
+        self.assertEqual(cells[1:4], ["none", "none", "**fathom** 1,000"])
+        self.assertEqual(cells[7], "hnswlib 3,000, 3.0x fathom")
         self.assertNotIn("{{", text)
 
     def test_speeds_that_others_disturbed_are_marked(self):
@@ -248,7 +256,7 @@ class Page(unittest.TestCase):
         at = {"rate": 600, "due": 10, "answered": 10, "recall": 0.96, "qps": 1000,
               "latency_us": {"p50": 250, "p99": 1230, "p999": 2000}}
         load = {"runs": [at], "peak_qps": 1000, "peak_part": 0.6, "at_peak_part": at,
-                "budget_bytes": 7, "connections": 8, "target_recall": 0.95}
+                "share": 0.2, "inflight": 4, "connections": 8, "target_recall": 0.95}
         self.assertIn("answered is 1,000 requests a second; at 60% of that, p50 is 0.25 ms and p99 "
                       "**1.23 ms**", self.page({**own, "load": load}))
 
@@ -257,23 +265,34 @@ class Page(unittest.TestCase):
         at = {"rate": 600, "due": 10, "answered": 10, "recall": 0.96, "qps": 1000,
               "latency_us": {"p50": 250, "p99": 1230, "p999": 2000}}
         load = {"runs": [at], "peak_qps": 1000, "peak_part": 0.6, "at_peak_part": at,
-                "budget_bytes": 7, "connections": 8, "target_recall": 0.95}
+                "share": 0.2, "inflight": 4, "connections": 8, "target_recall": 0.95}
         older = self.page({**own, "load": load})
         self.assertNotIn("The client ran", older)
         self.assertNotIn("In process, without", older)
         asked = {**at, "client_urgency": "realtime", "client_cpu_us_per_request": 37.72}
-        inside = {"budget_bytes": 5, "peak_qps": 32000, "peak_part": 0.6, "at_peak_part": {
+        inside = {"inflight": 8, "peak_qps": 32000, "peak_part": 0.6, "at_peak_part": {
             **at, "rate": 19200, "latency_us": {"p50": 210, "p99": 520, "p999": 900}}}
         text = self.page({**own, "load": {**load, "at_peak_part": asked, "in_process": inside}})
         self.assertIn("The client ran as realtime and took 37.7 us of CPU a request.", text)
         self.assertIn("32,000 queries a second; in an open loop at 60% of that (19,200/s, recall "
                       "0.9600), p50 is 0.21 ms and p99 **0.52 ms**", text)
-        self.assertIn("--target-recall 0.95 --dram-budget 5 --rate 60%", text)
+        self.assertIn("--inflight 8 --target-recall 0.95 --dram-budget 20% --rate 60%", text)
+        self.assertIn("--workers 2 --inflight 4 --dram-budget 20% &", text)
 
     def test_rows_of_zeros_are_skipped_by_hand_as_by_the_suite(self):
         own = fathom_record(variant("8% of raw", 4, run(0.96, 1000)))
         self.assertNotIn("--zero-rows", self.page(own))
         self.assertIn("--zero-rows skip", self.page({**own, "set": {**own["set"], "metric": "cos"}}))
+
+    def test_by_hand_each_number_of_queries_in_flight_is_a_command(self):
+        own = fathom_record(variant("2% of raw", 1, run(0.96, 800)), variant("3% of raw", 2, run(0.96, 900)),
+                            variant("no budget", 40, run(0.97, 1000)))
+        for each, share, inflight in zip(own["variants"], (0.02, 0.03, None), (4, 16, 16)):
+            each.update(share=share, inflight=inflight)
+        own["variants"][0]["runs"][0]["params"] = {"target_recall": 0.9}
+        text = self.page(own)
+        self.assertIn("--inflight 4 --target-recall 0.9,0.95 --dram-budget 2%\n", text)
+        self.assertIn("--inflight 16 --target-recall 0.9,0.95 --dram-budget 3%,0\n", text)
 
     def test_budgets_that_the_kernel_held_too_are_counted(self):
         own = fathom_record(variant("3% of raw", 2, run(0.96, 900)),
@@ -301,7 +320,7 @@ class Fathom(unittest.TestCase):
         self.programs = mock.Mock()
         self.fathom = fathom_runs.Fathom(self.DATA, self.programs, Path(folder.name),
                                          {"repeats": 1, "seconds": 1, "load_seconds": 1})
-        self.fathom.scratch_bytes = {(2, 16): 100, (3, 16): 150}
+        self.fathom.least = {(2, count): (500, 50 * count) for count in (1, 2, 4, 8, 16)}
 
     def test_a_budget_is_held_by_the_kernel_where_it_can_be(self):
         asked = []
@@ -312,14 +331,45 @@ class Fathom(unittest.TestCase):
                 raise outside.NoLimit("no")
             return {}, {}
 
-        held = 4000 + 100 + fathom_runs.LIMIT_ROOM_BYTES
+        held = 4000 + fathom_runs.LIMIT_ROOM_BYTES
         with mock.patch.object(self.fathom, "watched", watched):
             refused = False
-            self.assertEqual(self.fathom.search(0.1)[2], held)
-            self.assertIsNone(self.fathom.search(None)[2])
+            self.assertEqual(self.fathom.search(0.1, 16, [0.9])[2], held)
+            self.assertIsNone(self.fathom.search(None, 16, [0.9])[2])
             refused = True
-            self.assertIsNone(self.fathom.search(0.1)[2])
+            self.assertIsNone(self.fathom.search(0.1, 16, [0.9])[2])
         self.assertEqual(asked, [held, None, held, None])
+        self.assertEqual(self.programs.command.call_args.kwargs["dram_budget"], "10%")
+
+    def test_fewer_queries_are_in_flight_where_they_would_take_the_budget(self):
+        """They take 50 bytes each, the index 500 at the least; raw are 40,000."""
+        for share, count in ((None, 16), (0.06, 16), (0.05, 8), (0.03, 8), (0.02, 4), (0.0175, 4),
+                             (0.015, 2), (0.01, 1)):
+            self.assertEqual(self.fathom.in_flight(share), count, share)
+
+    def test_a_budget_that_is_too_small_is_told_with_the_least(self):
+        self.fathom.check_budget(0.0175, 4)
+        self.fathom.check_budget(None, 16)
+        with self.assertRaisesRegex(fathom_runs.ProgramFailed, "the least is 550 .500 for the index, 50 for"):
+            self.fathom.check_budget(0.01, 1)
+
+    def test_what_the_least_is_it_says_itself(self):
+        said = "a DRAM budget of 1 bytes is too small: the least is 7 (5 for the index, 2 for 3 threads x 4"
+        with mock.patch.object(fathom_runs.subprocess, "run", return_value=mock.Mock(stderr=said)):
+            self.assertEqual(self.fathom.needs(3, 4), (5, 2))
+        with mock.patch.object(fathom_runs.subprocess, "run", return_value=mock.Mock(stderr="no")), \
+             self.assertRaises(fathom_runs.ProgramFailed):
+            self.programs.command.return_value = ["fathom-bench"]
+            self.fathom.needs(4, 4)
+
+    def test_a_point_that_several_recalls_come_to_is_measured_once(self):
+        works = [(1, 10), (2, 10), (2, 10), (2, 11), (2, 11)]
+        self.programs.json.return_value = {"runs": [
+            {"target_recall": target, "reads_per_query": reads, "bytes_per_query": 0,
+             "hops_per_query": hops, "distances_per_query": 9}
+            for target, (reads, hops) in zip((0.9, 0.95, 0.96, 0.98, 0.99), works)]}
+        with mock.patch.object(sets, "write_first_queries", lambda *_: "few"):
+            self.assertEqual(self.fathom.points(0.1, 16), [0.9, 0.95, 0.98])
 
     def test_what_the_client_was_and_took_is_kept(self):
         told = {"rate": 1, "qps": 1, "due": 1, "answered": 1, "failed": 0, "recall": 1,
@@ -335,7 +385,7 @@ class Fathom(unittest.TestCase):
         found = self.fathom.load_in_process()
         self.assertEqual((found["peak_qps"], found["at_peak_part"]["rate"]), (100, 60))
         words = self.programs.json.call_args.kwargs
-        self.assertEqual((words["rate"], words["target_recall"]), ("60%", fathom_runs.LOAD_RECALL))
+        self.assertEqual((words["rate"], words["target_recall"]), ("60%", str(fathom_runs.LOAD_RECALL)))
 
 
 class Recall(unittest.TestCase):
@@ -393,6 +443,12 @@ class Sweep(unittest.TestCase):
 
     def test_what_reaches_too_little_has_no_run(self):
         self.assertEqual(self.sweep(2, 3, 4)[:2], ([], 0.4))
+
+
+class Pass(unittest.TestCase):
+    def test_a_pass_is_a_second_or_longer_for_as_many_queries_as_recall_needs(self):
+        for qps, count in ((5000, 5000), (500, 500), (300, 400), (200, 400), (100, 200), (2, 20)):
+            self.assertEqual(worker.pass_queries(1 / qps), count)
 
 
 class Rivals(unittest.TestCase):
@@ -526,11 +582,31 @@ class Time(unittest.TestCase):
         return {"name": f"s{rows}", "rows": rows, "dim": dim}, engine
 
     def test_fathom_comes_first_then_the_quickest(self):
-        parts = [self.part("zvec", 10), self.part("diskann", 1000000), self.part("hnswlib"),
+        parts = [self.part("usearch", 10), self.part("diskann", 1000000), self.part("hnswlib"),
                  self.part("fathom", 1000000), self.part("fathom")]
         ordered = [(engine, data["rows"]) for data, engine in timetable.order(parts)]
-        self.assertEqual(ordered, [("fathom", 100000), ("fathom", 1000000), ("zvec", 10),
+        self.assertEqual(ordered, [("fathom", 100000), ("fathom", 1000000), ("usearch", 10),
                                    ("hnswlib", 100000), ("diskann", 1000000)])
+
+    def test_of_the_long_ones_a_second_index_of_one_kind_comes_last(self):
+        parts = [self.part("zvec", 1000000), self.part("diskann", 1000000), self.part("zvec", 400000)]
+        self.assertEqual([(engine, data["rows"]) for data, engine in timetable.order(parts)],
+                         [("zvec", 400000), ("diskann", 1000000), ("zvec", 1000000)])
+
+    def test_what_there_is_not_the_time_for_is_not_begun(self):
+        with mock.patch.object(timetable.time, "monotonic", lambda: 1000.0):
+            part = self.part("diskann", 1000000)
+            expected = timetable.expected_seconds(*part)
+            self.assertIsNone(timetable.Timetable(expected).refusal(*part))
+            self.assertIsNone(timetable.Timetable(0.95 * expected).refusal(*part))
+            self.assertRegex(timetable.Timetable(0.5 * expected).refusal(*part), "^no time left: it takes")
+            self.assertRegex(timetable.Timetable(0, 7).refusal(*part), "and 0 s were left")
+
+    def test_the_standard_suite_is_expected_to_be_over_in_time(self):
+        """From nothing, with half a minute to make syn1m and its truth."""
+        total = sum(timetable.expected_seconds({"name": name}, engine)
+                    for name in sets.STANDARD for engine in suite.ALL)
+        self.assertLess(30 + total, 60 * timetable.MINUTES)
 
     def test_a_part_has_some_times_what_is_expected_but_never_more_than_is_left(self):
         with mock.patch.object(timetable.time, "monotonic", lambda: 1000.0):
@@ -543,11 +619,14 @@ class Time(unittest.TestCase):
 
     def test_a_build_that_trains_takes_longer_with_more_dimensions_on_few_rows_too(self):
         """784 dimensions of 60,000 rows were cut at 144 s where 384 of 84,000 had taken 112."""
-        few, many = self.part("lancedb", 60000, 784), self.part("lancedb", 1000000, 128)
+        few, many = self.part("lancedb", 60000, 784), self.part("lancedb", 800000, 128)
         self.assertGreater(timetable.expected_seconds(*few), timetable.expected_seconds(*many))
 
     def test_every_engine_has_an_expectation(self):
-        self.assertEqual(set(timetable.EXPECTED), set(suite.ALL))
+        self.assertEqual(set(timetable.ROUGHLY), set(suite.ALL))
+        self.assertEqual(set(timetable.MEASURED), set(suite.ALL))
+        self.assertEqual(set(timetable.STANDARD), set(sets.STANDARD))
+        self.assertEqual({len(row) for row in timetable.MEASURED.values()}, {len(sets.STANDARD)})
 
 
 if __name__ == "__main__":

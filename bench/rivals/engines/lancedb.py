@@ -8,12 +8,17 @@ import numpy as np
 from common import THREADS, Engine, chunks, steps, variant
 
 
+# Of k-means, which is nearly all of a build. By default 50, which find no more (docs/adr/0036);
+# faiss does 10 for lists and 25 for codes.
+ITERATIONS = 15
+
+
 class LanceDb(Engine):
     def variants(self, data):
         searches = [{"nprobes": nprobes, "refine": 10} for nprobes in steps(4, 256, 1)]
-        return [variant("IVF_PQ", {}, searches)]
+        return [variant("IVF_PQ", {"iterations": ITERATIONS}, searches)]
 
-    def build(self, data, folder):
+    def build(self, data, folder, iterations):
         import lancedb
         import pyarrow as pa
         kind = pa.schema([("id", pa.int32()), ("vector", pa.list_(pa.float32(), data.dim))])
@@ -30,7 +35,8 @@ class LanceDb(Engine):
         table = lancedb.connect(folder).create_table("base", reader)
         table.create_index(metric="l2", index_type="IVF_PQ",
                            num_partitions=max(16, int(data.rows**0.5)),
-                           num_sub_vectors=sub_vectors(data.dim))
+                           num_sub_vectors=sub_vectors(data.dim),
+                           max_iterations=iterations)
 
     def open(self, data, folder):
         import lancedb

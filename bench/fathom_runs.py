@@ -210,9 +210,11 @@ class Fathom:
 
 
 def run_record(run):
-    kept = ("recall", "qps", "cpu_us_per_query", "reads_per_query", "distances_per_query",
-            "hops_per_query", "code_bits")
+    """Reads are pages, as the kernel counts those of rivals; a request may ask for several that are
+    neighbours."""
+    kept = ("recall", "qps", "cpu_us_per_query", "distances_per_query", "hops_per_query", "code_bits")
     return {"params": {"target_recall": run["target_recall"]}, **{name: run[name] for name in kept},
+            "reads_per_query": run["pages_per_query"], "requests_per_query": run["reads_per_query"],
             "qps_min": run["spread"]["qps"]["min"], "qps_max": run["spread"]["qps"]["max"]}
 
 

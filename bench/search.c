@@ -47,6 +47,7 @@ static struct search_plan opening_plan(const struct search_session *session)
         .k = options->k,
         .refine_threshold = (float)options->refine_threshold,
         .exact_distances = options->exact_distances,
+        .rerank = options->rerank,
         .passes = options->passes,
         .whole = true,
         .seconds = options->seconds,

@@ -18,6 +18,7 @@ enum {
     OPTION_THREADS,
     OPTION_INFLIGHT,
     OPTION_EXACT_DISTANCES,
+    OPTION_RERANK,
     OPTION_IO,
     OPTION_NAVIGATOR,
     OPTION_CODE_BYTES,
@@ -50,6 +51,10 @@ static const struct argp_option search_argp_options[] = {
     {"threads", OPTION_THREADS, "T,...", 0, "Threads (the CPUs there are)", 0},
     {"inflight", OPTION_INFLIGHT, "I,...", 0, "Queries in flight per thread (16)", 0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0, "Read the full vector of every result", 0},
+    {"rerank", OPTION_RERANK, "on|off", 0,
+     "Read full vectors of rows whose place 8 bits leave in doubt (auto: where the target recall "
+     "needs it)",
+     0},
     {"io", OPTION_IO, "uring|pread", 0,
      "How to read (auto: io_uring, or pread where that is refused)", 0},
     {"navigator", OPTION_NAVIGATOR, "graph|cells", 0,
@@ -100,6 +105,13 @@ static bool next_item(struct argp_state *state, const char *option, const char *
     snprintf(item, 32, "%.*s", (int)length, *text);
     *text = (*text)[length] ? *text + length + 1 : NULL;
     return true;
+}
+
+static enum fathom_rerank parse_rerank(struct argp_state *state, const char *text)
+{
+    if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0)
+        argp_error(state, "--rerank: must be on or off, not '%s'", text);
+    return strcmp(text, "on") == 0 ? FATHOM_RERANK_ON : FATHOM_RERANK_OFF;
 }
 
 static unsigned parse_numbers(struct argp_state *state, const char *option, const char *text,
@@ -275,6 +287,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_EXACT_DISTANCES:
         options->exact_distances = true;
+        return 0;
+    case OPTION_RERANK:
+        options->rerank = parse_rerank(state, arg);
         return 0;
     case OPTION_WAIT:
         options->wait = true;

@@ -26,6 +26,7 @@ struct search_options {
     struct fathom_open_options open; /* threads, inflight and budget: of the opening at hand */
     enum fathom_io io;
     bool exact_distances, wait, json;
+    enum fathom_rerank rerank;
     struct bench_rates rates; /* of the open loops after each run */
     unsigned passes, repeats;
     double seconds;

@@ -110,6 +110,7 @@ static int submit(struct worker *worker, uint64_t ticket, uint64_t begin_ns)
     query.search_list = plan->search_list;
     query.target_recall = plan->target_recall;
     query.exact_distances = plan->exact_distances;
+    query.rerank = plan->rerank;
     query.refine_threshold = plan->refine_threshold;
     query.user = slot;
     *slot = (struct slot){.ticket = ticket, .begin_ns = begin_ns};

@@ -18,6 +18,7 @@ struct search_plan {
     float target_recall;
     float refine_threshold; /* 0: the default */
     bool exact_distances;
+    enum fathom_rerank rerank;
     unsigned passes; /* over the queries; 0: as many queries as begin within seconds */
     double seconds;
     bool whole;          /* and, when there are no passes, each query once at least */

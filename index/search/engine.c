@@ -166,15 +166,20 @@ struct fathom_query fathom_query_default(void)
 /* As asked for; or what reaches the target recall, by the index's operating points; or the default.
  */
 static struct operating_choice choose(const struct fathom_index *index,
-                                      const struct fathom_query *request)
+                                      const struct fathom_query *request, bool *rerank)
 {
+    *rerank = false;
     struct operating_choice choice = {.search_list = request->search_list};
     if (request->search_list == 0) {
         float target = request->target_recall > 0 ? request->target_recall : FATHOM_TARGET_RECALL;
         struct points_cost cost = plan_cost(&index->plan, &index->file.super,
                                             index->plan.rows8 ? 0 : index->level.code_bytes);
         choice = points_choose(index->points, index->point_count, request->k, target, &cost);
+        *rerank = choice.search_list > 0 && request->target_recall > choice.recall_low;
     }
+    if (request->rerank != FATHOM_RERANK_AUTO)
+        *rerank = request->rerank == FATHOM_RERANK_ON;
+    *rerank = *rerank && index->vectors;
     if (choice.search_list == 0)
         choice.search_list = index->properties.default_search_list;
     if (request->refine_threshold > 0)
@@ -190,7 +195,7 @@ static int reserve(struct fathom_engine *engine, struct query *query,
                    const struct fathom_index *index, const struct fathom_query *request,
                    struct navigator **navigator, struct fathom_error *err)
 {
-    struct operating_choice choice = choose(index, request);
+    struct operating_choice choice = choose(index, request, &query->rerank);
     uint32_t search_list = choice.search_list;
     uint32_t candidates = query_candidates(index, search_list, request->k);
     struct query_capacity want = {

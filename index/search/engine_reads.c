@@ -170,6 +170,20 @@ static const uint8_t *payload_of(struct query *query, const struct section *sect
     return payload;
 }
 
+static void next_phase(struct fathom_engine *engine, struct query *query)
+{
+    struct navigator *navigator = NULL;
+    int status = 0;
+    if (query_next_weighs(query))
+        status = scratch_reserve(&engine->scratch, query, query->index, query->search_list,
+                                 query->candidate_limit, &navigator);
+    if (status)
+        engine_fail(query, status);
+    else
+        query_next(query, navigator);
+    scratch_release_large(&engine->scratch, query->index);
+}
+
 static void take_rows(struct fathom_engine *engine, struct query *query,
                       const struct read_info *read, uint8_t *buffer, int result)
 {
@@ -186,7 +200,7 @@ static void take_rows(struct fathom_engine *engine, struct query *query,
         query_page(query, read->page + i, payload, engine->scores);
     }
     if (query->pages_done == query->page_count)
-        query_next(query);
+        next_phase(engine, query);
 }
 
 /* A page of lists: the walk goes on. */

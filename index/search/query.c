@@ -155,6 +155,9 @@ int query_check(const struct fathom_index *index, const struct fathom_query *req
         return error_set(err, FATHOM_EARGUMENT,
                          "target_recall is %g; it must be above 0 and below 1",
                          (double)request->target_recall);
+    if ((unsigned)request->rerank > FATHOM_RERANK_ON)
+        return error_set(err, FATHOM_EARGUMENT, "rerank is %u; it must be a fathom_rerank",
+                         (unsigned)request->rerank);
     return check_vector(index, request, err);
 }
 
@@ -252,7 +255,7 @@ static void refine(struct query *query, struct navigator *navigator)
     refine_choose(query, navigator);
     query->stats.rounds += query->page_count > 0;
     if (query->page_count == 0)
-        query_next(query);
+        query_next(query, navigator);
 }
 
 /* Each stop of the walk is a round of reads; one that only goes on waiting is none. */
@@ -299,7 +302,7 @@ int query_begin(struct query *query, struct navigator *navigator,
     const struct fathom_index *index = query->index;
     query->exact_distances = request->exact_distances;
     query->k = request->k < index->properties.rows ? request->k : (uint32_t)index->properties.rows;
-    query->keep = query->exact_distances ? keep_max(query->k) : query->k;
+    query->keep = query->exact_distances || query->rerank ? keep_max(query->k) : query->k;
     query->hit_count = query->candidate_count = 0;
     query->page_count = query->pages_issued = query->pages_done = 0;
     query->status = 0;
@@ -319,6 +322,15 @@ int query_begin(struct query *query, struct navigator *navigator,
     return 0;
 }
 
+/* The standard error of a distance from a record; 0 where records are the vectors. */
+static float record_sigma(const struct fathom_index *index, const uint8_t *record, float distance)
+{
+    if (!index->vectors)
+        return 0;
+    float scale = row8_record_scale(record, index->properties.work_dim, false);
+    return fmaxf(index->row_noise * scale * sqrtf(fmaxf(distance, 0)), FLT_MIN);
+}
+
 static void refine_page(struct query *query, uint64_t page, const uint8_t *payload,
                         struct kernel_score8 *scores)
 {
@@ -333,11 +345,11 @@ static void refine_page(struct query *query, uint64_t page, const uint8_t *paylo
                                    payload + (size_t)at * section->row_bytes, section->row_bytes,
                                    batch);
         for (uint32_t i = 0; i < batch; i++) {
-            hits_push(query, (struct hit){.key = record_distance(
-                                              &query->row8, query->index, &scores[i],
-                                              payload + (size_t)(at + i) * section->row_bytes),
+            const uint8_t *record = payload + (size_t)(at + i) * section->row_bytes;
+            float key = record_distance(&query->row8, query->index, &scores[i], record);
+            hits_push(query, (struct hit){.key = key,
                                           .row = (uint32_t)first + at + i,
-                                          .exact = query->index->vectors == NULL});
+                                          .sigma = record_sigma(query->index, record, key)});
         }
     }
 }
@@ -361,10 +373,10 @@ static void exact_page(struct query *query, uint64_t page, const uint8_t *payloa
     const struct section *section = query_section(query);
     for (uint32_t i = 0; i < query->hit_count; i++) {
         struct row_place place = section_row_place(section, query->hits[i].row);
-        if (query->hits[i].exact || place.page != page)
+        if (query->hits[i].sigma == 0 || place.page != page)
             continue;
         query->hits[i].distance = exact_distance(query, payload + place.byte, scores);
-        query->hits[i].exact = true;
+        query->hits[i].sigma = 0;
         query->stats.full_distances++;
     }
 }
@@ -401,16 +413,15 @@ static void choose_exact_pages(struct query *query)
     const struct section *section = query_section(query);
     uint32_t count = 0;
     for (uint32_t i = 0; i < query->hit_count; i++)
-        if (!query->hits[i].exact)
+        if (query->hits[i].sigma > 0)
             query->pages[count++] = section_row_place(section, query->hits[i].row).page;
     query_sort_pages(query, count);
-    query->pages_issued = query->pages_done = 0;
 }
 
 static void finish(struct query *query)
 {
     const struct fathom_index *index = query->index;
-    if (query->exact_distances) /* re-rank by what the user sees */
+    if (query->exact_distances || query->rerank) /* by what the user sees */
         for (uint32_t i = 0; i < query->hit_count; i++)
             query->hits[i].key = query->hits[i].distance;
     qsort(query->hits, query->hit_count, sizeof *query->hits, compare_hits);
@@ -425,7 +436,7 @@ static void finish(struct query *query)
     query->phase = QUERY_DONE;
 }
 
-void query_next(struct query *query)
+void query_next(struct query *query, struct navigator *navigator)
 {
     if (query->status || query->cancelled) {
         query->phase = QUERY_DONE;
@@ -434,9 +445,13 @@ void query_next(struct query *query)
     if (query->phase == QUERY_REFINE) {
         for (uint32_t i = 0; i < query->hit_count; i++)
             query->hits[i].distance = query_user_distance(query, query->hits[i].key);
-        if (query->exact_distances) {
+        if (query->exact_distances || query->rerank) {
             query->phase = QUERY_EXACT;
-            choose_exact_pages(query);
+            if (query->exact_distances)
+                choose_exact_pages(query);
+            else
+                refine_choose_vectors(query, navigator);
+            query->pages_issued = query->pages_done = 0;
             query->stats.rounds += query->page_count > 0;
             if (query->page_count)
                 return;

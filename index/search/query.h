@@ -16,7 +16,7 @@ enum query_phase {
     QUERY_WALK,     /* pages of lists, which the graph cannot go on without */
     QUERY_SCAN,     /* pages of codes of the nearest cells */
     QUERY_REFINE,   /* pages of rows whose place in the result is in doubt */
-    QUERY_EXACT,    /* pages of results that must carry exact distances */
+    QUERY_EXACT,    /* pages of full vectors: of all results, or of those still in doubt */
     QUERY_DONE,     /* results are ready */
     QUERY_RETURNED, /* handed to the caller; free at its next call */
 };
@@ -26,7 +26,7 @@ struct hit {
     float key;
     uint32_t row;
     float distance;
-    bool exact; /* distance comes from the full vector */
+    float sigma; /* standard error of key; 0: distance comes from the full vector */
 };
 
 /* Where codes are read: a cell that is scanned; and how far its pages have been asked for. */
@@ -49,6 +49,7 @@ struct query {
     uint32_t excluded; /* a row that is searched for without being found, or ROW_NONE */
     const struct query_probe *probe; /* NULL unless operating points are measured */
     bool exact_distances, cancelled;
+    bool rerank; /* by full vectors, where 8-bit rows leave the result in doubt */
     uint64_t deadline_ns;
     float refine_threshold;
 
@@ -141,10 +142,19 @@ const struct section *query_section(const struct query *query);
 void query_page(struct query *query, uint32_t i, const uint8_t *payload,
                 struct kernel_score8 *scores);
 /* All wanted pages are in: goes to the next phase, which may want pages again. */
-void query_next(struct query *query);
+void query_next(struct query *query, struct navigator *navigator);
+
+/* Whether it will weigh pages in navigator's scratch. */
+static inline bool query_next_weighs(const struct query *query)
+{
+    return query->phase == QUERY_REFINE && query->rerank;
+}
 
 /* refine.c: fills query->pages from the candidates, and moves what is certain to the hits. */
 void refine_choose(struct query *query, struct navigator *navigator);
+/* The same for hits and full vectors: the pages whose hits are in doubt, by the rounding of 8-bit
+ * rows above all. Overwrites the candidates. */
+void refine_choose_vectors(struct query *query, struct navigator *navigator);
 /* Its first half: how much of the result hangs on each page of the candidates, in navigator's page
  * slots. False: nothing would be read, whatever the threshold. */
 #define REFINE_DEFAULT_THRESHOLD 0.06f

@@ -6,6 +6,7 @@
  * A page is worth the sum over its candidates. Read are those pages of which worth less price is
  * largest in all, the price of a read by itself being the threshold: a page beside another that is
  * read costs a third of that (runs.h). */
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -13,10 +14,11 @@
 #include "runs.h"
 #include "select.h"
 
-#define TAIL_STEPS 16 /* entries of navigator->tail a sigma */
-#define TAIL_END   80
-#define BRACKET    4 /* sigmas on either side of the k-th estimate that the boundary may lie */
-#define BISECTIONS 11
+#define TAIL_STEPS       16 /* entries of navigator->tail a sigma */
+#define TAIL_END         80
+#define BRACKET          4 /* sigmas on either side of the k-th estimate that the boundary may lie */
+#define BISECTIONS       11
+#define RERANK_THRESHOLD 0.05f /* of reads of full vectors */
 
 /* The probability that a standard normal exceeds z >= 0. */
 static float tail(const struct navigator *n, float z)
@@ -171,8 +173,22 @@ void refine_choose(struct query *query, struct navigator *n)
     for (uint32_t i = 0; i < query->candidate_count; i++) {
         const struct candidate *c = &query->candidates[i];
         if (!reads || !refine_page_of(query, n, c->row)->chosen)
-            hits_push(query, (struct hit){.key = c->estimate, .row = c->row, .exact = exact});
+            hits_push(query, (struct hit){.key = c->estimate,
+                                          .row = c->row,
+                                          .sigma = exact ? 0 : fmaxf(c->sigma, FLT_MIN)});
     }
+}
+
+void refine_choose_vectors(struct query *query, struct navigator *n)
+{
+    query->candidate_count = query->hit_count;
+    for (uint32_t i = 0; i < query->hit_count; i++)
+        query->candidates[i] = (struct candidate){.estimate = query->hits[i].key,
+                                                  .sigma = query->hits[i].sigma,
+                                                  .row = query->hits[i].row};
+    query->page_count = 0;
+    if (refine_weigh(query, n))
+        refine_pick(query, n, RERANK_THRESHOLD);
 }
 
 float refine_price(const struct query *query)

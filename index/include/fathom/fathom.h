@@ -148,6 +148,11 @@ FATHOM_API int fathom_index_read_manifest(const struct fathom_index *index, char
 
 /* ---- searching ---- */
 
+/* Results that 8-bit rows leave in doubt may be ranked by their full vectors, for a few reads more.
+ * AUTO: where target_recall is above what the index's operating points reach without. Changes
+ * nothing where 8 bits are exact. Values are pinned. */
+enum fathom_rerank { FATHOM_RERANK_AUTO, FATHOM_RERANK_OFF, FATHOM_RERANK_ON };
+
 struct fathom_query {
     const void
         *vector; /* dim scalars of dtype; must stay valid until fathom_engine_submit returns */
@@ -158,7 +163,8 @@ struct fathom_query {
                                 from target_recall or the default */
     float target_recall;     /* in (0, 1): picks a calibrated operating point; 0: not used */
     bool exact_distances; /* read the full vector of every result, so that each distance is exact */
-    uint64_t deadline_ns; /* on the monotonic clock; 0: none */
+    enum fathom_rerank rerank;
+    uint64_t deadline_ns;   /* on the monotonic clock; 0: none */
     float refine_threshold; /* expert: read a page when this much of a result hangs on it, in (0,
                                0.5); 0: the default */
     void *user;             /* given back with the result */

@@ -104,17 +104,18 @@ static uint32_t code_bytes_of(const struct sizes *sizes, const struct plan *plan
                        : sizes->model->planes.levels[plan->level].code_bytes;
 }
 
-/* The operating points of a plan's residency; *first is where they begin. */
-static uint32_t points_of_plan(const struct sizes *sizes, const struct plan *plan, uint32_t *first)
+/* The operating points of a plan's residency; out has room for POINTS_RESIDENT_MAX. */
+static uint32_t points_of_plan(const struct sizes *sizes, const struct plan *plan,
+                               struct operating_point *out)
 {
-    return points_of(sizes->points, sizes->point_count, plan->navigator, code_bytes_of(sizes, plan),
-                     first);
+    return points_for(sizes->points, sizes->point_count, plan->navigator,
+                      code_bytes_of(sizes, plan), out);
 }
 
 static uint64_t points_bytes(const struct sizes *sizes, const struct plan *plan)
 {
-    uint32_t first, count = points_of_plan(sizes, plan, &first);
-    count = count < POINTS_RESIDENT_MAX ? count : POINTS_RESIDENT_MAX;
+    struct operating_point points[POINTS_RESIDENT_MAX];
+    uint32_t count = points_of_plan(sizes, plan, points);
     return count ? resident(count * sizeof(struct operating_point)) : 0;
 }
 
@@ -232,15 +233,15 @@ static bool choose_cells(const struct sizes *sizes, struct plan *plan,
 static struct operating_choice choice_for(const struct sizes *sizes, const struct plan *plan,
                                           float target, double *price_us)
 {
-    uint32_t first, count = points_of_plan(sizes, plan, &first);
+    struct operating_point points[POINTS_RESIDENT_MAX];
+    uint32_t count = points_of_plan(sizes, plan, points);
     struct operating_choice none = {0};
     *price_us = INFINITY;
     if (count == 0)
         return none;
     struct points_cost cost =
         plan_cost(plan, sizes->super, plan->rows8 ? 0 : code_bytes_of(sizes, plan));
-    struct operating_choice choice =
-        points_choose(sizes->points + first, count, USUAL_K, target, &cost);
+    struct operating_choice choice = points_choose(points, count, USUAL_K, target, &cost);
     if (choice.recall_low >= target)
         *price_us = points_cost_us(&cost, &choice);
     return choice;
@@ -258,8 +259,9 @@ static double price(const struct sizes *sizes, const struct plan *plan, float ta
 static float reach(const struct sizes *sizes, const struct plan *plan)
 {
     double price_us;
-    uint32_t first, count = points_of_plan(sizes, plan, &first);
-    if (count == 0 || sizes->points[first].code_bytes > code_bytes_of(sizes, plan))
+    struct operating_point points[POINTS_RESIDENT_MAX];
+    uint32_t count = points_of_plan(sizes, plan, points);
+    if (count == 0 || points[0].code_bytes > code_bytes_of(sizes, plan))
         return 0;
     return fminf(choice_for(sizes, plan, 1, &price_us).recall_low, FATHOM_TARGET_RECALL);
 }

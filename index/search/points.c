@@ -28,7 +28,7 @@
 /* Codes that are measured, in bits a dimension: from where a navigator begins to be of use to the
  * longest. */
 static const double graph_bits[] = {1.75, 2.25, 2.75, 3.5, 4.5, 6};
-static const double cell_bits[] = {0.75, 1, 1.25, 1.5, 1.75, 2.25, 3, 4, 5.5};
+static const double cell_bits[] = {0.5, 0.75, 1, 1.25, 1.5, 1.75, 2.25, 3, 4, 5.5};
 #define PLANS_MAX                                                                                  \
     (sizeof graph_bits / sizeof *graph_bits + sizeof cell_bits / sizeof *cell_bits + 1)
 

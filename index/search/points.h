@@ -64,15 +64,17 @@ void points_cost_scan(struct points_cost *cost, const struct properties *propert
 double points_cost_us(const struct points_cost *cost, const struct operating_choice *choice);
 
 /* The cheapest way that reaches target for k at this residency, between measured lists or
- * thresholds if need be; the best there is when none does. search_list 0: there is no point to go
- * by. points: as points_measure has ordered them. */
+ * thresholds if need be; when none does, the cheapest of those that come near the best. search_list
+ * 0: there is no point to go by. points: as points_measure has ordered them. */
 struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
                                       uint32_t k, float target, const struct points_cost *cost);
 
-/* The points that speak for a navigator with codes of code_bytes: those of the largest measured
- * code that is not larger, or of the smallest. Returns how many; the first is points[*first]. */
-uint32_t points_of(const struct operating_point *points, uint32_t count,
-                   enum fathom_navigator navigator, uint32_t code_bytes, uint32_t *first);
+/* The points that speak for a navigator with codes of code_bytes: those measured with them, or on a
+ * straight line between those of the next shorter and the next longer code that were; beyond the
+ * ends, those of the end. Returns how many; out has room for POINTS_RESIDENT_MAX. */
+uint32_t points_for(const struct operating_point *points, uint32_t count,
+                    enum fathom_navigator navigator, uint32_t code_bytes,
+                    struct operating_point *out);
 
 /* What queries aim at that name neither a search list nor a target, and plans are chosen for. */
 #define FATHOM_TARGET_RECALL 0.97f

@@ -1,6 +1,7 @@
 /* Using operating points (see points.h): from a target recall to a search list, and from budgets to
  * the residency that answers most cheaply. Pure arithmetic over what points.c has measured. */
 #include <math.h>
+#include <string.h>
 
 #include "coarse.h"
 #include "points.h"
@@ -24,6 +25,9 @@
  * sift128, 0.95 on syn1m). */
 #define GRAPH_LIST_SHARE 0.75
 
+/* Where a target is out of reach, what comes so near to the best there is will do. */
+#define NEAR_THE_BEST 0.001f
+
 /* The smallest k measured that covers ours, or the largest there is; 0 without points. */
 static uint32_t nearest_k(const struct operating_point *points, uint32_t count, uint32_t k)
 {
@@ -37,11 +41,19 @@ static uint32_t nearest_k(const struct operating_point *points, uint32_t count, 
     return best;
 }
 
+/* The recall that a query from outside may count on. What a row of the sample loses in the graph, by
+ * the hole that it leaves there, makes up for half of the interval (docs/adr/0034). */
+static float promise(const struct operating_point *point)
+{
+    return point->navigator == FATHOM_NAVIGATOR_GRAPH ? 0.5f * (point->recall + point->recall_low)
+                                                      : point->recall_low;
+}
+
 static struct operating_choice choice_at(const struct operating_point *point)
 {
     return (struct operating_choice){.search_list = point->search_list,
                                      .refine_threshold = point->refine_threshold,
-                                     .recall_low = point->recall_low,
+                                     .recall_low = promise(point),
                                      .reads = point->reads};
 }
 
@@ -52,10 +64,10 @@ static struct operating_choice choice_between(const struct operating_point *low,
                                               const struct operating_point *high, float target)
 {
     struct operating_choice choice = choice_at(high);
-    if (!low || high->recall_low < target || low->recall_low >= target ||
+    if (!low || promise(high) < target || promise(low) >= target ||
         low->search_list > high->search_list)
         return choice;
-    float share = (target - low->recall_low) / (high->recall_low - low->recall_low);
+    float share = (target - promise(low)) / (promise(high) - promise(low));
     choice.search_list =
         low->search_list +
         (uint32_t)ceilf(share * (float)(high->search_list - low->search_list) - 1e-3f);
@@ -88,10 +100,11 @@ static bool better(const struct operating_choice *a, const struct operating_choi
                    : a->recall_low > b->recall_low;
 }
 
-struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
-                                      uint32_t k, float target, const struct points_cost *cost)
+/* The cheapest that reaches target for a k that was measured; the best when none does. */
+static struct operating_choice choose_for_k(const struct operating_point *points, uint32_t count,
+                                            uint32_t measured_k, float target,
+                                            const struct points_cost *cost)
 {
-    uint32_t measured_k = nearest_k(points, count, k);
     struct operating_choice best = {0};
     /* Points of a k with the same list are neighbours: those from list_first on; the next shorter
      * list's begin at shorter_first. */
@@ -115,6 +128,16 @@ struct operating_choice points_choose(const struct operating_point *points, uint
                 best = choice;
         }
     }
+    return best;
+}
+
+struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
+                                      uint32_t k, float target, const struct points_cost *cost)
+{
+    uint32_t measured_k = nearest_k(points, count, k);
+    struct operating_choice best = choose_for_k(points, count, measured_k, target, cost);
+    if (best.search_list && best.recall_low < target)
+        best = choose_for_k(points, count, measured_k, best.recall_low - NEAR_THE_BEST, cost);
     uint64_t list = best.search_list;
     if (list && k > measured_k)
         list = list * k / measured_k;
@@ -124,23 +147,92 @@ struct operating_choice points_choose(const struct operating_point *points, uint
 
 /* ---- residencies ---- */
 
-uint32_t points_of(const struct operating_point *points, uint32_t count,
-                   enum fathom_navigator navigator, uint32_t code_bytes, uint32_t *first)
+/* The points of one residency: those of a code size, which follow each other. */
+struct measured {
+    const struct operating_point *points;
+    uint32_t count, code_bytes;
+};
+
+static struct measured measured_of(const struct operating_point *points, uint32_t count,
+                                   enum fathom_navigator navigator, uint32_t code_bytes)
 {
-    uint32_t best = 0, found = 0;
+    struct measured found = {.code_bytes = code_bytes};
+    for (uint32_t i = 0; i < count && found.count < POINTS_RESIDENT_MAX; i++)
+        if (points[i].navigator == (uint32_t)navigator && points[i].code_bytes == code_bytes &&
+            found.count++ == 0)
+            found.points = &points[i];
+    return found;
+}
+
+/* The largest measured code of at most so many bytes, and the smallest of more; 0: none. */
+static void sizes_around(const struct operating_point *points, uint32_t count,
+                         enum fathom_navigator navigator, uint32_t code_bytes, uint32_t *below,
+                         uint32_t *above)
+{
+    *below = *above = 0;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t bytes = points[i].code_bytes;
         if (points[i].navigator != (uint32_t)navigator)
             continue;
-        bool fits = bytes <= code_bytes, had = best && best <= code_bytes;
-        if (best == 0 || (fits && (!had || bytes > best)) || (!fits && !had && bytes < best))
-            best = bytes;
+        if (bytes <= code_bytes)
+            *below = bytes > *below ? bytes : *below;
+        else
+            *above = *above == 0 || bytes < *above ? bytes : *above;
     }
-    for (uint32_t i = 0; i < count; i++)
-        if (points[i].navigator == (uint32_t)navigator && points[i].code_bytes == best &&
-            found++ == 0)
-            *first = i;
+}
+
+/* The point of the same k, list and threshold; a list that has no such threshold has one for all
+ * (points.c). NULL when the list was not measured. */
+static const struct operating_point *same_search(const struct measured *measured,
+                                                 const struct operating_point *point)
+{
+    const struct operating_point *found = NULL;
+    for (uint32_t i = 0; i < measured->count; i++) {
+        const struct operating_point *other = &measured->points[i];
+        if (other->k != point->k || other->search_list != point->search_list)
+            continue;
+        if (other->refine_threshold == point->refine_threshold)
+            return other;
+        found = found ? found : other;
+    }
     return found;
+}
+
+/* A longer list than the longer code needed keeps what the shorter code says: less recall, more
+ * reads. Between two sizes recall rises ever more slowly and reads fall ever more slowly, so a
+ * straight line promises less and costs more than will be. */
+static uint32_t points_between(const struct measured *below, const struct measured *above,
+                               uint32_t code_bytes, struct operating_point *out)
+{
+    float share =
+        (float)(code_bytes - below->code_bytes) / (float)(above->code_bytes - below->code_bytes);
+    for (uint32_t i = 0; i < below->count; i++) {
+        const struct operating_point *high = same_search(above, &below->points[i]);
+        out[i] = below->points[i];
+        out[i].code_bytes = code_bytes;
+        if (!high)
+            continue;
+        out[i].recall += share * (high->recall - out[i].recall);
+        out[i].recall_low += share * (high->recall_low - out[i].recall_low);
+        out[i].reads += share * (high->reads - out[i].reads);
+    }
+    return below->count;
+}
+
+uint32_t points_for(const struct operating_point *points, uint32_t count,
+                    enum fathom_navigator navigator, uint32_t code_bytes,
+                    struct operating_point *out)
+{
+    uint32_t below_bytes, above_bytes;
+    sizes_around(points, count, navigator, code_bytes, &below_bytes, &above_bytes);
+    struct measured below = measured_of(points, count, navigator, below_bytes),
+                    above = measured_of(points, count, navigator, above_bytes);
+    if (below.count && above.count && below_bytes < code_bytes)
+        return points_between(&below, &above, code_bytes, out);
+    const struct measured *only = below.count ? &below : &above;
+    if (only->count)
+        memcpy(out, only->points, only->count * sizeof *out);
+    return only->count;
 }
 
 /* Most of it grows with the dimensions. */

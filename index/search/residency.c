@@ -396,17 +396,16 @@ struct basis {
 static int keep_points(struct fathom_index *index, const struct basis *basis,
                        struct fathom_error *err)
 {
-    uint32_t first = 0, count = points_of(basis->points, basis->point_count, index->plan.navigator,
-                                          index->plan.rows8 ? index->records->row_bytes
-                                                            : index->level.code_bytes,
-                                          &first);
+    struct operating_point found[POINTS_RESIDENT_MAX];
+    uint32_t code_bytes = index->plan.rows8 ? index->records->row_bytes : index->level.code_bytes;
+    uint32_t count =
+        points_for(basis->points, basis->point_count, index->plan.navigator, code_bytes, found);
     if (count == 0)
         return 0;
-    count = count < POINTS_RESIDENT_MAX ? count : POINTS_RESIDENT_MAX;
     struct operating_point *points = residency_take(index, PART_FIXED, count * sizeof *points, err);
     if (!points)
         return -ENOMEM;
-    memcpy(points, basis->points + first, count * sizeof *points);
+    memcpy(points, found, count * sizeof *points);
     index->points = points;
     index->point_count = count;
     return 0;

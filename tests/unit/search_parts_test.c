@@ -158,11 +158,32 @@ static void the_shortest_list_that_reaches_the_target_is_taken(void **state)
     assert_int_equal(list_for(100, 0.97f), 263);
 }
 
-static void a_target_beyond_all_points_takes_the_longest(void **state)
+static void a_target_beyond_all_points_takes_what_comes_near_the_best(void **state)
 {
+    static const struct operating_point flat[] = {
+        {.k = 10, .search_list = 40, .recall_low = 0.9f},
+        {.k = 10, .search_list = 100, .recall_low = 0.96f},
+        {.k = 10, .search_list = 400, .recall_low = 0.9605f},
+    };
     (void)state;
-    assert_int_equal(list_for(10, 0.999f), 64);
+    assert_int_equal(list_for(10, 0.999f), 63); /* .979 */
     assert_int_equal(list_for(1, 0.999f), 16);
+    assert_int_equal(points_choose(flat, 3, 10, 0.97f, &cost).search_list, 100);
+    assert_int_equal(points_choose(flat, 3, 10, 0.9605f, &cost).search_list, 400);
+}
+
+static void the_graph_promises_half_of_the_interval_more(void **state)
+{
+    struct operating_point two[] = {
+        {.k = 10, .search_list = 40, .recall = 0.95f, .recall_low = 0.93f},
+        {.k = 10, .search_list = 80, .recall = 0.99f, .recall_low = 0.97f},
+    };
+    (void)state;
+    two[0].navigator = two[1].navigator = FATHOM_NAVIGATOR_CELLS;
+    assert_int_equal(points_choose(two, 2, 10, 0.95f, &cost).search_list, 60);
+    two[0].navigator = two[1].navigator = FATHOM_NAVIGATOR_GRAPH;
+    assert_int_equal(points_choose(two, 2, 10, 0.95f, &cost).search_list, 50);
+    assert_int_equal(points_choose(two, 2, 10, 0.94f, &cost).search_list, 40);
 }
 
 static void a_k_between_two_goes_by_the_larger(void **state)
@@ -215,26 +236,58 @@ static void a_threshold_between_two_is_taken_on_a_straight_line(void **state)
     assert_true(points_choose(refined, 2, 10, 0.9f, &dear_walk).refine_threshold == 0.13f);
 }
 
-static void the_points_of_a_residency_are_those_of_the_next_shorter_code(void **state)
+static const struct operating_point all[] = {
+    {.navigator = FATHOM_NAVIGATOR_GRAPH, .code_bytes = 28, .k = 10, .search_list = 40},
+    {.navigator = FATHOM_NAVIGATOR_GRAPH, .code_bytes = 28, .k = 100, .search_list = 200},
+    {.navigator = FATHOM_NAVIGATOR_GRAPH, .code_bytes = 128, .k = 10, .search_list = 40},
+    {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 12, .k = 10, .search_list = 40},
+    {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 32, .k = 10, .search_list = 40},
+};
+
+/* How many points there are for a code, and of which code they say that they are. */
+static void assert_points_for(uint32_t count_of_all, enum fathom_navigator navigator,
+                              uint32_t code_bytes, uint32_t count, uint32_t from_bytes)
 {
-    static const struct operating_point all[] = {
-        {.navigator = FATHOM_NAVIGATOR_GRAPH, .code_bytes = 28, .k = 10},
-        {.navigator = FATHOM_NAVIGATOR_GRAPH, .code_bytes = 28, .k = 100},
-        {.navigator = FATHOM_NAVIGATOR_GRAPH, .code_bytes = 128, .k = 10},
-        {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 12, .k = 10},
-        {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 32, .k = 10},
-    };
-    uint32_t first;
+    struct operating_point found[POINTS_RESIDENT_MAX];
+    assert_int_equal(points_for(all, count_of_all, navigator, code_bytes, found), count);
+    for (uint32_t i = 0; i < count; i++)
+        assert_int_equal(found[i].code_bytes, from_bytes);
+}
+
+static void beyond_the_measured_codes_the_last_one_speaks(void **state)
+{
     (void)state;
-    assert_int_equal(points_of(all, 5, FATHOM_NAVIGATOR_GRAPH, 96, &first), 2);
-    assert_int_equal(first, 0);
-    assert_int_equal(points_of(all, 5, FATHOM_NAVIGATOR_GRAPH, 128, &first), 1);
-    assert_int_equal(first, 2);
-    assert_int_equal(points_of(all, 5, FATHOM_NAVIGATOR_CELLS, 31, &first), 1);
-    assert_int_equal(first, 3);
-    assert_int_equal(points_of(all, 5, FATHOM_NAVIGATOR_CELLS, 8, &first), 1);
-    assert_int_equal(first, 3);
-    assert_int_equal(points_of(all, 3, FATHOM_NAVIGATOR_CELLS, 8, &first), 0);
+    assert_points_for(5, FATHOM_NAVIGATOR_GRAPH, 28, 2, 28);
+    assert_points_for(5, FATHOM_NAVIGATOR_GRAPH, 96, 2, 96);
+    assert_points_for(5, FATHOM_NAVIGATOR_GRAPH, 128, 1, 128);
+    assert_points_for(5, FATHOM_NAVIGATOR_GRAPH, 200, 1, 128);
+    assert_points_for(5, FATHOM_NAVIGATOR_CELLS, 12, 1, 12);
+    assert_points_for(5, FATHOM_NAVIGATOR_CELLS, 8, 1, 12);
+    assert_points_for(3, FATHOM_NAVIGATOR_CELLS, 8, 0, 0);
+}
+
+static void between_two_measured_codes_points_lie_on_a_straight_line(void **state)
+{
+    static const struct operating_point measured[] = {
+        {2, 16, 10, 40, 0.90f, 0.88f, 20, 0.05f},
+        {2, 16, 10, 40, 0.80f, 0.78f, 12, 0.10f},
+        {2, 16, 10, 100, 0.94f, 0.92f, 24, 0.05f},
+        {2, 24, 10, 40, 0.98f, 0.96f, 8, 0.05f},
+    };
+    struct operating_point found[POINTS_RESIDENT_MAX];
+    (void)state;
+    assert_int_equal(points_for(measured, 4, FATHOM_NAVIGATOR_CELLS, 18, found), 3);
+    /* A quarter of the way. */
+    assert_true(fabsf(found[0].recall - 0.92f) < 1e-5f);
+    assert_true(fabsf(found[0].recall_low - 0.90f) < 1e-5f);
+    assert_true(fabsf(found[0].reads - 17) < 1e-4f);
+    /* The longer code has one threshold for all. */
+    assert_true(fabsf(found[1].recall - 0.845f) < 1e-5f);
+    assert_true(fabsf(found[1].reads - 11) < 1e-4f);
+    assert_true(found[1].refine_threshold == 0.10f);
+    /* And needed no longer list. */
+    assert_true(found[2].recall == 0.94f && found[2].reads == 24);
+    assert_int_equal(found[2].code_bytes, 18);
 }
 
 static void without_points_there_is_no_list(void **state)
@@ -249,12 +302,14 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_value_of_a_rank_comes_to_its_place),
     cmocka_unit_test(selection_ends_whatever_the_numbers),
     cmocka_unit_test(the_shortest_list_that_reaches_the_target_is_taken),
-    cmocka_unit_test(a_target_beyond_all_points_takes_the_longest),
+    cmocka_unit_test(a_target_beyond_all_points_takes_what_comes_near_the_best),
+    cmocka_unit_test(the_graph_promises_half_of_the_interval_more),
     cmocka_unit_test(a_k_between_two_goes_by_the_larger),
     cmocka_unit_test(a_k_beyond_all_points_scales_the_list),
     cmocka_unit_test(fewer_reads_are_worth_a_longer_walk),
     cmocka_unit_test(a_threshold_between_two_is_taken_on_a_straight_line),
-    cmocka_unit_test(the_points_of_a_residency_are_those_of_the_next_shorter_code),
+    cmocka_unit_test(beyond_the_measured_codes_the_last_one_speaks),
+    cmocka_unit_test(between_two_measured_codes_points_lie_on_a_straight_line),
     cmocka_unit_test(without_points_there_is_no_list),
 };
 

@@ -394,13 +394,14 @@ static void operating_points_decide_between_graph_and_cells(void **state)
     assert_int_equal(open_budget(dir, options, 0, &all, &info, &err), 0);
     for (int cheap = 0; cheap < 2; cheap++) {
         for (int i = 0; i < 2; i++) {
-            points[i].recall_low = 0.98f;
+            points[i].recall = points[i].recall_low = 0.98f;
             points[i].reads = i == cheap ? 2 : 40; /* its two cells make scans long */
         }
         struct plan plan = plan_by_points(dir, all.total_bytes - 1, points, 2);
         assert_false(plan.rows8);
         assert_int_equal(plan.navigator, points[cheap].navigator);
-        points[cheap].recall_low = 0.9f; /* what does not reach the usual target is no bargain */
+        /* What does not reach the usual target is no bargain. */
+        points[cheap].recall = points[cheap].recall_low = 0.9f;
         plan = plan_by_points(dir, all.total_bytes - 1, points, 2);
         assert_int_equal(plan.navigator, points[1 - cheap].navigator);
     }

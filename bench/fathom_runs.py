@@ -12,7 +12,9 @@ import records
 import sets
 from programs import ProgramFailed
 
-THREADS, ALONE_QUERIES, PROBE_QUERIES = 2, 300, 200
+THREADS, PROBE_QUERIES = 2, 200
+# Asked in a sweep, and alone: all and 300, or of a budget that answers fewer a second than this, so many.
+SLOW_QPS, QUERIES, SLOW_QUERIES = 1000, (None, 300), (1000, 100)
 # Budgets, of the raw f32 size and with the queries' own memory in them; None: no budget.
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, None)
 # Queries in flight a thread: their memory is to be at most this part of a budget, where fewer help.
@@ -98,26 +100,34 @@ class Fathom:
     def few_queries(self, count):
         return sets.write_first_queries(self.data, self.work / f"first{count}.npy", count)
 
+    def first_truth(self, count):
+        return sets.write_first_truth(self.data, self.work / f"first{count}.truth.bin", count)
+
     def points(self, share, inflight):
         """The targets without those that are the same operating point as one before, which shows
-        in the work that they do. (Where memory is tight, many recalls are the most there is.)"""
+        in the work that they do (where memory is tight, many recalls are the most there is); and
+        how many queries there is time for, in a sweep and alone."""
         words = self.search_words(share, THREADS, inflight, TARGETS, passes=1, warm_up="0s")
         words["query"] = self.few_queries(PROBE_QUERIES)
         del words["gt"]
         kept, before = [], None
-        for run in self.programs.json("fathom-bench", "search", **words)["runs"]:
+        runs = self.programs.json("fathom-bench", "search", **words)["runs"]
+        for run in runs:
             work = [run[f"{what}_per_query"] for what in ("reads", "bytes", "hops", "distances")]
             if work != before:
                 kept.append(run["target_recall"])
             before = work
-        return kept
+        slow = min(run["qps"] for run in runs) < SLOW_QPS
+        return kept, SLOW_QUERIES if slow else QUERIES
 
-    def search(self, share, inflight, targets):
-        """The document of a sweep, what it took in memory, and the limit that it was held to."""
-        command = self.programs.command(
-            "fathom-bench", "search", json=True, wait=True,
-            **self.search_words(share, THREADS, inflight, targets, seconds=self.pace["seconds"],
-                                repeat=self.pace["repeats"], warm_up=WARM_UP))
+    def search(self, share, inflight, targets, count=None):
+        """The document of a sweep, what it took in memory, and the limit that it was held to. count:
+        of queries, when not all are asked."""
+        words = self.search_words(share, THREADS, inflight, targets, seconds=self.pace["seconds"],
+                                  repeat=self.pace["repeats"], warm_up=WARM_UP)
+        if count:
+            words.update(query=self.few_queries(count), gt=self.first_truth(count))
+        command = self.programs.command("fathom-bench", "search", json=True, wait=True, **words)
         budget = self.budget(share)
         limit = budget + LIMIT_ROOM_BYTES if budget else None
         try:
@@ -141,10 +151,10 @@ class Fathom:
             ])[-1])
         return json.loads(text), dram
 
-    def search_alone(self, share, targets):
+    def search_alone(self, share, targets, count):
         """{target recall: latencies of one query at a time}, of as many queries as rivals are asked."""
         words = self.search_words(share, 1, 1, targets, passes=1, warm_up=WARM_UP_ALONE)
-        words["query"] = self.few_queries(ALONE_QUERIES)
+        words["query"] = self.few_queries(count)
         del words["gt"]
         document = self.programs.json("fathom-bench", "search", **words)
         return {run["target_recall"]: run["latency_us"] for run in document["runs"]}
@@ -152,13 +162,13 @@ class Fathom:
     def measure(self, share, built):
         inflight = self.in_flight(share)
         self.check_budget(share, inflight)
-        targets = self.points(share, inflight)
-        document, dram, limit = self.search(share, inflight, targets)
-        alone = self.search_alone(share, targets)
+        targets, (count, alone_count) = self.points(share, inflight)
+        document, dram, limit = self.search(share, inflight, targets, count)
+        alone = self.search_alone(share, targets, alone_count)
         first = document["runs"][0]
         return document, {
             "name": share_name(share), "share": share, "budget_bytes": self.budget(share),
-            "inflight": inflight, "navigator": first["navigator"],
+            "inflight": inflight, "queries": document["queries"], "navigator": first["navigator"],
             **built, "limit_bytes": limit, "dram": dram, "ledger": first["dram_bytes"],
             "dram_bytes_per_vector": dram["total_bytes"] / self.data["rows"],
             "page_cache_bytes": max(run["page_cache_bytes"] or 0 for run in document["runs"]),

@@ -156,9 +156,10 @@ class Rival:
         command.append("{pipe}")
         share = variant["limit_share"]
         limit = None if share is None else int(share * sets.raw_bytes(self.data)) + SCRATCH_BYTES
+        limit_seconds = min(SEARCH_SECONDS, self.seconds_left())
         with open(self.work / "search.log", "wb") as log, outside.Watched(
             command, folder, environment(), log, limited=limit is not None, pipe=True,
-            limit_seconds=min(SEARCH_SECONDS, self.seconds_left()),
+            limit_seconds=limit_seconds,
         ) as process:
             fine = process.wait_for("ready")
             process.start_counting(limit)
@@ -172,7 +173,7 @@ class Rival:
                 process.go()
                 process.process.wait(60)
         if process.timed_out:
-            raise Absent(f"its searches took more than {SEARCH_SECONDS} s")
+            raise Absent(f"its searches took more than the {limit_seconds:.0f} s that they had")
         if not fine or not result.exists():
             killed = limit is not None and process.process.returncode == -signal.SIGKILL
             raise Absent(f"{limit} bytes do not suffice, the system ended it" if killed else

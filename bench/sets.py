@@ -80,6 +80,19 @@ def write_first_queries(data, path, count):
     return path
 
 
+def write_first_truth(data, path, count):
+    """What is right for them."""
+    import numpy as np
+
+    queries, k = np.fromfile(data["truth"], np.uint32, 2)
+    tables = np.fromfile(data["truth"], np.uint32, offset=8).reshape(2, queries, k)  # ids, distances
+    tables = tables[:, :count]
+    with open(path, "wb") as file:
+        np.array([tables.shape[1], k], np.uint32).tofile(file)
+        tables.tofile(file)
+    return path
+
+
 def raw_bytes(data):
     """As f32, whatever the type: the size that shares of memory are of."""
     return data["rows"] * data["dim"] * 4

@@ -23,7 +23,7 @@ ROUGHLY = {
     "diskann": (25, 0, 370), "lancedb": (19, 0.08, 15), "zvec": (20, 0, 255),
 }
 MINUTES = 56  # of the whole; making the page comes on top
-PATIENCE = 2.5  # times what was expected
+PATIENCE, GRACE_SECONDS = 2.5, 60  # times what was expected; more than it, at the least
 DOUBT = 0.9  # a part for which there is less time than this part of what it takes is not begun
 # Of the parts that take minutes the one that would be missed least: zvec's index is DiskANN's, which
 # has been measured on these rows by then.
@@ -71,4 +71,5 @@ class Timetable:
     def until(self, data, engine):
         """By the monotonic clock, when this part is to be over."""
         left = self.limit_seconds - self.spent_seconds()
-        return time.monotonic() + min(left, PATIENCE * expected_seconds(data, engine))
+        expected = expected_seconds(data, engine)
+        return time.monotonic() + min(left, max(PATIENCE * expected, expected + GRACE_SECONDS))

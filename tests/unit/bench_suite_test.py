@@ -188,12 +188,6 @@ class Records(unittest.TestCase):
         self.assertEqual(back["wordnet"]["faiss"], records.rounded(one))
         self.assertEqual(records.rounded(1.23456789), 1.23457)
 
-    def test_they_name_no_folder_of_this_machine(self):
-        work = Path(os.devnull).with_name("work")
-        said = f"fathom-bench search: {work}/index.fathom: too small"
-        self.assertEqual(fathom_runs.told(RuntimeError("first\n" + said), work),
-                         "fathom-bench search: index.fathom: too small")
-
 
 class Page(unittest.TestCase):
     def page(self, *made):
@@ -307,85 +301,6 @@ class Page(unittest.TestCase):
         self.assertIn("| DiskANN on wordnet | absent: no wheel / for python9 |", text)
         self.assertIn("| LanceDB on wordnet | not part of what was run |", text)
         self.assertIn("| sift128 | no records", text)
-
-
-class Fathom(unittest.TestCase):
-    """What holds for its measuring, without its programs."""
-
-    DATA = {"name": "x", "rows": 1000, "dim": 10, "metric": "l2", "k": 10, "query": "q", "truth": "t"}
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.programs = mock.Mock()
-        self.fathom = fathom_runs.Fathom(self.DATA, self.programs, Path(folder.name),
-                                         {"repeats": 1, "seconds": 1, "load_seconds": 1})
-        self.fathom.least = {(2, count): (500, 50 * count) for count in (1, 2, 4, 8, 16)}
-
-    def test_a_budget_is_held_by_the_kernel_where_it_can_be(self):
-        asked = []
-
-        def watched(_, limit):
-            asked.append(limit)
-            if limit is not None and refused:
-                raise outside.NoLimit("no")
-            return {}, {}
-
-        held = 4000 + fathom_runs.LIMIT_ROOM_BYTES
-        with mock.patch.object(self.fathom, "watched", watched):
-            refused = False
-            self.assertEqual(self.fathom.search(0.1, 16, [0.9])[2], held)
-            self.assertIsNone(self.fathom.search(None, 16, [0.9])[2])
-            refused = True
-            self.assertIsNone(self.fathom.search(0.1, 16, [0.9])[2])
-        self.assertEqual(asked, [held, None, held, None])
-        self.assertEqual(self.programs.command.call_args.kwargs["dram_budget"], "10%")
-
-    def test_fewer_queries_are_in_flight_where_they_would_take_the_budget(self):
-        """They take 50 bytes each, the index 500 at the least; raw are 40,000."""
-        for share, count in ((None, 16), (0.06, 16), (0.05, 8), (0.03, 8), (0.02, 4), (0.0175, 4),
-                             (0.015, 2), (0.01, 1)):
-            self.assertEqual(self.fathom.in_flight(share), count, share)
-
-    def test_a_budget_that_is_too_small_is_told_with_the_least(self):
-        self.fathom.check_budget(0.0175, 4)
-        self.fathom.check_budget(None, 16)
-        with self.assertRaisesRegex(fathom_runs.ProgramFailed, "the least is 550 .500 for the index, 50 for"):
-            self.fathom.check_budget(0.01, 1)
-
-    def test_what_the_least_is_it_says_itself(self):
-        said = "a DRAM budget of 1 bytes is too small: the least is 7 (5 for the index, 2 for 3 threads x 4"
-        with mock.patch.object(fathom_runs.subprocess, "run", return_value=mock.Mock(stderr=said)):
-            self.assertEqual(self.fathom.needs(3, 4), (5, 2))
-        with mock.patch.object(fathom_runs.subprocess, "run", return_value=mock.Mock(stderr="no")), \
-             self.assertRaises(fathom_runs.ProgramFailed):
-            self.programs.command.return_value = ["fathom-bench"]
-            self.fathom.needs(4, 4)
-
-    def test_a_point_that_several_recalls_come_to_is_measured_once(self):
-        works = [(1, 10), (2, 10), (2, 10), (2, 11), (2, 11)]
-        self.programs.json.return_value = {"runs": [
-            {"target_recall": target, "reads_per_query": reads, "bytes_per_query": 0,
-             "hops_per_query": hops, "distances_per_query": 9}
-            for target, (reads, hops) in zip((0.9, 0.95, 0.96, 0.98, 0.99), works)]}
-        with mock.patch.object(sets, "write_first_queries", lambda *_: "few"):
-            self.assertEqual(self.fathom.points(0.1, 16), [0.9, 0.95, 0.98])
-
-    def test_what_the_client_was_and_took_is_kept(self):
-        told = {"rate": 1, "qps": 1, "due": 1, "answered": 1, "failed": 0, "recall": 1,
-                "latency_us": {}, "late_us": {}, "client_urgency": "slice",
-                "client_cpu_us_per_request": 9, "more": 1}
-        self.programs.json.return_value = {"runs": [told]}
-        kept = self.fathom.load_runs(mock.Mock(address="a"), [100])[0]
-        self.assertEqual(kept, {name: told[name] for name in told if name != "more"})
-
-    def test_in_process_the_open_loop_has_the_part_of_the_peak_that_the_server_has(self):
-        at_part = {"rate": 60, "qps": 60, "recall": 1, "latency_us": {}, "late_us": {}, "more": 1}
-        self.programs.json.return_value = {"runs": [{"qps": 100, "open_loop": [at_part]}]}
-        found = self.fathom.load_in_process()
-        self.assertEqual((found["peak_qps"], found["at_peak_part"]["rate"]), (100, 60))
-        words = self.programs.json.call_args.kwargs
-        self.assertEqual((words["rate"], words["target_recall"]), ("60%", str(fathom_runs.LOAD_RECALL)))
 
 
 class Recall(unittest.TestCase):
@@ -610,12 +525,15 @@ class Time(unittest.TestCase):
 
     def test_a_part_has_some_times_what_is_expected_but_never_more_than_is_left(self):
         with mock.patch.object(timetable.time, "monotonic", lambda: 1000.0):
-            part = self.part("hnswlib")
+            part = self.part("hnswlib", 1000000)
             expected = timetable.expected_seconds(*part)
             plenty = timetable.Timetable(10 * expected)
             self.assertEqual(plenty.until(*part), 1000 + timetable.PATIENCE * expected)
             short = timetable.Timetable(100, spent_seconds=93)
             self.assertEqual(short.until(*part), 1007)
+            quick = {"name": sets.STANDARD[0]}, "fathom"
+            with mock.patch.dict(timetable.MEASURED, fathom=(10,)):
+                self.assertEqual(timetable.Timetable(900).until(*quick), 1070)  # a minute more, not 15 s
 
     def test_a_build_that_trains_takes_longer_with_more_dimensions_on_few_rows_too(self):
         """784 dimensions of 60,000 rows were cut at 144 s where 384 of 84,000 had taken 112."""

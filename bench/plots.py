@@ -244,14 +244,15 @@ def draw_curves(figure, axes, engines, figure_of, better, floor=0):
 def draw_load(axes, load):
     runs = [run for run in load["runs"] if run["answered"]]
     rates = [run["rate"] for run in runs]
-    for percentile, text, style in (("p50", "p50", "-o"), ("p99", "p99", "--o")):
+    for percentile, place, style in (("p50", (0, -11), "-o"), ("p99", (0, 6), "--o")):
         values = [run["latency_us"][percentile] / 1e3 for run in runs]
         axes.plot(rates, values, style, color=FATHOM, ms=3, lw=1.3)
-        axes.annotate(text, (rates[0], values[0]), xytext=(0, 5), textcoords="offset points",
+        axes.annotate(percentile, (rates[0], values[0]), xytext=place, textcoords="offset points",
                       color=FATHOM)
     axes.set(yscale="log", xlabel="requests per second, open loop",
              ylabel="ms from the time that was due")
-    axes.set_title(f"server: latency against load, recall {load['target_recall']:.2f}")
+    axes.set_title(f"server at {load['share']:.0%} of raw: latency against load")
+    axes.margins(y=0.1)
     plain_axis(axes.yaxis)
     axes.xaxis.set_major_formatter(FuncFormatter(short))
 

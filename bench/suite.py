@@ -10,6 +10,7 @@ and page go to the work folder. Needs bench in PYTHONPATH, and python3-matplotli
 import argparse
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import document
@@ -31,14 +32,15 @@ QUICK_PACE = {"repeats": 1, "seconds": 0.2, "load_seconds": 1}
 
 
 class Suite:
-    def __init__(self, options, parts, progress):
+    def __init__(self, options, parts, progress, spent_seconds=0):
+        """spent_seconds: of this run already, before anything is measured."""
         self.programs, self.work = Programs(options.bin), options.work.absolute()
         self.parts, self.progress, self.pace = parts, progress, pace_of(options)
         quick = self.work / "quick"
         self.results = quick / "results" if options.quick else document.RESULTS
         self.page = quick / "BENCHMARKS.md" if options.quick else document.PAGE
         minutes = options.minutes or (QUICK_MINUTES if options.quick else timetable.MINUTES)
-        self.timetable = timetable.Timetable(minutes * 60, progress.spent_seconds)
+        self.timetable = timetable.Timetable(minutes * 60, progress.spent_seconds + spent_seconds)
         self.skipped = []
 
     def say(self, text):
@@ -139,10 +141,10 @@ def run(options):
     options.work.mkdir(parents=True, exist_ok=True)
     outside.remove_groups_of_the_dead()
     asked = {"parts": parts, "pace": pace_of(options)}
-    path = options.work / "suite.json"
+    begin, path = time.monotonic(), options.work / "suite.json"
     progress = Progress.resume(path, asked) if options.resume else Progress.begin(path, asked)
     rival_runs.install_all(sorted(set(sum(parts.values(), []))), options.work.absolute() / "venvs")
-    Suite(options, parts, progress).run()
+    Suite(options, parts, progress, time.monotonic() - begin).run()
 
 
 def main():

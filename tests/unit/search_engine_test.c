@@ -14,6 +14,7 @@
 #include "mem.h"
 #include "query.h"
 #include "runs.h"
+#include "slow.h"
 #include "small_index.h"
 
 #define DIM     32
@@ -243,19 +244,6 @@ static void counters_tell_what_a_query_did(void **state)
 
 /* ---- slow reads ---- */
 
-/* An engine whose reads from the first on are held back. */
-static struct fathom_engine *slow_engine(struct fault_env *fault, enum fathom_io io,
-                                         const char *plan)
-{
-    struct fathom_engine_options options = {.io = io, .inflight = 4};
-    struct fathom_engine *engine;
-    struct fathom_error err = {0};
-    assert_int_equal(fault_init(fault, env_os(), plan, &err), 0);
-    if (engine_create_with(&engine, &fault->env, &options, &err) != 0)
-        fail_msg("%s", err.msg);
-    return engine;
-}
-
 static void wait_for_result(struct fathom_engine *engine, struct fathom_result *result)
 {
     assert_int_equal(fathom_engine_poll(engine, result, 1, true), 1);
@@ -385,29 +373,19 @@ static void cancelling_before_the_first_poll_reads_nothing(void **state)
 static void an_engine_may_end_while_reads_are_out(void **state)
 {
     const struct fixture *fixture = *state;
-    for (size_t e = 0; e < 2; e++) {
-        if (!io_works(engines[e]))
-            continue;
-        for (int polls = 0; polls < 3; polls++) {
-            struct fault_env fault;
+    struct fathom_query requests[SLOW_INFLIGHT];
+    for (uint32_t q = 0; q < SLOW_INFLIGHT; q++) {
+        requests[q] = small_request(&fixture->small, q);
+        requests[q].exact_distances = true;
+    }
+    for (size_t e = 0; e < 2; e++)
+        for (int polls = 0; polls < 3 && io_works(engines[e]); polls++) {
             unsigned fds = fd_count();
             struct fathom_index *index =
                 open_index(fixture->small.dir, env_os(), reading_options(fixture->small.dir));
-            struct fathom_engine *engine = slow_engine(&fault, engines[e], "read#3+:stall=20ms");
-            for (uint32_t q = 0; q < 4; q++) {
-                struct fathom_query request = small_request(&fixture->small, q);
-                request.exact_distances = true;
-                assert_int_equal(fathom_engine_submit(engine, index, &request, NULL), 0);
-            }
-            for (int i = 0; i < polls; i++) {
-                struct fathom_result result;
-                assert_true(fathom_engine_poll(engine, &result, 1, false) >= 0);
-            }
-            fathom_index_close(index); /* queries hold their own reference */
-            fathom_engine_destroy(engine);
+            slow_end_early(engines[e], "read#3+:stall=20ms", index, requests, SLOW_INFLIGHT, polls);
             assert_int_equal(fd_count(), fds);
         }
-    }
 }
 
 /* ---- the budget of large queries ---- */

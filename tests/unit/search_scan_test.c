@@ -6,10 +6,10 @@
 #include <string.h>
 
 #include "answers.h"
-#include "fault.h"
 #include "index.h"
 #include "query.h"
 #include "runs.h"
+#include "slow.h"
 #include "small_index.h"
 
 #define DIM     32
@@ -239,16 +239,6 @@ static void a_large_query_borrows_from_the_budget_and_gives_back(void **state)
 
 /* ---- ends before the end ---- */
 
-static struct fathom_engine *fault_engine(struct fault_env *fault, enum fathom_io io,
-                                          const char *plan)
-{
-    struct fathom_engine_options options = {.io = io, .inflight = 4};
-    struct fathom_engine *engine;
-    assert_int_equal(fault_init(fault, env_os(), plan, NULL), 0);
-    assert_int_equal(engine_create_with(&engine, &fault->env, &options, NULL), 0);
-    return engine;
-}
-
 static void expect_usable(const struct fixture *fixture, struct fathom_engine *engine)
 {
     struct answers answers;
@@ -266,7 +256,7 @@ static void a_damaged_page_of_codes_fails_its_query_by_name(void **state)
         struct fathom_query request = small_request(&fixture->small, 0);
         uint64_t ids[10];
         float distances[10];
-        struct fathom_engine *engine = fault_engine(&fault, engines[e], "read#2:flip=bit9000");
+        struct fathom_engine *engine = slow_engine(&fault, engines[e], "read#2:flip=bit9000");
         assert_int_equal(
             fathom_search(engine, fixture->partly[0], &request, ids, distances, NULL, &err),
             FATHOM_ECHECKSUM);
@@ -277,20 +267,20 @@ static void a_damaged_page_of_codes_fails_its_query_by_name(void **state)
     }
 }
 
+static uint32_t code_reads(const struct fathom_query_stats *stats)
+{
+    return stats->code_reads;
+}
+
 static void a_deadline_is_kept_while_codes_stall(void **state)
 {
     const struct fixture *fixture = *state;
     struct fault_env fault;
-    struct fathom_result result;
     if (!io_works(FATHOM_IO_URING))
         skip();
-    struct fathom_engine *engine = fault_engine(&fault, FATHOM_IO_URING, "read#2:stall=1s");
-    struct fathom_query request = small_request(&fixture->small, 0);
-    request.deadline_ns = env_clock_ns(env_os()) + 50000000;
-    assert_int_equal(fathom_engine_submit(engine, fixture->partly[0], &request, NULL), 0);
-    assert_int_equal(fathom_engine_poll(engine, &result, 1, true), 1);
-    assert_int_equal(result.status, FATHOM_EDEADLINE);
-    assert_true(result.stats.code_reads >= 2);
+    struct fathom_engine *engine =
+        slow_past_deadline(&fault, "read#2:stall=1s", fixture->partly[0],
+                           small_request(&fixture->small, 0), code_reads, 2);
     expect_usable(fixture, engine); /* the read is still out */
     fathom_engine_destroy(engine);
 }
@@ -298,23 +288,15 @@ static void a_deadline_is_kept_while_codes_stall(void **state)
 static void an_engine_may_end_while_codes_are_on_their_way(void **state)
 {
     const struct fixture *fixture = *state;
+    struct fathom_query requests[SLOW_INFLIGHT];
+    for (uint32_t q = 0; q < SLOW_INFLIGHT; q++)
+        requests[q] = small_request(&fixture->small, q);
     for (size_t e = 0; e < 2 && io_works(engines[e]); e++)
         for (int polls = 0; polls < 4; polls++) {
-            struct fault_env fault;
-            struct fathom_index *index;
             unsigned fds = fd_count();
+            struct fathom_index *index;
             assert_int_equal(scan_open(&index, env_os(), fixture->small.dir, 0.1f, 4, NULL), 0);
-            struct fathom_engine *engine = fault_engine(&fault, engines[e], "read#3+:stall=10ms");
-            for (uint32_t q = 0; q < 4; q++) {
-                struct fathom_query request = small_request(&fixture->small, q);
-                assert_int_equal(fathom_engine_submit(engine, index, &request, NULL), 0);
-            }
-            for (int i = 0; i < polls; i++) {
-                struct fathom_result result;
-                assert_true(fathom_engine_poll(engine, &result, 1, false) >= 0);
-            }
-            fathom_index_close(index); /* queries hold their own reference */
-            fathom_engine_destroy(engine);
+            slow_end_early(engines[e], "read#3+:stall=10ms", index, requests, SLOW_INFLIGHT, polls);
             assert_int_equal(fd_count(), fds);
         }
 }

@@ -112,7 +112,7 @@ static uint32_t best_pages(const struct navigator *navigator, double least, stru
 }
 
 /* What a set of pages is worth, less its price; runs may be of any length. */
-static double worth(const struct weighed *pages, uint32_t count, uint32_t set, double threshold)
+static double worth(const struct weighed *pages, uint32_t count, uint64_t set, double threshold)
 {
     double sum = 0;
     uint64_t last = 0;
@@ -137,19 +137,20 @@ static void compare_with_all_sets(void *context, struct query *query, struct nav
 {
     struct trial *trial = context;
     double threshold = (double)trial->threshold;
-    struct weighed pages[PAGES_TRIED], picked[32];
+    struct weighed pages[PAGES_TRIED], picked[64];
     if (!refine_weigh(query, navigator))
         return;
     uint32_t count = best_pages(navigator, threshold * (double)REFINE_LEAST_GAIN, pages);
     refine_pick(query, navigator, trial->threshold);
-    assert_true(query->page_count < 32);
+    assert_true(query->page_count < 64);
     for (uint32_t i = 0; i < query->page_count; i++) {
         picked[i].page = query->pages[i];
         for (uint32_t s = 0; s <= navigator->page_mask; s++)
             if (navigator->page_slots[s].page == query->pages[i])
                 picked[i].gain = (double)navigator->page_slots[s].gain;
     }
-    double got = worth(picked, query->page_count, (1u << query->page_count) - 1, threshold);
+    double got =
+        worth(picked, query->page_count, ((uint64_t)1 << query->page_count) - 1, threshold);
     for (uint32_t set = 0; set < 1u << count; set++)
         assert_true(got > worth(pages, count, set, threshold) - 1e-5);
     for (uint32_t i = 0, next; i < query->page_count; i = next) {

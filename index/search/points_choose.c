@@ -41,8 +41,8 @@ static uint32_t nearest_k(const struct operating_point *points, uint32_t count, 
     return best;
 }
 
-/* The recall that a query from outside may count on. What a row of the sample loses in the graph, by
- * the hole that it leaves there, makes up for half of the interval (docs/adr/0034). */
+/* The recall that a query from outside may count on. What a row of the sample loses in the graph,
+ * by the hole that it leaves there, makes up for half of the interval (docs/adr/0034). */
 static float promise(const struct operating_point *point)
 {
     return point->navigator == FATHOM_NAVIGATOR_GRAPH ? 0.5f * (point->recall + point->recall_low)

@@ -18,30 +18,8 @@
 #include "order.h"
 #include "predict.h"
 #include "provenance.h"
+#include "state.h"
 #include "write.h"
-
-struct build {
-    struct build_options options; /* with R and L once chosen */
-    struct crew crew;
-    int lock;
-    struct checkpoint checkpoint;
-    char *identity;                 /* of this build (free with free) */
-    bool rows_loaded, rows_saved;   /* from, and in, a checkpoint */
-    bool written;                   /* by an earlier run, but for operating points */
-    struct graph_state graph_state; /* R and L once chosen, and how far lists are */
-    struct input input;
-    uint64_t *ids;
-    struct cells cells;
-    struct graph graph;
-    struct parts parts; /* count 0: all in memory */
-    struct trained trained;
-    struct encoded_codes codes;
-    struct encoded_lists lists;
-    struct index_writer *writer; /* written, not published yet */
-    double mean_degree;
-    double slowness; /* of this machine, by the probe for R; 0: not known */
-    struct build_report *report;
-};
 
 const char *build_stage_name(enum build_stage stage)
 {
@@ -73,134 +51,7 @@ static int check_budget(const struct build *build, struct fathom_error *err)
                      options->input, (least >> 20) + 1, options->memory_budget_bytes >> 20);
 }
 
-/* ---- checkpoints ---- */
-
-static int save_input(struct build *build, struct fathom_error *err)
-{
-    return build->checkpoint.begun
-               ? 0
-               : checkpoint_save_input(&build->checkpoint, build->identity, &build->input, err);
-}
-
-/* Between two rounds of k-means. */
-static int save_cells(void *context, const struct cells_state *state, struct fathom_error *err)
-{
-    struct build *build = context;
-    if (!checkpoint_due(&build->checkpoint, state->centroids.count * state->centroids.stride))
-        return 0;
-    int status = save_input(build, err);
-    return status == 0 ? checkpoint_save_cells(&build->checkpoint, state, err) : status;
-}
-
-static int save_rows(struct build *build, struct fathom_error *err)
-{
-    int status = save_input(build, err);
-    if (status == 0)
-        status = checkpoint_save_rows(&build->checkpoint, &build->input.rows, &build->cells, err);
-    build->rows_saved = status == 0;
-    if (status == 0)
-        work_remove(&build->checkpoint.work, CHECKPOINT_CELLS);
-    return status;
-}
-
-/* Between two steps of the graph. Lists are of no use without the rows. */
-static int save_graph(void *context, const struct graph *graph, uint32_t done,
-                      struct fathom_error *err)
-{
-    struct build *build = context;
-    uint64_t list_bytes = 4 * (uint64_t)(graph->degree_max + 1);
-    uint64_t row_bytes = build->rows_saved ? 0 : build->input.work_dim;
-    if (!checkpoint_due(&build->checkpoint, graph->rows * (list_bytes + row_bytes)))
-        return 0;
-    int status = build->rows_saved ? 0 : save_rows(build, err);
-    build->graph_state.done = done;
-    return status == 0 ? checkpoint_save_graph(&build->checkpoint, CHECKPOINT_GRAPH, graph,
-                                               &build->graph_state, err)
-                       : status;
-}
-
-static int save_written(struct build *build, struct fathom_error *err)
-{
-    const struct build_report *report = build->report;
-    struct written written = {.generation = report->generation,
-                              .rows = report->rows,
-                              .list_bytes = report->list_bytes,
-                              .cells = build->cells.count,
-                              .degree = build->options.degree,
-                              .build_list = build->options.build_list};
-    if (!build->checkpoint.begun && !checkpoint_due(&build->checkpoint, PAGE_BYTES))
-        return 0;
-    int status = save_input(build, err);
-    return status == 0 ? checkpoint_save_written(&build->checkpoint, &written, err) : status;
-}
-
-/* ---- resuming ---- */
-
-static bool format_stopped(void *context)
-{
-    return crew_stopped(context);
-}
-
-/* An index that needs but its operating points. */
-static int resume_written(struct build *build, struct fathom_error *err)
-{
-    struct format_stop stop = {.stopped = format_stopped, .context = &build->crew};
-    struct written written;
-    struct fathom_error why = {0};
-    int status = checkpoint_load_written(&build->checkpoint, &written, err);
-    if (status <= 0)
-        return status;
-    status = index_writer_reopen(&build->writer, build->options.env, build->options.out,
-                                 written.generation, &stop, &why);
-    if (status == FATHOM_EINTERRUPTED)
-        return error_set(err, status, "%s", why.msg);
-    if (status != 0) {
-        crew_note(&build->crew, why.msg);
-        return 0;
-    }
-    build->written = true;
-    build->cells.count = written.cells;
-    build->options.degree = written.degree;
-    build->options.build_list = written.build_list;
-    build->report->generation = written.generation;
-    build->report->rows = written.rows;
-    build->report->list_bytes = written.list_bytes;
-    return 0;
-}
-
-static int resume_rows(struct build *build, struct fathom_error *err)
-{
-    struct input *input = &build->input;
-    int status =
-        checkpoint_load_rows(&build->checkpoint, &input->rows, &build->cells, input->work_dim, err);
-    build->rows_loaded = build->rows_saved = status > 0;
-    if (status > 0 && input->rows.count != input->info.rows - input->zero_count)
-        return error_set(err, FATHOM_ECORRUPT, "%s: checkpoints do not belong together",
-                         build->options.out);
-    return status < 0 ? status : 0;
-}
-
-/* Finds out where to go on. *identity receives what the interrupted build was, or NULL when there
- * is none. */
-static int resume(struct build *build, char **identity, struct fathom_error *err)
-{
-    struct checkpoint *checkpoint = &build->checkpoint;
-    char *now = identity_text(&build->options, &build->input, build->ids, false);
-    int status = now ? checkpoint_load_state(checkpoint, now, identity, err)
-                     : error_set(err, -ENOMEM, "no memory to resume a build");
-    free(now);
-    if (status <= 0)
-        return status;
-    status = checkpoint_load_input(checkpoint, &build->input, err);
-    checkpoint->begun = status > 0;
-    if (status > 0)
-        status = resume_written(build, err);
-    if (status == 0 && checkpoint->begun && !build->written)
-        status = resume_rows(build, err);
-    if (status == 0 && !build->written && !build->rows_loaded)
-        input_forget(&build->input);
-    return status;
-}
+/* ---- reading ---- */
 
 /* Reads the input, or as much of it as shows that it is what the interrupted build has read. */
 static int read_input(struct build *build, const char *before, struct fathom_error *err)
@@ -244,7 +95,7 @@ static int start_reading(struct build *build, struct fathom_error *err)
 {
     const struct build_options *options = &build->options;
     char *before = NULL;
-    int status = options->resume ? resume(build, &before, err) : 0;
+    int status = options->resume ? build_resume(build, &before, err) : 0;
     if (status == 0 && options->resume && !before)
         crew_note(&build->crew, "there is nothing to resume; building afresh");
     if (status == 0 && !before)
@@ -279,7 +130,7 @@ static int stage_read(struct build *build, struct fathom_error *err)
 static int stage_cells(struct build *build, struct fathom_error *err)
 {
     struct cells_state before = {0};
-    struct cells_keeper keeper = {.save = save_cells, .context = build};
+    struct cells_keeper keeper = {.save = build_save_cells, .context = build};
     crew_phase(&build->crew, "cells", build->input.rows.count, "rows");
     int status = build->checkpoint.begun ? checkpoint_load_cells(&build->checkpoint, &before,
                                                                  build->input.work_dim, err)
@@ -302,7 +153,7 @@ static int stage_order(struct build *build, struct fathom_error *err)
     if (status == 0)
         status = order_apply(&build->input.rows, build->cells.rows, err);
     if (status == 0 && checkpoint_due(&build->checkpoint, (uint64_t)rows->count * rows->dim))
-        status = save_rows(build, err);
+        status = build_save_rows(build, err);
     return status;
 }
 
@@ -348,7 +199,7 @@ static int graph_in_memory(struct build *build, struct fathom_error *err)
     struct graph_options options = graph_options_of(build);
     uint32_t rows = build->input.rows.count;
     options.done = build->graph_state.done;
-    options.save = save_graph;
+    options.save = build_save_graph;
     options.save_context = build;
     int status = options.done == GRAPH_DONE
                      ? 0
@@ -369,7 +220,7 @@ static int graph_in_parts(struct build *build, uint32_t count, struct fathom_err
     struct graph_options options = graph_options_of(build);
     struct rows8 *rows = &build->input.rows;
     struct parts *parts = &build->parts;
-    int status = build->rows_saved ? 0 : save_rows(build, err);
+    int status = build->rows_saved ? 0 : build_save_rows(build, err);
     if (status == 0)
         status = parts_init(parts, &build->checkpoint, &build->cells, rows->count, rows->dim, count,
                             err);
@@ -432,6 +283,11 @@ static int stage_train(struct build *build, struct fathom_error *err)
                        &build->graph, build->options.code_bits, err);
 }
 
+/* How far the stage is after heat and after lists, of 20: what they take on 128 to 784 dimensions.
+ */
+#define HEAT_20THS  7
+#define LISTS_20THS 11
+
 /* All codes, from a checkpoint or into one: of many rows they take as long as writing them. */
 static int encode_in_memory(struct build *build, struct fathom_error *err)
 {
@@ -444,7 +300,10 @@ static int encode_in_memory(struct build *build, struct fathom_error *err)
                                              rows->count, codes, err);
     if (status != 0)
         return status < 0 ? status : 0;
-    status = encode_codes(codes, &build->crew, &build->trained, rows, &build->cells, err);
+    struct crew_step step;
+    uint64_t begin = rows->count * (uint64_t)LISTS_20THS / 20;
+    status = encode_codes(codes, crew_step(&step, &build->crew, begin, rows->count, rows->count),
+                          &build->trained, rows, &build->cells, err);
     if (status == 0 && build->rows_saved &&
         checkpoint_due(checkpoint, codes->bytes + codes->factor_bytes))
         status = checkpoint_save_codes(checkpoint, CHECKPOINT_CODES, codes, err);
@@ -453,13 +312,19 @@ static int encode_in_memory(struct build *build, struct fathom_error *err)
 
 static int stage_encode(struct build *build, struct fathom_error *err)
 {
-    crew_phase(&build->crew, "encode", build->input.rows.count, "rows");
+    uint64_t rows = build->input.rows.count, heat_end = rows * HEAT_20THS / 20,
+             lists_end = rows * LISTS_20THS / 20;
+    crew_phase(&build->crew, "encode", rows, "rows");
     if (build->parts.count)
         return parts_encode(&build->parts, &build->trained, err);
     uint32_t *heat;
-    int status = heat_measure(&heat, &build->crew, &build->graph, &build->input.rows, err);
+    struct crew_step step;
+    int status = heat_measure(&heat, crew_step(&step, &build->crew, 0, heat_end, rows),
+                              &build->graph, &build->input.rows, err);
     if (status == 0)
-        status = encode_lists(&build->lists, &build->crew, &build->graph, heat, err);
+        status =
+            encode_lists(&build->lists, crew_step(&step, &build->crew, heat_end, lists_end, rows),
+                         &build->graph, heat, err);
     mem_free(heat);
     mem_free(build->graph.lists); /* encoded now; the entries are still needed */
     build->graph.lists = NULL;
@@ -494,7 +359,7 @@ static int stage_write(struct build *build, struct fathom_error *err)
     build->cells.rows = NULL;
     if (status == 0)
         status = index_writer_checkpoint(build->writer, err);
-    return status == 0 ? save_written(build, err) : status;
+    return status == 0 ? build_save_written(build, err) : status;
 }
 
 /* What opened indexes may take; 0: no limit. */
@@ -521,7 +386,7 @@ static int stage_measure(struct build *build, struct fathom_error *err)
                            fathom_strerror(FATHOM_EINTERRUPTED));
     if (status != 0)
         return status; /* build_fini abandons the writer */
-    struct format_stop stop = {.stopped = format_stopped, .context = &build->crew};
+    struct format_stop stop = build_format_stop(build);
     status = index_writer_publish(build->writer, &stop, err);
     if (status != FATHOM_EINTERRUPTED)
         build->writer = NULL; /* freed, published or not */

@@ -72,3 +72,29 @@ void crew_note(const struct crew *crew, const char *text)
     if (crew->watch.note)
         crew->watch.note(crew->watch.context, text);
 }
+
+/* ---- steps ---- */
+
+static bool step_stopped(void *context)
+{
+    const struct crew_step *step = context;
+    return crew_stopped(step->whole);
+}
+
+static void step_advance(void *context, uint64_t done)
+{
+    const struct crew_step *step = context;
+    crew_advance(step->whole, step->from + (uint64_t)(step->scale * (double)done));
+}
+
+const struct crew *crew_step(struct crew_step *step, const struct crew *whole, uint64_t from,
+                             uint64_t to, uint64_t total)
+{
+    *step = (struct crew_step){
+        .crew = {.threads = whole->threads,
+                 .watch = {.stopped = step_stopped, .advance = step_advance, .context = step}},
+        .whole = whole,
+        .from = from,
+        .scale = total ? (double)(to - from) / (double)total : 0};
+    return &step->crew;
+}

@@ -23,6 +23,19 @@ void crew_advance(const struct crew *crew, uint64_t done);
 void crew_expect(const struct crew *crew, const double stage_seconds[BUILD_STAGES]);
 void crew_note(const struct crew *crew, const char *text);
 
+/* A step of a phase: a crew whose progress, `done` of `total`, moves the phase from `from` to `to`.
+ * It begins no phase. */
+struct crew_step {
+    struct crew crew;
+    const struct crew *whole;
+    uint64_t from;
+    double scale;
+};
+
+/* Returns the step's crew, for as long as *step is and stays where it is. */
+const struct crew *crew_step(struct crew_step *step, const struct crew *whole, uint64_t from,
+                             uint64_t to, uint64_t total);
+
 static inline uint64_t crew_blocks(uint64_t count, uint64_t per_block)
 {
     return (count + per_block - 1) / per_block;

@@ -126,6 +126,7 @@ void encoded_codes_fini(struct encoded_codes *codes)
 /* ---- lists ---- */
 
 struct list_pass {
+    const struct crew *crew;
     const struct graph *graph;
     struct encoded_lists *out;
     uint16_t *lengths; /* of each row's list */
@@ -148,6 +149,7 @@ static int measure_block(void *context, uint64_t block, unsigned worker)
     uint64_t begin = block * LIST_BLOCK;
     for (uint64_t row = begin; row < begin + LIST_BLOCK && row < pass->graph->rows; row++)
         pass->lengths[row] = (uint16_t)encode_list(pass->graph, (uint32_t)row, list);
+    crew_advance(pass->crew, begin);
     return 0;
 }
 
@@ -169,6 +171,7 @@ static int page_block(void *context, uint64_t block, unsigned worker)
             at += bytes;
         }
     }
+    crew_advance(pass->crew, block * PAGE_BLOCK);
     return 0;
 }
 
@@ -210,6 +213,8 @@ int encode_lists(struct encoded_lists *out, const struct crew *crew, const struc
 {
     *out = (struct encoded_lists){0};
     struct list_pass pass = {.graph = graph, .out = out};
+    struct crew_step lengths, pages;
+    pass.crew = crew_step(&lengths, crew, 0, graph->rows / 2, graph->rows);
     pass.lengths = mem_alloc_array(graph->rows, sizeof *pass.lengths);
     int status = pass.lengths
                      ? crew_run(crew, crew_blocks(graph->rows, LIST_BLOCK), measure_block, &pass)
@@ -218,6 +223,7 @@ int encode_lists(struct encoded_lists *out, const struct crew *crew, const struc
         status = encode_place(out, pass.lengths, heat, graph->rows);
     if (status == 0 && !(out->pages = mem_alloc_array(out->page_count, PAGE_PAYLOAD)))
         status = -ENOMEM;
+    pass.crew = crew_step(&pages, crew, graph->rows / 2, graph->rows, out->page_count);
     if (status == 0)
         status = crew_run(crew, crew_blocks(out->page_count, PAGE_BLOCK), page_block, &pass);
     mem_free(pass.lengths);

@@ -43,6 +43,7 @@ static int search_block(void *context, uint64_t block, unsigned worker)
             atomic_fetch_add_explicit(&pass->expansions[(uint32_t)scout->path[p]], 1,
                                       memory_order_relaxed);
     }
+    crew_advance(pass->crew, end);
     return 0;
 }
 
@@ -80,10 +81,12 @@ int heat_measure(uint32_t **out, const struct crew *crew, const struct graph *gr
                  const struct rows8 *rows, struct fathom_error *err)
 {
     _Static_assert(sizeof(atomic_uint) == sizeof(uint32_t), "counts become heats in place");
-    struct heat_pass pass = {.crew = crew, .graph = graph, .rows = rows};
+    struct heat_pass pass = {.graph = graph, .rows = rows};
     pass.sample = rows->count / SAMPLE_SHARE + 1;
     if (pass.sample > SAMPLE_MAX)
         pass.sample = SAMPLE_MAX;
+    struct crew_step step;
+    pass.crew = crew_step(&step, crew, 0, rows->count, pass.sample);
     *out = mem_alloc_array(rows->count, sizeof **out);
     pass.expansions = (atomic_uint *)(void *)*out;
     int status = *out ? count_expansions(&pass) : -ENOMEM;

@@ -263,25 +263,6 @@ static int spill(struct parts *parts, const struct members *members, struct grap
     return status;
 }
 
-/* Progress of a part as that of the whole. */
-struct part_watch {
-    const struct crew *crew;
-    uint64_t before;
-    double scale;
-};
-
-static bool part_stopped(void *context)
-{
-    const struct part_watch *watch = context;
-    return crew_stopped(watch->crew);
-}
-
-static void part_advance(void *context, uint64_t done)
-{
-    const struct part_watch *watch = context;
-    crew_advance(watch->crew, watch->before + (uint64_t)(watch->scale * (double)done));
-}
-
 /* A part that is being built, and where it is saved. */
 struct growth {
     struct checkpoint *checkpoint;
@@ -330,16 +311,14 @@ static int build_part(struct parts *parts, uint32_t number, const struct graph_o
     (void)parts_name(growth.name, "grown", number);
     int status = members_init(parts, part, &members, err);
     if (status == 0) {
-        struct part_watch watch = {.crew = parts->crew,
-                                   .before = part->row,
-                                   .scale = (double)(part->row_end - part->row) /
-                                            (double)members.rows.count};
-        struct crew crew = {
-            .threads = parts->crew->threads,
-            .watch = {.stopped = part_stopped, .advance = part_advance, .context = &watch}};
-        status = grow(&growth, &crew, &members, options, &graph, err);
+        struct crew_step step, end;
+        const struct crew *crew =
+            crew_step(&step, parts->crew, part->row, part->row_end, members.rows.count);
+        status = grow(&growth, crew, &members, options, &graph, err);
         if (status == 0)
-            status = heat_measure(&heat, &crew, &graph, &members.rows, err);
+            status =
+                heat_measure(&heat, crew_step(&end, parts->crew, part->row_end, part->row_end, 1),
+                             &graph, &members.rows, err);
     }
     if (status == 0)
         status = spill(parts, &members, &graph, heat, parts_name(name, "part", number), err);
@@ -408,16 +387,15 @@ static int encode_part(struct parts *parts, const struct part *part, const char 
     struct rows8 rows = {0};
     struct cells cells = {0};
     struct encoded_codes codes = {0};
-    struct part_watch watch = {.crew = parts->crew, .before = part->row, .scale = 1};
-    struct crew crew = {
-        .threads = parts->crew->threads,
-        .watch = {.stopped = part_stopped, .advance = part_advance, .context = &watch}};
+    struct crew_step step;
+    const struct crew *crew =
+        crew_step(&step, parts->crew, part->row, part->row_end, part->row_end - part->row);
     int status = part_cells(parts, part, &cells);
     if (status != 0)
         return error_set(err, status, "encode: %s", fathom_strerror(status));
     status = parts_load_rows(parts, part->row, part->row_end - part->row, &rows, err);
     if (status == 0)
-        status = encode_codes(&codes, &crew, trained, &rows, &cells, err);
+        status = encode_codes(&codes, crew, trained, &rows, &cells, err);
     rows8_fini(&rows);
     if (status == 0)
         status = checkpoint_save_codes(parts->checkpoint, name, &codes, err);

@@ -148,11 +148,11 @@ static void a_killed_build_leaves_the_old_index_or_the_new(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown(any_operation_may_fail, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(a_failed_write_leaves_no_temporary_file, scratch_make,
+    cmocka_unit_test_setup_teardown(any_operation_may_fail, scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(a_failed_write_leaves_no_temporary_file, scratch_make_fast,
                                     scratch_remove),
-    cmocka_unit_test_setup_teardown(a_killed_build_leaves_the_old_index_or_the_new, scratch_make,
-                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(a_killed_build_leaves_the_old_index_or_the_new,
+                                    scratch_make_fast, scratch_remove),
 };
 
 FATHOM_TEST_MAIN(tests)

@@ -95,12 +95,13 @@ static void parts_and_threads_give_the_same_bytes(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown(every_row_is_reached_whatever_the_parts, scratch_make,
+    cmocka_unit_test_setup_teardown(every_row_is_reached_whatever_the_parts, scratch_make_fast,
                                     scratch_remove),
-    cmocka_unit_test_setup_teardown(islands_and_equal_rows_are_reached_too, scratch_make,
+    cmocka_unit_test_setup_teardown(islands_and_equal_rows_are_reached_too, scratch_make_fast,
                                     scratch_remove),
-    cmocka_unit_test_setup_teardown(few_rows_in_many_parts_build, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(parts_and_threads_give_the_same_bytes, scratch_make,
+    cmocka_unit_test_setup_teardown(few_rows_in_many_parts_build, scratch_make_fast,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(parts_and_threads_give_the_same_bytes, scratch_make_fast,
                                     scratch_remove),
 };
 

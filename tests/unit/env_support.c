@@ -11,13 +11,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int scratch_make(void **state)
+static int make_in(const char *base, void **state)
 {
     struct scratch *scratch = calloc(1, sizeof *scratch);
-    const char *base = getenv("TMPDIR");
     if (!scratch)
         return -1;
-    snprintf(scratch->dir, sizeof scratch->dir, "%s/fathom-env-XXXXXX", base ? base : P_tmpdir);
+    snprintf(scratch->dir, sizeof scratch->dir, "%s/fathom-env-XXXXXX", base);
     if (!mkdtemp(scratch->dir)) {
         free(scratch);
         return -1;
@@ -25,6 +24,17 @@ int scratch_make(void **state)
     scratch_name(scratch, "file", scratch->path);
     *state = scratch;
     return 0;
+}
+
+int scratch_make(void **state)
+{
+    const char *base = getenv("TMPDIR");
+    return make_in(base ? base : P_tmpdir, state);
+}
+
+int scratch_make_fast(void **state)
+{
+    return access("/dev/shm", W_OK) == 0 ? make_in("/dev/shm", state) : scratch_make(state);
 }
 
 static int remove_one(const char *path, const struct stat *stat_of, int kind, struct FTW *walk)

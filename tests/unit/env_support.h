@@ -19,6 +19,8 @@ struct scratch {
 };
 
 int scratch_make(void **state);
+/* In memory, for tests that write a great deal and do not need a device. */
+int scratch_make_fast(void **state);
 int scratch_remove(void **state);
 /* dir/name into out. */
 void scratch_name(const struct scratch *scratch, const char *name, char out[SCRATCH_PATH_MAX]);

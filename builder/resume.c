@@ -1,0 +1,139 @@
+/* What a build saves of itself on its way, and how the next one goes on from there. When to save is
+ * the checkpoint's matter (checkpoint.h), what a stage does is build.c's. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "provenance.h"
+#include "state.h"
+#include "write.h"
+
+static int save_input(struct build *build, struct fathom_error *err)
+{
+    return build->checkpoint.begun
+               ? 0
+               : checkpoint_save_input(&build->checkpoint, build->identity, &build->input, err);
+}
+
+/* Between two rounds of k-means. */
+int build_save_cells(void *context, const struct cells_state *state, struct fathom_error *err)
+{
+    struct build *build = context;
+    if (!checkpoint_due(&build->checkpoint, state->centroids.count * state->centroids.stride))
+        return 0;
+    int status = save_input(build, err);
+    return status == 0 ? checkpoint_save_cells(&build->checkpoint, state, err) : status;
+}
+
+int build_save_rows(struct build *build, struct fathom_error *err)
+{
+    int status = save_input(build, err);
+    if (status == 0)
+        status = checkpoint_save_rows(&build->checkpoint, &build->input.rows, &build->cells, err);
+    build->rows_saved = status == 0;
+    if (status == 0)
+        work_remove(&build->checkpoint.work, CHECKPOINT_CELLS);
+    return status;
+}
+
+/* Between two steps of the graph. Lists are of no use without the rows. */
+int build_save_graph(void *context, const struct graph *graph, uint32_t done,
+                     struct fathom_error *err)
+{
+    struct build *build = context;
+    uint64_t list_bytes = 4 * (uint64_t)(graph->degree_max + 1);
+    uint64_t row_bytes = build->rows_saved ? 0 : build->input.work_dim;
+    if (!checkpoint_due(&build->checkpoint, graph->rows * (list_bytes + row_bytes)))
+        return 0;
+    int status = build->rows_saved ? 0 : build_save_rows(build, err);
+    build->graph_state.done = done;
+    return status == 0 ? checkpoint_save_graph(&build->checkpoint, CHECKPOINT_GRAPH, graph,
+                                               &build->graph_state, err)
+                       : status;
+}
+
+int build_save_written(struct build *build, struct fathom_error *err)
+{
+    const struct build_report *report = build->report;
+    struct written written = {.generation = report->generation,
+                              .rows = report->rows,
+                              .list_bytes = report->list_bytes,
+                              .cells = build->cells.count,
+                              .degree = build->options.degree,
+                              .build_list = build->options.build_list};
+    if (!build->checkpoint.begun && !checkpoint_due(&build->checkpoint, PAGE_BYTES))
+        return 0;
+    int status = save_input(build, err);
+    return status == 0 ? checkpoint_save_written(&build->checkpoint, &written, err) : status;
+}
+
+/* ---- resuming ---- */
+
+static bool format_stopped(void *context)
+{
+    return crew_stopped(context);
+}
+
+struct format_stop build_format_stop(struct build *build)
+{
+    return (struct format_stop){.stopped = format_stopped, .context = &build->crew};
+}
+
+/* An index that needs but its operating points. */
+static int resume_written(struct build *build, struct fathom_error *err)
+{
+    struct format_stop stop = build_format_stop(build);
+    struct written written;
+    struct fathom_error why = {0};
+    int status = checkpoint_load_written(&build->checkpoint, &written, err);
+    if (status <= 0)
+        return status;
+    status = index_writer_reopen(&build->writer, build->options.env, build->options.out,
+                                 written.generation, &stop, &why);
+    if (status == FATHOM_EINTERRUPTED)
+        return error_set(err, status, "%s", why.msg);
+    if (status != 0) {
+        crew_note(&build->crew, why.msg);
+        return 0;
+    }
+    build->written = true;
+    build->cells.count = written.cells;
+    build->options.degree = written.degree;
+    build->options.build_list = written.build_list;
+    build->report->generation = written.generation;
+    build->report->rows = written.rows;
+    build->report->list_bytes = written.list_bytes;
+    return 0;
+}
+
+static int resume_rows(struct build *build, struct fathom_error *err)
+{
+    struct input *input = &build->input;
+    int status =
+        checkpoint_load_rows(&build->checkpoint, &input->rows, &build->cells, input->work_dim, err);
+    build->rows_loaded = build->rows_saved = status > 0;
+    if (status > 0 && input->rows.count != input->info.rows - input->zero_count)
+        return error_set(err, FATHOM_ECORRUPT, "%s: checkpoints do not belong together",
+                         build->options.out);
+    return status < 0 ? status : 0;
+}
+
+int build_resume(struct build *build, char **identity, struct fathom_error *err)
+{
+    struct checkpoint *checkpoint = &build->checkpoint;
+    char *now = identity_text(&build->options, &build->input, build->ids, false);
+    int status = now ? checkpoint_load_state(checkpoint, now, identity, err)
+                     : error_set(err, -ENOMEM, "no memory to resume a build");
+    free(now);
+    if (status <= 0)
+        return status;
+    status = checkpoint_load_input(checkpoint, &build->input, err);
+    checkpoint->begun = status > 0;
+    if (status > 0)
+        status = resume_written(build, err);
+    if (status == 0 && checkpoint->begun && !build->written)
+        status = resume_rows(build, err);
+    if (status == 0 && !build->written && !build->rows_loaded)
+        input_forget(&build->input);
+    return status;
+}

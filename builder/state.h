@@ -1,0 +1,53 @@
+/* A build under way: what its stages (build.c) hand to each other, and what is saved of it
+ * (resume.c). */
+#ifndef BUILDER_STATE_H
+#define BUILDER_STATE_H
+
+#include "builder.h"
+#include "checkpoint.h"
+#include "crew.h"
+#include "encode.h"
+#include "input.h"
+#include "parts.h"
+#include "write.h"
+
+struct build {
+    struct build_options options; /* with R and L once chosen */
+    struct crew crew;
+    int lock;
+    struct checkpoint checkpoint;
+    char *identity;                 /* of this build (free with free) */
+    bool rows_loaded, rows_saved;   /* from, and in, a checkpoint */
+    bool written;                   /* by an earlier run, but for operating points */
+    struct graph_state graph_state; /* R and L once chosen, and how far lists are */
+    struct input input;
+    uint64_t *ids;
+    struct cells cells;
+    struct graph graph;
+    struct parts parts; /* count 0: all in memory */
+    struct trained trained;
+    struct encoded_codes codes;
+    struct encoded_lists lists;
+    struct index_writer *writer; /* written, not published yet */
+    double mean_degree;
+    double slowness; /* of this machine, by the probe for R; 0: not known */
+    struct build_report *report;
+};
+
+/* So that reading an index back ends when the build is to stop. */
+struct format_stop build_format_stop(struct build *build);
+
+/* Each saves what it is called for when a checkpoint is due, and what that rests on. Rows are saved
+ * always. save_cells and save_graph are callbacks of their stages; context: the build. */
+int build_save_cells(void *context, const struct cells_state *state,
+                     struct fathom_error *err) FATHOM_MUST_USE;
+int build_save_rows(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;
+int build_save_graph(void *context, const struct graph *graph, uint32_t done,
+                     struct fathom_error *err) FATHOM_MUST_USE;
+int build_save_written(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;
+
+/* Finds out where to go on. *identity receives what the interrupted build was (mem_free), or stays
+ * NULL when there is none. */
+int build_resume(struct build *build, char **identity, struct fathom_error *err) FATHOM_MUST_USE;
+
+#endif

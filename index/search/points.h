@@ -71,7 +71,8 @@ struct operating_choice points_choose(const struct operating_point *points, uint
 
 /* The points that speak for a navigator with codes of code_bytes: those measured with them, or on a
  * straight line between those of the next shorter and the next longer code that were; beyond the
- * ends, those of the end. Returns how many; out has room for POINTS_RESIDENT_MAX. */
+ * ends, those of the end. In the graph without what is lost by the hole that a row of the sample
+ * leaves. Returns how many; out has room for POINTS_RESIDENT_MAX. */
 uint32_t points_for(const struct operating_point *points, uint32_t count,
                     enum fathom_navigator navigator, uint32_t code_bytes,
                     struct operating_point *out);

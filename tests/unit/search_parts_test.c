@@ -290,6 +290,28 @@ static void between_two_measured_codes_points_lie_on_a_straight_line(void **stat
     assert_int_equal(found[2].code_bytes, 18);
 }
 
+static void in_the_graph_a_fifth_of_the_gap_to_the_longest_list_is_a_hole(void **state)
+{
+    static const struct operating_point measured[] = {
+        {1, 128, 10, 24, 0.90f, 0.88f, 2, 0.05f},   {1, 128, 10, 24, 0.80f, 0.78f, 1, 0.10f},
+        {1, 128, 10, 100, 0.98f, 0.97f, 3, 0.05f},  {1, 128, 10, 100, 0.85f, 0.84f, 2, 0.10f},
+        {1, 128, 100, 200, 0.70f, 0.65f, 9, 0.05f}, {2, 128, 10, 24, 0.90f, 0.88f, 2, 0.05f},
+        {2, 128, 10, 100, 0.98f, 0.97f, 3, 0.05f},
+    };
+    static const float recall[] = {0.916f, 0.81f, 0.98f, 0.85f, 0.70f},
+                       low[] = {0.896f, 0.79f, 0.97f, 0.84f, 0.65f};
+    struct operating_point found[POINTS_RESIDENT_MAX];
+    (void)state;
+    assert_int_equal(points_for(measured, 7, FATHOM_NAVIGATOR_GRAPH, 128, found), 5);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_true(fabsf(found[i].recall - recall[i]) < 1e-5f);
+        assert_true(fabsf(found[i].recall_low - low[i]) < 1e-5f);
+        assert_true(found[i].reads == measured[i].reads);
+    }
+    assert_int_equal(points_for(measured, 7, FATHOM_NAVIGATOR_CELLS, 128, found), 2);
+    assert_memory_equal(found, &measured[5], 2 * sizeof *found);
+}
+
 static void without_points_there_is_no_list(void **state)
 {
     (void)state;
@@ -310,6 +332,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_threshold_between_two_is_taken_on_a_straight_line),
     cmocka_unit_test(beyond_the_measured_codes_the_last_one_speaks),
     cmocka_unit_test(between_two_measured_codes_points_lie_on_a_straight_line),
+    cmocka_unit_test(in_the_graph_a_fifth_of_the_gap_to_the_longest_list_is_a_hole),
     cmocka_unit_test(without_points_there_is_no_list),
 };
 

@@ -104,6 +104,10 @@ static int start_reading(struct build *build, struct fathom_error *err)
         expect_by_shape(build);
         status = read_input(build, before, err);
     }
+    if (status == 0 && build->written) { /* not before: it is not what was asked for */
+        build->options.degree = build->graph_state.degree;
+        build->options.build_list = build->graph_state.list;
+    }
     mem_free(before);
     return status;
 }

@@ -98,8 +98,7 @@ static int resume_written(struct build *build, struct fathom_error *err)
     }
     build->written = true;
     build->cells.count = written.cells;
-    build->options.degree = written.degree;
-    build->options.build_list = written.build_list;
+    build->graph_state = (struct graph_state){.degree = written.degree, .list = written.build_list};
     build->report->generation = written.generation;
     build->report->rows = written.rows;
     build->report->list_bytes = written.list_bytes;

@@ -23,6 +23,7 @@ struct trial {
     char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
     char notes[1024]; /* of the last build */
     uint32_t parts;   /* of its graph; 0: all in memory */
+    bool tuned;       /* R and L are chosen by the build */
 };
 
 static struct trial trial_of(const struct scratch *scratch, uint64_t rows)
@@ -47,8 +48,8 @@ static struct build_options options_for(struct trial *trial, const struct env *e
     struct build_options options = build_options_default();
     options.input = trial->input;
     options.out = trial->out;
-    options.degree = 8;
-    options.build_list = 8;
+    options.degree = trial->tuned ? 0 : 8;
+    options.build_list = trial->tuned ? 0 : 8;
     options.threads = 1; /* so that operations have the same numbers every time */
     options.checkpoint_ns = 0;
     options.parts = trial->parts;
@@ -314,17 +315,34 @@ static void a_damaged_checkpoint_is_said_and_made_again(void **state)
     free(expected.data);
 }
 
+/* Kills builds, each later than the one before, until one has left an index that is whole but for
+ * its operating points. */
+static void kill_before_points(struct trial *trial, const struct scratch *scratch)
+{
+    char path[SCRATCH_PATH_MAX];
+    scratch_name(scratch, "index/" WORK_PREFIX "written", path);
+    for (int n = 120; !path_exists(path); n += 10) {
+        char plan[64];
+        snprintf(plan, sizeof plan, "op=%d:kill", n);
+        assert_true(build_killed(trial, plan, false));
+    }
+}
+
+static void what_the_build_chose_itself_is_no_changed_option(void **state)
+{
+    struct trial trial = trial_of(*state, ROWS_MANY);
+    trial.tuned = true;
+    struct bytes expected = undisturbed(&trial);
+    kill_before_points(&trial, *state);
+    assert_resumes_to(&trial, &expected, "an index that waits for its points");
+    free(expected.data);
+}
+
 static void a_damaged_index_that_waits_for_its_points_is_written_again(void **state)
 {
     struct trial trial = trial_of(*state, ROWS_MANY);
     struct bytes expected = undisturbed(&trial);
-    char path[SCRATCH_PATH_MAX];
-    scratch_name(*state, "index/" WORK_PREFIX "written", path);
-    for (int n = 120; !path_exists(path); n += 10) {
-        char plan[64];
-        snprintf(plan, sizeof plan, "op=%d:kill", n);
-        assert_true(build_killed(&trial, plan, false));
-    }
+    kill_before_points(&trial, *state);
     char *unfinished = path_with(trial.out, FORMAT_FILE_NAME MARK);
     flip_in(unfinished, 4096 * 5 + 77);
     free(unfinished);
@@ -431,6 +449,8 @@ static const struct CMUnitTest tests[] = {
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(a_damaged_checkpoint_is_said_and_made_again, scratch_make_fast,
                                     scratch_remove),
+    cmocka_unit_test_setup_teardown(what_the_build_chose_itself_is_no_changed_option,
+                                    scratch_make_fast, scratch_remove),
     cmocka_unit_test_setup_teardown(a_damaged_index_that_waits_for_its_points_is_written_again,
                                     scratch_make_fast, scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_stopped_whenever_it_asks_resumes_to_the_same_index,

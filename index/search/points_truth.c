@@ -258,6 +258,7 @@ static void keep_truth(struct points_sample *sample, uint32_t i, const struct ne
 struct ranking {
     const struct points_sample *sample;
     const struct fathom_index *index;
+    const struct sample_watch *watch;
     unsigned threads;
     atomic_int status; /* of the first failure that was noticed */
 };
@@ -311,8 +312,10 @@ static void rank_worker(void *context, unsigned worker)
     float *vector = mem_alloc_array(p->dim, sizeof *vector);
     int status = bytes && vector ? 0 : -ENOMEM;
     for (uint32_t i = worker; i < ranking->sample->count && status == 0; i += ranking->threads)
-        status =
-            rank_row(ranking, i, bytes, vector, ranking->sample->truth + (size_t)i * SAMPLE_TRUTH);
+        status = ranking->watch->stopped(ranking->watch->context)
+                     ? FATHOM_EINTERRUPTED
+                     : rank_row(ranking, i, bytes, vector,
+                                ranking->sample->truth + (size_t)i * SAMPLE_TRUTH);
     if (status != 0)
         atomic_store(&ranking->status, status);
     mem_free(bytes);
@@ -321,11 +324,12 @@ static void rank_worker(void *context, unsigned worker)
 
 /* Before the truth is put in the order of rows. */
 static int rank_exactly(struct points_sample *sample, const struct fathom_index *index,
-                        unsigned threads, struct fathom_error *err)
+                        unsigned threads, const struct sample_watch *watch,
+                        struct fathom_error *err)
 {
     if (!index->vectors)
         return 0;
-    struct ranking ranking = {.sample = sample, .index = index, .threads = threads};
+    struct ranking ranking = {.sample = sample, .index = index, .watch = watch, .threads = threads};
     int status = env_run_parallel(threads, rank_worker, &ranking);
     if (status == 0)
         status = atomic_load(&ranking.status);
@@ -345,7 +349,7 @@ static int find_truth(struct points_sample *sample, const struct fathom_index *i
         keep_truth(sample, i, &search.seekers[i].best);
     search_fini(&search);
     if (status == 0)
-        status = rank_exactly(sample, index, threads, err);
+        status = rank_exactly(sample, index, threads, watch, err);
     for (uint32_t i = 0; i < sample->count && status == 0; i++)
         qsort(sample->truth + (size_t)i * SAMPLE_TRUTH, sample->truth_count, sizeof *sample->truth,
               compare_rows);

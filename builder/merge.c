@@ -106,8 +106,8 @@ static int open_reader(struct merge *merge, uint32_t p, struct fathom_error *err
     reader->record.row = UINT32_MAX;
     if (part->row == part->row_end)
         return 0;
-    int status =
-        work_open(&reader->file, &merge->parts->checkpoint->work, parts_name(name, "part", p), err);
+    int status = work_open_beside(&reader->file, &merge->parts->checkpoint->work,
+                                  parts_name(name, "part", p), merge->parts->count, err);
     if (status == 0)
         status = work_next(reader->file, &header, sizeof header, err);
     if (status != 0)

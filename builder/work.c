@@ -16,6 +16,8 @@
 
 #define WORK_MAGIC   0x6b726f776f687466u /* "fthowork" */
 #define BUFFER_PAGES 64
+#define SHARED_PAGES 1024 /* of the buffers of files that are read side by side, */
+#define LEAST_PAGES  2    /* of which each has so many */
 
 struct work_writer {
     const struct env *env;
@@ -35,6 +37,7 @@ struct work_file {
     struct page_place place;
     uint64_t bytes, at; /* of the stream; where work_next goes on */
     uint8_t *buffer;
+    uint32_t buffer_pages;
     uint64_t first_page; /* of the buffer, within the stream */
     uint32_t pages;      /* of the stream in the buffer, all checked */
 };
@@ -204,8 +207,20 @@ static int read_length(struct work_file *file, struct fathom_error *err)
     return 0;
 }
 
+static uint32_t share_of_buffers(uint32_t together)
+{
+    uint32_t share = SHARED_PAGES / together;
+    return share < LEAST_PAGES ? LEAST_PAGES : share < BUFFER_PAGES ? share : BUFFER_PAGES;
+}
+
 int work_open(struct work_file **out, const struct work *work, const char *name,
               struct fathom_error *err)
+{
+    return work_open_beside(out, work, name, 1, err);
+}
+
+int work_open_beside(struct work_file **out, const struct work *work, const char *name,
+                     uint32_t together, struct fathom_error *err)
 {
     struct work_file *file = mem_alloc(sizeof *file);
     bool direct;
@@ -216,7 +231,8 @@ int work_open(struct work_file **out, const struct work *work, const char *name,
     file->fd = -1;
     file->place = place_of(work, name);
     file->path = path_of(work, name, "");
-    file->buffer = mem_alloc_aligned(BUFFER_PAGES * PAGE_BYTES, PAGE_BYTES);
+    file->buffer_pages = share_of_buffers(together);
+    file->buffer = mem_alloc_aligned((size_t)file->buffer_pages * PAGE_BYTES, PAGE_BYTES);
     int status = file->path && file->buffer
                      ? 0
                      : error_set(err, -ENOMEM, "%s: no memory to read a work file", work->dir);
@@ -243,7 +259,7 @@ static int load_pages(struct work_file *file, uint64_t page, size_t wanted,
 {
     uint64_t all = file->bytes / PAGE_PAYLOAD + (file->bytes % PAGE_PAYLOAD != 0);
     uint64_t count = wanted / PAGE_PAYLOAD + (wanted % PAGE_PAYLOAD != 0);
-    count = count < BUFFER_PAGES ? count : BUFFER_PAGES;
+    count = count < file->buffer_pages ? count : file->buffer_pages;
     count = count < all - page ? count : all - page;
     file->pages = 0;
     int status = file_read_full(file->env, file->fd, file->path, file->buffer, count * PAGE_BYTES,
@@ -296,7 +312,8 @@ int work_read(struct work_file *file, uint64_t offset, void *out, size_t bytes,
 
 int work_next(struct work_file *file, void *out, size_t bytes, struct fathom_error *err)
 {
-    int status = read_at(file, file->at, out, bytes, BUFFER_PAGES * PAGE_PAYLOAD, err);
+    int status =
+        read_at(file, file->at, out, bytes, (size_t)file->buffer_pages * PAGE_PAYLOAD, err);
     if (status == 0)
         file->at += bytes;
     return status;

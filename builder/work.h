@@ -42,6 +42,10 @@ struct work_file; /* of one thread at a time */
 /* -ENOENT: there is none. FATHOM_ECORRUPT: it is damaged, or from another build. */
 int work_open(struct work_file **out, const struct work *work, const char *name,
               struct fathom_error *err) FATHOM_MUST_USE;
+/* The same for one of `together` files that are read side by side: their buffers share 4 MiB as far
+ * as two pages each allow, where one file has 256 KiB of its own. */
+int work_open_beside(struct work_file **out, const struct work *work, const char *name,
+                     uint32_t together, struct fathom_error *err) FATHOM_MUST_USE;
 uint64_t work_bytes(const struct work_file *file);
 /* Bytes [offset, offset + bytes) of the stream, each page checked. */
 int work_read(struct work_file *file, uint64_t offset, void *out, size_t bytes,

@@ -2,9 +2,9 @@
 """What takes too long, or depends too much on the machine, to be a test: a server over many
 reloads, and one beside thousands of clients that are slow. `./dev endure` runs it.
 
-    reloads   N reloads between two indexes while queries run. Fails when a query does, when a reply
-              is of no generation that was served, or when memory or descriptors have grown from
-              the first tenth to the end.
+    reloads   N reloads between two indexes while queries run, after some to warm up. Fails when a
+              query does, when a reply is of no generation that was served, or when the N have made
+              memory or descriptors grow.
     slow      p99 of good clients alone and beside N that are silent or send a byte a second, in
               turn. The ratio of the medians is the figure; nothing fails by it.
 
@@ -30,7 +30,8 @@ from programs import ProgramFailed, Programs, die_on_terminate
 ROWS, DIM, K = 20000, 64, 10
 LOADERS = 3
 SETTLE_SECONDS = 2
-MEMORY_GROWTH = 0.10  # of what is resident after the first tenth of the reloads
+MEMORY_GROWTH = 0.10  # of what is resident after the reloads that warm up
+WARM_UP = 30  # reloads until each thread has been through all that it does
 ROUNDS, ROUND_SECONDS, ROUND_QPS = 3, 8, 500
 HELLO = msgpack.packb([0, 1, "hello", [{"protocol": 1, "client": "slow"}]])
 
@@ -73,13 +74,14 @@ class Endurance:
             load = Load(server.address, self.vectors())
             with Client(server.address) as client:
                 load.start()
-                early = self.turn(client, load, served, choices, range(0, count // 10), server)
-                late = self.turn(client, load, served, choices, range(count // 10, count), server)
+                early = self.turn(client, load, served, choices, range(WARM_UP), server)
+                end = range(WARM_UP, WARM_UP + count)
+                late = self.turn(client, load, served, choices, end, server)
                 load.stop()
         self.say(
             f"{count} reloads beside {load.answered} queries: none failed; "
-            f"resident {early[0] / 1e6:.1f} MB after {count // 10}, {late[0] / 1e6:.1f} MB at the "
-            f"end; descriptors {early[1]}, {late[1]}"
+            f"resident {early[0] / 1e6:.2f} MB after {WARM_UP} to warm up, {late[0] / 1e6:.2f} MB "
+            f"at the end; descriptors {early[1]}, {late[1]}"
         )
         if late[1] > early[1]:
             raise Failed(f"descriptors have grown from {early[1]} to {late[1]}")

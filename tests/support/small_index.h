@@ -19,6 +19,18 @@ struct small_options {
                        deal */
 };
 
+/* f32 rows under l2, the rest as by default. */
+static inline struct small_options small_f32(uint32_t rows, uint32_t dim, uint32_t queries,
+                                             uint64_t seed)
+{
+    return (struct small_options){.rows = rows,
+                                  .dim = dim,
+                                  .metric = FATHOM_METRIC_L2,
+                                  .dtype = FATHOM_F32,
+                                  .queries = queries,
+                                  .seed = seed};
+}
+
 struct small_index {
     char folder[FOLDER_PATH_MAX], dir[FOLDER_PATH_MAX]; /* dir: the index */
     struct small_options options;

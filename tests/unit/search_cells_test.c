@@ -26,12 +26,7 @@ struct fixture {
 
 static int make_fixture(void **state)
 {
-    struct small_options options = {.rows = ROWS,
-                                    .dim = DIM,
-                                    .metric = FATHOM_METRIC_L2,
-                                    .dtype = FATHOM_F32,
-                                    .queries = QUERIES,
-                                    .seed = 12};
+    struct small_options options = small_f32(ROWS, DIM, QUERIES, 12);
     struct fixture *fixture = calloc(1, sizeof *fixture);
     small_index_make(&fixture->small, &options);
     options.rows = WIDE_ROWS;

@@ -51,12 +51,7 @@ static struct fathom_open_options reading_options(const char *dir)
 
 static int make_fixture(void **state)
 {
-    struct small_options options = {.rows = ROWS,
-                                    .dim = DIM,
-                                    .metric = FATHOM_METRIC_L2,
-                                    .dtype = FATHOM_F32,
-                                    .queries = QUERIES,
-                                    .seed = 5};
+    struct small_options options = small_f32(ROWS, DIM, QUERIES, 5);
     struct fixture *fixture = calloc(1, sizeof *fixture);
     small_index_make(&fixture->small, &options);
     fixture->index = open_index(fixture->small.dir, env_os(), reading_options(fixture->small.dir));

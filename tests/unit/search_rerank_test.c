@@ -23,15 +23,10 @@ struct fixture {
 static int make_fixture(void **state)
 {
     /* Clusters so narrow that a step of the 8-bit form is large in them. */
-    struct small_options options = {.rows = ROWS,
-                                    .dim = DIM,
-                                    .metric = FATHOM_METRIC_L2,
-                                    .dtype = FATHOM_F32,
-                                    .queries = QUERIES,
-                                    .spread = 0.1f,
-                                    .seed = 15};
+    struct small_options options = small_f32(ROWS, DIM, QUERIES, 15);
     struct fathom_open_options open = fathom_open_options_default();
     struct fixture *fixture = calloc(1, sizeof *fixture);
+    options.spread = 0.1f;
     small_index_make(&fixture->small, &options);
     assert_int_equal(fathom_index_open(&fixture->rows8, fixture->small.dir, &open, NULL), 0);
     open.navigator = FATHOM_NAVIGATOR_CELLS;

@@ -24,16 +24,11 @@ struct fixture {
 
 static int make_fixture(void **state)
 {
-    struct small_options options = {.rows = ROWS,
-                                    .dim = DIM,
-                                    .metric = FATHOM_METRIC_L2,
-                                    .dtype = FATHOM_F32,
-                                    .queries = QUERIES,
-                                    .spread = 2,
-                                    .seed = 77};
+    struct small_options options = small_f32(ROWS, DIM, QUERIES, 77);
     struct fathom_open_options open = {
         .threads = 1, .inflight = 4, .navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = DIM / 8};
     struct fixture *fixture = calloc(1, sizeof *fixture);
+    options.spread = 2;
     small_index_make(&fixture->small, &options);
     assert_int_equal(fathom_index_open(&fixture->index, fixture->small.dir, &open, NULL), 0);
     *state = fixture;

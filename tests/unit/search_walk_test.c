@@ -44,12 +44,7 @@ static void ask(struct answers *out, const struct fixture *fixture, struct fatho
 
 static int make_fixture(void **state)
 {
-    struct small_options options = {.rows = ROWS,
-                                    .dim = DIM,
-                                    .metric = FATHOM_METRIC_L2,
-                                    .dtype = FATHOM_F32,
-                                    .queries = QUERIES,
-                                    .seed = 8};
+    struct small_options options = small_f32(ROWS, DIM, QUERIES, 8);
     struct fixture *fixture = calloc(1, sizeof *fixture);
     struct fathom_open_options whole = {.threads = 1, .inflight = 16};
     small_index_make(&fixture->small, &options);

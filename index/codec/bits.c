@@ -43,3 +43,19 @@ uint64_t bits_load(const uint8_t *array, unsigned width, uint64_t index)
         value |= (uint64_t)at[8] << (64 - shift);
     return value & width_mask(width);
 }
+
+uint64_t bits_load_piece(const uint8_t *piece, uint64_t first, size_t count, unsigned width,
+                         uint64_t index)
+{
+    uint64_t bit = index * width, value = 0;
+    uint64_t from = bits_first_byte(width, index), to = bits_last_byte(width, index) + 1;
+    if (from < first)
+        from = first;
+    if (to > first + count)
+        to = first + count;
+    for (uint64_t byte = from; byte < to; byte++) {
+        uint64_t bits = piece[byte - first];
+        value |= 8 * byte < bit ? bits >> (bit - 8 * byte) : bits << (8 * byte - bit);
+    }
+    return value & width_mask(width);
+}

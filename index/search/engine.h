@@ -36,7 +36,7 @@ struct fathom_engine {
 static inline bool engine_is_reading(const struct query *query)
 {
     return query->phase == QUERY_WALK || query->phase == QUERY_SCAN ||
-           query->phase == QUERY_REFINE || query->phase == QUERY_EXACT;
+           query->phase == QUERY_REFINE || query->phase == QUERY_EXACT || query->phase == QUERY_IDS;
 }
 
 /* How many pages a walk may have on their way. */

@@ -57,11 +57,11 @@ static bool next_read(const struct query *query, struct read_info *read, uint64_
         *page += query->index->scan.section->first_page;
         return true;
     }
-    if ((query->phase != QUERY_REFINE && query->phase != QUERY_EXACT) ||
-        query->pages_issued == query->page_count)
+    bool rows = query->phase == QUERY_REFINE || query->phase == QUERY_EXACT;
+    if ((!rows && query->phase != QUERY_IDS) || query->pages_issued == query->page_count)
         return false;
-    span = run_pages(query->pages, query->pages_issued, query->page_count,
-                     query_section(query)->pages_per_row, &next);
+    span =
+        run_pages(query->pages, query->pages_issued, query->page_count, query_span(query), &next);
     *read = (struct read_info){.page = query->pages_issued,
                                .span = (uint16_t)span,
                                .wanted = (uint16_t)(next - query->pages_issued)};
@@ -192,7 +192,7 @@ static void take_rows(struct fathom_engine *engine, struct query *query,
     for (uint32_t i = 0; i < read->wanted; i++) {
         const uint8_t *payload =
             payload_of(query, section, buffer + (pages[i] - pages[0]) * PAGE_BYTES, pages[i],
-                       section->pages_per_row, result);
+                       query_span(query), result);
         if (!payload) {
             query->pages_done += read->wanted - i;
             return;

@@ -58,6 +58,7 @@ static void begin(struct fathom_index *index)
     index->vectors = superblock_find(&index->file.super, SECTION_VECTORS);
     index->scan.section = superblock_find(&index->file.super, SECTION_SCAN);
     index->list_section = superblock_find(&index->file.super, SECTION_LISTS);
+    index->id_section = superblock_find(&index->file.super, SECTION_IDS);
 }
 
 /* Loads what the plan wants of the opened file. */

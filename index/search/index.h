@@ -21,6 +21,7 @@ struct plan {
     uint32_t hot_ranks; /* lists of so many ranks of heat are resident; FORMAT_HEAT_RANKS: all */
     bool scan_reads;    /* cells: codes lie on SSD, but for those of scan_pages pages */
     uint64_t scan_pages;
+    bool ids_read; /* with scan_reads: ids lie on SSD, and those of a result are read at its end */
     uint64_t index_bytes, scratch_bytes;
 };
 
@@ -84,7 +85,7 @@ struct fathom_index {
     struct index_file file;
     struct properties properties;
     const struct section *records, *vectors; /* vectors is NULL when records are exact */
-    const struct section *list_section;
+    const struct section *list_section, *id_section;
     struct plan plan;
     struct fathom_open_options options;
     struct model model;
@@ -102,7 +103,7 @@ struct fathom_index {
     struct cell_ranks ranks;       /* cells navigator, with codes */
     const uint32_t *cell_first;    /* cells + 1 */
     const uint32_t *cell_of_block; /* the cell of each block's first row */
-    const uint8_t *ids;            /* packed */
+    const uint8_t *ids;            /* packed; NULL where the plan reads them */
     const uint32_t *entries;
     const struct operating_point *points; /* of this residency; NULL when there are none */
     uint32_t point_count;

@@ -82,6 +82,13 @@ struct sizes {
 #define PAGES_NOT_SHARED 0.7
 /* What such a page costs, in reads by themselves, since most come in runs (docs/adr/0037). */
 #define PRICE_IN_RUNS 0.64
+/* Where ids are read: the results of a query lie in a few places (measured, docs/adr/0038: 1.4
+ * where there are 30 pages of ids, 2 of 44, 4.1 of 233, 2.9 of 613). */
+static double id_reads(const struct section *ids)
+{
+    return fmin(3.5, 0.3 * sqrt((double)ids->page_count));
+}
+
 struct points_cost plan_cost(const struct plan *plan, const struct superblock *super,
                              uint32_t code_bytes)
 {
@@ -91,6 +98,8 @@ struct points_cost plan_cost(const struct plan *plan, const struct superblock *s
         return cost;
     double pages = (double)superblock_find(super, SECTION_SCAN)->page_count;
     double away = 1 - (double)plan->scan_pages / pages;
+    if (plan->ids_read)
+        cost.fixed_reads = id_reads(superblock_find(super, SECTION_IDS));
     points_cost_scan(&cost, p, code_bytes,
                      PRICE_IN_RUNS * CELLS_PER_SEARCH_LIST * away *
                          (PAGES_NOT_SHARED + pages / p->cells));
@@ -124,7 +133,7 @@ static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
     const struct properties *p = &sizes->super->properties;
     uint64_t bytes = sizes->fixed + points_bytes(sizes, plan) +
                      model_part_bytes(sizes->model, plan) +
-                     resident(bits_bytes(p->rows, p->id_bits) + 64);
+                     (plan->ids_read ? 0 : resident(bits_bytes(p->rows, p->id_bits) + 64));
     if (plan->rows8)
         bytes += resident(p->rows * row8_record_bytes(p->work_dim, p->records_exact) + 64);
     else
@@ -286,19 +295,38 @@ static double graph_bits_least(const struct properties *p)
 
 /* Cells whose codes, of one level, are read: as many of their pages are resident as fit, up to
  * most. */
-static bool choose_scan(const struct sizes *sizes, struct plan *plan,
-                        const struct fathom_open_options *options, uint64_t most)
+static bool fill_scan(const struct sizes *sizes, struct plan *plan,
+                      const struct fathom_open_options *options, uint64_t most, bool ids_read)
 {
     *plan = (struct plan){.navigator = FATHOM_NAVIGATOR_CELLS,
                           .level = format_scan_level(&sizes->model->planes),
                           .hot_ranks = FORMAT_HEAT_RANKS,
-                          .scan_reads = true};
+                          .scan_reads = true,
+                          .ids_read = ids_read};
     if (!fits(sizes, plan, options))
         return false;
     uint64_t left = (sizes->budget - plan->index_bytes - plan->scratch_bytes) / MEM_ALIGN *
                     MEM_ALIGN / PAGE_PAYLOAD;
     plan->scan_pages = left < most ? left : most;
     return fits(sizes, plan, options);
+}
+
+/* The same, with ids in memory or, where more pages of codes instead are worth more, on SSD.
+ * Without operating points pages are. Ids are one more wave of reads to wait for. */
+#define IDS_HANDICAP 1.05
+static bool choose_scan(const struct sizes *sizes, struct plan *plan,
+                        const struct fathom_open_options *options, uint64_t most)
+{
+    struct plan kept;
+    bool kept_fits = fill_scan(sizes, &kept, options, most, false);
+    if (!fill_scan(sizes, plan, options, most, true))
+        return false; /* it takes less */
+    float target = reach(sizes, plan);
+    if (kept_fits &&
+        (kept.scan_pages == plan->scan_pages ||
+         (target > 0 && price(sizes, &kept, target) <= IDS_HANDICAP * price(sizes, plan, target))))
+        *plan = kept;
+    return true;
 }
 
 /* Pages of codes that are resident when none has to stay on SSD for want of room. */
@@ -373,7 +401,7 @@ static struct plan least_plan(const struct sizes *sizes, const struct fathom_ope
     if (fits(&unbounded, &plan, options))
         least = plan;
     bool forced = options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0;
-    if (choose_scan(&unbounded, &plan, options, 0) &&
+    if (fill_scan(&unbounded, &plan, options, 0, true) &&
         plan.index_bytes + plan.scratch_bytes < least.index_bytes + least.scratch_bytes)
         least = plan;
     const struct plan kinds[] = {

@@ -50,6 +50,7 @@ struct operating_choice {
 struct points_cost {
     double fixed_us, list_us; /* for each query, and for each unit of its search list */
     double list_reads;        /* pages of codes read for each unit of it */
+    double fixed_reads;       /* of other pages than rows', for each query */
 };
 
 /* code_bytes 0: the 8-bit rows are resident. */

@@ -286,7 +286,7 @@ double points_cost_us(const struct points_cost *cost, const struct operating_cho
 {
     /* Two cores share the device, and work while it does: the slower of the two decides, the other
      * is in the way a little. */
-    double reads = choice->reads + cost->list_reads * choice->search_list;
+    double reads = choice->reads + cost->fixed_reads + cost->list_reads * choice->search_list;
     double cpu = 0.5 * (cost->fixed_us + cost->list_us * choice->search_list + READ_CPU_US * reads);
     double device = READ_DEVICE_US * reads;
     return fmax(cpu, device) + 0.25 * fmin(cpu, device);

@@ -236,6 +236,8 @@ static uint64_t section_first_row(const struct section *section, uint64_t page)
 const struct section *query_section(const struct query *query)
 {
     const struct fathom_index *index = query->index;
+    if (query->phase == QUERY_IDS)
+        return index->id_section;
     if (query->phase == QUERY_EXACT)
         return index->vectors ? index->vectors : index->records;
     /* 8-bit rows in memory say all that records could; only exact distances need the full vectors.
@@ -381,13 +383,23 @@ static void exact_page(struct query *query, uint64_t page, const uint8_t *payloa
     }
 }
 
+static void id_page(struct query *query, uint64_t page, const uint8_t *payload)
+{
+    uint64_t first = (page - query->index->id_section->first_page) * PAGE_PAYLOAD;
+    for (uint32_t i = 0; i < query->hit_count; i++)
+        query->ids[i] |= bits_load_piece(payload, first, PAGE_PAYLOAD,
+                                         query->index->properties.id_bits, query->hits[i].row);
+}
+
 void query_page(struct query *query, uint32_t i, const uint8_t *payload,
                 struct kernel_score8 *scores)
 {
     if (query->phase == QUERY_REFINE)
         refine_page(query, query->pages[i], payload, scores);
-    else
+    else if (query->phase == QUERY_EXACT)
         exact_page(query, query->pages[i], payload, scores);
+    else
+        id_page(query, query->pages[i], payload);
     query->pages_done++;
 }
 
@@ -418,7 +430,24 @@ static void choose_exact_pages(struct query *query)
     query_sort_pages(query, count);
 }
 
-static void finish(struct query *query)
+/* The pages that hold ids of the hits: one may lie on two. */
+static void choose_id_pages(struct query *query)
+{
+    const struct section *section = query->index->id_section;
+    unsigned width = query->index->properties.id_bits;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < query->hit_count; i++) {
+        uint64_t first = bits_first_byte(width, query->hits[i].row) / PAGE_PAYLOAD,
+                 last = bits_last_byte(width, query->hits[i].row) / PAGE_PAYLOAD;
+        query->pages[count++] = section->first_page + first;
+        if (last > first)
+            query->pages[count++] = section->first_page + last;
+    }
+    query_sort_pages(query, count);
+}
+
+/* Ranks the hits and keeps k of them; their ids, where those are in memory. */
+static void rank_hits(struct query *query)
 {
     const struct fathom_index *index = query->index;
     if (query->exact_distances || query->rerank) /* by what the user sees */
@@ -429,11 +458,20 @@ static void finish(struct query *query)
         query->hit_count = query->k;
     for (uint32_t i = 0; i < query->capacity.k; i++) {
         bool valid = i < query->hit_count;
-        query->ids[i] = valid ? bits_load(index->ids, index->properties.id_bits, query->hits[i].row)
-                              : FATHOM_ID_NONE;
+        query->ids[i] = !valid ? FATHOM_ID_NONE
+                        : index->ids
+                            ? bits_load(index->ids, index->properties.id_bits, query->hits[i].row)
+                            : 0;
         query->distances[i] = valid ? query->hits[i].distance : INFINITY;
     }
-    query->phase = QUERY_DONE;
+}
+
+/* Whether pages are wanted for the next phase. */
+static bool wants_pages(struct query *query)
+{
+    query->pages_issued = query->pages_done = 0;
+    query->stats.rounds += query->page_count > 0;
+    return query->page_count > 0;
 }
 
 void query_next(struct query *query, struct navigator *navigator)
@@ -451,11 +489,18 @@ void query_next(struct query *query, struct navigator *navigator)
                 choose_exact_pages(query);
             else
                 refine_choose_vectors(query, navigator);
-            query->pages_issued = query->pages_done = 0;
-            query->stats.rounds += query->page_count > 0;
-            if (query->page_count)
+            if (wants_pages(query))
                 return;
         }
     }
-    finish(query);
+    if (query->phase != QUERY_IDS) {
+        rank_hits(query);
+        if (!query->index->ids) {
+            query->phase = QUERY_IDS;
+            choose_id_pages(query);
+            if (wants_pages(query))
+                return;
+        }
+    }
+    query->phase = QUERY_DONE;
 }

@@ -17,6 +17,7 @@ enum query_phase {
     QUERY_SCAN,     /* pages of codes of the nearest cells */
     QUERY_REFINE,   /* pages of rows whose place in the result is in doubt */
     QUERY_EXACT,    /* pages of full vectors: of all results, or of those still in doubt */
+    QUERY_IDS,      /* pages of ids of the results, where these are not in memory */
     QUERY_DONE,     /* results are ready */
     QUERY_RETURNED, /* handed to the caller; free at its next call */
 };
@@ -134,9 +135,14 @@ int query_list_page(struct query *query, uint32_t i, const uint8_t *payload,
                     uint32_t beam) FATHOM_MUST_USE;
 /* Pages of codes have been scanned (scan_page): the last ones lead to refining. */
 void query_scan_next(struct query *query, struct navigator *navigator);
-/* The section that the current phase reads. */
+/* The section that the current phase reads, and how many pages of it go together. */
 const struct section *query_section(const struct query *query);
-/* Takes the payload of wanted page i (of pages_per_row pages when rows span them). scores:
+static inline uint32_t query_span(const struct query *query)
+{
+    const struct section *section = query_section(query);
+    return section->row_bytes ? section->pages_per_row : 1;
+}
+/* Takes the payload of wanted page i (of query_span pages). scores:
  * QUERY_PAGE_BATCH. */
 #define QUERY_PAGE_BATCH 256
 void query_page(struct query *query, uint32_t i, const uint8_t *payload,

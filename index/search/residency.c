@@ -525,7 +525,7 @@ int residency_load(struct fathom_index *index, struct fathom_error *err)
     if (status == 0)
         status = keep_points(index, &basis, err);
     basis_fini(&basis);
-    if (status == 0)
+    if (status == 0 && !index->plan.ids_read)
         status = load_stream(index, SECTION_IDS, PART_IDS, 64, &ids, err);
     index->ids = ids;
     if (status == 0 && index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)

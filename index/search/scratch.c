@@ -4,11 +4,12 @@
 #define RESERVED_SEARCH_LIST 512
 #define STALE_RUNS           1024
 
-static struct navigator_capacity standard(const struct properties *p)
+/* Where codes are read nobody walks, so nobody is visited. */
+static struct navigator_capacity standard(const struct properties *p, bool walks)
 {
     return (struct navigator_capacity){.work_dim = p->work_dim,
                                        .cells = p->cells,
-                                       .degree = p->degree_max,
+                                       .degree = walks ? p->degree_max : 0,
                                        .search_list = RESERVED_SEARCH_LIST,
                                        .candidates = QUERY_RESERVED_CANDIDATES};
 }
@@ -25,7 +26,7 @@ static struct navigator_capacity walk_standard(const struct properties *p)
 
 uint64_t scratch_bytes(const struct properties *p, unsigned inflight, enum query_waits waits)
 {
-    uint64_t bytes = navigator_memory_bytes(standard(p));
+    uint64_t bytes = navigator_memory_bytes(standard(p, waits != WAITS_FOR_CODES));
     return waits == WAITS_FOR_LISTS ? bytes + inflight * navigator_memory_bytes(walk_standard(p))
                                     : bytes;
 }
@@ -96,7 +97,7 @@ int scratch_reserve(struct scratch *scratch, struct query *query, const struct f
         scratch->resident_runs = 0;
         return reserve_walk(query, index, join(&usual, &want));
     }
-    struct navigator_capacity usual = standard(&index->properties);
+    struct navigator_capacity usual = standard(&index->properties, !index->plan.scan_reads);
     bool large = search_list > usual.search_list || candidates > usual.candidates;
     scratch->resident_runs++;
     want = join(&usual, &want);

@@ -14,10 +14,11 @@ static const enum fathom_io rings[] = {FATHOM_IO_PREAD, FATHOM_IO_URING};
 #define RINGS 2
 
 /* What is read: rows after the cells have navigated, and also lists while the graph walks, or codes
- * for the cells. */
-enum reader { READS_ROWS, READS_LISTS, READS_CODES, READERS };
+ * for the cells, or codes and ids. */
+enum reader { READS_ROWS, READS_LISTS, READS_CODES, READS_IDS, READERS };
 
-static const enum harm_residency residencies[READERS] = {HARM_CELLS, HARM_PARTLY, HARM_SCAN};
+static const enum harm_residency residencies[READERS] = {HARM_CELLS, HARM_PARTLY, HARM_SCAN,
+                                                         HARM_LEAST};
 
 struct fixture {
     struct small_index small;

@@ -14,6 +14,8 @@ int harm_open(struct fathom_index **out, const struct env *env, const char *dir,
         return partly_open(out, env, dir, 0.3f, 4, err);
     if (residency == HARM_SCAN)
         return scan_open(out, env, dir, 0.4f, 4, err);
+    if (residency == HARM_LEAST)
+        return least_open(out, env, dir, 4, err);
     if (residency == HARM_CELLS)
         options.navigator = FATHOM_NAVIGATOR_CELLS;
     int status = index_open_with(out, env, dir, &options, err);

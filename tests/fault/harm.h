@@ -12,7 +12,15 @@
 #include "small_index.h"
 
 /* How much of an index is in memory, from most to least. */
-enum harm_residency { HARM_ROWS, HARM_GRAPH, HARM_PARTLY, HARM_CELLS, HARM_SCAN, HARM_RESIDENCIES };
+enum harm_residency {
+    HARM_ROWS,
+    HARM_GRAPH,
+    HARM_PARTLY,
+    HARM_CELLS,
+    HARM_SCAN,
+    HARM_LEAST,
+    HARM_RESIDENCIES
+};
 
 /* Opens or says why not. dir may differ from the index's own, for a damaged copy. */
 int harm_open(struct fathom_index **out, const struct env *env, const char *dir,

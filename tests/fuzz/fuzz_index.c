@@ -148,7 +148,7 @@ static void ask(struct fathom_engine *engine, const struct fathom_index *index,
 
 /* ---- opening ---- */
 
-enum residency { CELLS, ROWS8, CODES, PARTLY, SCANNED, RESIDENCIES };
+enum residency { CELLS, ROWS8, CODES, PARTLY, SCANNED, LEAST, RESIDENCIES };
 
 static void open_and_ask(const struct env *env, struct fathom_engine *engine,
                          const struct image *image, enum residency residency, bool sound)
@@ -156,11 +156,18 @@ static void open_and_ask(const struct env *env, struct fathom_engine *engine,
     struct fathom_open_options options = {.threads = 1, .inflight = QUERIES};
     struct fathom_index *index;
     struct fathom_error err = {0};
-    options.navigator = residency == CELLS || residency == SCANNED ? FATHOM_NAVIGATOR_CELLS
-                                                                   : FATHOM_NAVIGATOR_GRAPH;
+    options.navigator = residency == CELLS || residency == SCANNED || residency == LEAST
+                            ? FATHOM_NAVIGATOR_CELLS
+                            : FATHOM_NAVIGATOR_GRAPH;
     options.code_bytes = residency == CODES || residency == PARTLY ? 3 : 0;
     options.list_share = residency == PARTLY ? 0.4f : 0;
-    options.code_share = residency == SCANNED ? 0.4f : 0;
+    options.code_share = residency == SCANNED ? 0.4f : residency == LEAST ? 1e-6f : 0;
+    if (residency == LEAST) {
+        struct fathom_outlook outlook;
+        options.dram_budget_bytes = 1;
+        (void)!index_outlook_file(env, "fuzz", &options, &outlook, &err); /* opening says it too */
+        options.dram_budget_bytes = outlook.least_bytes;
+    }
     int status = index_open_with(&index, env, "fuzz", &options, &err);
     bool refused = status == FATHOM_EARGUMENT; /* no such codes: the options', not the file's */
     FUZZ_CHECK(is_typed(status) || refused, "opening: %d (%s)", status, err.msg);

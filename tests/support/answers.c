@@ -149,6 +149,19 @@ int scan_open(struct fathom_index **out, const struct env *env, const char *dir,
     return index_open_with(out, env, dir, &options, err);
 }
 
+int least_open(struct fathom_index **out, const struct env *env, const char *dir, unsigned inflight,
+               struct fathom_error *err)
+{
+    struct fathom_open_options options = {
+        .threads = 1, .inflight = inflight, .code_share = 1e-6f, .dram_budget_bytes = 1};
+    struct fathom_outlook outlook;
+    int status = fathom_index_outlook(dir, &options, &outlook, err);
+    if (status != FATHOM_EBUDGET)
+        return status;
+    options.dram_budget_bytes = outlook.least_bytes;
+    return index_open_with(out, env, dir, &options, err);
+}
+
 bool io_works(enum fathom_io io)
 {
     struct fathom_engine_options options = {.io = io, .inflight = 1};

@@ -47,6 +47,11 @@ int partly_open(struct fathom_index **out, const struct env *env, const char *di
 int scan_open(struct fathom_index **out, const struct env *env, const char *dir, float share,
               unsigned inflight, struct fathom_error *err);
 
+/* The same with as little memory as will do: no codes and no ids. How much that is, is asked for
+ * outside of env. */
+int least_open(struct fathom_index **out, const struct env *env, const char *dir, unsigned inflight,
+               struct fathom_error *err);
+
 /* For io in turn: whether this machine lets us use it. */
 bool io_works(enum fathom_io io);
 /* An engine or a failed test. */

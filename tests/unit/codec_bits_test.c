@@ -24,6 +24,34 @@ static void every_width_comes_back(void **state)
     }
 }
 
+/* Wherever an array is cut, its pieces together hold what it held, and nothing of other entries. */
+static void an_entry_comes_back_from_pieces(void **state)
+{
+    (void)state;
+    for (unsigned width = 1; width <= 64; width++) {
+        struct prng prng;
+        size_t bytes = bits_bytes(100, width);
+        uint8_t *array = mem_alloc(bytes + BITS_SLACK);
+        prng_init(&prng, width, 1);
+        for (int i = 0; i < 100; i++)
+            bits_store(array, width, i, prng_next(&prng));
+        for (size_t piece = 1; piece <= bytes; piece += 1 + piece / 3)
+            for (int i = 0; i < 100; i++) {
+                uint64_t value = 0;
+                for (size_t at = 0; at < bytes; at += piece) {
+                    size_t count = bytes - at < piece ? bytes - at : piece;
+                    uint64_t part = bits_load_piece(array + at, at, count, width, i);
+                    bool holds =
+                        bits_first_byte(width, i) < at + count && bits_last_byte(width, i) >= at;
+                    assert_true(holds || part == 0);
+                    value |= part;
+                }
+                assert_int_equal(value, bits_load(array, width, i));
+            }
+        mem_free(array);
+    }
+}
+
 static void widths_hold_their_values(void **state)
 {
     (void)state;
@@ -38,6 +66,7 @@ static void widths_hold_their_values(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_width_comes_back),
+    cmocka_unit_test(an_entry_comes_back_from_pieces),
     cmocka_unit_test(widths_hold_their_values),
 };
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "answers.h"
+#include "bits.h"
 #include "index.h"
 #include "query.h"
 #include "runs.h"
@@ -13,7 +14,7 @@
 #include "small_index.h"
 
 #define DIM     32
-#define ROWS    36000
+#define ROWS    32000 /* ids of 15 bits: some lie on two pages */
 #define QUERIES 120
 #define SHARES  4
 
@@ -23,6 +24,7 @@ static const float shares[SHARES] = {1e-6f, 0.3f, 0.8f, 1}; /* the first: none *
 struct fixture {
     struct small_index small;
     struct fathom_index *whole, *partly[SHARES]; /* codes of the same length */
+    struct fathom_index *least;                  /* without codes and ids */
     struct answers right;                        /* of the first of partly */
 };
 
@@ -44,6 +46,8 @@ static int make_fixture(void **state)
     for (int s = 0; s < SHARES; s++)
         if (scan_open(&fixture->partly[s], env_os(), fixture->small.dir, shares[s], 16, &err) != 0)
             fail_msg("%s", err.msg);
+    if (least_open(&fixture->least, env_os(), fixture->small.dir, 16, &err) != 0)
+        fail_msg("%s", err.msg);
     whole.code_bytes = fixture->partly[0]->level.code_bytes;
     assert_int_equal(fathom_index_open(&fixture->whole, fixture->small.dir, &whole, NULL), 0);
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
@@ -58,6 +62,7 @@ static int free_fixture(void **state)
     struct fixture *fixture = *state;
     answers_free(&fixture->right);
     fathom_index_close(fixture->whole);
+    fathom_index_close(fixture->least);
     for (int s = 0; s < SHARES; s++)
         fathom_index_close(fixture->partly[s]);
     small_index_remove(&fixture->small);
@@ -67,19 +72,59 @@ static int free_fixture(void **state)
 
 /* ---- */
 
+static void expect_right(const struct fixture *fixture, const struct fathom_index *index)
+{
+    for (size_t e = 0; e < 2; e++)
+        for (unsigned inflight = 1; inflight <= 16 && io_works(engines[e]); inflight *= 4) {
+            struct answers answers;
+            struct fathom_engine *engine = engine_make(engines[e], inflight);
+            ask(&answers, fixture, engine, index, inflight);
+            answers_assert_same(&fixture->right, &answers);
+            answers_free(&answers);
+            fathom_engine_destroy(engine);
+        }
+}
+
 static void answers_do_not_depend_on_where_codes_are(void **state)
 {
     const struct fixture *fixture = *state;
     for (int s = 0; s < SHARES; s++)
-        for (size_t e = 0; e < 2; e++)
-            for (unsigned inflight = 1; inflight <= 16 && io_works(engines[e]); inflight *= 4) {
-                struct answers answers;
-                struct fathom_engine *engine = engine_make(engines[e], inflight);
-                ask(&answers, fixture, engine, fixture->partly[s], inflight);
-                answers_assert_same(&fixture->right, &answers);
-                answers_free(&answers);
-                fathom_engine_destroy(engine);
-            }
+        expect_right(fixture, fixture->partly[s]);
+}
+
+static void nor_on_where_ids_are(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_ledger ledger;
+    fathom_index_get_ledger(fixture->least, &ledger);
+    for (unsigned i = 0; i < ledger.part_count; i++)
+        if (strcmp(ledger.parts[i].name, "ids") == 0)
+            assert_int_equal(ledger.parts[i].bytes, 0);
+    expect_right(fixture, fixture->least);
+}
+
+/* Rows whose ids end on another page than they begin on, asked for by their own vectors. */
+static void an_id_may_lie_on_two_pages(void **state)
+{
+    const struct fixture *fixture = *state;
+    const unsigned width = fixture->whole->properties.id_bits;
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    unsigned asked = 0;
+    for (uint32_t row = 0; row < ROWS; row++) {
+        struct fathom_query request = small_request(&fixture->small, 0);
+        uint64_t id = bits_load(fixture->whole->ids, width, row), got = ROWS;
+        float distance;
+        if (bits_first_byte(width, row) / PAGE_PAYLOAD == bits_last_byte(width, row) / PAGE_PAYLOAD)
+            continue;
+        request.vector = fixture->small.rows + (size_t)id * DIM;
+        request.k = 1;
+        assert_int_equal(
+            fathom_search(engine, fixture->least, &request, &got, &distance, NULL, NULL), 1);
+        assert_int_equal(got, id);
+        asked++;
+    }
+    assert_true(asked > 5);
+    fathom_engine_destroy(engine);
 }
 
 static uint32_t count_right(const struct fixture *fixture, const struct answers *answers)
@@ -131,6 +176,25 @@ static void counters_tell_where_codes_came_from(void **state)
     }
     assert_true(reads[0] > QUERIES);
     assert_int_equal(reads[SHARES - 1], 0);
+}
+
+/* Ids are one round more, of a page for each result at the most, and no other reads. */
+static void ids_are_read_in_a_round_of_their_own(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct answers answers;
+    struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 16);
+    ask(&answers, fixture, engine, fixture->least, 16);
+    for (uint32_t q = 0; q < QUERIES; q++) {
+        const struct fathom_query_stats *got = &answers.all[q].stats,
+                                        *right = &fixture->right.all[q].stats;
+        assert_int_equal(got->rounds, right->rounds + 1);
+        assert_int_equal(got->code_reads, right->code_reads);
+        assert_in_range(got->reads - right->reads, 1, answers.k + 1);
+        assert_in_range(got->bytes - right->bytes, PAGE_BYTES, 2 * answers.k * PAGE_BYTES);
+    }
+    answers_free(&answers);
+    fathom_engine_destroy(engine);
 }
 
 /* Each page of codes of a query is read once; here they are all, and make runs of full length. */
@@ -300,8 +364,11 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_do_not_depend_on_where_codes_are),
+        cmocka_unit_test(nor_on_where_ids_are),
+        cmocka_unit_test(an_id_may_lie_on_two_pages),
         cmocka_unit_test(they_are_as_good_as_with_codes_in_memory),
         cmocka_unit_test(counters_tell_where_codes_came_from),
+        cmocka_unit_test(ids_are_read_in_a_round_of_their_own),
         cmocka_unit_test(no_page_is_read_twice),
         cmocka_unit_test(every_budget_is_kept),
         cmocka_unit_test(a_share_of_codes_is_the_cells_alone),

@@ -12,7 +12,7 @@ import timetable
 
 HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results", HERE.parent / "docs" / "BENCHMARKS.md"
-WINNER_SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # of raw f32
+WINNER_SHARES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # of raw f32
 HEADLINE = 0.95
 OTHERS_MAX = 0.05  # of the CPUs; above it a speed does not count
 

@@ -16,7 +16,7 @@ THREADS, PROBE_QUERIES = 2, 200
 # Asked in a sweep, and alone: all and 300, or of a budget that answers fewer a second than this, so many.
 SLOW_QPS, QUERIES, SLOW_QUERIES = 1000, (None, 300), (1000, 100)
 # Budgets, of the raw f32 size and with the queries' own memory in them; None: no budget.
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, None)
+SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.2, 0.3, None)
 # Queries in flight a thread: their memory is to be at most this part of a budget, where fewer help.
 IN_FLIGHT_MOST, IN_FLIGHT_USUAL_LEAST, SCRATCH_PART = 16, 4, 1 / 3
 # What is asked for: the index has operating points (search list, refine threshold) for each budget.

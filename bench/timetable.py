@@ -11,10 +11,10 @@ import time
 # Seconds on two cores, from nothing to the record (docs/adr/0036 has where they come from).
 STANDARD = ("sift128", "syn1m", "wordnet", "word100", "passages256", "fashion784")
 MEASURED = {
-    "fathom": (88, 95, 78, 58, 90, 74), "hnswlib": (69, 148, 23, 11, 14, 16),
-    "usearch": (65, 147, 19, 9, 12, 12), "lancedb": (34, 43, 57, 27, 39, 82),
-    "zvec": (113, 270, 62, 33, 50, 63), "diskann": (161, 355, 72, 42, 53, 47),
-    "faiss": (112, 245, 83, 81, 59, 65),
+    "fathom": (96, 96, 92, 66, 70, 68), "hnswlib": (68, 142, 23, 10, 13, 15),
+    "usearch": (52, 128, 18, 8, 10, 12), "lancedb": (28, 40, 50, 23, 34, 61),
+    "zvec": (116, 192, 59, 33, 55, 58), "diskann": (159, 233, 70, 42, 54, 47),
+    "faiss": (92, 202, 87, 170, 98, 60),
 }
 # For other sets: for each set whatever its size (start, sweeps), for each dimension (training, on as
 # many vectors of any set) and for a million vectors of 128 dimensions (build).

@@ -307,8 +307,7 @@ static int encode_in_memory(struct build *build, struct fathom_error *err)
     uint64_t begin = rows->count * (uint64_t)LISTS_20THS / 20;
     status = encode_codes(codes, crew_step(&step, &build->crew, begin, rows->count, rows->count),
                           &build->trained, rows, &build->cells, err);
-    if (status == 0 && build->rows_saved &&
-        checkpoint_due(checkpoint, codes->bytes + codes->factor_bytes))
+    if (status == 0 && build->rows_saved)
         status = checkpoint_save_codes(checkpoint, CHECKPOINT_CODES, codes, err);
     return status;
 }
@@ -449,6 +448,7 @@ static int fill_report(struct build *build, uint64_t start, struct fathom_error 
     report->zero_rows = input->zero_rows;
     build->input.zero_rows = NULL; /* the report's now */
     report->peak_bytes = env_peak_rss_bytes();
+    report->temporary_bytes = build->tally.bytes_max;
     report->total_ns = env_clock_ns(build->options.env) - start;
     return published_bytes(build, &report->index_bytes, err);
 }
@@ -481,10 +481,12 @@ int build_run(const struct build_options *options, struct build_report *report,
         return status;
     uint64_t start = env_clock_ns(options->env);
     build.crew = (struct crew){.threads = options->threads, .watch = options->watch};
-    build.checkpoint =
-        (struct checkpoint){.work = {.env = options->env, .dir = options->out, .crew = &build.crew},
-                            .crew = &build.crew,
-                            .spacing_ns = options->checkpoint_ns};
+    build.checkpoint = (struct checkpoint){.work = {.env = options->env,
+                                                    .dir = options->out,
+                                                    .crew = &build.crew,
+                                                    .tally = &build.tally},
+                                           .crew = &build.crew,
+                                           .spacing_ns = options->checkpoint_ns};
     checkpoint_start(&build.checkpoint);
     /* Codes hold up to 6 bits a dimension; more come from the 8-bit rows themselves. */
     if (options->code_bits > PLANES_MAX)

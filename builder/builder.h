@@ -106,6 +106,7 @@ struct build_report {
     uint32_t parts;          /* of the graph; 1: all in memory at once */
     char degree_reason[128]; /* why R is what it is, for people */
     uint64_t index_bytes, raw_bytes, list_bytes;
+    uint64_t temporary_bytes; /* of work files at their most */
     uint64_t generation;
     uint64_t stage_ns[BUILD_STAGES], total_ns;
     struct build_estimate predicted; /* by what was known when the graph was begun */

@@ -18,9 +18,7 @@
 
 #define GROUP_SAMPLE 128 /* sampled rows a coarse group */
 #define GROUP_ROUNDS 8
-#define ALONE_ROUNDS 4 /* rounds in which a group sees its own cells only */
-#define WIDE_ROUNDS                                                                                \
-    2 /* rounds in which it sees those of near groups too; one more assigns for good */
+#define ALONE_ROUNDS 4 /* rounds in which a group sees its own cells only, then near ones' too */
 #define GROUP_PROBES 12
 #define SPAN_ROWS    1024 /* of one block; a multiple of ASSIGN_BLOCK */
 #define UPDATE_BLOCK 16   /* cells */
@@ -395,7 +393,7 @@ static int make_cells(struct kmeans *km, uint32_t target)
         return -ENOMEM;
     cut_spans(km);
     unsigned done = start_cells(km);
-    const unsigned rounds = ALONE_ROUNDS + WIDE_ROUNDS;
+    const unsigned rounds = CELLS_ROUNDS;
     int status = 0;
     for (unsigned round = done; round < rounds && status == 0; round++) {
         status = assign_cells(km, round < ALONE_ROUNDS ? 1 : km->probes);

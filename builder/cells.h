@@ -9,6 +9,7 @@
 #define CELLS_ROWS      64               /* rows of a cell, on average */
 #define CELLS_ROWS_MAX  (8 * CELLS_ROWS) /* larger cells are split, as those of many equal rows */
 #define CELLS_COUNT_MAX 65536
+#define CELLS_ROUNDS    6 /* of k-means, each of which may be saved; then all is assigned for good */
 
 struct cells {
     uint32_t count;

@@ -10,7 +10,6 @@
 
 #define COST_SHARE     33             /* a checkpoint waits for so many times what it costs */
 #define SPACING_MAX_NS 45000000000ull /* but never longer */
-#define COST_NS        1.0            /* of a byte, before one was written */
 #define STORED_ROWS    256            /* read at once */
 
 static const char state_name[] = "state", input_name[] = "input", rows_name[] = "rows",
@@ -21,7 +20,7 @@ static const char state_name[] = "state", input_name[] = "input", rows_name[] = 
 void checkpoint_start(struct checkpoint *checkpoint)
 {
     checkpoint->last_ns = env_clock_ns(checkpoint->work.env);
-    checkpoint->cost_ns = COST_NS;
+    checkpoint->cost_ns = CHECKPOINT_COST_NS;
 }
 
 void checkpoint_kept(struct checkpoint *checkpoint)
@@ -29,14 +28,17 @@ void checkpoint_kept(struct checkpoint *checkpoint)
     checkpoint->last_ns = env_clock_ns(checkpoint->work.env);
 }
 
+uint64_t checkpoint_wait_ns(uint64_t spacing_ns, double cost_ns, uint64_t bytes)
+{
+    double wait = COST_SHARE * cost_ns * (double)bytes;
+    uint64_t least = wait < SPACING_MAX_NS ? (uint64_t)wait : SPACING_MAX_NS;
+    return spacing_ns == 0 || spacing_ns > least ? spacing_ns : least;
+}
+
 bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes)
 {
-    double wait = COST_SHARE * checkpoint->cost_ns * (double)bytes;
-    uint64_t least = wait < SPACING_MAX_NS ? (uint64_t)wait : SPACING_MAX_NS;
-    if (checkpoint->spacing_ns == 0)
-        return true;
-    least = least > checkpoint->spacing_ns ? least : checkpoint->spacing_ns;
-    return env_clock_ns(checkpoint->work.env) - checkpoint->last_ns >= least;
+    uint64_t wait = checkpoint_wait_ns(checkpoint->spacing_ns, checkpoint->cost_ns, bytes);
+    return wait == 0 || env_clock_ns(checkpoint->work.env) - checkpoint->last_ns >= wait;
 }
 
 /* Ends a file that was begun at start_ns, and learns from it what bytes cost. */

@@ -34,7 +34,10 @@ struct checkpoint {
 void checkpoint_start(struct checkpoint *checkpoint);
 /* Something else has kept the work that was done so far. */
 void checkpoint_kept(struct checkpoint *checkpoint);
-/* Whether one of about so many bytes is worth its cost by now. */
+/* How long after the last one a checkpoint of about so many bytes is worth its cost. */
+uint64_t checkpoint_wait_ns(uint64_t spacing_ns, double cost_ns, uint64_t bytes);
+#define CHECKPOINT_COST_NS 1.0 /* of a byte, before one was written */
+/* Whether it is by now. */
 bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes);
 
 /* ---- saving: 0 or an error ---- */

@@ -302,14 +302,15 @@ static json_t *report_json(const struct request *request, const struct build_rep
     char generation[17];
     snprintf(generation, sizeof generation, "%016" PRIx64, report->generation);
     return json_pack(
-        "{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:i s:i s:s s:i s:i s:i s:s s:s s:o s:o}", "rows",
-        (json_int_t)report->rows, "dim", (int)report->dim, "metric",
+        "{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:I s:i s:i s:s s:i s:i s:i s:s s:s s:o s:o}",
+        "rows", (json_int_t)report->rows, "dim", (int)report->dim, "metric",
         fathom_metric_name(request->options.metric), "seconds", seconds, "rows_per_second",
         (double)report->rows / seconds, "stage_seconds", stages, "peak_memory_bytes",
-        (json_int_t)report->peak_bytes, "index_bytes", (json_int_t)report->index_bytes, "raw_bytes",
-        (json_int_t)report->raw_bytes, "list_bytes", (json_int_t)report->list_bytes, "cells",
-        (int)report->cells, "degree", (int)report->degree, "degree_reason", report->degree_reason,
-        "build_list", (int)report->build_list, "parts", (int)report->parts, "threads",
+        (json_int_t)report->peak_bytes, "temporary_bytes", (json_int_t)report->temporary_bytes,
+        "index_bytes", (json_int_t)report->index_bytes, "raw_bytes", (json_int_t)report->raw_bytes,
+        "list_bytes", (json_int_t)report->list_bytes, "cells", (int)report->cells, "degree",
+        (int)report->degree, "degree_reason", report->degree_reason, "build_list",
+        (int)report->build_list, "parts", (int)report->parts, "threads",
         (int)request->options.threads, "generation", generation, "path", request->options.out,
         "skipped_zero_rows", zero_rows, "predicted", predicted);
 }
@@ -318,16 +319,18 @@ static json_t *report_json(const struct request *request, const struct build_rep
 static void print_predicted(const struct build_report *report)
 {
     const struct build_estimate *predicted = &report->predicted;
-    char text[6][32];
+    char text[8][32];
     if (predicted->rows == 0)
         return;
-    printf("predicted and actual: memory %s, %s; index %s, %s; time %s, %s\n",
+    printf("predicted and actual: memory %s, %s; index %s, %s; work files %s, %s; time %s, %s\n",
            tool_format_bytes(predicted->peak_bytes, text[0]),
            tool_format_bytes(report->peak_bytes, text[1]),
            tool_format_bytes(predicted->disk_bytes, text[2]),
            tool_format_bytes(report->index_bytes, text[3]),
-           tool_format_duration_ns((uint64_t)(predicted->seconds * 1e9), text[4]),
-           tool_format_duration_ns(report->total_ns, text[5]));
+           tool_format_bytes(predicted->temporary_bytes, text[4]),
+           tool_format_bytes(report->temporary_bytes, text[5]),
+           tool_format_duration_ns((uint64_t)(predicted->seconds * 1e9), text[6]),
+           tool_format_duration_ns(report->total_ns, text[7]));
 }
 
 static void print_zero_rows(const struct build_report *report)
@@ -407,7 +410,7 @@ static int print_estimate(const struct request *request, const struct build_esti
     if (request->json)
         return tool_print_json(estimate_json(estimate));
     printf("%" PRIu64 " rows x %" PRIu32 " %s: R %" PRIu32
-           ", peak memory %s, index %s, work files up to %s, about %s\n",
+           ", peak memory %s, index %s, work files %s, about %s\n",
            estimate->rows, estimate->dim, fathom_dtype_name(estimate->dtype), estimate->degree,
            tool_format_bytes(estimate->peak_bytes, peak),
            tool_format_bytes(estimate->disk_bytes, disk),

@@ -13,6 +13,7 @@
 #include "page.h"
 #include "parts.h"
 #include "planes.h"
+#include "spill.h"
 #include "train.h"
 
 /* Of the whole program when a budget is planned for: never more, on any machine. */
@@ -282,18 +283,20 @@ static uint64_t disk_bytes(const struct shape *s)
            (exact ? 0 : store_bytes(s->rows, s->vector_bytes));
 }
 
-/* Work files at their most: rows and, in memory, lists as they have grown, and codes; in parts the
- * lists of all parts and what is merged from them, or codes and what is encoded. */
-static uint64_t temporary_bytes(const struct shape *s, uint32_t parts)
+static uint64_t temporary_bytes(const struct build_options *options, const struct shape *s,
+                                const struct build_estimate *estimate)
 {
-    uint64_t list = 8 + (uint64_t)(4 * s->mean_degree), rows = s->rows * (s->dim + 6);
-    if (parts <= 1)
-        return rows + s->rows * (list + s->order_count + s->factor_bytes);
-    uint64_t merging = (uint64_t)((double)s->rows * (1 + PARTS_HALO) * (double)(list + 4)) +
-                       s->rows * list + s->rows * 16 + lists_bytes(s);
-    uint64_t encoding = s->rows * (s->order_count + s->factor_bytes + 16) + lists_bytes(s);
-    return rows + larger(merging, encoding);
+    struct spill_shape spill = {.rows = s->rows,
+                                .dim = s->dim,
+                                .degree = (uint32_t)s->degree,
+                                .parts = estimate->parts,
+                                .mean_degree = s->mean_degree,
+                                .code_bytes = s->order_count + s->factor_bytes,
+                                .list_bytes = lists_bytes(s)};
+    return spill_most(&spill, estimate->stage_seconds, options->checkpoint_ns);
 }
+
+/* ---- time ---- */
 
 /* Of one row: hardly on how many rows there are, since where they are dense, those that search
  * together share more. Fitted, like all that follows, to the six sets of docs/adr/0029. */
@@ -363,11 +366,11 @@ void predict_shape(const struct build_options *options, double mean_degree, doub
     out->parts = predict_parts(options, out->rows, work_dim, vector_bytes);
     out->peak_bytes = peak_bytes(options, &s, out->parts);
     out->disk_bytes = disk_bytes(&s);
-    out->temporary_bytes = temporary_bytes(&s, out->parts);
     stage_seconds(options, &s, out->parts, out->stage_seconds);
     out->seconds = 0;
     for (int stage = 0; stage < BUILD_STAGES; stage++)
         out->seconds += out->stage_seconds[stage] *= slowness;
+    out->temporary_bytes = temporary_bytes(options, &s, out);
 }
 
 /* The probe is a graph of DEGREE_PROBE over a sample (degree.c): of hard data, whose lists are

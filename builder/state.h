@@ -16,6 +16,7 @@ struct build {
     struct crew crew;
     int lock;
     struct checkpoint checkpoint;
+    struct work_tally tally;        /* of its files */
     char *identity;                 /* of this build (free with free) */
     bool rows_loaded, rows_saved;   /* from, and in, a checkpoint */
     bool written;                   /* by an earlier run, but for operating points */

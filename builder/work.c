@@ -22,6 +22,7 @@
 struct work_writer {
     const struct env *env;
     const struct crew *crew;
+    struct work_tally *tally;
     int fd;
     char *path, *part;
     struct page_place place; /* of the page being filled */
@@ -62,6 +63,52 @@ static int stopped(const char *path, struct fathom_error *err)
                      fathom_strerror(FATHOM_EINTERRUPTED));
 }
 
+uint64_t work_file_bytes(uint64_t stream_bytes)
+{
+    uint64_t pages = stream_bytes / PAGE_PAYLOAD + (stream_bytes % PAGE_PAYLOAD != 0);
+    return (1 + pages) * PAGE_BYTES;
+}
+
+/* ---- what there is ---- */
+
+static struct work_size *tally_find(struct work_tally *tally, uint32_t section)
+{
+    for (uint32_t i = 0; i < tally->count; i++)
+        if (tally->files[i].section == section)
+            return &tally->files[i];
+    return NULL;
+}
+
+static void tally_remove(struct work_tally *tally, uint32_t section)
+{
+    struct work_size *size = tally ? tally_find(tally, section) : NULL;
+    if (!size)
+        return;
+    tally->bytes -= size->bytes;
+    *size = tally->files[--tally->count];
+}
+
+/* The file is whole. One of the same name that it takes the place of was there until now. */
+static void tally_add(struct work_tally *tally, uint32_t section, uint64_t bytes)
+{
+    if (!tally)
+        return;
+    if (tally->bytes + bytes > tally->bytes_max)
+        tally->bytes_max = tally->bytes + bytes;
+    tally_remove(tally, section);
+    if (tally->count == WORK_FILES_MAX)
+        return;
+    tally->files[tally->count++] = (struct work_size){section, bytes};
+    tally->bytes += bytes;
+}
+
+/* An earlier run has left it. */
+static void tally_meet(struct work_tally *tally, uint32_t section, uint64_t bytes)
+{
+    if (tally && !tally_find(tally, section))
+        tally_add(tally, section, bytes);
+}
+
 /* ---- writing ---- */
 
 static void writer_free(struct work_writer *writer)
@@ -81,6 +128,7 @@ int work_create(struct work_writer **out, const struct work *work, const char *n
         return error_set(err, -ENOMEM, "%s: no memory to write a work file", work->dir);
     writer->env = work->env;
     writer->crew = work->crew;
+    writer->tally = work->tally;
     writer->place = place_of(work, name);
     writer->place.number = 1;
     writer->path = path_of(work, name, "");
@@ -166,6 +214,7 @@ int work_commit(struct work_writer *writer, struct fathom_error *err)
         work_abandon(writer);
         return status;
     }
+    tally_add(writer->tally, writer->place.section, work_file_bytes(writer->bytes));
     status = file_finish_unsynced(writer->env, writer->fd, writer->part, writer->path, err);
     writer_free(writer);
     return status;
@@ -240,10 +289,12 @@ int work_open_beside(struct work_file **out, const struct work *work, const char
         status = file->fd = file_open_read(work->env, file->path, false, &direct, err);
     if (status >= 0)
         status = read_length(file, err);
-    if (status == 0)
+    if (status == 0) {
+        tally_meet(work->tally, file->place.section, work_file_bytes(file->bytes));
         *out = file;
-    else
+    } else {
         work_close(file);
+    }
     return status;
 }
 
@@ -368,8 +419,8 @@ int work_check(const struct work *work, const char *name, struct fathom_error *e
 void work_remove(const struct work *work, const char *name)
 {
     char *path = path_of(work, name, "");
-    if (path)
-        (void)work->env->unlink(work->env->context, path);
+    if (path && work->env->unlink(work->env->context, path) == 0)
+        tally_remove(work->tally, place_of(work, name).section);
     mem_free(path);
 }
 

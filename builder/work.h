@@ -15,12 +15,28 @@
 #define WORK_NAME_MAX 32
 #define WORK_PREFIX   "build.tmp-"
 
+#define WORK_FILES_MAX 544 /* of a build: one for each part of a graph, and some more */
+
+/* What the files of one build take, as far as it has written or opened them. */
+struct work_tally {
+    struct work_size {
+        uint32_t section; /* stands for the name */
+        uint64_t bytes;
+    } files[WORK_FILES_MAX];
+    uint32_t count;
+    uint64_t bytes, bytes_max;
+};
+
 struct work {
     const struct env *env;
     const char *dir;
-    uint64_t identity;       /* of the build: input and options */
-    const struct crew *crew; /* writing and checking a file end soon when it is stopped */
+    uint64_t identity;        /* of the build: input and options */
+    const struct crew *crew;  /* writing and checking a file end soon when it is stopped */
+    struct work_tally *tally; /* NULL: nobody asks */
 };
+
+/* Of a file with a stream of so many bytes. */
+uint64_t work_file_bytes(uint64_t stream_bytes);
 
 /* ---- writing ---- */
 

@@ -109,7 +109,7 @@ class Build(BuildTest):
         self.assertEqual(len(lines), 2)
         self.assertIn("500 rows in", lines[0])
         self.assertIn(str(self.out), lines[0])
-        self.assertRegex(lines[1], r"^predicted and actual: memory .*, .*; index .*, .*; time .*, ")
+        self.assertRegex(lines[1], r"^predicted and actual: memory .*, .*; index .*, .*; work files .*, .*; time .*, ")
 
     def test_any_number_of_threads_gives_the_same_bytes(self):
         base = self.synth(4000)

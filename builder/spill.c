@@ -1,0 +1,112 @@
+/* A build in memory saves by the clock (checkpoint.h), and what it has begun to save it saves
+ * whole: so all that is uncertain is whether it runs long enough to begin, and that is played
+ * through here with the times that were predicted. A graph in parts goes through files in any
+ * case. */
+#include "spill.h"
+
+#include "checkpoint.h"
+#include "page.h"
+#include "parts.h"
+
+#define GRAPH_STEPS 64 /* batches are more, but not much is saved between two of so many */
+#define SMALL_FILES 3  /* state, input and written: a page or two each */
+
+static uint64_t cells_count(const struct spill_shape *s)
+{
+    uint64_t cells = s->rows / CELLS_ROWS + 1;
+    return cells < CELLS_COUNT_MAX ? cells : CELLS_COUNT_MAX;
+}
+
+static uint64_t rows_file(const struct spill_shape *s)
+{
+    return work_file_bytes(cells_count(s) * (s->dim + 4) + s->rows * (s->dim + 4));
+}
+
+/* When so large a share of the rows has lists. */
+static uint64_t graph_file(const struct spill_shape *s, double share)
+{
+    return work_file_bytes((uint64_t)(4 * (double)s->rows * (1 + share * s->mean_degree)));
+}
+
+static uint64_t small_files(const struct spill_shape *s)
+{
+    return work_file_bytes(4 * s->dim) + (SMALL_FILES - 1) * work_file_bytes(1);
+}
+
+/* ---- in memory ---- */
+
+struct pacing {
+    double now_ns, last_ns;
+    uint64_t spacing_ns;
+    bool begun, rows_saved;
+    double graph_share; /* of the rows, in the last graph that was saved before it was whole */
+};
+
+/* What is there after so many more seconds is saved, when it is due. */
+static bool save_after(struct pacing *pacing, double seconds, uint64_t bytes)
+{
+    pacing->now_ns += 1e9 * seconds;
+    if (pacing->now_ns - pacing->last_ns <
+        (double)checkpoint_wait_ns(pacing->spacing_ns, CHECKPOINT_COST_NS, bytes))
+        return false;
+    pacing->last_ns = pacing->now_ns;
+    pacing->begun = true;
+    return true;
+}
+
+static struct pacing play(const struct spill_shape *s, const double seconds[BUILD_STAGES],
+                          uint64_t spacing_ns)
+{
+    struct pacing p = {.spacing_ns = spacing_ns, .now_ns = 1e9 * seconds[BUILD_READ]};
+    uint64_t lists = 4 * s->rows * (s->degree + 1), rows = s->rows * s->dim;
+    const unsigned rounds = CELLS_ROUNDS + 1; /* the last is not saved by itself */
+    for (unsigned i = 1; i < rounds; i++)
+        (void)save_after(&p, seconds[BUILD_CELLS] / rounds, cells_count(s) * s->dim);
+    p.rows_saved = save_after(&p, seconds[BUILD_CELLS] / rounds + seconds[BUILD_ORDER], rows);
+    for (unsigned i = 1; i <= GRAPH_STEPS; i++) {
+        uint64_t bytes = lists + (p.rows_saved ? 0 : rows);
+        if (!save_after(&p, seconds[BUILD_GRAPH] / GRAPH_STEPS, bytes))
+            continue;
+        p.rows_saved = true;
+        if (i < GRAPH_STEPS)
+            p.graph_share = (double)i / GRAPH_STEPS;
+    }
+    return p;
+}
+
+static uint64_t in_memory(const struct spill_shape *s, const double seconds[BUILD_STAGES],
+                          uint64_t spacing_ns)
+{
+    struct pacing p = play(s, seconds, spacing_ns);
+    if (p.rows_saved) {
+        uint64_t codes = work_file_bytes(s->rows * s->code_bytes);
+        uint64_t before = p.graph_share > 0 ? graph_file(s, p.graph_share) : 0;
+        return small_files(s) + rows_file(s) + graph_file(s, 1) + (before > codes ? before : codes);
+    }
+    uint64_t cells = p.begun ? work_file_bytes(cells_count(s) * s->dim) : 0;
+    bool end = save_after(&p, seconds[BUILD_TRAIN] + seconds[BUILD_ENCODE] + seconds[BUILD_WRITE],
+                          PAGE_BYTES);
+    return cells + (p.begun || end ? small_files(s) : 0);
+}
+
+/* ---- in parts ---- */
+
+/* The lists of all parts with what is merged and encoded from them, or codes and what is encoded.
+ */
+static uint64_t in_parts(const struct spill_shape *s)
+{
+    double list = 4 * s->mean_degree, members = (double)s->rows * (1 + PARTS_HALO);
+    uint64_t thin = work_file_bytes(4 * PARTS_THIN * s->rows),
+             lists = work_file_bytes(s->list_bytes);
+    uint64_t parts = (uint64_t)(members * (list + 12)),
+             merged = (uint64_t)((double)s->rows * (list + 8));
+    uint64_t merging = work_file_bytes(parts) + work_file_bytes(merged),
+             encoding = work_file_bytes(s->rows * (s->code_bytes + 1));
+    return small_files(s) + rows_file(s) + thin + lists + (merging > encoding ? merging : encoding);
+}
+
+uint64_t spill_most(const struct spill_shape *shape, const double stage_seconds[BUILD_STAGES],
+                    uint64_t spacing_ns)
+{
+    return shape->parts > 1 ? in_parts(shape) : in_memory(shape, stage_seconds, spacing_ns);
+}

@@ -8,62 +8,13 @@
 #include "navigate.h"
 #include "query.h"
 
-/* Sized for this query, not for the largest that fits: clearing is a good part of a short search.
- */
-static void visited_clear(struct navigator *n, const struct query *query)
-{
-    n->visited_mask =
-        navigator_visited_slots(query->search_list, query->index->properties.degree_max) - 1;
-    memset(n->visited, 0, ((size_t)n->visited_mask + 1) * sizeof *n->visited);
-    n->visited_count = 0;
-}
-
-/* True when the row was not there before. */
-static inline bool visited_add(struct navigator *n, uint32_t row)
-{
-    uint32_t slot = (row * 0x9e3779b1u) >> 7 & n->visited_mask;
-    while (n->visited[slot]) {
-        if (n->visited[slot] == row + 1)
-            return false;
-        slot = (slot + 1) & n->visited_mask;
-    }
-    n->visited[slot] = row + 1;
-    n->visited_count++;
-    return true;
-}
-
-/* Inserts in order; *cursor is the first entry that may be unexpanded. Returns the new count. */
-static inline uint32_t pool_insert(struct pool_entry *pool, uint32_t count, uint32_t limit,
-                                   float estimate, uint32_t row, uint32_t *cursor)
-{
-    if (count == limit && estimate >= pool[count - 1].estimate)
-        return count;
-    uint32_t low = 0, high = count;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (pool[middle].estimate <= estimate)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    uint32_t moved = (count < limit ? count : limit - 1) - low;
-    memmove(pool + low + 1, pool + low, moved * sizeof *pool);
-    pool[low] = (struct pool_entry){.estimate = estimate, .row = row};
-    if (low < *cursor)
-        *cursor = low;
-    return count < limit ? count + 1 : count;
-}
-
 /* Scores a batch of rows that were not visited before, and offers them to the pool. */
 static void offer(struct navigator *n, struct query *query, uint32_t batch)
 {
-    uint32_t count = n->pool_count, cursor = n->cursor, limit = query->search_list;
     navigate_estimate(n, query, n->ids, batch, n->estimates);
     query->stats.code_distances += batch;
     for (uint32_t i = 0; i < batch; i++)
-        count = pool_insert(n->pool, count, limit, n->estimates[i], n->ids[i], &cursor);
-    n->pool_count = count;
-    n->cursor = cursor;
+        pool_insert(&n->pool, n->estimates[i], n->ids[i]);
 }
 
 void graph_start(struct navigator *n, struct query *query)
@@ -72,15 +23,19 @@ void graph_start(struct navigator *n, struct query *query)
     uint32_t entries = index->properties.entry_count;
     query->stats.navigator = FATHOM_NAVIGATOR_GRAPH;
     query->stats.stop_reason = "converged";
-    n->pool_count = n->cursor = 0;
+    pool_clear(&n->pool, query->search_list);
     memset(n->list_pages, 0, sizeof n->list_pages);
-    visited_clear(n, query);
+    /* Sized for this query, not for the largest that fits: clearing is a good part of a short
+     * search. */
+    visited_clear(&n->visited,
+                  navigator_visited_slots(query->search_list, index->properties.degree_max));
     if (query->excluded != ROW_NONE)
-        visited_add(n, query->excluded);
+        visited_add(&n->visited, query->excluded);
     for (uint32_t first = 0; first < entries; first += SCORE_BATCH) {
         uint32_t batch = 0;
         for (uint32_t i = first; i < entries && i < first + SCORE_BATCH; i++)
-            if (n->visited_count < n->visited_mask / 2 && visited_add(n, index->entries[i]))
+            if (n->visited.count < n->visited.mask / 2 &&
+                visited_add(&n->visited, index->entries[i]))
                 n->ids[batch++] = index->entries[i];
         offer(n, query, batch);
     }
@@ -118,16 +73,17 @@ static struct list_page *free_list_page(struct navigator *n)
 static void want_pages(struct navigator *n, const struct query *query, uint32_t beam)
 {
     uint32_t coming = 0;
-    if (n->cursor == 0)
+    const struct pool *pool = &n->pool;
+    if (pool->cursor == 0)
         beam = 1;
     for (uint32_t i = 0; i < LIST_PAGES_KEPT; i++)
         coming += n->list_pages[i].state == LIST_PAGE_WANTED ||
                   n->list_pages[i].state == LIST_PAGE_READING;
-    for (uint32_t i = n->cursor; i < n->pool_count && (coming < beam || i == n->cursor); i++) {
+    for (uint32_t i = pool->cursor; i < pool->count && (coming < beam || i == pool->cursor); i++) {
         size_t bytes;
-        if (n->pool[i].expanded || index_list(query->index, n->pool[i].row, &bytes))
+        if (pool->rows[i].expanded || index_list(query->index, pool->rows[i].row, &bytes))
             continue;
-        uint32_t number = index_list_page(query->index, n->pool[i].row);
+        uint32_t number = index_list_page(query->index, pool->rows[i].row);
         struct list_page *page = find_list_page(n, number);
         if (page) { /* here or coming, and soon needed: not the one to give up */
             page->used = query->stats.hops;
@@ -175,56 +131,71 @@ static int expand(struct navigator *n, const struct query *query, uint32_t row, 
                                     index->properties.degree_max, neighbours)
                       : -1;
     int batch = 0;
-    for (int i = 0; i < degree; i++)
-        if (visited_add(n, neighbours[i])) {
-            __builtin_prefetch(index->rows8
-                                   ? (const uint8_t *)index
-                                   : (const uint8_t *)index->factors +
-                                         (size_t)neighbours[i] * index->level.factor_bytes);
-            n->ids[batch++] = neighbours[i];
-        }
+    for (int i = 0; i < degree; i++) {
+        n->ids[batch] = neighbours[i];
+        batch += visited_add(&n->visited, neighbours[i]);
+    }
+    for (int i = 0; i < batch && !index->rows8; i++)
+        __builtin_prefetch((const uint8_t *)index->factors +
+                           (size_t)n->ids[i] * index->level.factor_bytes);
     return degree < 0 ? -1 : batch;
 }
 
 static void keep_candidates(struct navigator *n, struct query *query)
 {
-    for (uint32_t i = 0; i < n->pool_count; i++)
+    const struct pool *pool = &n->pool;
+    for (uint32_t i = 0; i < pool->count; i++)
         query->candidates[i] = (struct candidate){
-            .estimate = n->pool[i].estimate,
-            .sigma = navigate_sigma(n, query, n->pool[i].row, n->pool[i].estimate),
-            .row = n->pool[i].row};
-    query->candidate_count = n->pool_count;
+            .estimate = pool->estimates[i],
+            .sigma = navigate_sigma(n, query, pool->rows[i].row, pool->estimates[i]),
+            .row = pool->rows[i].row};
+    query->candidate_count = pool->count;
+}
+
+/* From a place in the pool on, the first row that is not expanded. */
+static uint32_t next_row(const struct pool *pool, uint32_t from)
+{
+    while (from < pool->count && pool->rows[from].expanded)
+        from++;
+    return from;
+}
+
+/* What is expanded next unless something better is found: fetched while neighbours are scored. */
+static void prefetch_list(const struct navigator *n, const struct query *query, uint32_t at)
+{
+    if (at < n->pool.count)
+        index_list_prefetch(query->index, n->pool.rows[at].row);
 }
 
 bool graph_step(struct navigator *n, struct query *query, uint32_t beam)
 {
-    while (n->cursor < n->pool_count) {
-        struct pool_entry *entry = &n->pool[n->cursor];
+    struct pool *pool = &n->pool;
+    while (pool->cursor < pool->count) {
+        struct pool_row *best = &pool->rows[pool->cursor];
         size_t bytes;
-        if (n->visited_count > n->visited_mask / 8 * 7) {
+        if (visited_full(&n->visited)) {
             query->stats.stop_reason = "limit";
             break;
         }
-        const uint8_t *list = index_list(query->index, entry->row, &bytes);
+        const uint8_t *list = index_list(query->index, best->row, &bytes);
         if (list) {
             query->stats.resident_lists++;
-        } else if (!list_on_page(n, query, entry->row, &list, &bytes)) {
+        } else if (!list_on_page(n, query, best->row, &list, &bytes)) {
             want_pages(n, query, beam);
             return false;
         }
-        entry->expanded = true;
-        int batch = expand(n, query, entry->row, list, bytes);
+        best->expanded = true;
+        prefetch_list(n, query, next_row(pool, pool->cursor + 1));
+        int batch = expand(n, query, best->row, list, bytes);
         if (batch < 0) { /* a list that verified but does not decode: the index was written wrong */
             query->status = FATHOM_ECORRUPT;
             break;
         }
         query->stats.hops++;
-        n->cursor++;
+        pool->cursor++;
         offer(n, query, (uint32_t)batch);
-        while (n->cursor < n->pool_count && n->pool[n->cursor].expanded)
-            n->cursor++;
-        if (n->cursor < n->pool_count)
-            index_list_prefetch(query->index, n->pool[n->cursor].row);
+        pool->cursor = next_row(pool, pool->cursor);
+        prefetch_list(n, query, pool->cursor);
     }
     keep_candidates(n, query);
     return true;

@@ -36,9 +36,10 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->rotated = layout_piece(layout, padded, sizeof(float));
     n->code_hi = layout_piece(layout, padded, 1);
     n->code_lo = layout_piece(layout, padded, 1);
-    n->pool = layout_piece(layout, (uint64_t)c.search_list + 1, sizeof *n->pool);
-    n->visited =
-        layout_piece(layout, navigator_visited_slots(c.search_list, c.degree), sizeof *n->visited);
+    n->pool.estimates = layout_piece(layout, pool_room(c.search_list), sizeof *n->pool.estimates);
+    n->pool.rows = layout_piece(layout, c.search_list, sizeof *n->pool.rows);
+    n->visited.entries = layout_piece(layout, navigator_visited_slots(c.search_list, c.degree),
+                                      sizeof *n->visited.entries);
     n->ids = layout_piece(layout, SCORE_BATCH + 16, sizeof *n->ids); /* see below_f32 */
     n->cells = layout_piece(layout, SCORE_BATCH, sizeof *n->cells);
     n->missing = layout_piece(layout, SCORE_BATCH, sizeof *n->missing);

@@ -7,17 +7,13 @@
 #define SEARCH_NAVIGATE_H
 
 #include "index.h"
+#include "pool.h"
+#include "visited.h"
 
 struct candidate {
     float estimate; /* squared distance, row units */
     float sigma;    /* its standard error */
     uint32_t row;
-};
-
-struct pool_entry {
-    float estimate;
-    uint32_t row;
-    bool expanded;
 };
 
 #define CELLS_PER_SEARCH_LIST 4 /* cells scanned for each unit of search list */
@@ -55,10 +51,8 @@ struct navigator {
     struct planes_query coarse;
     uint8_t *tables; /* of coarse */
     /* the graph */
-    struct pool_entry *pool; /* pool_count of them; cursor is the first that may be unexpanded */
-    uint32_t pool_count, cursor;
-    uint32_t *visited; /* open addressing, row + 1; 0 is empty */
-    uint32_t visited_mask, visited_count;
+    struct pool pool;
+    struct visited visited;
     uint32_t *ids; /* a batch of rows, their cells, and those of which the base is not known yet */
     uint32_t *cells, *missing;
     float *scores, *estimates;

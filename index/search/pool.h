@@ -1,7 +1,7 @@
-/* The best rows that a walk has found, in the order of their estimates. Estimates lie by themselves,
- * so that the place of a new one is found by comparing it with all of them, four at a time: for
- * lists of up to some hundred rows that is faster than a binary search, half of whose branches are
- * guessed wrong (docs/adr/0042). */
+/* The best rows that a walk has found, in the order of their estimates. Estimates lie by
+ * themselves, so that the place of a new one is found by comparing it with all of them, four at a
+ * time: for lists of up to some hundred rows that is faster than a binary search, half of whose
+ * branches are guessed wrong (docs/adr/0042). */
 #ifndef SEARCH_POOL_H
 #define SEARCH_POOL_H
 
@@ -45,8 +45,8 @@ static inline uint32_t pool_rank(const struct pool *pool, float estimate)
     const __m128 key = _mm_set1_ps(estimate);
     __m128i sum = _mm_setzero_si128();
     for (uint32_t i = 0; i < pool->count; i += POOL_LANES)
-        sum = _mm_sub_epi32(
-            sum, _mm_castps_si128(_mm_cmple_ps(_mm_load_ps(pool->estimates + i), key)));
+        sum = _mm_sub_epi32(sum,
+                            _mm_castps_si128(_mm_cmple_ps(_mm_load_ps(pool->estimates + i), key)));
     sum = _mm_add_epi32(sum, _mm_srli_si128(sum, 8));
     uint32_t rank = (uint32_t)_mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_srli_si128(sum, 4)));
     return rank < pool->count ? rank : pool->count;

@@ -52,8 +52,9 @@ static const struct argp_option search_argp_options[] = {
     {"inflight", OPTION_INFLIGHT, "I,...", 0, "Queries in flight per thread (16)", 0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0, "Read the full vector of every result", 0},
     {"rerank", OPTION_RERANK, "on|off", 0,
-     "Read full vectors of rows whose place 8 bits leave in doubt (auto: where the target recall "
-     "needs it)",
+     "Read full vectors of rows whose place 8 bits leave in doubt (auto: where that is the "
+     "cheapest "
+     "way to the target recall)",
      0},
     {"io", OPTION_IO, "uring|pread", 0,
      "How to read (auto: io_uring, or pread where that is refused)", 0},

@@ -44,13 +44,13 @@ enum section_kind {
     SECTION_VECTORS, /* row store: full vectors; absent when records hold them exactly */
     SECTION_SCAN,    /* row store: the code of one level in order of worth, then its factors: what
                         cells are scanned by where codes are not resident */
-    SECTION_POINTS,  /* stream: operating points (search/points.h), 32 bytes each; may be missing */
+    SECTION_POINTS,  /* stream: operating points (search/points.h), 48 bytes each; may be missing */
     SECTION_END
 };
 
 #define FORMAT_BAND_BYTES  16
 #define FORMAT_HEAT_RANKS  256 /* each holds as many bytes of lists */
-#define FORMAT_POINT_BYTES 32  /* of an operating point */
+#define FORMAT_POINT_BYTES 48  /* of an operating point */
 #define FORMAT_POINTS_MAX  2048
 
 struct section {

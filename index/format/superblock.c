@@ -122,12 +122,16 @@ bool format_list_pages_valid(const uint32_t *first_row, uint64_t pages, const st
 
 bool format_point_valid(const uint8_t *point)
 {
-    uint32_t k = le_load32(point + 8), search_list = le_load32(point + 12);
-    float figures[4]; /* recall, its lower end, reads, threshold */
+    uint32_t navigator = le_load32(point), k = le_load32(point + 8),
+             search_list = le_load32(point + 12);
+    float figures[7]; /* threshold; recall, its lower end and reads, twice */
     memcpy(figures, point + 16, sizeof figures);
-    return k >= 1 && k <= FATHOM_K_MAX && search_list >= 1 &&
-           search_list <= FATHOM_SEARCH_LIST_MAX && isfinite(figures[0]) && isfinite(figures[1]) &&
-           isfinite(figures[2]) && isfinite(figures[3]) && figures[3] >= 0;
+    for (size_t i = 0; i < sizeof figures / sizeof *figures; i++)
+        if (!isfinite(figures[i]))
+            return false;
+    return (navigator == FATHOM_NAVIGATOR_GRAPH || navigator == FATHOM_NAVIGATOR_CELLS) && k >= 1 &&
+           k <= FATHOM_K_MAX && search_list >= 1 && search_list <= FATHOM_SEARCH_LIST_MAX &&
+           figures[0] >= 0 && le_load32(point + 44) == 0;
 }
 
 void superblock_encode(const struct superblock *super, uint8_t page[PAGE_BYTES])

@@ -163,23 +163,29 @@ struct fathom_query fathom_query_default(void)
     return (struct fathom_query){.dtype = FATHOM_F32, .k = 10};
 }
 
-/* As asked for; or what reaches the target recall, by the index's operating points; or the default.
- */
-static struct operating_choice choose(const struct fathom_index *index,
-                                      const struct fathom_query *request, bool *rerank)
+/* What reaches the request's target recall, by the index's operating points. */
+static struct operating_choice choose_by_points(const struct fathom_index *index,
+                                                const struct fathom_query *request)
 {
-    *rerank = false;
+    float target = request->target_recall > 0 ? request->target_recall : FATHOM_TARGET_RECALL;
+    struct points_cost cost = plan_cost(&index->plan, &index->file.super,
+                                        index->plan.rows8 ? 0 : index->level.code_bytes);
+    /* Exact distances rank no worse than re-ranking does, whatever is asked beside them. */
+    enum fathom_rerank rerank = request->exact_distances ? FATHOM_RERANK_ON : request->rerank;
+    if (!index->vectors)
+        rerank = FATHOM_RERANK_OFF;
+    return points_choose(index->points, index->point_count, request->k, target, rerank, &cost);
+}
+
+/* As asked for; or what reaches the target recall; or the default. */
+static struct operating_choice choose(const struct fathom_index *index,
+                                      const struct fathom_query *request)
+{
     struct operating_choice choice = {.search_list = request->search_list};
-    if (request->search_list == 0) {
-        float target = request->target_recall > 0 ? request->target_recall : FATHOM_TARGET_RECALL;
-        struct points_cost cost = plan_cost(&index->plan, &index->file.super,
-                                            index->plan.rows8 ? 0 : index->level.code_bytes);
-        choice = points_choose(index->points, index->point_count, request->k, target, &cost);
-        *rerank = choice.search_list > 0 && request->target_recall > choice.recall_low;
-    }
+    if (request->search_list == 0)
+        choice = choose_by_points(index, request);
     if (request->rerank != FATHOM_RERANK_AUTO)
-        *rerank = request->rerank == FATHOM_RERANK_ON;
-    *rerank = *rerank && index->vectors;
+        choice.rerank = request->rerank == FATHOM_RERANK_ON && index->vectors;
     if (choice.search_list == 0)
         choice.search_list = index->properties.default_search_list;
     if (request->refine_threshold > 0)
@@ -195,7 +201,7 @@ static int reserve(struct fathom_engine *engine, struct query *query,
                    const struct fathom_index *index, const struct fathom_query *request,
                    struct navigator **navigator, struct fathom_error *err)
 {
-    struct operating_choice choice = choose(index, request, &query->rerank);
+    struct operating_choice choice = choose(index, request);
     uint32_t search_list = choice.search_list;
     uint32_t candidates = query_candidates(index, search_list, request->k);
     struct query_capacity want = {
@@ -213,6 +219,7 @@ static int reserve(struct fathom_engine *engine, struct query *query,
     query->search_list = search_list;
     query->candidate_limit = candidates;
     query->refine_threshold = choice.refine_threshold;
+    query->rerank = choice.rerank;
     if (status == FATHOM_EBUDGET)
         error_set(err, status,
                   "no memory within the DRAM budget for k %u with search_list %u; lower them or "

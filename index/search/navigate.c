@@ -2,6 +2,7 @@
 #include "navigate.h"
 
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -186,13 +187,17 @@ void navigate_estimate(struct navigator *n, const struct query *query, const uin
     }
 }
 
+float record_sigma(const struct fathom_index *index, const uint8_t *record, float distance)
+{
+    if (!index->vectors)
+        return 0;
+    float scale = row8_record_scale(record, index->properties.work_dim, false);
+    return fmaxf(index->row_noise * scale * sqrtf(fmaxf(distance, 0)), FLT_MIN);
+}
+
 float navigate_row_sigma(const struct fathom_index *index, uint32_t row, float estimate)
 {
-    if (index->properties.records_exact)
-        return 0;
-    const uint8_t *record = index->rows8 + (size_t)row * index->records->row_bytes;
-    return index->row_noise * row8_record_scale(record, index->properties.work_dim, false) *
-           sqrtf(fmaxf(estimate, 0));
+    return record_sigma(index, index->rows8 + (size_t)row * index->records->row_bytes, estimate);
 }
 
 float navigate_sigma(struct navigator *n, const struct query *query, uint32_t row, float estimate)

@@ -116,6 +116,9 @@ static inline float record_distance(const struct row8_query *query,
                                 row8_record_scale(record, index->properties.work_dim, exact));
 }
 
+/* Its standard error; 0 where records are the vectors. */
+float record_sigma(const struct fathom_index *index, const uint8_t *record, float distance);
+
 /* The standard error of a row's estimate. */
 float navigate_row_sigma(const struct fathom_index *index, uint32_t row,
                          float estimate); /* from resident 8-bit rows */

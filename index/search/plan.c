@@ -250,7 +250,8 @@ static struct operating_choice choice_for(const struct sizes *sizes, const struc
         return none;
     struct points_cost cost =
         plan_cost(plan, sizes->super, plan->rows8 ? 0 : code_bytes_of(sizes, plan));
-    struct operating_choice choice = points_choose(points, count, USUAL_K, target, &cost);
+    struct operating_choice choice =
+        points_choose(points, count, USUAL_K, target, FATHOM_RERANK_AUTO, &cost);
     if (choice.recall_low >= target)
         *price_us = points_cost_us(&cost, &choice);
     return choice;

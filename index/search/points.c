@@ -36,6 +36,7 @@ static const uint32_t search_lists[] = {4, 10, 16, 24, 40, 64, 100, 160, 256, 40
 static const float thresholds[] = {0.025f, 0.04f, 0.06f, 0.085f, 0.12f, 0.17f};
 #define LISTS      (sizeof search_lists / sizeof *search_lists)
 #define THRESHOLDS (sizeof thresholds / sizeof *thresholds)
+_Static_assert(THRESHOLDS <= REPLAYS_MAX, "a replay has room for all thresholds");
 static const uint32_t ks[] = {10, SAMPLE_LARGE_K};
 
 /* Every list for k 10, those from 40 on for k 100. */
@@ -203,24 +204,41 @@ static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list)
     return status;
 }
 
+struct sums {
+    double recall, squares, reads;
+};
+
+static void add(struct sums *sums, double recall, double reads)
+{
+    sums->recall += recall;
+    sums->squares += recall * recall;
+    sums->reads += reads;
+}
+
+static struct attained attained_by(const struct sums *sums, uint32_t count)
+{
+    double mean = count ? sums->recall / count : 0,
+           variance = count > 1 ? (sums->squares - count * mean * mean) / (count - 1) : 0;
+    return (struct attained){.recall = (float)mean,
+                             .recall_low =
+                                 (float)(mean - 1.645 * sqrt(variance > 0 ? variance / count : 0)),
+                             .reads = (float)(count ? sums->reads / count : 0)};
+}
+
 static void summarise(const struct searcher *s, uint32_t threshold, struct operating_point *point)
 {
-    double sum = 0, squares = 0, reads = 0;
+    struct sums plain = {0}, reranked = {0};
     uint32_t count = 0;
     for (uint32_t i = 0; i < sample_for(s->measure, point->k); i++) {
         const struct replay *replay = &s->trials[i].replays[threshold];
         if (!usable(s->measure, i))
             continue;
-        sum += replay->recall;
-        squares += (double)replay->recall * replay->recall;
-        reads += replay->reads;
+        add(&plain, replay->recall, replay->reads);
+        add(&reranked, replay->reranked_recall, replay->reranked_reads);
         count++;
     }
-    double mean = count ? sum / count : 0,
-           variance = count > 1 ? (squares - count * mean * mean) / (count - 1) : 0;
-    point->recall = (float)mean;
-    point->recall_low = (float)(mean - 1.645 * sqrt(variance > 0 ? variance / count : 0));
-    point->reads = (float)(count ? reads / count : 0);
+    point->plain = attained_by(&plain, count);
+    point->reranked = attained_by(&reranked, count);
 }
 
 /* The points of one search list, from the most careful threshold to the thriftiest; where next to
@@ -238,7 +256,7 @@ static const struct operating_point *add_points(const struct searcher *s, struct
             .refine_threshold = thresholds[t],
             .code_bytes = s->index->plan.rows8 ? s->index->records->row_bytes : job->code_bytes};
         summarise(s, t, point);
-        if (first->reads < READS_THAT_MATTER)
+        if (first->plain.reads < READS_THAT_MATTER)
             break;
     }
     return first;
@@ -256,9 +274,9 @@ static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
         if (status != 0)
             return status;
         const struct operating_point *point = add_points(s, job, k, search_lists[l]);
-        if (point->recall_low >= enough || point->recall - before < RECALL_GAIN)
+        if (point->plain.recall_low >= enough || point->plain.recall - before < RECALL_GAIN)
             break;
-        before = point->recall;
+        before = point->plain.recall;
     }
     return 0;
 }

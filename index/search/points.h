@@ -1,6 +1,7 @@
-/* Operating points: what recall a search list and a refine threshold reach at a residency, measured
- * by the builder on rows of the index itself, each left out of its own search. They are stored in
- * the index, and turn a target recall into a list and a threshold. */
+/* Operating points: what recall a search list and a refine threshold reach at a residency, with and
+ * without re-ranking by full vectors, measured by the builder on rows of the index itself, each
+ * left out of its own search. They are stored in the index, and turn a target recall into a list, a
+ * threshold and whether to re-rank. */
 #ifndef SEARCH_POINTS_H
 #define SEARCH_POINTS_H
 
@@ -8,15 +9,23 @@
 #include "fathom/fathom.h"
 #include "format.h"
 
-/* As on disk (docs/FORMAT.md): 32 bytes. */
+/* What a way to search came to. */
+struct attained {
+    float recall, recall_low; /* mean over the sample, and the lower end of its one-sided 95%
+                                 confidence interval */
+    float reads;              /* per query */
+};
+
+/* As on disk (docs/FORMAT.md): 48 bytes. */
 struct operating_point {
     uint32_t navigator;  /* enum fathom_navigator: graph or cells */
     uint32_t code_bytes; /* resident per row; the record's bytes when 8-bit rows are resident */
     uint32_t k, search_list;
-    float recall, recall_low; /* mean over the sample, and the lower end of its one-sided 95%
-                                 confidence interval */
-    float reads;              /* per query */
     float refine_threshold;   /* doubt at which pages were read (refine.c) */
+    struct attained plain;    /* ranked by 8-bit rows and codes */
+    struct attained reranked; /* full vectors read of what these leave in doubt, reads included; all
+                                 0 where 8-bit rows are exact */
+    uint32_t reserved;        /* zero */
 };
 
 _Static_assert(sizeof(struct operating_point) == FORMAT_POINT_BYTES, "see docs/FORMAT.md");
@@ -43,6 +52,7 @@ int points_measure(const struct env *env, const char *path, unsigned threads, ui
 struct operating_choice {
     uint32_t search_list;
     float refine_threshold;  /* 0: the default, without points */
+    bool rerank;             /* by full vectors, where 8-bit rows leave the result in doubt */
     float recall_low, reads; /* what to expect of it */
 };
 
@@ -65,10 +75,12 @@ void points_cost_scan(struct points_cost *cost, const struct properties *propert
 double points_cost_us(const struct points_cost *cost, const struct operating_choice *choice);
 
 /* The cheapest way that reaches target for k at this residency, between measured lists or
- * thresholds if need be; when none does, the cheapest of those that come near the best. search_list
- * 0: there is no point to go by. points: as points_measure has ordered them. */
+ * thresholds if need be, re-ranked where rerank says so or leaves it open and that is cheaper; when
+ * none does, the cheapest of those that come near the best. search_list 0: there is no point to go
+ * by. points: as points_measure has ordered them. */
 struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
-                                      uint32_t k, float target, const struct points_cost *cost);
+                                      uint32_t k, float target, enum fathom_rerank rerank,
+                                      const struct points_cost *cost);
 
 /* The points that speak for a navigator with codes of code_bytes: those measured with them, or on a
  * straight line between those of the next shorter and the next longer code that were; beyond the

@@ -11,6 +11,7 @@
 #define READ_DEVICE_US 9.0
 #define READ_CPU_US    3.0
 #define QUERY_US       15.0    /* to prepare a query, and to choose what to read */
+#define RERANK_US      4.0     /* to choose full vectors, and to rank by them */
 #define CELL_US        0.0018  /* to rank a centroid of 128 dimensions */
 #define CODE_US        0.002   /* to look at a code, */
 #define CODE_BYTE_US   0.00006 /* and for each byte that is looked at */
@@ -41,39 +42,50 @@ static uint32_t nearest_k(const struct operating_point *points, uint32_t count, 
     return best;
 }
 
-/* The recall that a query from outside may count on. What a row of the sample loses in the graph,
- * by the hole that it leaves there, makes up for half of the interval (docs/adr/0034). */
-static float promise(const struct operating_point *point)
+static const struct attained *attained(const struct operating_point *point, bool rerank)
 {
-    return point->navigator == FATHOM_NAVIGATOR_GRAPH ? 0.5f * (point->recall + point->recall_low)
-                                                      : point->recall_low;
+    return rerank ? &point->reranked : &point->plain;
 }
 
-static struct operating_choice choice_at(const struct operating_point *point)
+/* The recall that a query from outside may count on. What a row of the sample loses in the graph,
+ * by the hole that it leaves there, makes up for half of the interval (docs/adr/0034). */
+static float promise(const struct operating_point *point, bool rerank)
+{
+    const struct attained *a = attained(point, rerank);
+    return point->navigator == FATHOM_NAVIGATOR_GRAPH ? 0.5f * (a->recall + a->recall_low)
+                                                      : a->recall_low;
+}
+
+static struct operating_choice choice_at(const struct operating_point *point, bool rerank)
 {
     return (struct operating_choice){.search_list = point->search_list,
                                      .refine_threshold = point->refine_threshold,
-                                     .recall_low = promise(point),
-                                     .reads = point->reads};
+                                     .rerank = rerank,
+                                     .recall_low = promise(point, rerank),
+                                     .reads = attained(point, rerank)->reads};
 }
 
 /* Where target lies between two points, of which the high one reaches it. Recall rises ever more
  * slowly with the list, and with the doubt that is cleared up, so a straight line between two
  * measured points lies below it. */
 static struct operating_choice choice_between(const struct operating_point *low,
-                                              const struct operating_point *high, float target)
+                                              const struct operating_point *high, bool rerank,
+                                              float target)
 {
-    struct operating_choice choice = choice_at(high);
-    if (!low || promise(high) < target || promise(low) >= target ||
-        low->search_list > high->search_list)
+    struct operating_choice choice = choice_at(high, rerank);
+    if (!low || low->search_list > high->search_list)
         return choice;
-    float share = (target - promise(low)) / (promise(high) - promise(low));
+    float below = promise(low, rerank), above = promise(high, rerank);
+    if (above < target || below >= target)
+        return choice;
+    float share = (target - below) / (above - below);
+    float reads = attained(low, rerank)->reads;
     choice.search_list =
         low->search_list +
         (uint32_t)ceilf(share * (float)(high->search_list - low->search_list) - 1e-3f);
     choice.refine_threshold =
         low->refine_threshold + share * (high->refine_threshold - low->refine_threshold);
-    choice.reads = low->reads + share * (high->reads - low->reads);
+    choice.reads = reads + share * (choice.reads - reads);
     choice.recall_low = target;
     return choice;
 }
@@ -100,12 +112,21 @@ static bool better(const struct operating_choice *a, const struct operating_choi
                    : a->recall_low > b->recall_low;
 }
 
+static void take_better(struct operating_choice *best, struct operating_choice choice, float target,
+                        const struct points_cost *cost)
+{
+    if (better(&choice, best, target, cost))
+        *best = choice;
+}
+
 /* The cheapest that reaches target for a k that was measured; the best when none does. */
 static struct operating_choice choose_for_k(const struct operating_point *points, uint32_t count,
                                             uint32_t measured_k, float target,
+                                            enum fathom_rerank rerank,
                                             const struct points_cost *cost)
 {
     struct operating_choice best = {0};
+    bool plain = rerank != FATHOM_RERANK_ON, reranked = rerank != FATHOM_RERANK_OFF;
     /* Points of a k with the same list are neighbours: those from list_first on; the next shorter
      * list's begin at shorter_first. */
     for (uint32_t i = 0, list_first = 0, shorter_first = 0; i < count; i++) {
@@ -123,21 +144,24 @@ static struct operating_choice choose_for_k(const struct operating_point *points
             next && next->k == measured_k && next->search_list == points[i].search_list ? next
                                                                                         : NULL};
         for (unsigned n = 0; n < 2; n++) {
-            struct operating_choice choice = choice_between(low[n], &points[i], target);
-            if (better(&choice, &best, target, cost))
-                best = choice;
+            if (plain)
+                take_better(&best, choice_between(low[n], &points[i], false, target), target, cost);
+            if (reranked)
+                take_better(&best, choice_between(low[n], &points[i], true, target), target, cost);
         }
     }
     return best;
 }
 
 struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
-                                      uint32_t k, float target, const struct points_cost *cost)
+                                      uint32_t k, float target, enum fathom_rerank rerank,
+                                      const struct points_cost *cost)
 {
     uint32_t measured_k = nearest_k(points, count, k);
-    struct operating_choice best = choose_for_k(points, count, measured_k, target, cost);
+    struct operating_choice best = choose_for_k(points, count, measured_k, target, rerank, cost);
     if (best.search_list && best.recall_low < target)
-        best = choose_for_k(points, count, measured_k, best.recall_low - NEAR_THE_BEST, cost);
+        best =
+            choose_for_k(points, count, measured_k, best.recall_low - NEAR_THE_BEST, rerank, cost);
     uint64_t list = best.search_list;
     if (list && k > measured_k)
         list = list * k / measured_k;
@@ -198,6 +222,13 @@ static const struct operating_point *same_search(const struct measured *measured
     return found;
 }
 
+static void move_towards(struct attained *attained, const struct attained *other, float share)
+{
+    attained->recall += share * (other->recall - attained->recall);
+    attained->recall_low += share * (other->recall_low - attained->recall_low);
+    attained->reads += share * (other->reads - attained->reads);
+}
+
 /* A longer list than the longer code needed keeps what the shorter code says: less recall, more
  * reads. Between two sizes recall rises ever more slowly and reads fall ever more slowly, so a
  * straight line promises less and costs more than will be. */
@@ -212,9 +243,8 @@ static uint32_t points_between(const struct measured *below, const struct measur
         out[i].code_bytes = code_bytes;
         if (!high)
             continue;
-        out[i].recall += share * (high->recall - out[i].recall);
-        out[i].recall_low += share * (high->recall_low - out[i].recall_low);
-        out[i].reads += share * (high->reads - out[i].reads);
+        move_towards(&out[i].plain, &high->plain, share);
+        move_towards(&out[i].reranked, &high->reranked, share);
     }
     return below->count;
 }
@@ -222,20 +252,26 @@ static uint32_t points_between(const struct measured *below, const struct measur
 /* Of what a list falls short of the longest one in the graph, a fifth at least is the hole that a
  * row leaves by being left out of its own search, and that queries do not meet (docs/adr/0034). */
 #define HOLE_SHARE 0.2f
+static void fill_hole(struct attained *attained, float best)
+{
+    float gain = HOLE_SHARE * (best - attained->recall);
+    attained->recall += gain;
+    attained->recall_low += gain;
+}
+
 static void fill_holes(struct operating_point *points, uint32_t count)
 {
-    float gains[POINTS_RESIDENT_MAX];
-    for (uint32_t i = 0; i < count; i++) {
-        float best = points[i].recall;
+    float plain[POINTS_RESIDENT_MAX] = {0}, reranked[POINTS_RESIDENT_MAX] = {0};
+    for (uint32_t i = 0; i < count; i++)
         for (uint32_t j = 0; j < count; j++)
             if (points[j].k == points[i].k &&
-                points[j].refine_threshold == points[i].refine_threshold)
-                best = fmaxf(best, points[j].recall);
-        gains[i] = HOLE_SHARE * (best - points[i].recall);
-    }
+                points[j].refine_threshold == points[i].refine_threshold) {
+                plain[i] = fmaxf(plain[i], points[j].plain.recall);
+                reranked[i] = fmaxf(reranked[i], points[j].reranked.recall);
+            }
     for (uint32_t i = 0; i < count; i++) {
-        points[i].recall += gains[i];
-        points[i].recall_low += gains[i];
+        fill_hole(&points[i].plain, plain[i]);
+        fill_hole(&points[i].reranked, reranked[i]);
     }
 }
 
@@ -287,7 +323,8 @@ double points_cost_us(const struct points_cost *cost, const struct operating_cho
     /* Two cores share the device, and work while it does: the slower of the two decides, the other
      * is in the way a little. */
     double reads = choice->reads + cost->fixed_reads + cost->list_reads * choice->search_list;
-    double cpu = 0.5 * (cost->fixed_us + cost->list_us * choice->search_list + READ_CPU_US * reads);
+    double cpu = 0.5 * (cost->fixed_us + cost->list_us * choice->search_list + READ_CPU_US * reads +
+                        (choice->rerank ? RERANK_US : 0));
     double device = READ_DEVICE_US * reads;
     return fmax(cpu, device) + 0.25 * fmin(cpu, device);
 }

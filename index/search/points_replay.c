@@ -1,27 +1,34 @@
-/* Refining without reading (points_sample.h): the truth knows the exact distances of all rows that
- * could be in a result, so what a search at some threshold would read and find follows from the
- * candidates of its walk. One walk does for all thresholds, and the device is not asked.
+/* Refining without reading (points_sample.h): the truth knows the distances of all rows that could
+ * be in a result, so what a search at some threshold would read and find follows from the
+ * candidates of its walk, and so does what re-ranking would read and mend. One walk does for all
+ * thresholds, and the device is not asked.
  *
- * Reads are exact. Recall is too, but for rows beyond the truth on pages that would be read: they
- * are taken to be no nearer than the last of it. */
+ * Reads of rows are exact. Recall and reads of full vectors are too, but for rows beyond the truth
+ * on pages that would be read: they are taken to be no nearer than the last of it. */
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-#include "navigate.h"
 #include "points_sample.h"
 #include "query.h"
-#include "select.h"
+
+#define NOT_IN_TRUTH UINT8_MAX
+_Static_assert(SAMPLE_TRUTH < NOT_IN_TRUTH, "a place in the truth is a byte");
+_Static_assert(SAMPLE_TRUTH >= SAMPLE_LARGE_K + SAMPLE_LARGE_K / 4 + QUERY_EXACT_MARGIN,
+               "all that is re-ranked is in the truth");
 
 struct contest {
     const struct points_sample *sample;
     const struct sample_neighbour *truth; /* of the row that is searched for */
-    const struct query *query;
-    const struct navigator *navigator;
-    bool reads;   /* are pages weighed? */
-    float beyond; /* the distance of the last neighbour of the truth */
-    float keys[QUERY_RESERVED_CANDIDATES + SAMPLE_TRUTH]; /* of rows that may be in the result */
-    float wanted[SAMPLE_TRUTH];                           /* of those that should be */
-    uint32_t key_count, wanted_count;
+    struct query *query;
+    struct navigator *navigator;
+    bool reads;                                /* are pages weighed? */
+    float beyond;                              /* the distance of the last neighbour of the truth */
+    uint8_t places[QUERY_RESERVED_CANDIDATES]; /* of the candidates in the truth */
+    /* The hits of each threshold, before they are re-ranked: that makes candidates of them. */
+    struct hit hits[REPLAYS_MAX][QUERY_RESERVED_K + QUERY_RESERVED_K / 4 + QUERY_EXACT_MARGIN];
+    uint32_t hit_counts[REPLAYS_MAX];
 };
 
 static int compare_row(const void *key, const void *member)
@@ -36,48 +43,82 @@ static const struct sample_neighbour *find_neighbour(const struct contest *conte
                    compare_row);
 }
 
+static void find_places(struct contest *contest)
+{
+    for (uint32_t i = 0; i < contest->query->candidate_count; i++) {
+        const struct sample_neighbour *found =
+            find_neighbour(contest, contest->query->candidates[i].row);
+        contest->places[i] = found ? (uint8_t)(found - contest->truth) : NOT_IN_TRUTH;
+    }
+}
+
 static bool is_read(const struct contest *contest, uint32_t row)
 {
     return contest->reads && refine_page_of(contest->query, contest->navigator, row)->chosen;
 }
 
-static void enter(struct contest *contest, float key, const struct sample_neighbour *neighbour)
-{
-    contest->keys[contest->key_count++] = key;
-    if (neighbour && neighbour->rank < contest->query->k)
-        contest->wanted[contest->wanted_count++] = key;
-}
-
 /* What a page that is read brings, and what is known of the other candidates. */
-static void enter_all(struct contest *contest)
+static void enter_all(const struct contest *contest)
 {
-    contest->key_count = contest->wanted_count = 0;
-    for (uint32_t t = 0; t < contest->sample->truth_count; t++)
-        if (contest->truth[t].row != UINT32_MAX && is_read(contest, contest->truth[t].row))
-            enter(contest, contest->truth[t].distance, &contest->truth[t]);
-    for (uint32_t i = 0; i < contest->query->candidate_count; i++) {
-        const struct candidate *c = &contest->query->candidates[i];
-        const struct sample_neighbour *neighbour = find_neighbour(contest, c->row);
-        bool read = is_read(contest, c->row);
-        if (!read)
-            enter(contest, c->estimate, neighbour);
-        else if (!neighbour)
-            enter(contest, fmaxf(c->estimate, contest->beyond), NULL);
+    struct query *query = contest->query;
+    query->hit_count = 0;
+    for (uint32_t t = 0; t < contest->sample->truth_count && contest->reads; t++) {
+        const struct sample_neighbour *n = &contest->truth[t];
+        if (n->row != UINT32_MAX && is_read(contest, n->row))
+            hits_push(query, (struct hit){.key = n->distance, .row = n->row, .sigma = n->sigma});
+    }
+    for (uint32_t i = 0; i < query->candidate_count; i++) {
+        const struct candidate *c = &query->candidates[i];
+        struct hit hit = {.key = c->estimate, .row = c->row, .sigma = fmaxf(c->sigma, FLT_MIN)};
+        if (is_read(contest, c->row)) {
+            if (contest->places[i] != NOT_IN_TRUTH)
+                continue;
+            hit.key = fmaxf(hit.key, contest->beyond);
+            hit.sigma = 0;
+        }
+        hits_push(query, hit);
     }
 }
 
-/* The part of the result that is right. */
-static float judge(struct contest *contest)
+static int compare_hits(const void *a, const void *b)
 {
-    uint32_t k = contest->query->k, found = 0;
-    float limit = INFINITY;
-    if (contest->key_count > k) {
-        select_floats(contest->keys, contest->key_count, k - 1);
-        limit = contest->keys[k - 1];
+    const struct hit *x = a, *y = b;
+    if (x->key != y->key)
+        return x->key > y->key ? 1 : -1;
+    return (x->row > y->row) - (x->row < y->row);
+}
+
+/* The part of the result that is right. Puts the hits in order. */
+static float judge(const struct contest *contest)
+{
+    struct query *query = contest->query;
+    uint32_t k = query->k, found = 0;
+    qsort(query->hits, query->hit_count, sizeof *query->hits, compare_hits);
+    for (uint32_t i = 0; i < k && i < query->hit_count; i++) {
+        const struct sample_neighbour *n = find_neighbour(contest, query->hits[i].row);
+        found += n && n->rank < k;
     }
-    for (uint32_t i = 0; i < contest->wanted_count; i++)
-        found += contest->wanted[i] <= limit;
     return (float)found / (float)k;
+}
+
+/* Of the hits of a threshold, as query_next goes on with them. */
+static void rerank(const struct contest *contest, uint32_t t, struct replay *out)
+{
+    struct query *query = contest->query;
+    query->hit_count = contest->hit_counts[t];
+    memcpy(query->hits, contest->hits[t], query->hit_count * sizeof *query->hits);
+    refine_choose_vectors(query, contest->navigator);
+    for (uint32_t i = 0; i < query->hit_count; i++) {
+        struct hit *hit = &query->hits[i];
+        bool read =
+            query->page_count && refine_page_of(query, contest->navigator, hit->row)->chosen;
+        const struct sample_neighbour *n = read ? find_neighbour(contest, hit->row) : NULL;
+        if (read && !n)
+            hit->key = fmaxf(hit->key, contest->beyond);
+        hit->key = n && !isnan(n->exact) ? n->exact : query_user_distance(query, hit->key);
+    }
+    out->reranked_reads = out->reads + refine_price(query);
+    out->reranked_recall = judge(contest);
 }
 
 void points_replay(const struct points_sample *sample, uint32_t i, struct query *query,
@@ -91,11 +132,22 @@ void points_replay(const struct points_sample *sample, uint32_t i, struct query 
     for (uint32_t t = 0; t < sample->truth_count; t++)
         contest.beyond = fmaxf(contest.beyond, contest.truth[t].distance);
     contest.reads = refine_weigh(query, navigator);
-    for (uint32_t t = 0; t < count; t++) {
+    find_places(&contest);
+    query->keep = query_keep_max(query->k);
+    uint32_t differ = contest.reads ? count : 1; /* without reads all thresholds say the same */
+    for (uint32_t t = 0; t < differ; t++) {
         if (contest.reads)
             refine_pick(query, navigator, thresholds[t]);
         enter_all(&contest);
         out[t] = (struct replay){.recall = judge(&contest),
                                  .reads = contest.reads ? refine_price(query) : 0};
+        contest.hit_counts[t] = query->hit_count;
+        memcpy(contest.hits[t], query->hits, query->hit_count * sizeof *query->hits);
     }
+    query->phase = QUERY_EXACT;
+    for (uint32_t t = 0; t < differ && query->index->vectors; t++)
+        rerank(&contest, t, &out[t]);
+    for (uint32_t t = differ; t < count; t++)
+        out[t] = out[0];
+    query->hit_count = 0;
 }

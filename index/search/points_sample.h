@@ -7,14 +7,17 @@
 
 #define SAMPLE_LARGE_K 100 /* the largest k that is measured, */
 #define SAMPLE_LARGE   48  /* and rows of the sample that suffice for it: each has many results */
-/* Neighbours of the truth. Those that rounding to 8 bits moves across the k-th place are within. */
-#define SAMPLE_TRUTH 120
+/* Neighbours of the truth. Those that rounding to 8 bits moves across the k-th place are within,
+ * and whatever is re-ranked. */
+#define SAMPLE_TRUTH 136
 
 /* One of the neighbours of a row that are nearest by their 8-bit form. */
 struct sample_neighbour {
     uint32_t row;   /* UINT32_MAX: there are no more */
     uint32_t rank;  /* by exact distances, near the places that are asked for */
     float distance; /* row units, of the 8-bit form: what searches rank by */
+    float sigma;    /* its standard error; 0 where it is exact */
+    float exact;    /* by the full vector, as users see it; NaN where it has no exact rank */
 };
 
 struct points_sample {
@@ -47,9 +50,13 @@ void points_sample_fini(struct points_sample *sample);
 /* What a search would come to that refines at a threshold. */
 struct replay {
     float recall, reads;
+    float reranked_recall,
+        reranked_reads; /* and that is re-ranked then; 0 where 8 bits are exact */
 };
 
-/* Of the candidates of a query for sample row i, at each of the thresholds (points_replay.c). */
+/* Of the candidates of a query for sample row i, at each of at most REPLAYS_MAX thresholds
+ * (points_replay.c). The query cannot go on afterwards. */
+#define REPLAYS_MAX 6
 void points_replay(const struct points_sample *sample, uint32_t i, struct query *query,
                    struct navigator *navigator, const float *thresholds, uint32_t count,
                    struct replay *out);

@@ -20,7 +20,7 @@
 #define RANKED    26 /* neighbours with an exact rank, where few are asked for */
 
 struct nearest {
-    float distance[SAMPLE_TRUTH];
+    float distance[SAMPLE_TRUTH], sigma[SAMPLE_TRUTH];
     uint32_t row[SAMPLE_TRUTH], count;
 };
 
@@ -97,14 +97,16 @@ static int choose_rows(struct points_sample *sample, const struct fathom_index *
 
 /* ---- a piece of the file ---- */
 
-static void nearest_insert(struct nearest *best, float distance, uint32_t row)
+static void nearest_insert(struct nearest *best, float distance, float sigma, uint32_t row)
 {
     uint32_t at = best->count - 1;
     for (; at > 0 && best->distance[at - 1] > distance; at--) {
         best->distance[at] = best->distance[at - 1];
+        best->sigma[at] = best->sigma[at - 1];
         best->row[at] = best->row[at - 1];
     }
     best->distance[at] = distance;
+    best->sigma[at] = sigma;
     best->row[at] = row;
 }
 
@@ -122,7 +124,8 @@ static void seek_rows(const struct search *search, uint32_t i, struct kernel_sco
             float distance =
                 record_distance(&seeker->query, search->index, &scores[r], rows + r * bytes);
             if (distance < best->distance[best->count - 1] && row != search->sample->rows[i])
-                nearest_insert(best, distance, row);
+                nearest_insert(best, distance,
+                               record_sigma(search->index, rows + r * bytes, distance), row);
         }
     }
 }
@@ -249,8 +252,11 @@ static void keep_truth(struct points_sample *sample, uint32_t i, const struct ne
 {
     struct sample_neighbour *truth = sample->truth + (size_t)i * SAMPLE_TRUTH;
     for (uint32_t t = 0; t < sample->truth_count; t++)
-        truth[t] = (struct sample_neighbour){
-            .row = best->row[t], .rank = t, .distance = best->distance[t]};
+        truth[t] = (struct sample_neighbour){.row = best->row[t],
+                                             .rank = t,
+                                             .distance = best->distance[t],
+                                             .sigma = best->sigma[t],
+                                             .exact = NAN};
 }
 
 /* ---- exact ranks ---- */
@@ -299,8 +305,10 @@ static int rank_row(const struct ranking *ranking, uint32_t i, uint8_t *bytes, f
             metric_exact_distance(p->metric, p->dim, own, norm_sq, p->dtype, bytes, vector), t};
     }
     qsort(ranked, count, sizeof *ranked, compare_ranked);
-    for (uint32_t t = 0; t < count; t++)
+    for (uint32_t t = 0; t < count; t++) {
         truth[ranked[t].at].rank = t;
+        truth[ranked[t].at].exact = ranked[t].distance;
+    }
     return 0;
 }
 

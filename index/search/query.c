@@ -15,19 +15,13 @@
 #include "metric.h"
 
 #define CELLS_CANDIDATES 64 /* estimates that the cell navigator keeps, at least */
-#define EXACT_MARGIN     8  /* hits beyond k that are re-ranked by exact distances, at least */
 
 /* ---- memory ---- */
-
-static uint32_t keep_max(uint32_t k)
-{
-    return k + k / 4 + EXACT_MARGIN;
-}
 
 static void lay_out(struct query *query, struct query_capacity c, struct layout *layout)
 {
     uint64_t padded = size_round_up((uint64_t)c.dim + 1, 64);
-    uint32_t keep = keep_max(c.k);
+    uint32_t keep = query_keep_max(c.k);
     query->vector = layout_piece(layout, padded, sizeof(float));
     query->scratch = layout_piece(layout, padded, sizeof(float));
     query->hi = layout_piece(layout, padded, 1);
@@ -304,7 +298,7 @@ int query_begin(struct query *query, struct navigator *navigator,
     const struct fathom_index *index = query->index;
     query->exact_distances = request->exact_distances;
     query->k = request->k < index->properties.rows ? request->k : (uint32_t)index->properties.rows;
-    query->keep = query->exact_distances || query->rerank ? keep_max(query->k) : query->k;
+    query->keep = query->exact_distances || query->rerank ? query_keep_max(query->k) : query->k;
     query->hit_count = query->candidate_count = 0;
     query->page_count = query->pages_issued = query->pages_done = 0;
     query->status = 0;
@@ -322,15 +316,6 @@ int query_begin(struct query *query, struct navigator *navigator,
     cells_navigate(navigator, query);
     refine(query, navigator);
     return 0;
-}
-
-/* The standard error of a distance from a record; 0 where records are the vectors. */
-static float record_sigma(const struct fathom_index *index, const uint8_t *record, float distance)
-{
-    if (!index->vectors)
-        return 0;
-    float scale = row8_record_scale(record, index->properties.work_dim, false);
-    return fmaxf(index->row_noise * scale * sqrtf(fmaxf(distance, 0)), FLT_MIN);
 }
 
 static void refine_page(struct query *query, uint64_t page, const uint8_t *payload,

@@ -45,7 +45,7 @@ struct query {
     const struct fathom_index *index;
     void *user;
     uint32_t k;    /* results wanted */
-    uint32_t keep; /* hits kept: more, when they are re-ranked by exact distances */
+    uint32_t keep; /* hits kept: query_keep_max, when they are re-ranked by exact distances */
     uint32_t search_list;
     uint32_t excluded; /* a row that is searched for without being found, or ROW_NONE */
     const struct query_probe *probe; /* NULL unless operating points are measured */
@@ -99,6 +99,13 @@ struct query {
 static inline uint32_t query_reserved_cells(const struct properties *p)
 {
     return scan_cells_of(128, p->cells);
+}
+
+/* Hits beyond k that are re-ranked by exact distances, at least. */
+#define QUERY_EXACT_MARGIN 8
+static inline uint32_t query_keep_max(uint32_t k)
+{
+    return k + k / 4 + QUERY_EXACT_MARGIN;
 }
 
 /* Bytes of a slot's block at a capacity. */

@@ -196,9 +196,10 @@ class Index:
         return units * self.record_scales() * self.step + self.mean
 
     def points(self):
-        """The operating points: navigator, code bytes, k, search list, recall, its lower end, reads, refine threshold."""
+        """The operating points: navigator, code bytes, k, search list, refine threshold, and twice, plain and
+        re-ranked: recall, its lower end, reads."""
         data = self.stream("points") if "points" in self.sections else b""
-        return [struct.unpack_from("<4I4f", data, at) for at in range(0, len(data), 32)]
+        return [struct.unpack_from("<4I7f", data, at) for at in range(0, len(data), 48)]
 
     def codes(self):
         """Codes in order of worth, from their bands."""

@@ -155,15 +155,21 @@ class SecondReader(unittest.TestCase):
                 points = index.points()
                 code_bytes = [level["code_bytes"] for level in index.levels] + [index.sections["records"]["row_bytes"]]
                 self.assertGreater(len(points), 0)
-                order = [point[:4] + point[7:] for point in points]
+                order = [point[:5] for point in points]
                 self.assertEqual(order, sorted(order))
-                for navigator, size, k, search_list, recall, low, reads, threshold in points:
+                for navigator, size, k, search_list, threshold, *figures in points:
                     self.assertIn(navigator, (1, 2))
                     self.assertIn(size, code_bytes)
                     self.assertLessEqual(k, search_list if navigator == 1 else 4 * search_list)
-                    self.assertTrue(0 <= low <= recall <= 1)
-                    self.assertGreaterEqual(reads, 0)
                     self.assertTrue(0 < threshold < 0.5)
+                    for recall, low, reads in (figures[:3], figures[3:]):
+                        self.assertTrue(0 <= low <= recall <= 1)
+                        self.assertGreaterEqual(reads, 0)
+                    if "vectors" in index.sections:  # re-ranking reads more, and finds more
+                        self.assertGreaterEqual(figures[5], figures[2])
+                        self.assertGreater(figures[3], figures[0] - 0.01)
+                    else:
+                        self.assertEqual(figures[3:], [0, 0, 0])
 
 
 if __name__ == "__main__":

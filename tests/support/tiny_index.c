@@ -286,9 +286,9 @@ static void make_points(struct tiny_index *tiny, uint32_t count, uint32_t code_d
         memcpy(at + 4, &code_bytes, 4);
         memcpy(at + 8, &k, 4);
         memcpy(at + 12, &search_list, 4);
-        memcpy(at + 16, &recall, 4);
-        memcpy(at + 20, &low, 4);
-        memcpy(at + 24, &reads, 4);
+        memcpy(at + 20, &recall, 4);
+        memcpy(at + 24, &low, 4);
+        memcpy(at + 28, &reads, 4);
     }
 }
 

@@ -294,14 +294,21 @@ static void an_operating_point_out_of_range_is_found(void **state)
     const struct {
         uint64_t offset;
         uint32_t bad, good;
-    } cases[] = {{8, 0, 10}, /* k, by which lists are scaled */
+    } cases[] = {{0, 0, 2}, /* the navigator */
+                 {0, 3, 2},
+                 {8, 0, 10}, /* k, by which lists are scaled */
                  {8, FATHOM_K_MAX + 1, 10},
                  {12, 0, 10}, /* the list */
                  {12, FATHOM_SEARCH_LIST_MAX + 1, 10},
-                 {16, 0x7fc00000, 0}, /* figures: NaN, infinity, -1 */
-                 {20, 0x7f800000, 0},
-                 {24, 0x7fc00000, 0},
-                 {28, 0xbf800000, 0}};
+                 {16, 0xbf800000, 0}, /* figures: -1, NaN, infinity */
+                 {16, 0x7fc00000, 0},
+                 {20, 0x7fc00000, 0},
+                 {24, 0x7f800000, 0},
+                 {28, 0x7fc00000, 0},
+                 {32, 0x7f800000, 0},
+                 {36, 0x7fc00000, 0},
+                 {40, 0xff800000, 0},
+                 {44, 1, 0}}; /* reserved */
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         change_u32(fixture, SECTION_POINTS, 2 * FORMAT_POINT_BYTES + cases[i].offset, cases[i].bad);
         expect_found(fixture, "section points: a value of point 2", 1);

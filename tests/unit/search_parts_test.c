@@ -128,13 +128,13 @@ static void selection_ends_whatever_the_numbers(void **state)
 /* ---- operating points ---- */
 
 static const struct operating_point points[] = {
-    {.k = 1, .search_list = 10, .recall = 0.95f, .recall_low = 0.93f},
-    {.k = 1, .search_list = 16, .recall = 0.99f, .recall_low = 0.98f},
-    {.k = 10, .search_list = 16, .recall = 0.90f, .recall_low = 0.89f},
-    {.k = 10, .search_list = 24, .recall = 0.95f, .recall_low = 0.94f},
-    {.k = 10, .search_list = 64, .recall = 0.985f, .recall_low = 0.98f},
-    {.k = 100, .search_list = 160, .recall = 0.96f, .recall_low = 0.955f},
-    {.k = 100, .search_list = 400, .recall = 0.99f, .recall_low = 0.99f},
+    {.k = 1, .search_list = 10, .plain = {0.95f, 0.93f, 0}},
+    {.k = 1, .search_list = 16, .plain = {0.99f, 0.98f, 0}},
+    {.k = 10, .search_list = 16, .plain = {0.90f, 0.89f, 0}},
+    {.k = 10, .search_list = 24, .plain = {0.95f, 0.94f, 0}},
+    {.k = 10, .search_list = 64, .plain = {0.985f, 0.98f, 0}},
+    {.k = 100, .search_list = 160, .plain = {0.96f, 0.955f, 0}},
+    {.k = 100, .search_list = 400, .plain = {0.99f, 0.99f, 0}},
 };
 #define POINTS (sizeof points / sizeof points[0])
 
@@ -142,7 +142,7 @@ static const struct points_cost cost = {.list_us = 2};
 
 static uint32_t list_for(uint32_t k, float target)
 {
-    return points_choose(points, POINTS, k, target, &cost).search_list;
+    return points_choose(points, POINTS, k, target, FATHOM_RERANK_AUTO, &cost).search_list;
 }
 
 static void the_shortest_list_that_reaches_the_target_is_taken(void **state)
@@ -161,29 +161,30 @@ static void the_shortest_list_that_reaches_the_target_is_taken(void **state)
 static void a_target_beyond_all_points_takes_what_comes_near_the_best(void **state)
 {
     static const struct operating_point flat[] = {
-        {.k = 10, .search_list = 40, .recall_low = 0.9f},
-        {.k = 10, .search_list = 100, .recall_low = 0.96f},
-        {.k = 10, .search_list = 400, .recall_low = 0.9605f},
+        {.k = 10, .search_list = 40, .plain = {0, 0.9f, 0}},
+        {.k = 10, .search_list = 100, .plain = {0, 0.96f, 0}},
+        {.k = 10, .search_list = 400, .plain = {0, 0.9605f, 0}},
     };
     (void)state;
     assert_int_equal(list_for(10, 0.999f), 63); /* .979 */
     assert_int_equal(list_for(1, 0.999f), 16);
-    assert_int_equal(points_choose(flat, 3, 10, 0.97f, &cost).search_list, 100);
-    assert_int_equal(points_choose(flat, 3, 10, 0.9605f, &cost).search_list, 400);
+    assert_int_equal(points_choose(flat, 3, 10, 0.97f, FATHOM_RERANK_AUTO, &cost).search_list, 100);
+    assert_int_equal(points_choose(flat, 3, 10, 0.9605f, FATHOM_RERANK_AUTO, &cost).search_list,
+                     400);
 }
 
 static void the_graph_promises_half_of_the_interval_more(void **state)
 {
     struct operating_point two[] = {
-        {.k = 10, .search_list = 40, .recall = 0.95f, .recall_low = 0.93f},
-        {.k = 10, .search_list = 80, .recall = 0.99f, .recall_low = 0.97f},
+        {.k = 10, .search_list = 40, .plain = {0.95f, 0.93f, 0}},
+        {.k = 10, .search_list = 80, .plain = {0.99f, 0.97f, 0}},
     };
     (void)state;
     two[0].navigator = two[1].navigator = FATHOM_NAVIGATOR_CELLS;
-    assert_int_equal(points_choose(two, 2, 10, 0.95f, &cost).search_list, 60);
+    assert_int_equal(points_choose(two, 2, 10, 0.95f, FATHOM_RERANK_AUTO, &cost).search_list, 60);
     two[0].navigator = two[1].navigator = FATHOM_NAVIGATOR_GRAPH;
-    assert_int_equal(points_choose(two, 2, 10, 0.95f, &cost).search_list, 50);
-    assert_int_equal(points_choose(two, 2, 10, 0.94f, &cost).search_list, 40);
+    assert_int_equal(points_choose(two, 2, 10, 0.95f, FATHOM_RERANK_AUTO, &cost).search_list, 50);
+    assert_int_equal(points_choose(two, 2, 10, 0.94f, FATHOM_RERANK_AUTO, &cost).search_list, 40);
 }
 
 static void a_k_between_two_goes_by_the_larger(void **state)
@@ -199,27 +200,31 @@ static void a_k_beyond_all_points_scales_the_list(void **state)
     assert_int_equal(list_for(200, 0.95f), 320);
     assert_int_equal(list_for(FATHOM_K_MAX, 0.95f), 160 * FATHOM_K_MAX / 100);
     assert_in_range(list_for(FATHOM_K_MAX, 0.99f), FATHOM_K_MAX, FATHOM_SEARCH_LIST_MAX);
-    assert_int_equal(points_choose(points, 2, FATHOM_K_MAX, 0.9f, &cost).search_list,
-                     FATHOM_SEARCH_LIST_MAX);
+    assert_int_equal(
+        points_choose(points, 2, FATHOM_K_MAX, 0.9f, FATHOM_RERANK_AUTO, &cost).search_list,
+        FATHOM_SEARCH_LIST_MAX);
 }
 
 static const struct operating_point refined[] = {
-    {.k = 10, .search_list = 40, .recall_low = 0.96f, .reads = 9, .refine_threshold = 0.05f},
-    {.k = 10, .search_list = 40, .recall_low = 0.90f, .reads = 7, .refine_threshold = 0.13f},
-    {.k = 10, .search_list = 64, .recall_low = 0.98f, .reads = 9.5f, .refine_threshold = 0.05f},
-    {.k = 10, .search_list = 64, .recall_low = 0.96f, .reads = 6, .refine_threshold = 0.13f},
-    {.k = 10, .search_list = 400, .recall_low = 0.99f, .reads = 6, .refine_threshold = 0.13f},
+    {.k = 10, .search_list = 40, .plain = {0, 0.96f, 9}, .refine_threshold = 0.05f},
+    {.k = 10, .search_list = 40, .plain = {0, 0.90f, 7}, .refine_threshold = 0.13f},
+    {.k = 10, .search_list = 64, .plain = {0, 0.98f, 9.5f}, .refine_threshold = 0.05f},
+    {.k = 10, .search_list = 64, .plain = {0, 0.96f, 6}, .refine_threshold = 0.13f},
+    {.k = 10, .search_list = 400, .plain = {0, 0.99f, 6}, .refine_threshold = 0.13f},
 };
 
 static void fewer_reads_are_worth_a_longer_walk(void **state)
 {
     static const struct points_cost free_walk = {0}, dear_walk = {.list_us = 1000};
     (void)state;
-    struct operating_choice choice = points_choose(refined, 5, 10, 0.96f, &free_walk);
+    struct operating_choice choice =
+        points_choose(refined, 5, 10, 0.96f, FATHOM_RERANK_AUTO, &free_walk);
     assert_int_equal(choice.search_list, 64);
     assert_true(choice.refine_threshold == 0.13f);
-    assert_int_equal(points_choose(refined, 5, 10, 0.96f, &dear_walk).search_list, 40);
-    assert_int_equal(points_choose(refined, 5, 10, 0.99f, &dear_walk).search_list, 400);
+    assert_int_equal(
+        points_choose(refined, 5, 10, 0.96f, FATHOM_RERANK_AUTO, &dear_walk).search_list, 40);
+    assert_int_equal(
+        points_choose(refined, 5, 10, 0.99f, FATHOM_RERANK_AUTO, &dear_walk).search_list, 400);
 }
 
 static void a_threshold_between_two_is_taken_on_a_straight_line(void **state)
@@ -227,13 +232,16 @@ static void a_threshold_between_two_is_taken_on_a_straight_line(void **state)
     static const struct points_cost dear_walk = {.list_us = 1000};
     (void)state;
     /* Half way between the two that were measured with list 40. */
-    struct operating_choice choice = points_choose(refined, 2, 10, 0.93f, &dear_walk);
+    struct operating_choice choice =
+        points_choose(refined, 2, 10, 0.93f, FATHOM_RERANK_AUTO, &dear_walk);
     assert_int_equal(choice.search_list, 40);
     assert_true(fabsf(choice.refine_threshold - 0.09f) < 1e-4f);
     assert_true(fabsf(choice.reads - 8) < 1e-3f);
     assert_true(choice.recall_low == 0.93f);
     /* Nor is anything given away where the thriftier one reaches it. */
-    assert_true(points_choose(refined, 2, 10, 0.9f, &dear_walk).refine_threshold == 0.13f);
+    assert_true(
+        points_choose(refined, 2, 10, 0.9f, FATHOM_RERANK_AUTO, &dear_walk).refine_threshold ==
+        0.13f);
 }
 
 static const struct operating_point all[] = {
@@ -269,34 +277,37 @@ static void beyond_the_measured_codes_the_last_one_speaks(void **state)
 static void between_two_measured_codes_points_lie_on_a_straight_line(void **state)
 {
     static const struct operating_point measured[] = {
-        {2, 16, 10, 40, 0.90f, 0.88f, 20, 0.05f},
-        {2, 16, 10, 40, 0.80f, 0.78f, 12, 0.10f},
-        {2, 16, 10, 100, 0.94f, 0.92f, 24, 0.05f},
-        {2, 24, 10, 40, 0.98f, 0.96f, 8, 0.05f},
+        {2, 16, 10, 40, 0.05f, .plain = {0.90f, 0.88f, 20}},
+        {2, 16, 10, 40, 0.10f, .plain = {0.80f, 0.78f, 12}},
+        {2, 16, 10, 100, 0.05f, .plain = {0.94f, 0.92f, 24}},
+        {2, 24, 10, 40, 0.05f, .plain = {0.98f, 0.96f, 8}},
     };
     struct operating_point found[POINTS_RESIDENT_MAX];
     (void)state;
     assert_int_equal(points_for(measured, 4, FATHOM_NAVIGATOR_CELLS, 18, found), 3);
     /* A quarter of the way. */
-    assert_true(fabsf(found[0].recall - 0.92f) < 1e-5f);
-    assert_true(fabsf(found[0].recall_low - 0.90f) < 1e-5f);
-    assert_true(fabsf(found[0].reads - 17) < 1e-4f);
+    assert_true(fabsf(found[0].plain.recall - 0.92f) < 1e-5f);
+    assert_true(fabsf(found[0].plain.recall_low - 0.90f) < 1e-5f);
+    assert_true(fabsf(found[0].plain.reads - 17) < 1e-4f);
     /* The longer code has one threshold for all. */
-    assert_true(fabsf(found[1].recall - 0.845f) < 1e-5f);
-    assert_true(fabsf(found[1].reads - 11) < 1e-4f);
+    assert_true(fabsf(found[1].plain.recall - 0.845f) < 1e-5f);
+    assert_true(fabsf(found[1].plain.reads - 11) < 1e-4f);
     assert_true(found[1].refine_threshold == 0.10f);
     /* And needed no longer list. */
-    assert_true(found[2].recall == 0.94f && found[2].reads == 24);
+    assert_true(found[2].plain.recall == 0.94f && found[2].plain.reads == 24);
     assert_int_equal(found[2].code_bytes, 18);
 }
 
 static void in_the_graph_a_fifth_of_the_gap_to_the_longest_list_is_a_hole(void **state)
 {
     static const struct operating_point measured[] = {
-        {1, 128, 10, 24, 0.90f, 0.88f, 2, 0.05f},   {1, 128, 10, 24, 0.80f, 0.78f, 1, 0.10f},
-        {1, 128, 10, 100, 0.98f, 0.97f, 3, 0.05f},  {1, 128, 10, 100, 0.85f, 0.84f, 2, 0.10f},
-        {1, 128, 100, 200, 0.70f, 0.65f, 9, 0.05f}, {2, 128, 10, 24, 0.90f, 0.88f, 2, 0.05f},
-        {2, 128, 10, 100, 0.98f, 0.97f, 3, 0.05f},
+        {1, 128, 10, 24, 0.05f, .plain = {0.90f, 0.88f, 2}},
+        {1, 128, 10, 24, 0.10f, .plain = {0.80f, 0.78f, 1}},
+        {1, 128, 10, 100, 0.05f, .plain = {0.98f, 0.97f, 3}},
+        {1, 128, 10, 100, 0.10f, .plain = {0.85f, 0.84f, 2}},
+        {1, 128, 100, 200, 0.05f, .plain = {0.70f, 0.65f, 9}},
+        {2, 128, 10, 24, 0.05f, .plain = {0.90f, 0.88f, 2}},
+        {2, 128, 10, 100, 0.05f, .plain = {0.98f, 0.97f, 3}},
     };
     static const float recall[] = {0.916f, 0.81f, 0.98f, 0.85f, 0.70f},
                        low[] = {0.896f, 0.79f, 0.97f, 0.84f, 0.65f};
@@ -304,18 +315,92 @@ static void in_the_graph_a_fifth_of_the_gap_to_the_longest_list_is_a_hole(void *
     (void)state;
     assert_int_equal(points_for(measured, 7, FATHOM_NAVIGATOR_GRAPH, 128, found), 5);
     for (unsigned i = 0; i < 5; i++) {
-        assert_true(fabsf(found[i].recall - recall[i]) < 1e-5f);
-        assert_true(fabsf(found[i].recall_low - low[i]) < 1e-5f);
-        assert_true(found[i].reads == measured[i].reads);
+        assert_true(fabsf(found[i].plain.recall - recall[i]) < 1e-5f);
+        assert_true(fabsf(found[i].plain.recall_low - low[i]) < 1e-5f);
+        assert_true(found[i].plain.reads == measured[i].plain.reads);
     }
     assert_int_equal(points_for(measured, 7, FATHOM_NAVIGATOR_CELLS, 128, found), 2);
     assert_memory_equal(found, &measured[5], 2 * sizeof *found);
 }
 
+static const struct operating_point mended[] = {
+    {.k = 10,
+     .search_list = 40,
+     .navigator = FATHOM_NAVIGATOR_CELLS,
+     .code_bytes = 16,
+     .refine_threshold = 0.05f,
+     .plain = {0.95f, 0.94f, 1},
+     .reranked = {0.97f, 0.96f, 2}},
+    {.k = 10,
+     .search_list = 400,
+     .navigator = FATHOM_NAVIGATOR_CELLS,
+     .code_bytes = 16,
+     .refine_threshold = 0.05f,
+     .plain = {0.97f, 0.96f, 3},
+     .reranked = {0.99f, 0.98f, 4}},
+};
+
+static struct operating_choice choose_mended(float target, enum fathom_rerank rerank,
+                                             double list_us)
+{
+    struct points_cost walk = {.list_us = list_us};
+    return points_choose(mended, 2, 10, target, rerank, &walk);
+}
+
+static void full_vectors_are_read_where_a_longer_list_costs_more(void **state)
+{
+    (void)state;
+    struct operating_choice choice = choose_mended(0.96f, FATHOM_RERANK_AUTO, 1);
+    assert_true(choice.rerank && choice.search_list == 40 && choice.reads == 2);
+    /* Where lists cost nothing, whatever has fewer reads. */
+    choice = choose_mended(0.96f, FATHOM_RERANK_AUTO, 0);
+    assert_true(choice.rerank && choice.search_list == 40);
+    choice = choose_mended(0.945f, FATHOM_RERANK_AUTO, 0);
+    assert_true(!choice.rerank && choice.search_list == 130);
+    /* A target that only it reaches; between two lists as elsewhere. */
+    choice = choose_mended(0.97f, FATHOM_RERANK_AUTO, 1);
+    assert_true(choice.rerank && choice.search_list == 220 && fabsf(choice.reads - 3) < 1e-4f);
+    /* And out of its reach: near the best. */
+    choice = choose_mended(0.999f, FATHOM_RERANK_AUTO, 1);
+    assert_true(choice.rerank && choice.search_list == 382);
+}
+
+static void re_ranking_is_as_the_request_says(void **state)
+{
+    (void)state;
+    struct operating_choice choice = choose_mended(0.96f, FATHOM_RERANK_OFF, 1);
+    assert_true(!choice.rerank && choice.search_list == 400 && choice.reads == 3);
+    choice = choose_mended(0.999f, FATHOM_RERANK_OFF, 1);
+    assert_true(!choice.rerank && choice.recall_low < 0.961f);
+    choice = choose_mended(0.5f, FATHOM_RERANK_ON, 1);
+    assert_true(choice.rerank && choice.search_list == 40);
+    assert_true(choose_mended(0.5f, FATHOM_RERANK_AUTO, 1).rerank == false);
+}
+
+static void re_ranked_recall_lies_on_the_same_lines(void **state)
+{
+    struct operating_point two[] = {mended[0], mended[0]}, found[POINTS_RESIDENT_MAX];
+    (void)state;
+    two[1].code_bytes = 24;
+    two[1].reranked = (struct attained){0.99f, 0.98f, 1};
+    assert_int_equal(points_for(two, 2, FATHOM_NAVIGATOR_CELLS, 20, found), 1);
+    assert_true(fabsf(found[0].reranked.recall - 0.98f) < 1e-5f);
+    assert_true(fabsf(found[0].reranked.recall_low - 0.97f) < 1e-5f);
+    assert_true(fabsf(found[0].reranked.reads - 1.5f) < 1e-5f);
+    assert_true(fabsf(found[0].plain.recall - 0.95f) < 1e-5f);
+    /* And so does what the graph makes up for. */
+    memcpy(two, mended, sizeof two);
+    two[0].navigator = two[1].navigator = FATHOM_NAVIGATOR_GRAPH;
+    assert_int_equal(points_for(two, 2, FATHOM_NAVIGATOR_GRAPH, 16, found), 2);
+    assert_true(fabsf(found[0].reranked.recall - 0.974f) < 1e-5f);
+    assert_true(fabsf(found[0].reranked.recall_low - 0.964f) < 1e-5f);
+    assert_true(found[1].reranked.recall == 0.99f);
+}
+
 static void without_points_there_is_no_list(void **state)
 {
     (void)state;
-    assert_int_equal(points_choose(NULL, 0, 10, 0.9f, &cost).search_list, 0);
+    assert_int_equal(points_choose(NULL, 0, 10, 0.9f, FATHOM_RERANK_AUTO, &cost).search_list, 0);
 }
 
 static const struct CMUnitTest tests[] = {
@@ -333,6 +418,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(beyond_the_measured_codes_the_last_one_speaks),
     cmocka_unit_test(between_two_measured_codes_points_lie_on_a_straight_line),
     cmocka_unit_test(in_the_graph_a_fifth_of_the_gap_to_the_longest_list_is_a_hole),
+    cmocka_unit_test(full_vectors_are_read_where_a_longer_list_costs_more),
+    cmocka_unit_test(re_ranking_is_as_the_request_says),
+    cmocka_unit_test(re_ranked_recall_lies_on_the_same_lines),
     cmocka_unit_test(without_points_there_is_no_list),
 };
 

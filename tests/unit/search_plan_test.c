@@ -394,14 +394,14 @@ static void operating_points_decide_between_graph_and_cells(void **state)
     assert_int_equal(open_budget(dir, options, 0, &all, &info, &err), 0);
     for (int cheap = 0; cheap < 2; cheap++) {
         for (int i = 0; i < 2; i++) {
-            points[i].recall = points[i].recall_low = 0.98f;
-            points[i].reads = i == cheap ? 2 : 40; /* its two cells make scans long */
+            points[i].plain.recall = points[i].plain.recall_low = 0.98f;
+            points[i].plain.reads = i == cheap ? 2 : 40; /* its two cells make scans long */
         }
         struct plan plan = plan_by_points(dir, all.total_bytes - 1, points, 2);
         assert_false(plan.rows8);
         assert_int_equal(plan.navigator, points[cheap].navigator);
         /* What does not reach the usual target is no bargain. */
-        points[cheap].recall = points[cheap].recall_low = 0.9f;
+        points[cheap].plain.recall = points[cheap].plain.recall_low = 0.9f;
         plan = plan_by_points(dir, all.total_bytes - 1, points, 2);
         assert_int_equal(plan.navigator, points[1 - cheap].navigator);
     }
@@ -448,8 +448,8 @@ static void operating_points_decide_whether_codes_are_read(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         for (int p = 0; p < 2; p++) {
-            points[p].recall = points[p].recall_low = cases[i].reached[p];
-            points[p].reads = 20;
+            points[p].plain.recall = points[p].plain.recall_low = cases[i].reached[p];
+            points[p].plain.reads = 20;
         }
         struct plan plan = plan_by_points(
             dir, budget, cases[i].count ? points + cases[i].first : NULL, cases[i].count);

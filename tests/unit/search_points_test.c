@@ -21,10 +21,15 @@
 
 static const float thresholds[THRESHOLDS] = {0.02f, 0.06f, 0.15f, 0.45f};
 
-struct fixture {
+struct set {
     struct small_index small;
     struct points_sample sample; /* the queries, as if each were a row that is not in the index */
     struct sample_neighbour truth[QUERIES * SAMPLE_TRUTH];
+};
+
+struct fixture {
+    struct set bytes;  /* integers, which are their own 8-bit form, */
+    struct set floats; /* and rows that lie so close that 8 bits get some wrong */
 };
 
 static int by_distance(const void *a, const void *b)
@@ -40,42 +45,100 @@ static int by_row(const void *a, const void *b)
     return (x->row > y->row) - (x->row < y->row);
 }
 
-static void find_truth(struct fixture *fixture, const struct fathom_index *index, uint32_t query)
+/* Makes the truth of a query: what searches rank by comes from the records, by their own kernels.
+ */
+struct truth_maker {
+    struct set *set;
+    uint32_t query;
+};
+
+static void rank(const struct set *set, const struct fathom_index *index, uint32_t query,
+                 struct sample_neighbour *truth)
+{
+    double exact[SAMPLE_TRUTH];
+    for (uint32_t t = 0; t < SAMPLE_TRUTH; t++)
+        exact[t] = small_distance(&set->small, query,
+                                  bits_load(index->ids, index->properties.id_bits, truth[t].row));
+    for (uint32_t t = 0; t < SAMPLE_TRUTH; t++) {
+        truth[t].exact = (float)exact[t];
+        for (uint32_t other = 0; other < SAMPLE_TRUTH; other++)
+            truth[t].rank += exact[other] < exact[t] || (exact[other] == exact[t] && other < t);
+    }
+}
+
+static void find_truth(void *context, struct query *query, struct navigator *navigator)
 {
     static struct sample_neighbour all[ROWS];
-    struct sample_neighbour *truth = fixture->truth + (size_t)query * SAMPLE_TRUTH;
+    const struct truth_maker *maker = context;
+    const struct fathom_index *index = query->index;
+    (void)navigator;
     for (uint32_t row = 0; row < ROWS; row++) {
-        uint64_t id = bits_load(index->ids, index->properties.id_bits, row);
+        const uint8_t *record = index->rows8 + (size_t)row * index->records->row_bytes;
+        struct kernel_score8 score;
+        kernels_get()->score8_rows(&score, &query->row8.weights, record, index->records->row_bytes,
+                                   1);
+        float distance = record_distance(&query->row8, index, &score, record);
         all[row] = (struct sample_neighbour){
-            .row = row, .distance = (float)small_distance(&fixture->small, query, id)};
+            .row = row, .distance = distance, .sigma = record_sigma(index, record, distance)};
     }
     qsort(all, ROWS, sizeof *all, by_distance);
-    for (uint32_t t = 0; t < SAMPLE_TRUTH; t++)
-        all[t].rank = t;
+    struct sample_neighbour *truth = maker->set->truth + (size_t)maker->query * SAMPLE_TRUTH;
     memcpy(truth, all, SAMPLE_TRUTH * sizeof *all);
+    rank(maker->set, index, maker->query, truth);
     qsort(truth, SAMPLE_TRUTH, sizeof *truth, by_row);
+}
+
+static void probe(struct fathom_engine *engine, const struct fathom_index *index,
+                  const struct fathom_query *request, const struct query_probe *probe)
+{
+    struct fathom_result result;
+    assert_int_equal(engine_submit_probe(engine, index, request, probe, NULL), 0);
+    assert_int_equal(fathom_engine_poll(engine, &result, 1, true), 1);
+    assert_int_equal(result.status, 0);
+    assert_int_equal(result.count, 0);
+    assert_int_equal(result.stats.reads, 0);
+}
+
+static struct fathom_query request_of(const struct set *set, uint32_t query, uint32_t k)
+{
+    struct fathom_query request = small_request(&set->small, query);
+    request.dtype = set->small.options.dtype;
+    request.k = k;
+    request.search_list = LIST;
+    return request;
+}
+
+static void make_set(struct set *set, enum fathom_dtype dtype, float spread)
+{
+    struct small_options options = {.rows = ROWS,
+                                    .dim = DIM,
+                                    .metric = FATHOM_METRIC_L2,
+                                    .dtype = dtype,
+                                    .queries = QUERIES,
+                                    .spread = spread,
+                                    .seed = 5};
+    struct fathom_open_options open = fathom_open_options_default();
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    struct fathom_index *index;
+    small_index_make(&set->small, &options);
+    assert_int_equal(fathom_index_open(&index, set->small.dir, &open, NULL), 0);
+    for (uint32_t query = 0; query < QUERIES; query++) {
+        struct truth_maker maker = {.set = set, .query = query};
+        struct query_probe finds = {.row = ROW_NONE, .take = find_truth, .context = &maker};
+        struct fathom_query request = request_of(set, query, 10);
+        probe(engine, index, &request, &finds);
+    }
+    fathom_index_close(index);
+    fathom_engine_destroy(engine);
+    set->sample = (struct points_sample){
+        .count = QUERIES, .dim = DIM, .truth_count = SAMPLE_TRUTH, .truth = set->truth};
 }
 
 static int make_fixture(void **state)
 {
-    /* Integers are their own 8-bit form, so distances of records are those of users. */
-    struct small_options options = {.rows = ROWS,
-                                    .dim = DIM,
-                                    .metric = FATHOM_METRIC_L2,
-                                    .dtype = FATHOM_U8,
-                                    .queries = QUERIES,
-                                    .spread = 2,
-                                    .seed = 5};
-    struct fathom_open_options open = fathom_open_options_default();
     struct fixture *fixture = calloc(1, sizeof *fixture);
-    struct fathom_index *index;
-    small_index_make(&fixture->small, &options);
-    assert_int_equal(fathom_index_open(&index, fixture->small.dir, &open, NULL), 0);
-    for (uint32_t query = 0; query < QUERIES; query++)
-        find_truth(fixture, index, query);
-    fathom_index_close(index);
-    fixture->sample = (struct points_sample){
-        .count = QUERIES, .dim = DIM, .truth_count = SAMPLE_TRUTH, .truth = fixture->truth};
+    make_set(&fixture->bytes, FATHOM_U8, 2);
+    make_set(&fixture->floats, FATHOM_F32, 0.1f);
     *state = fixture;
     return 0;
 }
@@ -83,7 +146,8 @@ static int make_fixture(void **state)
 static int free_fixture(void **state)
 {
     struct fixture *fixture = *state;
-    small_index_remove(&fixture->small);
+    small_index_remove(&fixture->bytes.small);
+    small_index_remove(&fixture->floats.small);
     free(fixture);
     return 0;
 }
@@ -101,37 +165,22 @@ static void take(void *context, struct query *query, struct navigator *navigator
                   trial->replays);
 }
 
-static struct fathom_query request_of(const struct fixture *fixture, uint32_t query, uint32_t k)
-{
-    struct fathom_query request = fathom_query_default();
-    request.vector = small_query(&fixture->small, query);
-    request.dtype = FATHOM_U8;
-    request.k = k;
-    request.search_list = LIST;
-    return request;
-}
-
-static void replay(struct trial *trial, const struct fixture *fixture, struct fathom_engine *engine,
+static void replay(struct trial *trial, const struct set *set, struct fathom_engine *engine,
                    const struct fathom_index *index, uint32_t query, uint32_t k)
 {
-    struct fathom_query request = request_of(fixture, query, k);
-    struct query_probe probe = {.row = ROW_NONE, .take = take, .context = trial};
-    struct fathom_result result;
-    *trial = (struct trial){.sample = &fixture->sample, .query = query};
-    assert_int_equal(engine_submit_probe(engine, index, &request, &probe, NULL), 0);
-    assert_int_equal(fathom_engine_poll(engine, &result, 1, true), 1);
-    assert_int_equal(result.status, 0);
-    assert_int_equal(result.count, 0);
-    assert_int_equal(result.stats.reads, 0);
+    struct fathom_query request = request_of(set, query, k);
+    struct query_probe replays = {.row = ROW_NONE, .take = take, .context = trial};
+    *trial = (struct trial){.sample = &set->sample, .query = query};
+    probe(engine, index, &request, &replays);
 }
 
 /* The part of the truth among the ids. */
-static float recall_of(const struct fixture *fixture, const struct fathom_index *index,
-                       uint32_t query, const uint64_t *ids, uint32_t k)
+static float recall_of(const struct set *set, const struct fathom_index *index, uint32_t query,
+                       const uint64_t *ids, uint32_t k)
 {
     uint32_t found = 0;
     for (uint32_t t = 0; t < SAMPLE_TRUTH; t++) {
-        const struct sample_neighbour *n = &fixture->truth[(size_t)query * SAMPLE_TRUTH + t];
+        const struct sample_neighbour *n = &set->truth[(size_t)query * SAMPLE_TRUTH + t];
         uint64_t id = bits_load(index->ids, index->properties.id_bits, n->row);
         for (uint32_t r = 0; r < k && n->rank < k; r++)
             found += ids[r] == id;
@@ -139,54 +188,105 @@ static float recall_of(const struct fixture *fixture, const struct fathom_index 
     return (float)found / (float)k;
 }
 
-/* Replays all queries at all thresholds, and searches for them too. */
-static void compare(struct fixture *fixture, enum fathom_navigator navigator, uint32_t k)
+/* What searches at a threshold read and find, on average, on paper and for real. */
+struct outcome {
+    double replayed, recall;
+    double replayed_price, price;
+};
+
+static void search(struct outcome *outcome, const struct set *set, struct fathom_engine *engine,
+                   const struct fathom_index *index, const struct fathom_query *request,
+                   uint32_t query, float replayed_recall, float replayed_reads)
 {
-    struct fathom_open_options options = fathom_open_options_default();
-    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
-    struct fathom_index *index;
     uint64_t ids[SAMPLE_TRUTH];
     float distances[SAMPLE_TRUTH];
-    double reads = 0, replayed[THRESHOLDS] = {0}, recall[THRESHOLDS] = {0};
-    options.navigator = navigator;
-    options.code_bytes = DIM / 8; /* one bit a dimension: much is in doubt */
-    assert_int_equal(fathom_index_open(&index, fixture->small.dir, &options, NULL), 0);
+    struct fathom_query_stats stats;
+    assert_int_equal(fathom_search(engine, index, request, ids, distances, &stats, NULL),
+                     request->k);
+    double price = (double)RUN_READ_PRICE * stats.reads +
+                   (double)RUN_PAGE_PRICE * (double)(stats.bytes / PAGE_BYTES);
+    /* Among very many hits that are re-ranked may be rows beyond the truth. */
+    if (request->rerank != FATHOM_RERANK_ON || request->k < SAMPLE_LARGE_K)
+        assert_true(fabs(price - (double)replayed_reads) < 1e-3);
+    outcome->replayed_price += replayed_reads / QUERIES;
+    outcome->price += price / QUERIES;
+    outcome->replayed += replayed_recall / QUERIES;
+    outcome->recall += recall_of(set, index, query, ids, request->k) / QUERIES;
+}
+
+/* Replays all queries at all thresholds, and searches for them too, with re-ranking and without. */
+static void compare(const struct set *set, struct fathom_open_options options, uint32_t k,
+                    struct outcome plain[THRESHOLDS], struct outcome reranked[THRESHOLDS])
+{
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    struct fathom_index *index;
+    memset(plain, 0, THRESHOLDS * sizeof *plain);
+    memset(reranked, 0, THRESHOLDS * sizeof *reranked);
+    assert_int_equal(fathom_index_open(&index, set->small.dir, &options, NULL), 0);
     for (uint32_t query = 0; query < QUERIES; query++) {
         struct trial trial;
-        replay(&trial, fixture, engine, index, query, k);
+        replay(&trial, set, engine, index, query, k);
         for (uint32_t t = 0; t < THRESHOLDS; t++) {
-            struct fathom_query request = request_of(fixture, query, k);
-            struct fathom_query_stats stats;
+            const struct replay *r = &trial.replays[t];
+            struct fathom_query request = request_of(set, query, k);
             request.refine_threshold = thresholds[t];
-            assert_int_equal(fathom_search(engine, index, &request, ids, distances, &stats, NULL),
-                             k);
-            double price = (double)RUN_READ_PRICE * stats.reads +
-                           (double)RUN_PAGE_PRICE * (double)(stats.bytes / PAGE_BYTES);
-            assert_true(fabs(price - (double)trial.replays[t].reads) < 1e-3);
-            reads += stats.reads;
-            replayed[t] += trial.replays[t].recall / QUERIES;
-            recall[t] += recall_of(fixture, index, query, ids, k) / QUERIES;
+            search(&plain[t], set, engine, index, &request, query, r->recall, r->reads);
+            request.rerank = FATHOM_RERANK_ON;
+            if (index->vectors)
+                search(&reranked[t], set, engine, index, &request, query, r->reranked_recall,
+                       r->reranked_reads);
+            else
+                assert_true(r->reranked_recall == 0 && r->reranked_reads == 0);
         }
     }
-    for (uint32_t t = 0; t < THRESHOLDS; t++)
-        assert_true(fabs(replayed[t] - recall[t]) < 0.001);
-    /* Thresholds matter here, else this would say nothing. */
-    assert_true(reads > QUERIES * THRESHOLDS);
-    assert_true(recall[0] > recall[THRESHOLDS - 1] + 0.001);
+    for (uint32_t t = 0; t < THRESHOLDS; t++) {
+        assert_true(fabs(plain[t].replayed - plain[t].recall) < 0.001);
+        assert_true(fabs(reranked[t].replayed - reranked[t].recall) < 0.001);
+        assert_true(fabs(reranked[t].replayed_price - reranked[t].price) <=
+                    0.05 * reranked[t].price);
+    }
     fathom_index_close(index);
     fathom_engine_destroy(engine);
 }
 
+/* With one bit a dimension, so that much is in doubt. */
+static void compare_codes(const struct fixture *fixture, enum fathom_navigator navigator,
+                          uint32_t k)
+{
+    struct fathom_open_options options = fathom_open_options_default();
+    struct outcome plain[THRESHOLDS], reranked[THRESHOLDS];
+    options.navigator = navigator;
+    options.code_bytes = DIM / 8;
+    compare(&fixture->bytes, options, k, plain, reranked);
+    /* Thresholds matter here, else this would say nothing. */
+    assert_true(plain[THRESHOLDS - 1].price > 1);
+    assert_true(plain[0].recall > plain[THRESHOLDS - 1].recall + 0.001);
+    compare(&fixture->floats, options, k, plain, reranked);
+    assert_true(reranked[0].recall > plain[0].recall + 0.001);
+    assert_true(reranked[0].price > plain[0].price + 0.1);
+}
+
 static void cells_refined_on_paper_come_to_what_a_search_does(void **state)
 {
-    compare(*state, FATHOM_NAVIGATOR_CELLS, 10);
-    compare(*state, FATHOM_NAVIGATOR_CELLS, 100);
+    compare_codes(*state, FATHOM_NAVIGATOR_CELLS, 10);
+    compare_codes(*state, FATHOM_NAVIGATOR_CELLS, 100);
 }
 
 static void a_walk_refined_on_paper_comes_to_what_a_search_does(void **state)
 {
-    compare(*state, FATHOM_NAVIGATOR_GRAPH, 10);
-    compare(*state, FATHOM_NAVIGATOR_GRAPH, 100);
+    compare_codes(*state, FATHOM_NAVIGATOR_GRAPH, 10);
+    compare_codes(*state, FATHOM_NAVIGATOR_GRAPH, 100);
+}
+
+static void eight_bit_rows_re_ranked_on_paper_come_to_what_a_search_does(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct outcome plain[THRESHOLDS], reranked[THRESHOLDS];
+    for (uint32_t k = 10; k <= 100; k *= 10) {
+        compare(&fixture->floats, fathom_open_options_default(), k, plain, reranked);
+        assert_true(plain[0].price == 0 && reranked[0].price > 0.1);
+        assert_true(reranked[0].recall > plain[0].recall + 0.001);
+    }
 }
 
 /* ---- the truth of a sample ---- */
@@ -238,9 +338,12 @@ static void check_ranks(const struct small_index *small, const struct fathom_ind
     for (uint32_t t = 0; t < sample->truth_count; t++) {
         const struct sample_neighbour *n = &sample->truth[(size_t)i * SAMPLE_TRUTH + t];
         uint64_t id = bits_load(index->ids, id_bits, n->row);
+        double distance = squared_distance(vector, small->rows + id * COARSE_DIM);
+        assert_true(isnan(n->exact) || fabs(distance - (double)n->exact) <= 1e-5 * distance);
+        assert_true(n->sigma > 0);
         if (n->rank >= 10)
             continue;
-        double distance = squared_distance(vector, small->rows + id * COARSE_DIM);
+        assert_false(isnan(n->exact));
         assert_true(fabs(distance - sorted[n->rank]) <= 1e-5 * sorted[n->rank]);
         assert_false(seen[n->rank]);
         seen[n->rank] = true;
@@ -282,6 +385,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(neighbours_are_ranked_by_the_vectors_that_were_given),
     cmocka_unit_test(cells_refined_on_paper_come_to_what_a_search_does),
     cmocka_unit_test(a_walk_refined_on_paper_comes_to_what_a_search_does),
+    cmocka_unit_test(eight_bit_rows_re_ranked_on_paper_come_to_what_a_search_does),
 };
 
 int main(void)

@@ -149,7 +149,8 @@ FATHOM_API int fathom_index_read_manifest(const struct fathom_index *index, char
 /* ---- searching ---- */
 
 /* Results that 8-bit rows leave in doubt may be ranked by their full vectors, for a few reads more.
- * AUTO: where target_recall is above what the index's operating points reach without. Changes
+ * AUTO: where the index's operating points say that a target recall is reached so at less cost, or
+ * only so; never with a search list of one's own. OFF and ON leave the choice of the list. Changes
  * nothing where 8 bits are exact. Values are pinned. */
 enum fathom_rerank { FATHOM_RERANK_AUTO, FATHOM_RERANK_OFF, FATHOM_RERANK_ON };
 

@@ -10,6 +10,7 @@
 #include "checkpoint.h"
 #include "degree.h"
 #include "error.h"
+#include "gather.h"
 #include "heat.h"
 #include "ids.h"
 #include "lock.h"
@@ -264,16 +265,12 @@ static int stage_graph(struct build *build, struct fathom_error *err)
 static int train_in_parts(struct build *build, struct fathom_error *err)
 {
     struct parts *parts = &build->parts;
-    struct rows8 rows = {0};
-    struct graph thin = {0};
-    int status = parts_load_rows(parts, 0, parts->rows, &rows, err);
+    struct gathered gathered;
+    int status = gather_training(&gathered, &parts->checkpoint->work, parts->rows, err);
     if (status == 0)
-        status = parts_load_thin(parts, &thin, err);
-    if (status == 0)
-        status = train_build(&build->trained, &build->crew, &rows, &build->cells, &thin,
+        status = train_build(&build->trained, &build->crew, &gathered.view, &build->cells,
                              build->options.code_bits, err);
-    rows8_fini(&rows);
-    graph_fini(&thin);
+    gathered_fini(&gathered);
     return status;
 }
 
@@ -282,8 +279,10 @@ static int stage_train(struct build *build, struct fathom_error *err)
     crew_phase(&build->crew, "train", 0, "rows");
     if (build->parts.count)
         return train_in_parts(build, err);
-    return train_build(&build->trained, &build->crew, &build->input.rows, &build->cells,
-                       &build->graph, build->options.code_bits, err);
+    const struct train_rows rows = {
+        .count = build->input.rows.count, .rows = &build->input.rows, .graph = &build->graph};
+    return train_build(&build->trained, &build->crew, &rows, &build->cells,
+                       build->options.code_bits, err);
 }
 
 /* How far the stage is after heat and after lists, of 20: what they take on 128 to 784 dimensions.

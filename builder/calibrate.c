@@ -6,11 +6,8 @@
 
 #include "train.h"
 
-#define RANGE_ROWS   16384
 #define RANGE_BLOCK  512
-#define QUERY_ROWS   640
 #define QUERY_BLOCK  32
-#define QUERY_PAIRS  16    /* rows near a query that its estimates are compared with */
 #define SCALE_MARGIN 2.0f  /* beyond the largest of the sample; there are 8 octaves below */
 #define OFFSET_SPARE 0.25f /* of the sample's range, on either side */
 
@@ -26,9 +23,9 @@ struct error_sum {
 
 struct calibration {
     struct trained *trained;
-    const struct rows8 *rows;
+    const struct train_rows *rows;
     const struct cells *cells;
-    const struct graph *graph;
+    uint32_t dim;
     uint32_t sample;
     struct range *ranges;     /* blocks x levels */
     struct error_sum *errors; /* blocks x levels */
@@ -36,7 +33,7 @@ struct calibration {
 
 static uint32_t sample_row(const struct calibration *c, uint32_t i)
 {
-    return (uint32_t)((uint64_t)i * c->rows->count / c->sample);
+    return train_sample_row(c->rows->count, i, c->sample);
 }
 
 /* ---- ranges of the factors ---- */
@@ -50,15 +47,15 @@ static int range_block(void *context, uint64_t block, unsigned worker)
     for (uint32_t l = 0; l < planes->level_count; l++)
         ranges[l] = (struct range){.offset_min = FLT_MAX, .offset_max = -FLT_MAX};
     struct residual residual = {0};
-    int status = residual_init(&residual, c->rows->dim, planes->code_dim);
+    int status = residual_init(&residual, c->dim, planes->code_dim);
     uint32_t begin = (uint32_t)block * RANGE_BLOCK, last_cell = UINT32_MAX;
     for (uint32_t i = begin; i < begin + RANGE_BLOCK && i < c->sample && status == 0; i++) {
         uint32_t row = sample_row(c, i), cell = cell_of_row(c->cells, row);
         const uint8_t *centroid = rows8_at(&c->cells->centroids, cell);
         if (cell != last_cell)
-            residual_set_cell(&residual, planes, centroid, c->rows->dim);
+            residual_set_cell(&residual, planes, centroid, c->dim);
         last_cell = cell;
-        residual_set_row(&residual, c->trained, rows8_at(c->rows, row), centroid, c->rows->dim);
+        residual_set_row(&residual, c->trained, train_row(c->rows, row), centroid, c->dim);
         struct planes_sums sums = {0};
         for (uint32_t l = 0; l < planes->level_count; l++) {
             planes_sums_advance(planes, l ? &planes->levels[l - 1] : NULL, &planes->levels[l],
@@ -73,12 +70,12 @@ static int range_block(void *context, uint64_t block, unsigned worker)
     return status;
 }
 
-int train_ranges(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+int train_ranges(struct trained *out, const struct crew *crew, const struct train_rows *rows,
                  const struct cells *cells)
 {
-    struct calibration c = {.trained = out, .rows = rows, .cells = cells};
+    struct calibration c = {.trained = out, .rows = rows, .dim = rows->rows->dim, .cells = cells};
     uint32_t levels = out->planes.level_count;
-    c.sample = rows->count < RANGE_ROWS ? rows->count : RANGE_ROWS;
+    c.sample = rows->count < TRAIN_RANGE_ROWS ? rows->count : TRAIN_RANGE_ROWS;
     uint32_t blocks = (uint32_t)crew_blocks(c.sample, RANGE_BLOCK);
     c.ranges = mem_alloc_array((size_t)blocks * levels, sizeof *c.ranges);
     int status = c.ranges ? crew_run(crew, blocks, range_block, &c) : -ENOMEM;
@@ -99,21 +96,6 @@ int train_ranges(struct trained *out, const struct crew *crew, const struct rows
 }
 
 /* ---- errors of the estimates ---- */
-
-/* Some rows near a row: its neighbours and theirs, at an even stride, without itself. */
-static uint32_t near_rows(const struct graph *graph, uint32_t row, uint32_t *out)
-{
-    const uint32_t *list = graph_list(graph, row);
-    uint32_t count = 0;
-    for (uint32_t i = 1; i <= list[0] && count < QUERY_PAIRS; i++) {
-        out[count++] = list[i];
-        const uint32_t *second = graph_list(graph, list[i]);
-        uint32_t pick = second[0] ? second[1 + (row + i) % second[0]] : row;
-        if (pick != row && count < QUERY_PAIRS)
-            out[count++] = pick;
-    }
-    return count;
-}
 
 /* <P (q - o), yhat> as a search computes it, but for the rounding of the query. */
 static double decoded_product(const struct planes_model *planes, const struct planes_level *level,
@@ -141,10 +123,10 @@ static void add_errors(const struct calibration *c, const struct residual *query
 {
     const struct planes_model *planes = &c->trained->planes;
     const uint8_t *centroid = rows8_at(&c->cells->centroids, cell_of_row(c->cells, row));
-    double base = rows8_distance(query_row, centroid, c->rows->dim);
-    double truth = rows8_distance(query_row, rows8_at(c->rows, row), c->rows->dim);
-    residual_set_cell(near, planes, centroid, c->rows->dim);
-    residual_set_row(near, c->trained, rows8_at(c->rows, row), centroid, c->rows->dim);
+    double base = rows8_distance(query_row, centroid, c->dim);
+    double truth = rows8_distance(query_row, train_row(c->rows, row), c->dim);
+    residual_set_cell(near, planes, centroid, c->dim);
+    residual_set_row(near, c->trained, train_row(c->rows, row), centroid, c->dim);
     struct planes_sums sums = {0};
     for (uint32_t l = 0; l < planes->level_count; l++) {
         const struct planes_level *level = &planes->levels[l];
@@ -171,14 +153,14 @@ static int kappa_block(void *context, uint64_t block, unsigned worker)
     const struct planes_model *planes = &c->trained->planes;
     struct error_sum *errors = c->errors + block * planes->level_count;
     struct residual query = {0}, near = {0};
-    int status = residual_init(&query, c->rows->dim, planes->code_dim);
+    int status = residual_init(&query, c->dim, planes->code_dim);
     if (status == 0)
-        status = residual_init(&near, c->rows->dim, planes->code_dim);
-    uint32_t begin = (uint32_t)block * QUERY_BLOCK, ids[QUERY_PAIRS];
+        status = residual_init(&near, c->dim, planes->code_dim);
+    uint32_t begin = (uint32_t)block * QUERY_BLOCK, ids[TRAIN_PAIRS];
     for (uint32_t i = begin; i < begin + QUERY_BLOCK && i < c->sample && status == 0; i++) {
-        uint32_t row = sample_row(c, i), count = near_rows(c->graph, row, ids);
-        const uint8_t *query_row = rows8_at(c->rows, row);
-        residual_set_cell(&query, planes, query_row, c->rows->dim);
+        uint32_t row = sample_row(c, i), count = train_near_rows(c->rows, row, ids);
+        const uint8_t *query_row = train_row(c->rows, row);
+        residual_set_cell(&query, planes, query_row, c->dim);
         for (uint32_t j = 0; j < count; j++)
             add_errors(c, &query, query_row, &near, ids[j], errors);
     }
@@ -199,12 +181,12 @@ static float spread(const struct error_sum *all)
     return variance > 0 ? (float)sqrt(variance / all->widths) : 0;
 }
 
-int train_kappa(struct trained *out, const struct crew *crew, const struct rows8 *rows,
-                const struct cells *cells, const struct graph *graph)
+int train_kappa(struct trained *out, const struct crew *crew, const struct train_rows *rows,
+                const struct cells *cells)
 {
-    struct calibration c = {.trained = out, .rows = rows, .cells = cells, .graph = graph};
+    struct calibration c = {.trained = out, .rows = rows, .dim = rows->rows->dim, .cells = cells};
     uint32_t levels = out->planes.level_count;
-    c.sample = rows->count < QUERY_ROWS ? rows->count : QUERY_ROWS;
+    c.sample = rows->count < TRAIN_QUERY_ROWS ? rows->count : TRAIN_QUERY_ROWS;
     uint32_t blocks = (uint32_t)crew_blocks(c.sample, QUERY_BLOCK);
     c.errors = mem_alloc_array((size_t)blocks * levels, sizeof *c.errors);
     int status = c.errors ? crew_run(crew, blocks, kappa_block, &c) : -ENOMEM;

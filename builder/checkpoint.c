@@ -10,10 +10,8 @@
 
 #define COST_SHARE     33             /* a checkpoint waits for so many times what it costs */
 #define SPACING_MAX_NS 45000000000ull /* but never longer */
-#define STORED_ROWS    256            /* read at once */
 
-static const char state_name[] = "state", input_name[] = "input", rows_name[] = "rows",
-                  written_name[] = "written";
+static const char state_name[] = "state", input_name[] = "input", written_name[] = "written";
 
 /* ---- when ---- */
 
@@ -300,28 +298,29 @@ int checkpoint_load_cells(struct checkpoint *checkpoint, struct cells_state *sta
 
 /* ---- rows ---- */
 
-struct rows_header {
-    uint32_t rows, dim, cells, reserved;
-};
+static int append_cells(struct work_writer *writer, const struct cells *cells, uint32_t rows,
+                        struct fathom_error *err)
+{
+    int status = work_append(writer, cells->first, 4 * ((size_t)cells->count + 1), err);
+    if (status == 0)
+        status = append_rows8(writer, &cells->centroids, err);
+    return status == 0 ? work_append(writer, cells->rows, 4 * (size_t)rows, err) : status;
+}
 
 int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows,
                          const struct cells *cells, struct fathom_error *err)
 {
     struct work_writer *writer;
-    struct rows_header header = {.rows = rows->count, .dim = rows->dim, .cells = cells->count};
+    struct stored_header header = {.rows = rows->count, .dim = rows->dim, .cells = cells->count};
     uint64_t start = env_clock_ns(checkpoint->work.env);
-    int status = work_create(&writer, &checkpoint->work, rows_name, err);
+    int status = work_create(&writer, &checkpoint->work, CHECKPOINT_ROWS, err);
     if (status != 0)
         return status;
     status = work_append(writer, &header, sizeof header, err);
     if (status == 0)
-        status = work_append(writer, cells->first, 4 * ((size_t)cells->count + 1), err);
-    if (status == 0)
-        status = append_rows8(writer, &cells->centroids, err);
-    if (status == 0)
-        status = work_append(writer, cells->rows, 4 * (size_t)rows->count, err);
-    if (status == 0)
         status = append_rows8(writer, rows, err);
+    if (status == 0)
+        status = append_cells(writer, cells, rows->count, err);
     return finish(checkpoint, writer, status, start, (uint64_t)rows->count * rows->dim, err);
 }
 
@@ -335,29 +334,37 @@ static bool is_cells(const struct cells *cells, uint32_t rows)
     return good;
 }
 
+static int read_cells_of_rows(struct checkpoint *checkpoint, struct work_file *file,
+                              const struct stored_header *header, struct cells *cells,
+                              struct fathom_error *err)
+{
+    cells->count = header->cells;
+    cells->first = mem_alloc_array((size_t)header->cells + 1, sizeof *cells->first);
+    cells->rows = mem_alloc_array(header->rows, sizeof *cells->rows);
+    if (!cells->first || !cells->rows ||
+        rows8_init(&cells->centroids, header->cells, header->dim) != 0)
+        return error_set(err, -ENOMEM, "no memory to resume a build");
+    int status = work_next(file, cells->first, 4 * ((size_t)header->cells + 1), err);
+    if (status == 0)
+        status = next_rows8(file, &cells->centroids, checkpoint->crew, err);
+    if (status == 0)
+        status = work_next(file, cells->rows, 4 * (size_t)header->rows, err);
+    return status == 0 && !is_cells(cells, header->rows) ? malformed(CHECKPOINT_ROWS, err) : status;
+}
+
 static int read_rows(struct checkpoint *checkpoint, struct work_file *file, struct rows8 *rows,
                      struct cells *cells, uint32_t dim, struct fathom_error *err)
 {
-    struct rows_header header;
+    struct stored_header header;
     int status = work_next(file, &header, sizeof header, err);
     if (status != 0)
         return status;
     if (header.dim != dim || header.rows == 0 || header.cells == 0 || header.cells > header.rows)
-        return malformed(rows_name, err);
-    cells->count = header.cells;
-    cells->first = mem_alloc_array((size_t)header.cells + 1, sizeof *cells->first);
-    cells->rows = mem_alloc_array(header.rows, sizeof *cells->rows);
-    if (!cells->first || !cells->rows || rows8_init(&cells->centroids, header.cells, dim) != 0 ||
-        rows8_init(rows, header.rows, dim) != 0)
+        return malformed(CHECKPOINT_ROWS, err);
+    if (rows8_init(rows, header.rows, dim) != 0)
         return error_set(err, -ENOMEM, "no memory to resume a build");
-    status = work_next(file, cells->first, 4 * ((size_t)header.cells + 1), err);
-    if (status == 0)
-        status = next_rows8(file, &cells->centroids, checkpoint->crew, err);
-    if (status == 0)
-        status = work_next(file, cells->rows, 4 * (size_t)header.rows, err);
-    if (status == 0 && !is_cells(cells, header.rows))
-        status = malformed(rows_name, err);
-    return status == 0 ? next_rows8(file, rows, checkpoint->crew, err) : status;
+    status = next_rows8(file, rows, checkpoint->crew, err);
+    return status == 0 ? read_cells_of_rows(checkpoint, file, &header, cells, err) : status;
 }
 
 int checkpoint_load_rows(struct checkpoint *checkpoint, struct rows8 *rows, struct cells *cells,
@@ -366,7 +373,7 @@ int checkpoint_load_rows(struct checkpoint *checkpoint, struct rows8 *rows, stru
     struct work_file *file;
     *cells = (struct cells){0};
     *rows = (struct rows8){0};
-    int status = work_open(&file, &checkpoint->work, rows_name, err);
+    int status = work_open(&file, &checkpoint->work, CHECKPOINT_ROWS, err);
     if (status == 0) {
         status = read_rows(checkpoint, file, rows, cells, dim, err);
         work_close(file);
@@ -375,48 +382,7 @@ int checkpoint_load_rows(struct checkpoint *checkpoint, struct rows8 *rows, stru
         return 1;
     cells_fini(cells);
     rows8_fini(rows);
-    return unusable(checkpoint, rows_name, status, err);
-}
-
-int checkpoint_open_rows(struct checkpoint *checkpoint, struct stored_rows *out,
-                         struct fathom_error *err)
-{
-    struct rows_header header;
-    *out = (struct stored_rows){0};
-    int status = work_open(&out->file, &checkpoint->work, rows_name, err);
-    if (status == 0)
-        status = work_next(out->file, &header, sizeof header, err);
-    if (status != 0)
-        return status;
-    out->count = header.rows;
-    out->dim = header.dim;
-    out->offset = sizeof header + 4 * ((uint64_t)header.cells + 1) +
-                  (uint64_t)header.cells * header.dim + 4 * (uint64_t)header.rows;
-    return out->offset + (uint64_t)out->count * out->dim == work_bytes(out->file)
-               ? 0
-               : malformed(rows_name, err);
-}
-
-int stored_rows_read(struct stored_rows *stored, uint32_t first, uint32_t count, struct rows8 *out,
-                     uint32_t at, struct fathom_error *err)
-{
-    uint8_t *row = mem_alloc_array(STORED_ROWS, stored->dim);
-    int status = row && out->dim == stored->dim ? 0 : error_set(err, -ENOMEM, "no memory for rows");
-    for (uint32_t done = 0, take; done < count && status == 0; done += take) {
-        take = count - done < STORED_ROWS ? count - done : STORED_ROWS;
-        status = work_read(stored->file, stored->offset + (uint64_t)(first + done) * stored->dim,
-                           row, (size_t)take * stored->dim, err);
-        for (uint32_t i = 0; i < take && status == 0; i++)
-            rows8_set(out, at + done + i, row + (size_t)i * stored->dim);
-    }
-    mem_free(row);
-    return status;
-}
-
-void stored_rows_close(struct stored_rows *stored)
-{
-    work_close(stored->file);
-    *stored = (struct stored_rows){0};
+    return unusable(checkpoint, CHECKPOINT_ROWS, status, err);
 }
 
 /* ---- graph ---- */

@@ -18,6 +18,7 @@
 #include "encode.h"
 #include "graph.h"
 #include "input.h"
+#include "stored.h"
 #include "work.h"
 
 struct checkpoint {
@@ -46,6 +47,7 @@ bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes);
 int checkpoint_save_input(struct checkpoint *checkpoint, const char *identity,
                           const struct input *input, struct fathom_error *err) FATHOM_MUST_USE;
 #define CHECKPOINT_CELLS "cells" /* of no use once rows are saved */
+#define CHECKPOINT_ROWS  "rows"  /* stored.h reads it where it is */
 
 int checkpoint_save_cells(struct checkpoint *checkpoint, const struct cells_state *state,
                           struct fathom_error *err) FATHOM_MUST_USE;
@@ -108,21 +110,5 @@ int checkpoint_load_written(struct checkpoint *checkpoint, struct written *writt
 /* 1: the file is there and whole. 0: it is to be made (again, which is said). */
 int checkpoint_has(struct checkpoint *checkpoint, const char *name,
                    struct fathom_error *err) FATHOM_MUST_USE;
-
-/* ---- rows where they are ---- */
-
-/* The rows of a saved file without bringing all of them into memory. */
-struct stored_rows {
-    struct work_file *file;
-    uint64_t offset; /* of the first */
-    uint32_t count, dim;
-};
-
-int checkpoint_open_rows(struct checkpoint *checkpoint, struct stored_rows *out,
-                         struct fathom_error *err) FATHOM_MUST_USE;
-/* count rows from first on into those of out from at on. */
-int stored_rows_read(struct stored_rows *stored, uint32_t first, uint32_t count, struct rows8 *out,
-                     uint32_t at, struct fathom_error *err) FATHOM_MUST_USE;
-void stored_rows_close(struct stored_rows *stored);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "encode.h"
 #include "error.h"
+#include "gather.h"
 #include "lists.h"
 #include "page.h"
 #include "parts.h"
@@ -418,8 +419,8 @@ struct encoding {
 /* Neighbours at equal ranks: what training compares with should be neither all near nor all far. */
 static int append_thin(struct encoding *e, const uint32_t *list, struct fathom_error *err)
 {
-    uint32_t thin[PARTS_THIN] = {0};
-    uint32_t most = list[0] < PARTS_THIN - 1 ? list[0] : PARTS_THIN - 1;
+    uint32_t thin[GATHER_THIN] = {0};
+    uint32_t most = list[0] < GATHER_THIN - 1 ? list[0] : GATHER_THIN - 1;
     for (uint32_t i = 0; i < most; i++)
         thin[++thin[0]] = list[1 + (uint64_t)i * list[0] / most];
     return work_append(e->thin, thin, sizeof thin, err);
@@ -596,20 +597,5 @@ int parts_load_merged(struct parts *parts, struct encoded_lists *lists, struct f
     if (status == 0)
         return 1;
     encoded_lists_fini(lists);
-    return status;
-}
-
-int parts_load_thin(struct parts *parts, struct graph *out, struct fathom_error *err)
-{
-    struct work_file *file;
-    *out = (struct graph){.rows = parts->rows, .stride = PARTS_THIN};
-    out->lists = mem_alloc_array(parts->rows, PARTS_THIN * sizeof *out->lists);
-    if (!out->lists)
-        return error_set(err, -ENOMEM, "train: no memory for some neighbours");
-    int status = work_open(&file, &parts->checkpoint->work, "thin", err);
-    if (status == 0)
-        status =
-            work_next(file, out->lists, (size_t)parts->rows * PARTS_THIN * sizeof *out->lists, err);
-    work_close(file);
     return status;
 }

@@ -187,7 +187,7 @@ static int load_members(struct parts *parts, struct members *members, struct fat
 {
     const uint32_t *first = parts->cells->first;
     struct stored_rows stored;
-    int status = checkpoint_open_rows(parts->checkpoint, &stored, err);
+    int status = stored_rows_open(&stored, &parts->checkpoint->work, CHECKPOINT_ROWS, err);
     uint32_t at = 0;
     for (uint32_t i = 0; i < members->cell_count && status == 0; i++) {
         uint32_t cell = members->cells[i], row = first[cell], count = first[cell + 1] - row;
@@ -352,13 +352,13 @@ int parts_graph(struct parts *parts, const struct graph_options *options,
 
 /* ---- rows and codes ---- */
 
-int parts_load_rows(struct parts *parts, uint32_t first, uint32_t count, struct rows8 *out,
-                    struct fathom_error *err)
+static int load_rows(struct parts *parts, uint32_t first, uint32_t count, struct rows8 *out,
+                     struct fathom_error *err)
 {
     struct stored_rows stored;
     if (rows8_init(out, count, parts->dim) != 0)
         return error_set(err, -ENOMEM, "no memory for %u rows", count);
-    int status = checkpoint_open_rows(parts->checkpoint, &stored, err);
+    int status = stored_rows_open(&stored, &parts->checkpoint->work, CHECKPOINT_ROWS, err);
     if (status == 0)
         status = stored_rows_read(&stored, first, count, out, 0, err);
     stored_rows_close(&stored);
@@ -393,7 +393,7 @@ static int encode_part(struct parts *parts, const struct part *part, const char 
     int status = part_cells(parts, part, &cells);
     if (status != 0)
         return error_set(err, status, "encode: %s", fathom_strerror(status));
-    status = parts_load_rows(parts, part->row, part->row_end - part->row, &rows, err);
+    status = load_rows(parts, part->row, part->row_end - part->row, &rows, err);
     if (status == 0)
         status = encode_codes(&codes, crew, trained, &rows, &cells, err);
     rows8_fini(&rows);

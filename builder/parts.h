@@ -11,7 +11,6 @@
 
 #define PARTS_MAX  512
 #define PARTS_HALO 0.4 /* rows of the halo, of those of the part */
-#define PARTS_THIN 4   /* stride of the lists that training is content with */
 
 struct part {
     uint32_t cell, cell_end, row, row_end;
@@ -40,12 +39,6 @@ void parts_fini(struct parts *parts);
  * in a work file; the rest is in lists. */
 int parts_graph(struct parts *parts, const struct graph_options *options,
                 struct encoded_lists *lists, struct fathom_error *err) FATHOM_MUST_USE;
-/* Some neighbours of every row, for training: lists of PARTS_THIN - 1 at the most. */
-int parts_load_thin(struct parts *parts, struct graph *out,
-                    struct fathom_error *err) FATHOM_MUST_USE;
-/* All rows, for training. */
-int parts_load_rows(struct parts *parts, uint32_t first, uint32_t count, struct rows8 *out,
-                    struct fathom_error *err) FATHOM_MUST_USE;
 /* Codes and factors of every part, each to a work file. */
 int parts_encode(struct parts *parts, const struct trained *trained,
                  struct fathom_error *err) FATHOM_MUST_USE;

@@ -8,25 +8,17 @@
 
 #include "train.h"
 
-#define SAMPLE_ROWS 100000
-#define STATS_ROWS  16384 /* of the sample, for variances along the axes */
-#define LANE_ROWS   512   /* of one product */
+#define LANE_ROWS   512 /* of one product */
 #define STATS_BLOCK 512
 #define WEIGHT_POWER                                                                               \
     1.7 /* an axis matters by its variance for the error, and again, less so, for queries */
 
 struct moments {
-    const struct rows8 *rows;
+    const struct train_rows *rows;
     const struct cells *cells;
     uint32_t sample, lanes;
     float **sums; /* lanes x dim x dim, upper triangles */
 };
-
-/* Row i of a sample of evenly spread rows. */
-static uint32_t sample_row(const struct rows8 *rows, uint32_t i, uint32_t sample)
-{
-    return (uint32_t)((uint64_t)i * rows->count / sample);
-}
 
 static uint32_t lane_count(uint32_t dim)
 {
@@ -44,7 +36,7 @@ static int lane_block(void *context, uint64_t lane, unsigned worker)
 {
     (void)worker;
     struct moments *m = context;
-    uint32_t dim = m->rows->dim;
+    uint32_t dim = m->rows->rows->dim;
     float *residuals = mem_alloc_array((size_t)LANE_ROWS * dim, sizeof *residuals);
     if (!residuals)
         return -ENOMEM;
@@ -52,8 +44,8 @@ static int lane_block(void *context, uint64_t lane, unsigned worker)
          begin += m->lanes * LANE_ROWS) {
         uint32_t count = m->sample - begin < LANE_ROWS ? m->sample - begin : LANE_ROWS;
         for (uint32_t i = 0; i < count; i++) {
-            uint32_t row = sample_row(m->rows, begin + i, m->sample);
-            const uint8_t *x = rows8_at(m->rows, row);
+            uint32_t row = train_sample_row(m->rows->count, begin + i, m->sample);
+            const uint8_t *x = train_row(m->rows, row);
             const uint8_t *c = rows8_at(&m->cells->centroids, cell_of_row(m->cells, row));
             for (uint32_t d = 0; d < dim; d++)
                 residuals[(size_t)i * dim + d] = (float)((int32_t)x[d] - c[d]);
@@ -66,13 +58,13 @@ static int lane_block(void *context, uint64_t lane, unsigned worker)
 }
 
 /* The second moments over the sample, as an upper triangle by rows. */
-static int second_moments(const struct crew *crew, const struct rows8 *rows,
+static int second_moments(const struct crew *crew, const struct train_rows *rows,
                           const struct cells *cells, float *out)
 {
     struct moments m = {.rows = rows, .cells = cells};
-    size_t cells_of_matrix = (size_t)rows->dim * rows->dim;
-    m.sample = rows->count < SAMPLE_ROWS ? rows->count : SAMPLE_ROWS;
-    m.lanes = lane_count(rows->dim);
+    size_t cells_of_matrix = (size_t)rows->rows->dim * rows->rows->dim;
+    m.sample = rows->count < TRAIN_AXES_ROWS ? rows->count : TRAIN_AXES_ROWS;
+    m.lanes = lane_count(rows->rows->dim);
     float *lanes[TRAIN_LANES_MAX] = {0};
     m.sums = lanes;
     int status = 0;
@@ -121,10 +113,10 @@ static int eigenvectors(float *matrix, uint32_t dim, float *variance)
     return status;
 }
 
-static int find_axes(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+static int find_axes(struct trained *out, const struct crew *crew, const struct train_rows *rows,
                      const struct cells *cells)
 {
-    uint32_t dim = rows->dim;
+    uint32_t dim = rows->rows->dim;
     float *matrix = mem_alloc_array((size_t)dim * dim, sizeof *matrix);
     float *variance = mem_alloc_array(dim, sizeof *variance);
     int status = matrix && variance ? second_moments(crew, rows, cells, matrix) : -ENOMEM;
@@ -144,7 +136,7 @@ static int find_axes(struct trained *out, const struct crew *crew, const struct 
 
 struct stats {
     struct trained *trained;
-    const struct rows8 *rows;
+    const struct train_rows *rows;
     const struct cells *cells;
     uint32_t sample;
     double *sums; /* blocks x 2 x code_dim: y^2, and (y / |y|)^2 */
@@ -156,15 +148,15 @@ static int stats_block(void *context, uint64_t block, unsigned worker)
     struct stats *stats = context;
     const struct planes_model *planes = &stats->trained->planes;
     uint32_t code_dim = planes->code_dim, begin = (uint32_t)block * STATS_BLOCK;
+    uint32_t dim = stats->rows->rows->dim;
     double *plain = stats->sums + block * 2 * code_dim, *scaled = plain + code_dim;
     struct residual residual = {0};
-    int status = residual_init(&residual, stats->rows->dim, code_dim);
+    int status = residual_init(&residual, dim, code_dim);
     for (uint32_t i = begin; i < begin + STATS_BLOCK && i < stats->sample && status == 0; i++) {
-        uint32_t row = sample_row(stats->rows, i, stats->sample);
+        uint32_t row = train_sample_row(stats->rows->count, i, stats->sample);
         const uint8_t *centroid =
             rows8_at(&stats->cells->centroids, cell_of_row(stats->cells, row));
-        residual_set_row(&residual, stats->trained, rows8_at(stats->rows, row), centroid,
-                         stats->rows->dim);
+        residual_set_row(&residual, stats->trained, train_row(stats->rows, row), centroid, dim);
         double norm_sq = 0;
         for (uint32_t d = 0; d < code_dim; d++)
             norm_sq += (double)residual.y[d] * residual.y[d];
@@ -178,12 +170,12 @@ static int stats_block(void *context, uint64_t block, unsigned worker)
     return status;
 }
 
-static int measure_axes(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+static int measure_axes(struct trained *out, const struct crew *crew, const struct train_rows *rows,
                         const struct cells *cells)
 {
     struct stats stats = {.trained = out, .rows = rows, .cells = cells};
     uint32_t code_dim = out->planes.code_dim;
-    stats.sample = rows->count < STATS_ROWS ? rows->count : STATS_ROWS;
+    stats.sample = rows->count < TRAIN_STATS_ROWS ? rows->count : TRAIN_STATS_ROWS;
     uint32_t blocks = (uint32_t)crew_blocks(stats.sample, STATS_BLOCK);
     stats.sums = mem_alloc_array((size_t)blocks * 2 * code_dim, sizeof *stats.sums);
     if (!stats.sums)
@@ -209,12 +201,12 @@ static int measure_axes(struct trained *out, const struct crew *crew, const stru
     return status;
 }
 
-int train_rotation(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+int train_rotation(struct trained *out, const struct crew *crew, const struct train_rows *rows,
                    const struct cells *cells)
 {
     struct planes_model *planes = &out->planes;
     uint32_t code_dim = planes->code_dim;
-    out->rotation = mem_alloc_array(code_dim, rows->dim);
+    out->rotation = mem_alloc_array(code_dim, rows->rows->dim);
     out->rotation_scale = mem_alloc_array(code_dim, sizeof *out->rotation_scale);
     out->sigma = mem_alloc_array(code_dim, sizeof *out->sigma);
     out->weight = mem_alloc_array(code_dim, sizeof *out->weight);

@@ -5,6 +5,7 @@
 #include "spill.h"
 
 #include "checkpoint.h"
+#include "gather.h"
 #include "page.h"
 #include "parts.h"
 
@@ -96,7 +97,7 @@ static uint64_t in_memory(const struct spill_shape *s, const double seconds[BUIL
 static uint64_t in_parts(const struct spill_shape *s)
 {
     double list = 4 * s->mean_degree, members = (double)s->rows * (1 + PARTS_HALO);
-    uint64_t thin = work_file_bytes(4 * PARTS_THIN * s->rows),
+    uint64_t thin = work_file_bytes(4 * GATHER_THIN * s->rows),
              lists = work_file_bytes(s->list_bytes);
     uint64_t parts = (uint64_t)(members * (list + 12)),
              merged = (uint64_t)((double)s->rows * (list + 8));

@@ -81,12 +81,56 @@ static int train_origin(struct trained *out, const struct cells *cells)
     return out->origin ? 0 : -ENOMEM;
 }
 
-int train_build(struct trained *out, const struct crew *crew, const struct rows8 *rows,
-                const struct cells *cells, const struct graph *graph, uint32_t code_bits,
-                struct fathom_error *err)
+/* ---- rows by their numbers ---- */
+
+static uint32_t place_of(const uint32_t *numbers, uint32_t count, uint32_t number)
 {
-    *out = (struct trained){.planes.dim = rows->dim};
-    out->planes.code_dim = size_round_up(rows->dim, PLANES_GROUP);
+    uint32_t low = 0, high = count;
+    if (!numbers)
+        return number;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (numbers[middle] <= number)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+const uint8_t *train_row(const struct train_rows *rows, uint32_t number)
+{
+    return rows8_at(rows->rows, place_of(rows->row_numbers, rows->rows->count, number));
+}
+
+static const uint32_t *list_of(const struct train_rows *rows, uint32_t number)
+{
+    return graph_list(rows->graph, place_of(rows->list_numbers, rows->graph->rows, number));
+}
+
+/* Neighbours and theirs, at an even stride. */
+uint32_t train_near_rows(const struct train_rows *rows, uint32_t number, uint32_t *out)
+{
+    const uint32_t *list = list_of(rows, number);
+    uint32_t count = 0;
+    for (uint32_t i = 1; i <= list[0] && count < TRAIN_PAIRS; i++) {
+        out[count++] = list[i];
+        const uint32_t *second = list_of(rows, list[i]);
+        uint32_t pick = second[0] ? second[1 + (number + i) % second[0]] : number;
+        if (pick != number && count < TRAIN_PAIRS)
+            out[count++] = pick;
+    }
+    return count;
+}
+
+/* ---- the whole ---- */
+
+int train_build(struct trained *out, const struct crew *crew, const struct train_rows *rows,
+                const struct cells *cells, uint32_t code_bits, struct fathom_error *err)
+{
+    uint32_t dim = rows->rows->dim;
+    *out = (struct trained){.planes.dim = dim};
+    out->planes.code_dim = size_round_up(dim, PLANES_GROUP);
     planes_thresholds(out->thresholds);
     out->level_bytes = mem_alloc(128);
     out->planes.level_bytes = out->level_bytes;
@@ -100,7 +144,7 @@ int train_build(struct trained *out, const struct crew *crew, const struct rows8
     if (status == 0)
         status = train_ranges(out, crew, rows, cells);
     if (status == 0)
-        status = train_kappa(out, crew, rows, cells, graph);
+        status = train_kappa(out, crew, rows, cells);
     if (status == 0)
         return 0;
     train_fini(out);

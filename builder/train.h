@@ -20,9 +20,38 @@ struct trained {
     float thresholds[64];
 };
 
-/* rows, cells and graph are in their final order; code_bits is 1..PLANES_MAX. */
-int train_build(struct trained *out, const struct crew *crew, const struct rows8 *rows,
-                const struct cells *cells, const struct graph *graph, uint32_t code_bits,
+/* Rows that training looks at, evenly spread: for the axes, for variances along them, for ranges of
+ * factors, and as queries. */
+#define TRAIN_AXES_ROWS  100000
+#define TRAIN_STATS_ROWS 16384
+#define TRAIN_RANGE_ROWS 16384
+#define TRAIN_QUERY_ROWS 640
+#define TRAIN_PAIRS      16 /* rows near a query that its estimates are compared with */
+
+/* All rows in their final order and their lists; or, where they do not fit, of both those that
+ * training looks at (gather.h). */
+struct train_rows {
+    uint32_t count; /* of all rows */
+    const struct rows8 *rows;
+    const uint32_t *row_numbers; /* which each of rows is, rising; NULL: all are there */
+    const struct graph *graph;
+    const uint32_t *list_numbers; /* the same of lists */
+};
+
+/* Number i of a sample of count evenly spread rows. */
+static inline uint32_t train_sample_row(uint32_t rows, uint32_t i, uint32_t count)
+{
+    return (uint32_t)((uint64_t)i * rows / count);
+}
+
+const uint8_t *train_row(const struct train_rows *rows, uint32_t number);
+/* Some rows near a row, without itself; out: TRAIN_PAIRS. Looks at the row's list and those of its
+ * neighbours. */
+uint32_t train_near_rows(const struct train_rows *rows, uint32_t number, uint32_t *out);
+
+/* cells are in their final order; code_bits is 1..PLANES_MAX. */
+int train_build(struct trained *out, const struct crew *crew, const struct train_rows *rows,
+                const struct cells *cells, uint32_t code_bits,
                 struct fathom_error *err) FATHOM_MUST_USE;
 void train_fini(struct trained *trained);
 /* Bytes of a row's factors at all levels that codes of order_count bytes have. */
@@ -54,12 +83,12 @@ void residual_set_row(struct residual *residual, const struct trained *trained, 
 uint32_t cell_of_row(const struct cells *cells, uint32_t row);
 
 /* rotation.c: principal axes of the residuals, sigma, weight. */
-int train_rotation(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+int train_rotation(struct trained *out, const struct crew *crew, const struct train_rows *rows,
                    const struct cells *cells) FATHOM_MUST_USE;
 /* calibrate.c: ranges of the factors, kappa of each level. */
-int train_ranges(struct trained *out, const struct crew *crew, const struct rows8 *rows,
+int train_ranges(struct trained *out, const struct crew *crew, const struct train_rows *rows,
                  const struct cells *cells) FATHOM_MUST_USE;
-int train_kappa(struct trained *out, const struct crew *crew, const struct rows8 *rows,
-                const struct cells *cells, const struct graph *graph) FATHOM_MUST_USE;
+int train_kappa(struct trained *out, const struct crew *crew, const struct train_rows *rows,
+                const struct cells *cells) FATHOM_MUST_USE;
 
 #endif

@@ -15,7 +15,7 @@
 #include "page.h"
 
 #define WORK_MAGIC   0x6b726f776f687466u /* "fthowork" */
-#define BUFFER_PAGES 64
+#define BUFFER_PAGES (WORK_AHEAD_BYTES / PAGE_BYTES)
 #define SHARED_PAGES 1024 /* of the buffers of files that are read side by side, */
 #define LEAST_PAGES  2    /* of which each has so many */
 
@@ -361,10 +361,20 @@ int work_read(struct work_file *file, uint64_t offset, void *out, size_t bytes,
     return read_at(file, offset, out, bytes, 0, err);
 }
 
+int work_read_ahead(struct work_file *file, uint64_t offset, void *out, size_t bytes,
+                    struct fathom_error *err)
+{
+    return read_at(file, offset, out, bytes, (size_t)file->buffer_pages * PAGE_PAYLOAD, err);
+}
+
+void work_seek(struct work_file *file, uint64_t offset)
+{
+    file->at = offset;
+}
+
 int work_next(struct work_file *file, void *out, size_t bytes, struct fathom_error *err)
 {
-    int status =
-        read_at(file, file->at, out, bytes, (size_t)file->buffer_pages * PAGE_PAYLOAD, err);
+    int status = work_read_ahead(file, file->at, out, bytes, err);
     if (status == 0)
         file->at += bytes;
     return status;

@@ -66,6 +66,13 @@ uint64_t work_bytes(const struct work_file *file);
 /* Bytes [offset, offset + bytes) of the stream, each page checked. */
 int work_read(struct work_file *file, uint64_t offset, void *out, size_t bytes,
               struct fathom_error *err) FATHOM_MUST_USE;
+/* The same where those behind them are wanted next, or most of them: as many as the buffer holds,
+ * WORK_AHEAD_BYTES, come in one read. */
+#define WORK_AHEAD_BYTES (256u << 10)
+int work_read_ahead(struct work_file *file, uint64_t offset, void *out, size_t bytes,
+                    struct fathom_error *err) FATHOM_MUST_USE;
+/* Where work_next goes on, from the start of the stream. */
+void work_seek(struct work_file *file, uint64_t offset);
 /* The bytes that follow those of the last work_next, from the start on. */
 int work_next(struct work_file *file, void *out, size_t bytes,
               struct fathom_error *err) FATHOM_MUST_USE;

@@ -113,13 +113,13 @@ static int write_stored_rows(struct write *write, struct fathom_error *err)
 {
     struct parts *parts = write->product->parts;
     struct stored_rows stored;
-    int status = checkpoint_open_rows(parts->checkpoint, &stored, err);
+    int status = stored_rows_open(&stored, &parts->checkpoint->work, CHECKPOINT_ROWS, err);
     if (status == 0)
         status = index_writer_begin(write->writer, SECTION_RECORDS, stored.dim, err);
     uint64_t piece = PIECE_BYTES / parts->dim * parts->dim,
              bytes = (uint64_t)parts->rows * parts->dim;
     for (uint64_t at = 0; at < bytes && status == 0; at += piece)
-        status = append_stored(write, stored.file, stored.offset + at,
+        status = append_stored(write, stored.file, stored_rows_offset(&stored, 0) + at,
                                bytes - at < piece ? bytes - at : piece, err);
     stored_rows_close(&stored);
     return status == 0 ? index_writer_end(write->writer, err) : status;

@@ -26,9 +26,9 @@ static struct training train(struct rows8 rows, uint32_t code_bits, unsigned thr
     assert_int_equal(graph_build(&t.graph, &crew, &t.ordered.rows, t.ordered.cells.first,
                                  t.ordered.cells.count, &options, NULL),
                      0);
-    assert_int_equal(train_build(&t.trained, &crew, &t.ordered.rows, &t.ordered.cells, &t.graph,
-                                 code_bits, NULL),
-                     0);
+    const struct train_rows all = {
+        .count = t.ordered.rows.count, .rows = &t.ordered.rows, .graph = &t.graph};
+    assert_int_equal(train_build(&t.trained, &crew, &all, &t.ordered.cells, code_bits, NULL), 0);
     return t;
 }
 

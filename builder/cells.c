@@ -5,73 +5,37 @@
  *
  * Centroids are 8-bit rows throughout: their rounding is nothing next to the spread of a cell, and
  * all stays exact. */
-#include "cells.h"
+#include "kmeans.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 
-#include "assign.h"
-#include "bisect.h"
 #include "error.h"
 #include "prng.h"
 
 #define GROUP_SAMPLE 128 /* sampled rows a coarse group */
-#define GROUP_ROUNDS 8
-#define ALONE_ROUNDS 4 /* rounds in which a group sees its own cells only, then near ones' too */
 #define GROUP_PROBES 12
 #define SPAN_ROWS    1024 /* of one block; a multiple of ASSIGN_BLOCK */
-#define UPDATE_BLOCK 16   /* cells */
 
 enum cells_stream { STREAM_SAMPLE = 0x63656c6c, STREAM_SEEDS, STREAM_REPAIR };
 
-/* Rows by cluster: members[first[c]] .. members[first[c + 1] - 1]. */
-struct grouping {
-    uint32_t *first, *members;
-};
-
-/* Places [begin, end) of the rows listed by group. */
-struct span {
-    uint32_t group, begin, end;
-};
-
-struct kmeans {
-    const struct crew *crew;
-    const struct rows8 *rows;
-    uint64_t seed;
-    const struct cells_keeper *keeper;
-    struct fathom_error *err;
-    uint32_t *ids; /* 0..rows-1, then reused for what a step needs */
-    uint32_t sample_count;
-    uint32_t *sample;
-    struct rows8 groups, centroids;
-    struct grouping by_group, by_cell;
-    uint32_t *cell_first; /* groups + 1: the cells of a group */
-    uint32_t *near;       /* groups x GROUP_PROBES, a group itself first */
-    uint32_t probes;
-    struct span *spans;
-    uint32_t span_count;
-    uint32_t *nearest; /* of a row, or of a place in by_group.members */
-    struct assign *workers;
-};
-
-static int grouping_init(struct grouping *grouping, uint32_t keys, uint32_t count)
+int grouping_init(struct grouping *grouping, uint32_t keys, uint32_t count)
 {
     grouping->first = mem_alloc_array((size_t)keys + 1, sizeof *grouping->first);
     grouping->members = mem_alloc_array(count, sizeof *grouping->members);
     return grouping->first && grouping->members ? 0 : -ENOMEM;
 }
 
-static void grouping_fini(struct grouping *grouping)
+void grouping_fini(struct grouping *grouping)
 {
     mem_free(grouping->first);
     mem_free(grouping->members);
     *grouping = (struct grouping){0};
 }
 
-/* Counting sort of ids (NULL: 0..count-1) by the key at the same place; stable. */
-static void grouping_fill(struct grouping *grouping, uint32_t keys, const uint32_t *key,
-                          const uint32_t *ids, uint32_t count)
+void grouping_fill(struct grouping *grouping, uint32_t keys, const uint32_t *key,
+                   const uint32_t *ids, uint32_t count)
 {
     uint32_t *first = grouping->first;
     memset(first, 0, ((size_t)keys + 1) * sizeof *first);
@@ -101,7 +65,7 @@ static int update_block(void *context, uint64_t block, unsigned worker)
     const uint32_t *first = update->grouping->first;
     int64_t *sums = mem_alloc_array(centroids->dim, sizeof *sums);
     uint8_t *mean = mem_alloc(centroids->stride);
-    uint32_t begin = (uint32_t)block * UPDATE_BLOCK, end = begin + UPDATE_BLOCK;
+    uint32_t begin = (uint32_t)block * KMEANS_UPDATE_BLOCK, end = begin + KMEANS_UPDATE_BLOCK;
     if (end > centroids->count)
         end = centroids->count;
     for (uint32_t c = begin; sums && mean && c < end; c++) {
@@ -129,37 +93,50 @@ static int compare_sizes(const void *a, const void *b)
     return x->cluster < y->cluster ? -1 : 1;
 }
 
-/* A cluster without members takes a row of a large one: the largest for the first, and so on. */
-static int repair_empty(struct kmeans *km, const struct grouping *grouping, struct rows8 *centroids,
-                        unsigned round)
+int kmeans_pick_repairs(const struct kmeans *km, const struct grouping *grouping, uint32_t clusters,
+                        unsigned round, struct kmeans_repair *out, uint32_t *count)
 {
-    struct by_size *order = mem_alloc_array(centroids->count, sizeof *order);
+    struct by_size *order = mem_alloc_array(clusters, sizeof *order);
+    *count = 0;
     if (!order)
         return -ENOMEM;
-    for (uint32_t c = 0; c < centroids->count; c++)
+    for (uint32_t c = 0; c < clusters; c++)
         order[c] = (struct by_size){grouping->first[c + 1] - grouping->first[c], c};
-    qsort(order, centroids->count, sizeof *order, compare_sizes);
+    qsort(order, clusters, sizeof *order, compare_sizes);
     struct prng prng;
     prng_init(&prng, km->seed, STREAM_REPAIR + ((uint64_t)round << 32));
-    uint32_t donor = 0;
-    for (uint32_t c = centroids->count; c-- > 0 && order[c].size == 0;) {
-        const struct by_size *from = &order[donor++];
+    for (uint32_t c = clusters; c-- > 0 && order[c].size == 0;) {
+        const struct by_size *from = &order[*count];
         if (from->size < 2)
             break;
-        uint32_t row =
-            grouping->members[grouping->first[from->cluster] + prng_below(&prng, from->size)];
-        rows8_set(centroids, order[c].cluster, rows8_at(km->rows, row));
+        out[(*count)++] = (struct kmeans_repair){
+            order[c].cluster,
+            grouping->members[grouping->first[from->cluster] + prng_below(&prng, from->size)]};
     }
     mem_free(order);
     return 0;
+}
+
+static int repair_empty(struct kmeans *km, const struct grouping *grouping, struct rows8 *centroids,
+                        unsigned round)
+{
+    struct kmeans_repair *repairs = mem_alloc_array(centroids->count, sizeof *repairs);
+    uint32_t count = 0;
+    int status = repairs
+                     ? kmeans_pick_repairs(km, grouping, centroids->count, round, repairs, &count)
+                     : -ENOMEM;
+    for (uint32_t i = 0; i < count; i++)
+        rows8_set(centroids, repairs[i].cluster, rows8_at(km->rows, repairs[i].row));
+    mem_free(repairs);
+    return status;
 }
 
 static int update_centroids(struct kmeans *km, const struct grouping *grouping,
                             struct rows8 *centroids, unsigned round)
 {
     struct update update = {.rows = km->rows, .grouping = grouping, .centroids = centroids};
-    int status =
-        crew_run(km->crew, crew_blocks(centroids->count, UPDATE_BLOCK), update_block, &update);
+    int status = crew_run(km->crew, crew_blocks(centroids->count, KMEANS_UPDATE_BLOCK),
+                          update_block, &update);
     return status != 0 ? status : repair_empty(km, grouping, centroids, round);
 }
 
@@ -194,41 +171,41 @@ static int group_block(void *context, uint64_t block, unsigned worker)
     return 0;
 }
 
-/* The group of each of ids, into nearest, and the ids by group. */
-static int assign_groups(struct kmeans *km, const uint32_t *ids, uint32_t count)
+int kmeans_assign_groups(struct kmeans *km, const uint32_t *ids, uint32_t count)
 {
     struct group_pass pass = {.km = km, .ids = ids, .count = count};
-    int status = crew_run(km->crew, crew_blocks(count, SPAN_ROWS), group_block, &pass);
+    return crew_run(km->crew, crew_blocks(count, SPAN_ROWS), group_block, &pass);
+}
+
+/* And the ids by group. */
+static int group_rows(struct kmeans *km, const uint32_t *ids, uint32_t count)
+{
+    int status = kmeans_assign_groups(km, ids, count);
     if (status == 0)
         grouping_fill(&km->by_group, km->groups.count, km->nearest, ids, count);
     return status;
 }
 
-/* The groups of a killed build, or new ones. */
-static int make_groups(struct kmeans *km)
+bool kmeans_resume_groups(struct kmeans *km)
 {
     const struct cells_state *before = km->keeper->state;
-    if (before && before->groups.count == km->groups.count) {
+    bool there = before && before->groups.count == km->groups.count;
+    if (there)
         rows8_copy(&km->groups, &before->groups);
-        return assign_groups(km, km->ids, km->rows->count);
-    }
-    struct prng prng;
-    prng_init(&prng, km->seed, STREAM_SAMPLE);
-    pick_spread(&prng, km->rows->count, km->sample_count, km->sample);
-    uint32_t *seeds = mem_alloc_array(km->groups.count, sizeof *seeds);
-    if (!seeds)
-        return -ENOMEM;
-    pick_spread(&prng, km->sample_count, km->groups.count, seeds);
+    return there;
+}
+
+int kmeans_make_groups(struct kmeans *km, const uint32_t *ids)
+{
     for (uint32_t g = 0; g < km->groups.count; g++)
-        rows8_set(&km->groups, g, rows8_at(km->rows, km->sample[seeds[g]]));
-    mem_free(seeds);
+        rows8_set(&km->groups, g, rows8_at(km->rows, ids[km->group_seeds[g]]));
     int status = 0;
-    for (unsigned round = 0; round < GROUP_ROUNDS && status == 0; round++) {
-        status = assign_groups(km, km->sample, km->sample_count);
+    for (unsigned round = 0; round < KMEANS_GROUP_ROUNDS && status == 0; round++) {
+        status = group_rows(km, ids, km->sample_count);
         if (status == 0)
             status = update_centroids(km, &km->by_group, &km->groups, round);
     }
-    return status != 0 ? status : assign_groups(km, km->ids, km->rows->count);
+    return status;
 }
 
 struct by_distance {
@@ -268,12 +245,12 @@ static int find_near_groups(struct kmeans *km)
 
 /* Shares the cells out by rows; a group with rows has one at least. Returns how many there are in
  * all. */
-static uint32_t share_cells(struct kmeans *km, uint32_t target)
+static uint32_t share_cells(struct kmeans *km, const uint32_t *group_first, uint32_t target)
 {
-    uint32_t total = 0;
+    uint32_t total = 0, all = group_first[km->groups.count];
     for (uint32_t g = 0; g < km->groups.count; g++) {
-        uint32_t rows = km->by_group.first[g + 1] - km->by_group.first[g];
-        uint32_t cells = (uint32_t)((uint64_t)rows * target / km->rows->count);
+        uint32_t rows = group_first[g + 1] - group_first[g];
+        uint32_t cells = (uint32_t)((uint64_t)rows * target / all);
         km->cell_first[g] = total;
         total += rows > 0 && cells == 0 ? 1 : cells;
     }
@@ -283,6 +260,7 @@ static uint32_t share_cells(struct kmeans *km, uint32_t target)
 
 static void cut_spans(struct kmeans *km)
 {
+    km->span_count = 0;
     for (uint32_t g = 0; g < km->groups.count; g++) {
         uint32_t end = km->by_group.first[g + 1];
         for (uint32_t at = km->by_group.first[g]; at < end; at += SPAN_ROWS)
@@ -291,18 +269,16 @@ static void cut_spans(struct kmeans *km)
     }
 }
 
-static void seed_cells(struct kmeans *km)
+void kmeans_pick_seeds(const struct kmeans *km, const struct grouping *by_group, uint32_t *rows)
 {
     for (uint32_t g = 0; g < km->groups.count; g++) {
         uint32_t first = km->cell_first[g], count = km->cell_first[g + 1] - first;
-        uint32_t rows = km->by_group.first[g + 1] - km->by_group.first[g];
+        uint32_t begin = by_group->first[g], members = by_group->first[g + 1] - begin;
         struct prng prng;
         prng_init(&prng, km->seed, STREAM_SEEDS + ((uint64_t)g << 32));
-        pick_spread(&prng, rows, count, km->nearest); /* nearest is free until the first round */
-        for (uint32_t c = 0; c < count; c++) {
-            uint32_t row = km->by_group.members[km->by_group.first[g] + km->nearest[c]];
-            rows8_set(&km->centroids, first + c, rows8_at(km->rows, row));
-        }
+        pick_spread(&prng, members, count, rows + first);
+        for (uint32_t c = first; c < first + count; c++)
+            rows[c] = by_group->members[begin + rows[c]];
     }
 }
 
@@ -327,14 +303,11 @@ static int cell_block(void *context, uint64_t block, unsigned worker)
     return 0;
 }
 
-static int assign_cells(struct kmeans *km, uint32_t probes)
+int kmeans_assign_cells(struct kmeans *km, unsigned round)
 {
-    struct cell_pass pass = {.km = km, .probes = probes};
-    int status = crew_run(km->crew, km->span_count, cell_block, &pass);
-    if (status == 0)
-        grouping_fill(&km->by_cell, km->centroids.count, km->nearest, km->by_group.members,
-                      km->rows->count);
-    return status;
+    struct cell_pass pass = {.km = km, .probes = round < KMEANS_ALONE_ROUNDS ? 1 : km->probes};
+    cut_spans(km);
+    return crew_run(km->crew, km->span_count, cell_block, &pass);
 }
 
 static uint32_t most_candidates(const struct kmeans *km)
@@ -355,55 +328,74 @@ static int workers_init(struct kmeans *km, uint32_t candidates_max)
 {
     for (unsigned w = 0; w < km->crew->threads; w++) {
         assign_fini(&km->workers[w]);
-        int status = assign_init(&km->workers[w], km->rows->dim, candidates_max);
+        int status = assign_init(&km->workers[w], km->groups.dim, candidates_max);
         if (status != 0)
             return status;
     }
     return 0;
 }
 
-/* Rounds that a killed build has done, with its centroids; 0 with new seeds. */
-static unsigned start_cells(struct kmeans *km)
+int kmeans_init_cells(struct kmeans *km, const uint32_t *group_first, uint32_t target)
+{
+    uint32_t count = share_cells(km, group_first, target);
+    if (find_near_groups(km) != 0 || rows8_init(&km->centroids, count, km->groups.dim) != 0)
+        return -ENOMEM;
+    return workers_init(km, most_candidates(km));
+}
+
+unsigned kmeans_resume_cells(struct kmeans *km)
 {
     const struct cells_state *before = km->keeper->state;
-    if (before && before->centroids.count == km->centroids.count) {
-        rows8_copy(&km->centroids, &before->centroids);
-        return before->round;
-    }
-    seed_cells(km);
-    return 0;
+    if (!before || before->centroids.count != km->centroids.count)
+        return 0;
+    rows8_copy(&km->centroids, &before->centroids);
+    return before->round;
 }
 
 /* Rows of the copies are borrowed. */
-static int save_round(struct kmeans *km, unsigned done)
+int kmeans_save_round(struct kmeans *km, unsigned done)
 {
     struct cells_state state = {.round = done, .groups = km->groups, .centroids = km->centroids};
     return km->keeper->save ? km->keeper->save(km->keeper->context, &state, km->err) : 0;
 }
 
+static void seed_cells(struct kmeans *km)
+{
+    uint32_t *seeds = km->nearest; /* free until the first round */
+    kmeans_pick_seeds(km, &km->by_group, seeds);
+    for (uint32_t c = 0; c < km->centroids.count; c++)
+        rows8_set(&km->centroids, c, rows8_at(km->rows, seeds[c]));
+}
+
+/* In memory, in by_cell too. */
+static int assign_round(struct kmeans *km, unsigned round)
+{
+    int status = kmeans_assign_cells(km, round);
+    if (status == 0)
+        grouping_fill(&km->by_cell, km->centroids.count, km->nearest, km->by_group.members,
+                      km->rows->count);
+    return status;
+}
+
 static int make_cells(struct kmeans *km, uint32_t target)
 {
-    uint32_t count = share_cells(km, target);
-    km->spans =
-        mem_alloc_array(km->groups.count + km->rows->count / SPAN_ROWS + 1, sizeof *km->spans);
-    if (!km->spans || find_near_groups(km) != 0 ||
-        grouping_init(&km->by_cell, count, km->rows->count) != 0 ||
-        rows8_init(&km->centroids, count, km->rows->dim) != 0 ||
-        workers_init(km, most_candidates(km)) != 0)
+    if (kmeans_init_cells(km, km->by_group.first, target) != 0 ||
+        grouping_init(&km->by_cell, km->centroids.count, km->rows->count) != 0)
         return -ENOMEM;
-    cut_spans(km);
-    unsigned done = start_cells(km);
-    const unsigned rounds = CELLS_ROUNDS;
+    unsigned done = kmeans_resume_cells(km);
+    if (done == 0)
+        seed_cells(km);
     int status = 0;
-    for (unsigned round = done; round < rounds && status == 0; round++) {
-        status = assign_cells(km, round < ALONE_ROUNDS ? 1 : km->probes);
+    for (unsigned round = done; round < CELLS_ROUNDS && status == 0; round++) {
+        status = assign_round(km, round);
         if (status == 0)
-            status = update_centroids(km, &km->by_cell, &km->centroids, GROUP_ROUNDS + round);
+            status =
+                update_centroids(km, &km->by_cell, &km->centroids, KMEANS_GROUP_ROUNDS + round);
         if (status == 0)
-            status = save_round(km, round + 1);
-        crew_advance(km->crew, (uint64_t)km->rows->count * (round + 1) / (rounds + 1));
+            status = kmeans_save_round(km, round + 1);
+        crew_advance(km->crew, (uint64_t)km->rows->count * (round + 1) / (CELLS_ROUNDS + 1));
     }
-    return status != 0 ? status : assign_cells(km, km->probes);
+    return status != 0 ? status : assign_round(km, CELLS_ROUNDS);
 }
 
 /* ---- the result ---- */
@@ -415,10 +407,8 @@ static void append_cell(struct cells *out, const uint8_t *centroid, uint32_t row
     out->count++;
 }
 
-/* Appends the cell of ids (their place in out->rows is the next), cut in two until no part is too
- * large. */
-static void append_split(struct cells *out, struct bisect *bisect, uint32_t *ids, uint32_t count,
-                         const uint8_t *centroid, uint8_t *scratch)
+void kmeans_append_cell(struct cells *out, struct bisect *bisect, uint32_t *ids, uint32_t count,
+                        const uint8_t *centroid, uint8_t *scratch)
 {
     if (count <= CELLS_ROWS_MAX) {
         append_cell(out, centroid, count);
@@ -432,47 +422,54 @@ static void append_split(struct cells *out, struct bisect *bisect, uint32_t *ids
         uint32_t *part = ids + (side ? first : 0);
         uint8_t *mean = scratch + bisect->rows->stride;
         rows8_mean(bisect->rows, part, sizes[side], bisect->sums, scratch);
-        append_split(out, bisect, part, sizes[side], scratch, mean);
+        kmeans_append_cell(out, bisect, part, sizes[side], scratch, mean);
     }
+}
+
+int kmeans_init_result(const struct kmeans *km, const uint32_t *first, struct cells *out)
+{
+    uint32_t cells = 0;
+    for (uint32_t c = 0; c < km->centroids.count; c++) {
+        uint32_t rows = first[c + 1] - first[c];
+        cells += rows > CELLS_ROWS_MAX ? 1 + rows / (CELLS_ROWS_MAX / 16) : rows > 0;
+    }
+    out->first = mem_alloc_array((size_t)cells + 1, sizeof *out->first);
+    return out->first ? rows8_init(&out->centroids, cells, km->centroids.dim) : -ENOMEM;
 }
 
 /* Copies what k-means found, without empty cells and with the largest ones split. */
 static int finish_cells(struct kmeans *km, struct cells *out)
 {
     const uint32_t *first = km->by_cell.first;
-    uint32_t largest = 0, cells = 0;
-    for (uint32_t c = 0; c < km->centroids.count; c++) {
-        uint32_t rows = first[c + 1] - first[c];
-        largest = rows > largest ? rows : largest;
-        cells += rows > 0 ? 1 + rows / (CELLS_ROWS_MAX / 16) : 0;
-    }
+    uint32_t largest = 0;
+    for (uint32_t c = 0; c < km->centroids.count; c++)
+        largest = first[c + 1] - first[c] > largest ? first[c + 1] - first[c] : largest;
     struct bisect bisect;
     int status = bisect_init(&bisect, km->rows, largest);
     if (status != 0)
         return status;
-    uint8_t *scratch =
-        mem_alloc_array(256, km->rows->stride); /* one a level: parts shrink by 7/8 */
-    out->first = mem_alloc_array((size_t)cells + 1, sizeof *out->first);
+    uint8_t *scratch = mem_alloc_array(KMEANS_SPLIT_DEPTH, km->rows->stride);
     out->rows = km->by_cell.members;
     km->by_cell.members = NULL;
-    status = !scratch || !out->first ? -ENOMEM : rows8_init(&out->centroids, cells, km->rows->dim);
+    status = scratch ? kmeans_init_result(km, first, out) : -ENOMEM;
     for (uint32_t c = 0; c < km->centroids.count && status == 0; c++)
         if (first[c + 1] > first[c])
-            append_split(out, &bisect, out->rows + first[c], first[c + 1] - first[c],
-                         rows8_at(&km->centroids, c), scratch);
+            kmeans_append_cell(out, &bisect, out->rows + first[c], first[c + 1] - first[c],
+                               rows8_at(&km->centroids, c), scratch);
     out->centroids.count = out->count;
     mem_free(scratch);
     bisect_fini(&bisect);
     return status;
 }
 
-static void kmeans_fini(struct kmeans *km)
+void kmeans_fini(struct kmeans *km)
 {
     for (unsigned w = 0; w < km->crew->threads && km->workers; w++)
         assign_fini(&km->workers[w]);
     mem_free(km->workers);
     mem_free(km->ids);
     mem_free(km->sample);
+    mem_free(km->group_seeds);
     mem_free(km->cell_first);
     mem_free(km->near);
     mem_free(km->spans);
@@ -483,24 +480,48 @@ static void kmeans_fini(struct kmeans *km)
     grouping_fini(&km->by_cell);
 }
 
-static int kmeans_init(struct kmeans *km, uint32_t groups)
+uint32_t kmeans_target(uint32_t rows)
 {
-    uint32_t count = km->rows->count;
+    uint32_t target = rows / CELLS_ROWS;
+    return target < 1 ? 1 : target > CELLS_COUNT_MAX ? CELLS_COUNT_MAX : target;
+}
+
+static void pick_sample(struct kmeans *km, uint32_t count)
+{
+    struct prng prng;
+    prng_init(&prng, km->seed, STREAM_SAMPLE);
+    pick_spread(&prng, count, km->sample_count, km->sample);
+    pick_spread(&prng, km->sample_count, km->groups.count, km->group_seeds);
+}
+
+int kmeans_init(struct kmeans *km, uint32_t held, uint32_t count, uint32_t dim)
+{
+    uint32_t groups = (uint32_t)ceil(sqrt(kmeans_target(count)));
     km->probes = groups < GROUP_PROBES ? groups : GROUP_PROBES;
     km->sample_count = count / GROUP_SAMPLE < groups ? count : groups * GROUP_SAMPLE;
-    km->ids = mem_alloc_array(count, sizeof *km->ids);
+    held = held > km->sample_count ? held : km->sample_count;
+    km->ids = mem_alloc_array(held, sizeof *km->ids);
     km->sample = mem_alloc_array(km->sample_count, sizeof *km->sample);
+    km->group_seeds = mem_alloc_array(groups, sizeof *km->group_seeds);
     km->cell_first = mem_alloc_array((size_t)groups + 1, sizeof *km->cell_first);
     km->near = mem_alloc_array((size_t)groups * GROUP_PROBES, sizeof *km->near);
-    km->nearest = mem_alloc_array(count, sizeof *km->nearest);
+    km->spans = mem_alloc_array(groups + held / SPAN_ROWS + 1, sizeof *km->spans);
+    km->nearest = mem_alloc_array(held, sizeof *km->nearest);
     km->workers = mem_alloc_array(km->crew->threads, sizeof *km->workers);
-    if (!km->ids || !km->sample || !km->cell_first || !km->near || !km->nearest || !km->workers ||
-        grouping_init(&km->by_group, groups, count) != 0 ||
-        rows8_init(&km->groups, groups, km->rows->dim) != 0)
+    if (!km->ids || !km->sample || !km->group_seeds || !km->cell_first || !km->near || !km->spans ||
+        !km->nearest || !km->workers || grouping_init(&km->by_group, groups, held) != 0 ||
+        rows8_init(&km->groups, groups, dim) != 0)
         return -ENOMEM;
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < held; i++)
         km->ids[i] = i;
+    pick_sample(km, count);
     return workers_init(km, groups);
+}
+
+static int make_groups(struct kmeans *km)
+{
+    int status = kmeans_resume_groups(km) ? 0 : kmeans_make_groups(km, km->sample);
+    return status == 0 ? group_rows(km, km->ids, km->rows->count) : status;
 }
 
 int cells_build(struct cells *out, const struct crew *crew, const struct rows8 *rows, uint64_t seed,
@@ -511,14 +532,11 @@ int cells_build(struct cells *out, const struct crew *crew, const struct rows8 *
     struct kmeans km = {
         .crew = crew, .rows = rows, .seed = seed, .keeper = keeper ? keeper : &none, .err = &why};
     *out = (struct cells){0};
-    uint32_t target = rows->count / CELLS_ROWS;
-    target = target < 1 ? 1 : target > CELLS_COUNT_MAX ? CELLS_COUNT_MAX : target;
-    uint32_t groups = (uint32_t)ceil(sqrt(target));
-    int status = kmeans_init(&km, groups);
+    int status = kmeans_init(&km, rows->count, rows->count, rows->dim);
     if (status == 0)
         status = make_groups(&km);
     if (status == 0)
-        status = make_cells(&km, target);
+        status = make_cells(&km, kmeans_target(rows->count));
     if (status == 0)
         status = finish_cells(&km, out);
     kmeans_fini(&km);

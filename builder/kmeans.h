@@ -8,13 +8,9 @@
 #include "bisect.h"
 #include "cells.h"
 
+/* Of the rounds over cells, in the first ones a group sees its own only, then near ones' too. */
+#define KMEANS_ALONE_ROUNDS 4
 #define KMEANS_GROUP_ROUNDS 8
-#define KMEANS_ALONE_ROUNDS                                                                        \
-    4 /* rounds in which a group sees its own cells only, then near ones' too */
-#define KMEANS_WIDE_ROUNDS                                                                         \
-    2 /* in which it sees those of near groups; one more assigns for good                          \
-       */
-#define KMEANS_ROUNDS       (KMEANS_ALONE_ROUNDS + KMEANS_WIDE_ROUNDS)
 #define KMEANS_UPDATE_BLOCK 16  /* cells */
 #define KMEANS_SPLIT_DEPTH  256 /* parts of a cell that is cut shrink by 7/8 */
 

@@ -168,13 +168,11 @@ static struct operating_choice choose_by_points(const struct fathom_index *index
                                                 const struct fathom_query *request)
 {
     float target = request->target_recall > 0 ? request->target_recall : FATHOM_TARGET_RECALL;
-    struct points_cost cost = plan_cost(&index->plan, &index->file.super,
-                                        index->plan.rows8 ? 0 : index->level.code_bytes);
     /* Exact distances rank no worse than re-ranking does, whatever is asked beside them. */
     enum fathom_rerank rerank = request->exact_distances ? FATHOM_RERANK_ON : request->rerank;
     if (!index->vectors)
         rerank = FATHOM_RERANK_OFF;
-    return points_choose(index->points, index->point_count, request->k, target, rerank, &cost);
+    return index_choose(index, request->k, target, rerank);
 }
 
 /* As asked for; or what reaches the target recall; or the default. */

@@ -103,6 +103,10 @@ static int check_options(const char *name, const struct fathom_open_options *opt
         return error_set(err, FATHOM_EARGUMENT,
                          "%s: the share of codes in memory must be 0 to 1, and is the cells' alone",
                          name);
+    if (!(options->plan_recall >= 0 && options->plan_recall < 1))
+        return error_set(err, FATHOM_EARGUMENT,
+                         "%s: plan_recall is %g; it must be above 0 and below 1, or 0 for none",
+                         name, (double)options->plan_recall);
     return 0;
 }
 
@@ -215,6 +219,14 @@ bool index_take_budget(const struct fathom_index *index, int64_t bytes)
     return false;
 }
 
+struct operating_choice index_choose(const struct fathom_index *index, uint32_t k, float target,
+                                     enum fathom_rerank rerank)
+{
+    struct points_cost cost = plan_cost(&index->plan, &index->file.super,
+                                        index->plan.rows8 ? 0 : index->level.code_bytes);
+    return points_choose(index->points, index->point_count, k, target, rerank, &cost);
+}
+
 void fathom_index_get_info(const struct fathom_index *index, struct fathom_index_info *out)
 {
     const struct properties *p = &index->properties;
@@ -234,7 +246,9 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
         .raw_bytes = p->rows * p->dim * fathom_dtype_bytes(p->dtype),
         .format_version = index->file.super.version,
         .direct_io = index->file.direct,
-        .has_external_ids = p->external_ids};
+        .has_external_ids = p->external_ids,
+        .plan_recall = index->options.plan_recall,
+        .recall_reached = index_choose(index, PLAN_K, 1, FATHOM_RERANK_AUTO).recall_low};
 }
 
 void fathom_index_get_ledger(const struct fathom_index *index, struct fathom_ledger *out)

@@ -154,6 +154,12 @@ int engine_submit_probe(struct fathom_engine *engine, const struct fathom_index 
  */
 bool index_take_budget(const struct fathom_index *index, int64_t bytes);
 
+/* index.c: how to search for k at a target recall, by the operating points of what is resident. */
+struct operating_choice index_choose(const struct fathom_index *index, uint32_t k, float target,
+                                     enum fathom_rerank rerank);
+
+#define PLAN_K 10 /* plans are compared, and their recall is told, for so many results */
+
 /* plan.c: chooses navigator and residency for options, or says the least budget that would do. */
 struct plan_input {
     const struct superblock *super;

@@ -4,8 +4,10 @@
  * A budget leaves four ways to spend it: the 8-bit rows and all lists (graph); codes and all lists
  * (graph); or the longest codes that fit and no lists (cells); or, where not even the shortest
  * codes fit, no codes at all, or some: the cells read the others (scan.c). Those that fit are
- * compared by what the index's own operating points say that a query costs. An index without points
- * goes by bits a dimension. Lists in part are for those who ask for them (docs/adr/0011). */
+ * compared by what the index's own operating points say that they reach, and what a query costs,
+ * from the smallest on, so that more memory is never worse. An index without points goes by bits a
+ * dimension. Lists in part are for those who ask for them
+ * (docs/adr/0011). */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -236,9 +238,8 @@ static bool choose_cells(const struct sizes *sizes, struct plan *plan,
     return false;
 }
 
-/* What a query for the usual k and target costs under a plan that fits; INFINITY when the points do
- * not say, or say that the target is out of reach. */
-#define USUAL_K 10
+/* What points_choose makes of the points of a plan that fits, and at what price; INFINITY when the
+ * points do not say, or say that the target is out of reach. */
 static struct operating_choice choice_for(const struct sizes *sizes, const struct plan *plan,
                                           float target, double *price_us)
 {
@@ -251,21 +252,14 @@ static struct operating_choice choice_for(const struct sizes *sizes, const struc
     struct points_cost cost =
         plan_cost(plan, sizes->super, plan->rows8 ? 0 : code_bytes_of(sizes, plan));
     struct operating_choice choice =
-        points_choose(points, count, USUAL_K, target, FATHOM_RERANK_AUTO, &cost);
+        points_choose(points, count, PLAN_K, target, FATHOM_RERANK_AUTO, &cost);
     if (choice.recall_low >= target)
         *price_us = points_cost_us(&cost, &choice);
     return choice;
 }
 
-static double price(const struct sizes *sizes, const struct plan *plan, float target)
-{
-    double price_us;
-    (void)choice_for(sizes, plan, target, &price_us);
-    return price_us;
-}
-
-/* The recall that a plan reaches, up to the usual target; 0 when nobody knows: codes that are
- * shorter than any that was measured reach less than those. */
+/* The recall that a plan reaches; 0 when nobody knows: codes that are shorter than any that was
+ * measured reach less than those. */
 static float reach(const struct sizes *sizes, const struct plan *plan)
 {
     double price_us;
@@ -273,20 +267,7 @@ static float reach(const struct sizes *sizes, const struct plan *plan)
     uint32_t count = points_of_plan(sizes, plan, points);
     if (count == 0 || points[0].code_bytes > code_bytes_of(sizes, plan))
         return 0;
-    return fminf(choice_for(sizes, plan, 1, &price_us).recall_low, FATHOM_TARGET_RECALL);
-}
-
-/* Whether codes had better be read than be as short as a plan has them: when that reaches clearly
- * less, or the same at a higher price. */
-#define REACH_LESS 0.02f
-static bool scan_is_better(const struct sizes *sizes, const struct plan *scan,
-                           const struct plan *other)
-{
-    float reached = reach(sizes, scan), others = reach(sizes, other);
-    if (reached == 0 || others < reached - REACH_LESS)
-        return reached > 0;
-    float target = fminf(reached, others);
-    return price(sizes, scan, target) < price(sizes, other, target);
+    return choice_for(sizes, plan, 1, &price_us).recall_low;
 }
 
 static double graph_bits_least(const struct properties *p)
@@ -338,29 +319,116 @@ static uint64_t most_pages(const struct sizes *sizes, const struct fathom_open_o
                : sizes->scan_pages;
 }
 
-/* The cheapest of codes with the graph, codes with the cells, and codes that are read. Cells must
- * be cheaper by a tenth: for the same target they reach less (wordnet at 30% of raw: .966 against
- * .978 for .97). */
+/* Cells must be cheaper by a tenth: for the same target they reach less (wordnet at 30% of raw:
+ * .966 against .978 for .97). */
 #define CELLS_HANDICAP 1.1
+static double price(const struct sizes *sizes, const struct plan *plan, float target)
+{
+    double price_us;
+    (void)choice_for(sizes, plan, target, &price_us);
+    return plan->navigator == FATHOM_NAVIGATOR_CELLS ? price_us * CELLS_HANDICAP : price_us;
+}
+
+/* Plans from the smallest on, and the one that has been chosen of them so far. */
+struct walk {
+    const struct sizes *sizes;
+    const struct fathom_open_options *options;
+    struct plan chosen;
+    bool any;
+    float reach, best; /* of chosen, and the highest of all that were chosen before */
+};
+
+/* Whoever has not said which recall will be asked for may ask for any up to RECALL_KEPT: a plan
+ * takes over only if it reaches, up to there, what those before it did, but for what 240 rows can
+ * hardly tell. */
+#define RECALL_KEPT 0.99f
+#define REACH_LESS  0.006f
+/* Where the recall that is to be asked for is out of reach, what comes so near the best will do. */
+#define REACH_NEAR 0.001f
+
+/* Whether a larger plan takes over: when it is no dearer at the recall that counts, or that had
+ * been out of reach. So more memory costs no more and reaches no less (docs/adr/0041). */
+static bool takes_over(const struct walk *walk, const struct plan *plan, float reached)
+{
+    float asked = walk->options->plan_recall;
+    float most = fmaxf(reached, walk->reach), target = asked > 0 ? asked : FATHOM_TARGET_RECALL;
+    if (most < target)
+        target = most - REACH_NEAR;
+    if ((reached >= target) != (walk->reach >= target))
+        return reached >= target;
+    if (asked == 0 && reached < fminf(RECALL_KEPT, walk->best) - REACH_LESS)
+        return false;
+    return price(walk->sizes, plan, target) <= price(walk->sizes, &walk->chosen, target);
+}
+
+static void consider(struct walk *walk, const struct plan *plan)
+{
+    float reached = reach(walk->sizes, plan);
+    if (walk->any && !takes_over(walk, plan, reached))
+        return;
+    walk->chosen = *plan;
+    walk->any = true;
+    walk->reach = reached;
+    walk->best = fmaxf(walk->best, reached);
+}
+
+static uint64_t plan_bytes(const struct plan *plan)
+{
+    return plan->index_bytes + plan->scratch_bytes;
+}
+
+/* All codes that fit, with either navigator, from the smallest plan to the largest. */
+static unsigned plans_that_fit(const struct sizes *sizes, const struct fathom_open_options *options,
+                               struct plan out[2 * PLANES_LEVELS_MAX])
+{
+    const struct planes_model *planes = &sizes->model->planes;
+    double least_bits = GRAPH_BITS_LEAST * sizes->super->properties.work_dim;
+    unsigned count = 0;
+    for (uint32_t i = 0; i < 2 * planes->level_count; i++) {
+        struct plan plan = {.navigator = i % 2 ? FATHOM_NAVIGATOR_CELLS : FATHOM_NAVIGATOR_GRAPH,
+                            .level = i / 2,
+                            .hot_ranks = most_ranks(options)};
+        bool too_short = i % 2 == 0 && planes->levels[i / 2].code_bytes * 8.0 < least_bits;
+        if (too_short || !fits(sizes, &plan, options))
+            continue;
+        unsigned at = count++;
+        for (; at > 0 && plan_bytes(&out[at - 1]) > plan_bytes(&plan); at--)
+            out[at] = out[at - 1];
+        out[at] = plan;
+    }
+    return count;
+}
+
+/* Without points: the graph with long codes, or else the longest codes with the cells, or else
+ * codes that are read. */
+static bool choose_by_bits(const struct sizes *sizes, struct plan *plan,
+                           const struct fathom_open_options *options)
+{
+    return choose_graph(sizes, plan, options, graph_bits_least(&sizes->super->properties)) ||
+           choose_cells(sizes, plan, options) ||
+           choose_scan(sizes, plan, options, most_pages(sizes, options));
+}
+
+/* Codes with the graph, codes with the cells, or codes that are read, as many of whose pages are
+ * resident as each of the others would take. */
 static bool choose_codes(const struct sizes *sizes, struct plan *plan,
                          const struct fathom_open_options *options)
 {
-    struct plan graph = *plan, cells = *plan, scan;
-    bool graph_fits = choose_graph(sizes, &graph, options, GRAPH_BITS_LEAST);
-    bool cells_fit = choose_cells(sizes, &cells, options);
-    bool scan_fits = choose_scan(sizes, &scan, options, most_pages(sizes, options));
-    double graph_price = graph_fits ? price(sizes, &graph, FATHOM_TARGET_RECALL) : INFINITY;
-    double cells_price = cells_fit ? price(sizes, &cells, FATHOM_TARGET_RECALL) : INFINITY;
-    if (isinf(graph_price) && isinf(cells_price)) { /* nothing to go by */
-        graph = *plan;
-        graph_fits =
-            choose_graph(sizes, &graph, options, graph_bits_least(&sizes->super->properties));
+    struct plan plans[2 * PLANES_LEVELS_MAX], scan;
+    struct walk walk = {.sizes = sizes, .options = options};
+    unsigned count = plans_that_fit(sizes, options, plans);
+    for (unsigned i = 0; i <= count; i++) {
+        struct sizes within = *sizes;
+        within.budget = i < count ? plan_bytes(&plans[i]) : sizes->budget;
+        if (choose_scan(&within, &scan, options, most_pages(sizes, options)))
+            consider(&walk, &scan);
+        if (i < count)
+            consider(&walk, &plans[i]);
     }
-    *plan =
-        graph_fits && (!cells_fit || graph_price <= CELLS_HANDICAP * cells_price) ? graph : cells;
-    if (scan_fits && ((!graph_fits && !cells_fit) || scan_is_better(sizes, &scan, plan)))
-        *plan = scan;
-    return graph_fits || cells_fit || scan_fits;
+    if (walk.best == 0)
+        return choose_by_bits(sizes, plan, options);
+    *plan = walk.chosen;
+    return true;
 }
 
 /* A graph that was asked for goes on with shorter codes, then with lists in part, at last with

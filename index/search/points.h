@@ -90,7 +90,8 @@ uint32_t points_for(const struct operating_point *points, uint32_t count,
                     enum fathom_navigator navigator, uint32_t code_bytes,
                     struct operating_point *out);
 
-/* What queries aim at that name neither a search list nor a target, and plans are chosen for. */
+/* What queries aim at that name neither a search list nor a target, and plans are priced for when
+ * nobody says more. */
 #define FATHOM_TARGET_RECALL 0.97f
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "folder.h"
 #include "index.h"
+#include "prng.h"
 #include "tiny_index.h"
 
 /* Indexes of every shape; what they hold means nothing, and the planner does not look at it. */
@@ -353,9 +354,10 @@ static void more_memory_is_spent_on_the_index(void **state)
     assert_true(least.index_bytes * 3 < all.index_bytes);
 }
 
-/* The plan under a budget, if the index had these operating points. */
-static struct plan plan_by_points(const char *dir, uint64_t budget,
-                                  const struct operating_point *points, uint32_t count)
+/* The plan under a budget, if the index had these operating points. Of its level, *code_bytes. */
+static struct plan plan_for_recall(const char *dir, uint64_t budget, float recall,
+                                   const struct operating_point *points, uint32_t count,
+                                   uint32_t *code_bytes)
 {
     struct fathom_open_options options = fathom_open_options_default();
     struct fathom_index *index;
@@ -367,6 +369,7 @@ static struct plan plan_by_points(const char *dir, uint64_t budget,
     assert_int_equal(index_file_read(&index->file, section, 0, bytes, section->bytes, NULL), 0);
     assert_int_equal(model_decode(&model, bytes, section->bytes, &index->properties, dir, NULL), 0);
     options.dram_budget_bytes = budget;
+    options.plan_recall = recall;
     struct plan_input input = {.super = &index->file.super,
                                .model = &model,
                                .points = points,
@@ -374,10 +377,18 @@ static struct plan plan_by_points(const char *dir, uint64_t budget,
                                .options = &options,
                                .path = dir};
     assert_int_equal(plan_make(&plan, &input, NULL), 0);
+    *code_bytes = model.planes.levels[plan.level].code_bytes;
     model_fini(&model);
     free(bytes);
     fathom_index_close(index);
     return plan;
+}
+
+static struct plan plan_by_points(const char *dir, uint64_t budget,
+                                  const struct operating_point *points, uint32_t count)
+{
+    uint32_t code_bytes;
+    return plan_for_recall(dir, budget, 0, points, count, &code_bytes);
 }
 
 static void operating_points_decide_between_graph_and_cells(void **state)
@@ -407,9 +418,8 @@ static void operating_points_decide_between_graph_and_cells(void **state)
     }
 }
 
-/* Codes of 4 bytes fit, those of 8 do not, but may be read: which it is depends on what the short
- * ones reach, and at what price. */
-static void operating_points_decide_whether_codes_are_read(void **state)
+/* An index where codes of 4 bytes fit *budget, those of 8 do not, but may be read. */
+static void make_two_codes(char dir[FOLDER_PATH_MAX], uint64_t *budget)
 {
     const struct tiny_options many = {.rows = 60000,
                                       .dim = 128,
@@ -418,15 +428,10 @@ static void operating_points_decide_whether_codes_are_read(void **state)
                                       .code_dim = 32,
                                       .degree = 20};
     struct fathom_open_options options = fathom_open_options_default();
-    struct operating_point points[] = {
-        {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 4, .k = 10, .search_list = 20},
-        {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 8, .k = 10, .search_list = 20}};
     struct fathom_ledger ledger;
     struct fathom_index_info info;
     struct fathom_error err;
     struct tiny_index tiny;
-    char dir[FOLDER_PATH_MAX];
-    (void)state;
     folder_make_fast(dir);
     tiny_make(&tiny, &many);
     tiny_write_raw(&tiny, dir);
@@ -434,23 +439,43 @@ static void operating_points_decide_whether_codes_are_read(void **state)
     options.navigator = FATHOM_NAVIGATOR_CELLS;
     options.code_bytes = 8;
     assert_int_equal(open_budget(dir, options, 0, &ledger, &info, &err), 0);
-    const uint64_t budget = ledger.total_bytes - 4096;
+    *budget = ledger.total_bytes - 4096;
+}
+
+static struct operating_point cells_point(uint32_t code_bytes, float recall, float reads)
+{
+    return (struct operating_point){.navigator = FATHOM_NAVIGATOR_CELLS,
+                                    .code_bytes = code_bytes,
+                                    .k = 10,
+                                    .search_list = 20,
+                                    .recall = recall,
+                                    .recall_low = recall,
+                                    .reads = reads};
+}
+
+/* Which it is depends on what the short codes reach, and at what price. */
+static void operating_points_decide_whether_codes_are_read(void **state)
+{
+    char dir[FOLDER_PATH_MAX];
+    uint64_t budget;
+    (void)state;
+    make_two_codes(dir, &budget);
     const struct {
         float reached[2];
         uint32_t first, count; /* of points */
         bool scan_reads;
     } cases[] = {
-        {{0.98f, 0.98f}, 0, 2, false}, /* as good, without reads of codes */
-        {{0.96f, 0.98f}, 0, 2, false}, /* nearly as good, and cheaper */
-        {{0.91f, 0.98f}, 0, 2, true},  /* too short */
-        {{0, 0.98f}, 1, 1, true},      /* nobody knows what the short ones reach */
-        {{0, 0}, 0, 0, false},         /* nor what the long ones do */
+        {{0.98f, 0.98f}, 0, 2, false},   /* as good, without reads of codes */
+        {{0.975f, 0.98f}, 0, 2, false},  /* as good, for all that is known, and cheaper */
+        {{0.97f, 0.98f}, 0, 2, true},    /* cheaper, but more memory would reach less */
+        {{0.985f, 0.999f}, 0, 2, false}, /* nobody counts on more than .99 */
+        {{0.91f, 0.98f}, 0, 2, true},    /* too short */
+        {{0, 0.98f}, 1, 1, true},        /* nobody knows what the short ones reach */
+        {{0, 0}, 0, 0, false},           /* nor what the long ones do */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        for (int p = 0; p < 2; p++) {
-            points[p].plain.recall = points[p].plain.recall_low = cases[i].reached[p];
-            points[p].plain.reads = 20;
-        }
+        struct operating_point points[] = {cells_point(4, cases[i].reached[0], 20),
+                                           cells_point(8, cases[i].reached[1], 20)};
         struct plan plan = plan_by_points(
             dir, budget, cases[i].count ? points + cases[i].first : NULL, cases[i].count);
         if (plan.scan_reads != cases[i].scan_reads)
@@ -460,6 +485,110 @@ static void operating_points_decide_whether_codes_are_read(void **state)
         assert_true(plan.scan_reads ? plan.scan_pages > 0 : plan.scan_pages == 0);
     }
     folder_remove(dir);
+}
+
+static void a_plan_is_for_the_recall_that_will_be_asked(void **state)
+{
+    char dir[FOLDER_PATH_MAX];
+    uint64_t budget;
+    (void)state;
+    make_two_codes(dir, &budget);
+    const struct operating_point points[] = {cells_point(4, 0.96f, 20), cells_point(8, 0.98f, 20)};
+    const struct {
+        float recall;
+        bool scan_reads;
+    } cases[] = {
+        {0, true},       /* any may be asked */
+        {0.5f, false},   /* both reach it, and the short codes are cheaper */
+        {0.96f, false},  /* just */
+        {0.961f, true},  /* no more */
+        {0.9999f, true}, /* none does: what comes nearest */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint32_t code_bytes;
+        struct plan plan = plan_for_recall(dir, budget, cases[i].recall, points, 2, &code_bytes);
+        if (plan.scan_reads != cases[i].scan_reads)
+            fail_msg("case %zu", i);
+    }
+    folder_remove(dir);
+}
+
+static float reached(const struct operating_point *points, uint32_t count, const struct plan *plan,
+                     uint32_t code_bytes)
+{
+    struct operating_point found[POINTS_RESIDENT_MAX];
+    const struct points_cost cost = {.list_us = 1};
+    uint32_t found_count =
+        points_for(points, count, plan->navigator, plan->rows8 ? 128 : code_bytes, found);
+    return points_choose(found, found_count, 10, 1, &cost).recall_low;
+}
+
+/* Whatever the points say: each step of memory reaches what the steps before it did. */
+static void more_memory_never_reaches_less(void **state)
+{
+    char dir[FOLDER_PATH_MAX];
+    uint64_t budget, most;
+    struct fathom_ledger ledger;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    struct prng prng;
+    unsigned scans = 0;
+    (void)state;
+    make_two_codes(dir, &budget);
+    /* And the points, which it does not have yet. */
+    uint64_t least = least_of(dir, fathom_open_options_default()) + 4096;
+    assert_int_equal(open_budget(dir, fathom_open_options_default(), 0, &ledger, &info, &err), 0);
+    most = ledger.total_bytes - 1; /* codes, not rows */
+    prng_init(&prng, 1, 0);
+    for (unsigned round = 0; round < 30; round++) {
+        struct operating_point points[4];
+        for (unsigned i = 0; i < 4; i++) {
+            points[i] = cells_point(i % 2 ? 8 : 4, 0.9f + 0.09f * (float)prng_unit(&prng),
+                                    40 * (float)prng_unit(&prng));
+            if (i < 2)
+                points[i].navigator = FATHOM_NAVIGATOR_GRAPH;
+        }
+        float best = 0;
+        for (unsigned step = 0; step <= 12; step++) {
+            uint32_t code_bytes;
+            struct plan plan =
+                plan_for_recall(dir, least + (most - least) * step / 12, 0, points, 4, &code_bytes);
+            float now = reached(points, 4, &plan, code_bytes);
+            if (now < best - 0.0061f)
+                fail_msg("round %u, step %u: %.4f after %.4f", round, step, (double)now,
+                         (double)best);
+            best = now > best ? now : best;
+            scans += plan.scan_reads;
+        }
+    }
+    assert_in_range(scans, 1, 30 * 13 - 1);
+    folder_remove(dir);
+}
+
+static void a_planned_recall_is_a_recall(void **state)
+{
+    const struct fixture *fixture = *state;
+    static const float wrong[] = {-0.1f, 1, 1.5f, NAN, INFINITY};
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_index *index;
+    struct fathom_outlook outlook;
+    struct fathom_ledger ledger;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        options.plan_recall = wrong[i];
+        assert_int_equal(fathom_index_open(&index, fixture->dirs[0], &options, &err),
+                         FATHOM_EARGUMENT);
+        assert_non_null(strstr(err.msg, "plan_recall"));
+        assert_int_equal(fathom_index_outlook(fixture->dirs[0], &options, &outlook, &err),
+                         FATHOM_EARGUMENT);
+    }
+    options.plan_recall = 0.95f;
+    assert_int_equal(open_budget(fixture->dirs[0], options, 0, &ledger, &info, &err), 0);
+    assert_true(info.plan_recall == 0.95f);
+    assert_true(info.recall_reached == 0); /* it has no operating points */
+    assert_int_equal(open_budget(fixture->dirs[3], options, 0, &ledger, &info, &err), 0);
+    assert_true(info.recall_reached > 0 && info.recall_reached <= 1);
 }
 
 static void a_navigator_that_is_asked_for_is_used(void **state)
@@ -556,6 +685,9 @@ int main(void)
         cmocka_unit_test(more_memory_is_spent_on_the_index),
         cmocka_unit_test(operating_points_decide_between_graph_and_cells),
         cmocka_unit_test(operating_points_decide_whether_codes_are_read),
+        cmocka_unit_test(a_plan_is_for_the_recall_that_will_be_asked),
+        cmocka_unit_test(more_memory_never_reaches_less),
+        cmocka_unit_test(a_planned_recall_is_a_recall),
         cmocka_unit_test(a_navigator_that_is_asked_for_is_used),
         cmocka_unit_test(code_bytes_that_are_asked_for_are_used),
         cmocka_unit_test(threads_and_inflight_of_zero_are_refused),

@@ -71,6 +71,10 @@ struct fathom_open_options {
     float code_share;    /* force the cells, with this part of their codes in memory and the others
                             read from SSD, in (0, 1] and rounded down to pages; 0: the planner's
                             choice */
+    float plan_recall;   /* the target_recall that queries will ask for, in (0, 1): residency and
+                            navigator are then what reaches it most cheaply within the budget. 0:
+                            unknown; then what reaches, up to .99, all that can be reached within
+                            the budget, and of that what is cheapest at .97 */
 };
 
 FATHOM_API struct fathom_open_options fathom_open_options_default(void);
@@ -118,6 +122,9 @@ struct fathom_index_info {
     uint32_t format_version;
     bool direct_io; /* reads bypass the page cache */
     bool has_external_ids;
+    float plan_recall;    /* as in fathom_open_options */
+    float recall_reached; /* the highest target_recall, for k of 10, that queries may count on at
+                             this residency without full vectors; 0: the index does not know */
 };
 
 FATHOM_API void fathom_index_get_info(const struct fathom_index *index,

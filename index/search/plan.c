@@ -268,6 +268,12 @@ static double price(const struct sizes *sizes, const struct plan *plan, float ta
     return plan->navigator == FATHOM_NAVIGATOR_CELLS ? price_us * CELLS_HANDICAP : price_us;
 }
 
+/* The recall that plans are compared at. */
+static float asked_recall(const struct fathom_open_options *options)
+{
+    return options->plan_recall > 0 ? options->plan_recall : FATHOM_TARGET_RECALL;
+}
+
 /* The recall that a plan reaches; 0 when nobody knows: codes that are shorter than any that was
  * measured reach less than those. */
 static float reach(const struct sizes *sizes, const struct plan *plan)
@@ -313,7 +319,7 @@ static bool choose_scan(const struct sizes *sizes, struct plan *plan,
     bool kept_fits = fill_scan(sizes, &kept, options, most, false);
     if (!fill_scan(sizes, plan, options, most, true))
         return false; /* it takes less */
-    float target = reach(sizes, plan);
+    float target = fminf(reach(sizes, plan), asked_recall(options));
     if (kept_fits &&
         (kept.scan_pages == plan->scan_pages ||
          (target > 0 && price(sizes, &kept, target) <= IDS_HANDICAP * price(sizes, plan, target))))
@@ -351,7 +357,7 @@ struct walk {
 static bool takes_over(const struct walk *walk, const struct plan *plan, float reached)
 {
     float asked = walk->options->plan_recall;
-    float most = fmaxf(reached, walk->reach), target = asked > 0 ? asked : FATHOM_TARGET_RECALL;
+    float most = fmaxf(reached, walk->reach), target = asked_recall(walk->options);
     if (most < target)
         target = most - REACH_NEAR;
     if ((reached >= target) != (walk->reach >= target))

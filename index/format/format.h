@@ -194,6 +194,7 @@ struct index_file {
     int fd;
     bool direct; /* O_DIRECT is on */
     char *path;
+    const struct format_stop *stop; /* of reading sections, where they are long; NULL: never */
     struct superblock super;
 };
 

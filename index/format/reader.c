@@ -122,6 +122,15 @@ static int collect_payloads(const struct index_file *file, const struct section 
 /* The one function type of this file; a typedef keeps the five signatures readable. */
 typedef int visit_fn(void *context, const uint8_t *payload, size_t bytes, struct fathom_error *err);
 
+static int ask_to_stop(const struct index_file *file, struct fathom_error *err)
+{
+    const struct format_stop *stop = file->stop;
+    if (!stop || !stop->stopped || !stop->stopped(stop->context))
+        return 0;
+    return error_set(err, FATHOM_EINTERRUPTED, "%s: %s", file->path,
+                     fathom_strerror(FATHOM_EINTERRUPTED));
+}
+
 /* Streams the payload of pages from first on: skip bytes are passed over, then bytes are visited.
  */
 static int stream_pages(const struct index_file *file, const struct section *section,
@@ -137,8 +146,10 @@ static int stream_pages(const struct index_file *file, const struct section *sec
     for (uint64_t done = 0; done < count && status == 0;) {
         uint32_t step =
             count - done < FORMAT_STREAM_PAGES ? (uint32_t)(count - done) : FORMAT_STREAM_PAGES;
-        status = file_read_full(file->env, file->fd, file->path, buffer, (size_t)step * PAGE_BYTES,
-                                (first + done) * PAGE_BYTES, err);
+        status = ask_to_stop(file, err);
+        if (status == 0)
+            status = file_read_full(file->env, file->fd, file->path, buffer,
+                                    (size_t)step * PAGE_BYTES, (first + done) * PAGE_BYTES, err);
         if (status == 0)
             status = collect_payloads(file, section, first + done, step, buffer, err);
         size_t payload = (size_t)step * PAGE_PAYLOAD - skip;

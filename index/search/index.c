@@ -110,11 +110,12 @@ static int check_options(const char *name, const struct fathom_open_options *opt
     return 0;
 }
 
-/* open_file: index_file_open or index_file_open_path. */
+/* open_file: index_file_open or index_file_open_path. stop may be NULL. */
 static int open_and_load(struct fathom_index **out, const struct env *env, const char *name,
                          int (*open_file)(struct index_file *file, const struct env *env,
                                           const char *name, struct fathom_error *err),
-                         const struct fathom_open_options *options, struct fathom_error *err)
+                         const struct fathom_open_options *options, const struct format_stop *stop,
+                         struct fathom_error *err)
 {
     *out = NULL;
     int status = check_options(name, options, err);
@@ -127,6 +128,7 @@ static int open_and_load(struct fathom_index **out, const struct env *env, const
     index->file.fd = -1;
     atomic_store_explicit(&index->references, 1, memory_order_relaxed);
     status = open_file(&index->file, env, name, err);
+    index->file.stop = stop;
     if (status == 0)
         status = load(index, err);
     if (status) {
@@ -140,13 +142,14 @@ static int open_and_load(struct fathom_index **out, const struct env *env, const
 int index_open_with(struct fathom_index **out, const struct env *env, const char *dir,
                     const struct fathom_open_options *options, struct fathom_error *err)
 {
-    return open_and_load(out, env, dir, index_file_open, options, err);
+    return open_and_load(out, env, dir, index_file_open, options, NULL, err);
 }
 
 int index_open_file(struct fathom_index **out, const struct env *env, const char *path,
-                    const struct fathom_open_options *options, struct fathom_error *err)
+                    const struct fathom_open_options *options, const struct format_stop *stop,
+                    struct fathom_error *err)
 {
-    return open_and_load(out, env, path, index_file_open_path, options, err);
+    return open_and_load(out, env, path, index_file_open_path, options, stop, err);
 }
 
 int fathom_index_open(struct fathom_index **out, const char *dir,

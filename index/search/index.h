@@ -122,9 +122,10 @@ struct fathom_index {
 int index_open_with(struct fathom_index **out, const struct env *env, const char *dir,
                     const struct fathom_open_options *options,
                     struct fathom_error *err) FATHOM_MUST_USE;
-/* The same for a file of any name: the builder measures before it publishes. */
+/* The same for a file of any name: the builder measures before it publishes. Loading, and whatever
+ * is streamed later, ends when stop says so; it outlives the index. */
 int index_open_file(struct fathom_index **out, const struct env *env, const char *path,
-                    const struct fathom_open_options *options,
+                    const struct fathom_open_options *options, const struct format_stop *stop,
                     struct fathom_error *err) FATHOM_MUST_USE;
 /* fathom_index_outlook likewise. */
 int index_outlook_file(const struct env *env, const char *path,

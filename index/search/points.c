@@ -53,6 +53,7 @@ struct measure {
     struct operating_point *out;
     uint32_t count;
     const struct points_watch *watch;
+    struct format_stop stop;   /* the watch's, for opening: what is loaded may be GiBs */
     uint64_t row_count, steps; /* of the whole: SAMPLE_ROWS, and PLAN_STEPS for each residency */
     atomic_uint done;
 };
@@ -96,7 +97,7 @@ static int open_least(const struct measure *m, struct fathom_index **out, struct
     options.dram_budget_bytes = outlook.least_bytes;
     return m->budget && outlook.least_bytes > m->budget
                ? FATHOM_EBUDGET
-               : index_open_file(out, m->env, m->path, &options, err);
+               : index_open_file(out, m->env, m->path, &options, &m->stop, err);
 }
 
 /* The sample and its truth; also which code sizes there are. */
@@ -289,7 +290,7 @@ static int open_plan(const struct measure *m, struct fathom_index **out, const s
     options.code_bytes = job->code_bytes;
     options.inflight = INFLIGHT;
     options.dram_budget_bytes = m->budget;
-    int status = index_open_file(out, m->env, m->path, &options, NULL);
+    int status = index_open_file(out, m->env, m->path, &options, &m->stop, NULL);
     if (status != 0)
         return status;
     const struct plan *plan = &(*out)->plan;
@@ -338,7 +339,8 @@ static void plan_worker(void *context, unsigned worker)
         struct plan_job *job = &all->jobs[(all->largest + i) % all->count];
         if (job->status != FATHOM_EBUDGET)
             continue;
-        job->status = measure_plan(all->measure, job);
+        job->status =
+            is_stopped(all->measure) ? FATHOM_EINTERRUPTED : measure_plan(all->measure, job);
         if (job->status != FATHOM_EBUDGET)
             advance(all->measure, PLAN_STEPS);
     }
@@ -422,6 +424,7 @@ int points_measure(const struct env *env, const char *path, unsigned threads, ui
                         .threads = threads,
                         .budget = budget_bytes,
                         .watch = watch,
+                        .stop = {.stopped = watch->stopped, .context = watch->context},
                         .out = out};
     uint32_t levels[PLANES_LEVELS_MAX], level_count = 0;
     int status = prepare(&m, levels, &level_count, err);

@@ -2,17 +2,18 @@
  * far as there is room. */
 #include "builder_support.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "format.h"
 #include "index.h"
 #include "points.h"
 
-#define DIM    12
-#define ROWS   72000 /* so many that lists take more than the scratch of reading them */
-#define DEGREE 64
-#define WALKS  8 /* searches in flight while points are measured */
+#define DIM           12
+#define ROWS          72000 /* so many that lists take more than the scratch of reading them */
+#define DEGREE        64
+#define STOPPED_ROWS  20000
+#define STRETCH_BYTES (64u << 10) /* more than a search reads at once */
+#define WALKS         8           /* searches in flight while points are measured */
 
 struct measured {
     struct operating_point points[POINTS_MAX];
@@ -20,7 +21,7 @@ struct measured {
 };
 
 /* The path of an index with many long lists. */
-static void build_index(const struct scratch *scratch, char *path)
+static void build_index(const struct scratch *scratch, uint64_t rows, char *path)
 {
     char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX];
     struct build_options options = build_options_default();
@@ -29,9 +30,7 @@ static void build_index(const struct scratch *scratch, char *path)
     scratch_name(scratch, "base.fbin", input);
     scratch_name(scratch, "index", out);
     scratch_name(scratch, "index/" FORMAT_FILE_NAME, path);
-    float *values = floats_make(ROWS, DIM, 1);
-    floats_write(input, values, ROWS, DIM);
-    free(values);
+    floats_file(input, rows, DIM, 1);
     options.input = input;
     options.out = out;
     options.degree = DEGREE;
@@ -91,7 +90,7 @@ static void a_budget_leaves_points_as_they_are(void **state)
 {
     static struct measured all, part;
     char path[SCRATCH_PATH_MAX];
-    build_index(*state, path);
+    build_index(*state, ROWS, path);
     measure(path, 2, 0, &all);
     const struct operating_point *graph = &all.points[0];
     assert_int_equal(graph->navigator, FATHOM_NAVIGATOR_GRAPH);
@@ -115,7 +114,60 @@ static void a_budget_leaves_points_as_they_are(void **state)
     assert_int_equal(part.count, 0);
 }
 
+/* ---- a stop ---- */
+
+/* An env that counts the reads of whole stretches of the file, and wants all to end after some. */
+struct counting {
+    struct env env;
+    const struct env *real;
+    uint32_t reads, last; /* last: after which it is to stop; 0: never */
+};
+
+static ssize_t counting_pread(void *context, int fd, void *out, size_t bytes, uint64_t offset)
+{
+    struct counting *counting = context;
+    counting->reads += bytes >= STRETCH_BYTES;
+    return counting->real->pread(counting->real->context, fd, out, bytes, offset);
+}
+
+static bool enough(void *context)
+{
+    const struct counting *counting = context;
+    return counting->last && counting->reads >= counting->last;
+}
+
+static int measure_until(const char *path, struct counting *counting)
+{
+    static struct operating_point points[POINTS_MAX];
+    struct points_watch watch = {.stopped = enough, .context = counting};
+    struct fathom_error err;
+    uint32_t count;
+    *counting = (struct counting){.env = *env_os(), .real = env_os(), .last = counting->last};
+    counting->env.pread = counting_pread;
+    counting->env.context = counting;
+    return points_measure(&counting->env, path, 1, 0, &watch, points, &count, &err);
+}
+
+/* Residencies of a large index are GiBs: neither the one that is being loaded nor those that would
+ * follow may keep a stop waiting. */
+static void nothing_more_is_loaded_once_it_is_to_stop(void **state)
+{
+    char path[SCRATCH_PATH_MAX];
+    struct counting counting = {.last = 0};
+    build_index(*state, STOPPED_ROWS, path);
+    assert_int_equal(measure_until(path, &counting), 0);
+    uint32_t whole = counting.reads;
+    assert_true(whole > 10);
+    for (uint32_t last = 1; last < whole; last += 1 + last / 3) {
+        counting.last = last;
+        assert_int_equal(measure_until(path, &counting), FATHOM_EINTERRUPTED);
+        assert_int_equal(counting.reads, last);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup_teardown(nothing_more_is_loaded_once_it_is_to_stop, scratch_make,
+                                    scratch_remove),
     cmocka_unit_test_setup_teardown(a_budget_leaves_points_as_they_are, scratch_make,
                                     scratch_remove),
 };

@@ -14,6 +14,7 @@ enum {
     OPTION_IDS,
     OPTION_SEARCH_LIST,
     OPTION_TARGET_RECALL,
+    OPTION_DRAM_BUDGET,
     OPTION_EXACT_DISTANCES,
     OPTION_RATE,
     OPTION_SECONDS,
@@ -34,6 +35,11 @@ static const struct argp_option load_argp_options[] = {
     {"search-list", OPTION_SEARCH_LIST, "L", 0, "The search list (the server's default)", 0},
     {"target-recall", OPTION_TARGET_RECALL, "R", 0,
      "Instead: the index's own operating point for this recall", 0},
+    {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%", 0,
+     "First have the server reload the index under this budget, in bytes or as a share of its "
+     "vectors "
+     "as f32, planned for --target-recall (as it is)",
+     0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0,
      "Have the full vector of every result read", 0},
     {"rate", OPTION_RATE, "QPS|SHARE%,...", 0,
@@ -91,6 +97,10 @@ static bool parse_search(int key, char *arg, struct argp_state *state, struct lo
         return true;
     case OPTION_TARGET_RECALL:
         plan->target_recall = (float)tool_arg_f64(state, "--target-recall", arg, 0.01, 0.9999);
+        return true;
+    case OPTION_DRAM_BUDGET:
+        (void)tool_arg_budget(state, "--dram-budget", arg);
+        plan->dram_budget = arg;
         return true;
     case OPTION_EXACT_DISTANCES:
         plan->exact_distances = true;
@@ -308,7 +318,7 @@ int bench_load_main(int argc, char **argv)
     if (workload_open(&workload, env_os(), options.query, options.truth, options.ids,
                       options.plan.k, &err))
         return tool_fail(BENCH_LOAD_NAME, &err);
-    if (run_all(&options, &report, &err))
+    if (load_reload(&options.plan, &err) || run_all(&options, &report, &err))
         exit_code = tool_fail(BENCH_LOAD_NAME, &err);
     else if (report.document)
         exit_code = tool_print_json(json_incref(report.document));

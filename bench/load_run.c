@@ -67,14 +67,39 @@ static uint64_t due_ns(const struct load *load, uint64_t number)
 
 /* ---- connections ---- */
 
-static int connect_all(struct load *load, struct fathom_error *err)
+static struct fathom_client_options client_options(const struct load_plan *plan)
 {
-    const struct load_plan *plan = load->plan;
     struct fathom_client_options options = fathom_client_options_default();
-    struct fathom_client_error why;
     options.call_timeout_ms = CALL_TIMEOUT_MS;
     options.client_name = "fathom-bench/" FATHOM_VERSION;
     options.token = plan->token;
+    return options;
+}
+
+int load_reload(const struct load_plan *plan, struct fathom_error *err)
+{
+    const struct fathom_client_options options = client_options(plan);
+    const struct fathom_client_terms terms = {.dram_budget = plan->dram_budget,
+                                              .plan_recall = plan->target_recall,
+                                              .no_plan_recall = plan->target_recall == 0};
+    struct fathom_client *client;
+    struct fathom_client_error why;
+    if (!plan->dram_budget)
+        return 0;
+    int status = fathom_client_open(&client, plan->address, &options, &why);
+    if (status)
+        return error_set(err, -ECONNREFUSED, "%s", why.message);
+    if (fathom_client_reload_under(client, plan->index, &terms, NULL, &why))
+        status = error_set(err, FATHOM_EARGUMENT, "%s: %s", plan->index, why.message);
+    fathom_client_close(client);
+    return status;
+}
+
+static int connect_all(struct load *load, struct fathom_error *err)
+{
+    const struct load_plan *plan = load->plan;
+    const struct fathom_client_options options = client_options(plan);
+    struct fathom_client_error why;
     for (unsigned i = 0; i < plan->connections; i++) {
         if (fathom_client_open(&load->clients[i], plan->address, &options, &why))
             return error_set(err, -ECONNREFUSED, "connection %u of %u: %s", i + 1,

@@ -20,6 +20,7 @@ struct load_plan {
     double seconds;
     uint32_t k, search_list, deadline_ms;
     float target_recall;
+    const char *dram_budget; /* that load_reload asks for; NULL: none */
     bool exact_distances;
     bool (*stop)(void); /* asked now and then; true ends the run early */
 };
@@ -50,6 +51,9 @@ struct load_run {
     bool stopped;
 };
 
+/* Has the index reloaded under the plan's budget, for its target recall; nothing without a budget.
+ */
+int load_reload(const struct load_plan *plan, struct fathom_error *err) FATHOM_MUST_USE;
 int load_run(struct load_run *out, const struct load_plan *plan,
              struct fathom_error *err) FATHOM_MUST_USE;
 

@@ -90,11 +90,13 @@ static int run_open_loops(struct search_session *session, struct search_plan pla
     return 0;
 }
 
-static int opening_run(struct search_session *session, struct fathom_error *err)
+/* The runs of an opening, from first to end. */
+static int opening_run(struct search_session *session, unsigned first, unsigned end,
+                       struct fathom_error *err)
 {
     const struct search_options *options = &session->options;
     struct search_plan plan = opening_plan(session);
-    for (unsigned i = 0; i < search_options_runs(options) && !tool_interrupted(); i++) {
+    for (unsigned i = first; i < end && !tool_interrupted(); i++) {
         struct search_repeats repeats;
         plan.search_list = options->target_count ? 0 : (uint32_t)options->search_lists[i];
         plan.target_recall = options->target_count ? (float)options->targets[i] : 0;
@@ -112,23 +114,40 @@ static int opening_run(struct search_session *session, struct fathom_error *err)
     return 0;
 }
 
-/* One point of the sweep. A budget that is too small for this index is a result when there are
- * others, and an error when there are none. */
-static int sweep_point(struct search_session *session, struct fathom_error *err)
+static int open_and_run(struct search_session *session, unsigned first, unsigned end,
+                        struct fathom_error *err)
 {
+    struct search_options *options = &session->options;
+    options->open.plan_recall = (float)(options->plan_recall >= 0 ? options->plan_recall
+                                        : options->target_count   ? options->targets[first]
+                                                                  : 0);
     int status = opening_open(session, err);
-    if (status == FATHOM_EBUDGET && session->options.budget_count > 1) {
-        search_report_refused(session, err->msg);
-        return 0;
-    }
     if (!status) {
         search_report_opening(session);
-        status = opening_run(session, err);
+        status = opening_run(session, first, end, err);
         session->opened++;
     }
     fathom_index_close(session->index);
     session->index = NULL;
     return status;
+}
+
+/* One point of the sweep. A budget that is too small for this index is a result when there are
+ * others, and an error when there are none. */
+static int sweep_point(struct search_session *session, struct fathom_error *err)
+{
+    const struct search_options *options = &session->options;
+    unsigned runs = search_options_runs(options), together = search_options_runs_together(options);
+    for (unsigned first = 0; first < runs && !tool_interrupted(); first += together) {
+        int status = open_and_run(session, first, first + together, err);
+        if (status == FATHOM_EBUDGET && options->budget_count > 1) {
+            search_report_refused(session, err->msg);
+            return 0;
+        }
+        if (status)
+            return status;
+    }
+    return 0;
 }
 
 static int sweep(struct search_session *session, struct fathom_error *err)

@@ -15,6 +15,7 @@ enum {
     OPTION_SEARCH_LIST,
     OPTION_TARGET_RECALL,
     OPTION_DRAM_BUDGET,
+    OPTION_PLAN_RECALL,
     OPTION_THREADS,
     OPTION_INFLIGHT,
     OPTION_EXACT_DISTANCES,
@@ -47,6 +48,11 @@ static const struct argp_option search_argp_options[] = {
     {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%,...", 0,
      "Bound of all that is kept in memory for the index (none), in bytes or as a share of its "
      "vectors as f32; the index is opened anew for each",
+     0},
+    {"plan-recall", OPTION_PLAN_RECALL, "R", 0,
+     "What is resident is to be the cheapest for this target recall, or for any (0), in all runs "
+     "(for "
+     "each run's own --target-recall; the index is opened anew for each)",
      0},
     {"threads", OPTION_THREADS, "T,...", 0, "Threads (the CPUs there are)", 0},
     {"inflight", OPTION_INFLIGHT, "I,...", 0, "Queries in flight per thread (16)", 0},
@@ -246,6 +252,10 @@ static bool parse_open(int key, char *arg, struct argp_state *state, struct sear
         open->navigator = (enum fathom_navigator)parse_choice(
             state, "--navigator", arg, navigator_name, FATHOM_NAVIGATOR_CELLS);
         return true;
+    case OPTION_PLAN_RECALL:
+        options->plan_recall =
+            strcmp(arg, "0") == 0 ? 0 : tool_arg_f64(state, "--plan-recall", arg, 0.01, 0.9999);
+        return true;
     case OPTION_CODE_BYTES:
         open->code_bytes =
             (uint32_t)tool_arg_u64(state, "--code-bytes", arg, 1, 8 * FATHOM_DIM_MAX);
@@ -320,6 +330,7 @@ int search_options_parse(struct search_options *out, int argc, char **argv)
                                    .repeats = 1,
                                    .warm_up_ns = 1000000000,
                                    .open = fathom_open_options_default(),
+                                   .plan_recall = -1,
                                    .budget_count = 1, /* of 0: none */
                                    .threads = {env_cpu_count()},
                                    .thread_count = 1,
@@ -338,4 +349,9 @@ int search_options_parse(struct search_options *out, int argc, char **argv)
 unsigned search_options_runs(const struct search_options *options)
 {
     return options->target_count ? options->target_count : options->search_list_count;
+}
+
+unsigned search_options_runs_together(const struct search_options *options)
+{
+    return options->target_count && options->plan_recall < 0 ? 1 : search_options_runs(options);
 }

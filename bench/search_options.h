@@ -12,7 +12,8 @@
 #define BENCH_LIST_MAX 64
 
 /* Each budget, number of threads and number of queries in flight is an opening of the index; in
- * each, every search list (or target recall) is a run. */
+ * each, every search list is a run. Every target recall is a run too, in an opening that is planned
+ * for it, or for plan_recall. */
 struct search_options {
     const char *index, *query, *truth, *ids;
     struct tool_budget budgets[BENCH_LIST_MAX];
@@ -23,7 +24,9 @@ struct search_options {
     unsigned budget_count, thread_count, inflight_count, search_list_count, target_count;
     double refine_threshold;
     uint32_t k;
-    struct fathom_open_options open; /* threads, inflight and budget: of the opening at hand */
+    struct fathom_open_options open; /* threads, inflight, budget, plan_recall: of the opening at
+                                        hand */
+    double plan_recall; /* of all openings; negative: each target recall has one of its own */
     enum fathom_io io;
     bool exact_distances, wait, json;
     enum fathom_rerank rerank;
@@ -35,7 +38,9 @@ struct search_options {
 
 /* 0, or an exit code. */
 int search_options_parse(struct search_options *out, int argc, char **argv);
-/* Runs in each opening. */
+/* Runs for each budget, number of threads and of queries in flight. */
 unsigned search_options_runs(const struct search_options *options);
+/* How many runs of them share an opening. */
+unsigned search_options_runs_together(const struct search_options *options);
 
 #endif

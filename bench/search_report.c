@@ -31,21 +31,26 @@ static json_t *ledger_json(const struct fathom_ledger *ledger)
     return out;
 }
 
+static json_t *recall_json(float recall)
+{
+    return recall > 0 ? json_real(tool_recall(recall)) : json_null();
+}
+
 /* What was run. */
 static json_t *run_setting_json(const struct search_session *session,
                                 const struct search_plan *plan)
 {
     return json_pack(
-        "{s:o, s:o, s:i, s:b, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:I, s:b}", "search_list",
-        plan->search_list ? json_integer(plan->search_list) : json_null(), "target_recall",
-        plan->target_recall > 0 ? json_real(round((double)plan->target_recall * 1e6) / 1e6)
-                                : json_null(),
-        "k", (int)plan->k, "exact_distances", plan->exact_distances, "threads", (int)plan->threads,
-        "inflight", (int)plan->inflight, "dram_budget", (json_int_t)session->ledger.budget_bytes,
-        "cpu_level", fathom_cpu_level(), "device", session->device, "navigator",
-        fathom_navigator_name(session->info.navigator), "code_bits", (int)session->info.code_bits,
-        "resident_lists", (json_int_t)session->info.resident_lists, "direct_io",
-        session->info.direct_io);
+        "{s:o, s:o, s:o, s:o, s:i, s:b, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:I, s:b}",
+        "search_list", plan->search_list ? json_integer(plan->search_list) : json_null(),
+        "target_recall", recall_json(plan->target_recall), "plan_recall",
+        recall_json(session->info.plan_recall), "recall_reached",
+        recall_json(session->info.recall_reached), "k", (int)plan->k, "exact_distances",
+        plan->exact_distances, "threads", (int)plan->threads, "inflight", (int)plan->inflight,
+        "dram_budget", (json_int_t)session->ledger.budget_bytes, "cpu_level", fathom_cpu_level(),
+        "device", session->device, "navigator", fathom_navigator_name(session->info.navigator),
+        "code_bits", (int)session->info.code_bits, "resident_lists",
+        (json_int_t)session->info.resident_lists, "direct_io", session->info.direct_io);
 }
 
 /* What one repetition took. */
@@ -173,6 +178,16 @@ static json_t *document_json(const struct search_session *session)
         (int)session->workload.query_count, "machine", machine_json(), "runs");
 }
 
+/* Openings for several target recalls are often the same. */
+static bool is_shown(const struct search_session *session)
+{
+    const struct fathom_open_options *now = &session->options.open, *shown = &session->shown;
+    return session->opened && now->threads == shown->threads && now->inflight == shown->inflight &&
+           now->dram_budget_bytes == shown->dram_budget_bytes &&
+           now->dram_budget_share == shown->dram_budget_share &&
+           session->ledger.total_bytes == session->shown_bytes;
+}
+
 static void print_head(const struct search_session *session)
 {
     const struct fathom_index_info *info = &session->info;
@@ -221,9 +236,12 @@ static void print_run(const struct search_plan *plan, const struct search_run *r
 
 void search_report_opening(struct search_session *session)
 {
-    if (!session->options.json)
+    if (!session->options.json && !is_shown(session)) {
         print_head(session);
-    else if (!session->opened)
+        session->shown = session->options.open;
+        session->shown_bytes = session->ledger.total_bytes;
+    }
+    if (session->options.json && !session->opened)
         session->document = document_json(session);
 }
 

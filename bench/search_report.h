@@ -9,7 +9,9 @@ struct search_session {
     struct search_options options;
     struct workload workload;
     char device[256];
-    unsigned opened;            /* openings that were run */
+    unsigned opened;                  /* openings that were run */
+    struct fathom_open_options shown; /* whose head was printed last, and what it came to */
+    uint64_t shown_bytes;
     bool noted;                 /* the ring's note has been printed */
     json_t *document, *refused; /* with --json, from the first opening or refusal on */
     /* of the opening at hand */

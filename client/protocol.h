@@ -48,21 +48,25 @@
 
 /* ---- keys of params ---- */
 
-#define PROTOCOL_KEY_PROTOCOL      "protocol"      /* hello: uint */
-#define PROTOCOL_KEY_CLIENT        "client"        /* hello: str, name and version */
-#define PROTOCOL_KEY_TOKEN         "token"         /* hello: str, optional */
-#define PROTOCOL_KEY_INDEX         "index"         /* search, reload: str; info: optional */
-#define PROTOCOL_KEY_DRAM_BUDGET   "dram_budget"   /* reload: uint, bytes, optional; 0: none */
-#define PROTOCOL_KEY_VECTORS       "vectors"       /* search: bin, or array of arrays of numbers */
-#define PROTOCOL_KEY_DTYPE         "dtype"         /* search: "f32" "f16" "u8" "i8" */
-#define PROTOCOL_KEY_SHAPE         "shape"         /* search: [n, dim]; its reply: [n, k] */
-#define PROTOCOL_KEY_K             "k"             /* search: uint */
+#define PROTOCOL_KEY_PROTOCOL "protocol" /* hello: uint */
+#define PROTOCOL_KEY_CLIENT   "client"   /* hello: str, name and version */
+#define PROTOCOL_KEY_TOKEN    "token"    /* hello: str, optional */
+#define PROTOCOL_KEY_INDEX    "index"    /* search, reload: str; info: optional */
+#define PROTOCOL_KEY_DRAM_BUDGET                                                                   \
+    "dram_budget" /* reload: uint, bytes, 0: none; or str, "5%" or "64MiB"; optional */
+#define PROTOCOL_KEY_PLAN_RECALL                                                                   \
+    "plan_recall"                            /* reload: float in (0, 1), or 0 for none, optional */
+#define PROTOCOL_KEY_VECTORS       "vectors" /* search: bin, or array of arrays of numbers */
+#define PROTOCOL_KEY_DTYPE         "dtype"   /* search: "f32" "f16" "u8" "i8" */
+#define PROTOCOL_KEY_SHAPE         "shape"   /* search: [n, dim]; its reply: [n, k] */
+#define PROTOCOL_KEY_K             "k"       /* search: uint */
 #define PROTOCOL_KEY_SEARCH_LIST   "search_list"   /* search: uint, optional */
 #define PROTOCOL_KEY_TARGET_RECALL "target_recall" /* search: float in (0, 1), optional */
 #define PROTOCOL_KEY_DEADLINE_MS                                                                   \
     "deadline_ms" /* search: uint, from the server's reading on, optional */
 #define PROTOCOL_KEY_EXPLAIN         "explain"         /* search: bool, optional: reply has stats */
 #define PROTOCOL_KEY_EXACT_DISTANCES "exact_distances" /* search: bool, optional */
+#define PROTOCOL_KEY_RERANK          "rerank"          /* search: "auto" "on" "off", optional */
 #define PROTOCOL_KEY_MSGID           "msgid"           /* cancel: uint */
 
 /* ---- keys of results ---- */
@@ -93,6 +97,7 @@
 #define PROTOCOL_KEY_RESIDENT_LISTS "resident_lists"
 #define PROTOCOL_KEY_CODE_DISTANCES "code_distances"
 #define PROTOCOL_KEY_FULL_DISTANCES "full_distances"
+#define PROTOCOL_KEY_RERANKED       "reranked"
 #define PROTOCOL_KEY_QUEUE_US       "queue_us"
 #define PROTOCOL_KEY_DEVICE_US      "device_us"
 #define PROTOCOL_KEY_COMPUTE_US     "compute_us"

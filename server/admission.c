@@ -44,6 +44,7 @@ static void set_query(struct search *search, const struct search_params *params,
     query->search_list = params->search_list;
     query->target_recall = params->target_recall;
     query->exact_distances = params->exact_distances;
+    query->rerank = params->rerank;
     query->deadline_ns = params->has_deadline ? now_ns + params->deadline_ms * 1000000ull : 0;
     search->arrived_ns = now_ns;
 }

@@ -22,6 +22,7 @@ enum kind {
     KIND_COUNT,
     KIND_BYTES,
     KIND_BUDGET,
+    KIND_RECALL,
     KIND_TIME,
     KIND_CHOICE
 };
@@ -52,6 +53,9 @@ static const struct setting settings[] = {
     {"dram-budget", KIND_BUDGET, AT(dram_budget), "0", 0, 0, NULL, "SIZE|SHARE%",
      "Memory for all indexes together, or for each this share of its vectors as f32 (0: what helps "
      "is kept)"},
+    {"plan-recall", KIND_RECALL, AT(recalls), NULL, 0, 0, NULL, "[NAME=]R",
+     "The target recall that queries will have, of every index or of one: what is resident is the "
+     "cheapest for it (repeatable; otherwise what reaches most)"},
     {"workers", KIND_COUNT, AT(workers), "0", 0, 256, NULL, "N", "Event loops (0: one per CPU)"},
     {"inflight", KIND_COUNT, AT(inflight), "16", 1, 256, NULL, "N", "Queries in flight per worker"},
     {"urgency", KIND_CHOICE, AT(urgency), "slice", 0, 0, "normal slice realtime", "URGENCY",
@@ -111,6 +115,14 @@ static void clear_indexes(struct config *config)
     config->index_count = 0;
 }
 
+static void clear_recalls(struct config *config)
+{
+    for (unsigned i = 0; i < config->recall_count; i++)
+        mem_free(config->recalls[i].index);
+    memset(config->recalls, 0, sizeof config->recalls);
+    config->recall_count = 0;
+}
+
 static void clear_listens(struct config *config)
 {
     for (unsigned i = 0; i < config->listen_count; i++)
@@ -151,6 +163,27 @@ static int add_listen(struct config *config, const char *value, struct fathom_er
     if (config->listen_count == CONFIG_LISTENS_MAX)
         return error_set(err, FATHOM_ELIMIT, "more than %d addresses", CONFIG_LISTENS_MAX);
     return copy_text(&config->listens[config->listen_count++], value, strlen(value), err);
+}
+
+/* "0.95" of every index, "NAME=0.95" of one. */
+static int add_recall(struct config *config, const char *value, struct fathom_error *err)
+{
+    const char *equals = strchr(value, '=');
+    double recall;
+    if ((equals && !is_name(value, (size_t)(equals - value))) ||
+        !tool_parse_f64(equals ? equals + 1 : value, 0.01, 0.9999, &recall))
+        return error_set(err, FATHOM_EARGUMENT, "'%s' is no recall like 0.95 or NAME=0.95", value);
+    size_t size = equals ? (size_t)(equals - value) : 0;
+    for (unsigned i = 0; i < config->recall_count; i++) {
+        const char *other = config->recalls[i].index ? config->recalls[i].index : "";
+        if (strlen(other) == size && memcmp(other, value, size) == 0)
+            return error_set(err, FATHOM_EARGUMENT, "'%s' is the second for the same", value);
+    }
+    if (config->recall_count == CONFIG_INDEXES_MAX)
+        return error_set(err, FATHOM_ELIMIT, "more than %d recalls", CONFIG_INDEXES_MAX);
+    struct config_recall *out = &config->recalls[config->recall_count++];
+    out->recall = (float)recall;
+    return equals ? copy_text(&out->index, value, size, err) : 0;
 }
 
 static int parse_number(const struct setting *setting, const char *value, uint64_t *out,
@@ -222,6 +255,10 @@ static int apply(struct config *config, unsigned place, const char *value, enum 
         if (first)
             clear_listens(config);
         return add_listen(config, value, err);
+    case KIND_RECALL:
+        if (first)
+            clear_recalls(config);
+        return add_recall(config, value, err);
     case KIND_TEXT:
         return copy_text(at, value, strlen(value), err);
     case KIND_CHOICE: {
@@ -256,6 +293,7 @@ void config_fini(struct config *config)
 {
     clear_indexes(config);
     clear_listens(config);
+    clear_recalls(config);
     mem_free(config->http);
     mem_free(config->config_file);
     mem_free(config->token_file);
@@ -269,6 +307,12 @@ static int find_setting(const char *name, size_t size)
             return (int)i;
     }
     return -1;
+}
+
+static bool is_repeatable(const struct setting *setting)
+{
+    return setting->kind == KIND_INDEX || setting->kind == KIND_LISTEN ||
+           setting->kind == KIND_RECALL;
 }
 
 /* ---- the file ---- */
@@ -293,8 +337,7 @@ static int apply_line(struct config *config, char *line, uint32_t *seen, struct 
     int place = find_setting(key, strlen(key));
     if (place < 0 || strcmp(key, "config") == 0)
         return error_set(err, FATHOM_EARGUMENT, "there is no setting '%s'", key);
-    bool repeatable = settings[place].kind == KIND_INDEX || settings[place].kind == KIND_LISTEN;
-    if (!repeatable && *seen & 1u << place)
+    if (!is_repeatable(&settings[place]) && *seen & 1u << place)
         return error_set(err, FATHOM_EARGUMENT, "%s: is given twice", key);
     *seen |= 1u << place;
     struct fathom_error inner = {.msg = ""};
@@ -391,7 +434,7 @@ int config_load_environment(struct config *config, char **environment, struct fa
         int place = equals ? find_variable(*environment, (size_t)(equals - *environment)) : -1;
         if (place < 0)
             continue;
-        bool list = settings[place].kind == KIND_INDEX || settings[place].kind == KIND_LISTEN;
+        bool list = is_repeatable(&settings[place]);
         struct fathom_error inner = {.msg = ""};
         int rc = list ? apply_list(config, (unsigned)place, equals + 1, &inner)
                       : apply(config, (unsigned)place, equals + 1, SOURCE_ENVIRONMENT, &inner);
@@ -479,6 +522,19 @@ static const char *config_path(const struct flags *flags, char **environment)
 
 /* ---- all of it ---- */
 
+static int check_recalls(const struct config *config, struct fathom_error *err)
+{
+    for (unsigned i = 0; i < config->recall_count; i++) {
+        const char *name = config->recalls[i].index;
+        unsigned j = 0;
+        while (name && j < config->index_count && strcmp(config->indexes[j].name, name) != 0)
+            j++;
+        if (j == config->index_count)
+            return error_set(err, FATHOM_EARGUMENT, "plan-recall: there is no index %s", name);
+    }
+    return 0;
+}
+
 int config_check(const struct config *config, struct fathom_error *err)
 {
     if (config->index_count == 0)
@@ -491,7 +547,20 @@ int config_check(const struct config *config, struct fathom_error *err)
                                  config->indexes[i].name);
         }
     }
-    return 0;
+    return check_recalls(config, err);
+}
+
+float config_plan_recall(const struct config *config, const char *index)
+{
+    float of_all = 0;
+    for (unsigned i = 0; i < config->recall_count; i++) {
+        const struct config_recall *recall = &config->recalls[i];
+        if (!recall->index)
+            of_all = recall->recall;
+        else if (strcmp(recall->index, index) == 0)
+            return recall->recall;
+    }
+    return of_all;
 }
 
 int config_load(struct config *config, int argc, char **argv, char **environment)
@@ -530,6 +599,12 @@ static void log_setting(const struct config *config, unsigned place, struct log 
         for (unsigned i = 0; i < config->index_count; i++)
             log_line(log, LOG_LEVEL_INFO, "config: index = %s=%s (%s)", config->indexes[i].name,
                      config->indexes[i].dir, source);
+        return;
+    case KIND_RECALL:
+        for (unsigned i = 0; i < config->recall_count; i++)
+            log_line(log, LOG_LEVEL_INFO, "config: plan-recall = %g of %s (%s)",
+                     (double)config->recalls[i].recall,
+                     config->recalls[i].index ? config->recalls[i].index : "all", source);
         return;
     case KIND_LISTEN:
         for (unsigned i = 0; i < config->listen_count; i++)

@@ -23,11 +23,19 @@ struct config_budget {
     double share;
 };
 
+/* The recall that the plan of an index is for. */
+struct config_recall {
+    char *index; /* NULL: of all that have none of their own */
+    float recall;
+};
+
 struct config {
     struct config_index indexes[CONFIG_INDEXES_MAX];
     unsigned index_count;
     char *listens[CONFIG_LISTENS_MAX];
     unsigned listen_count;
+    struct config_recall recalls[CONFIG_INDEXES_MAX];
+    unsigned recall_count;
     char *http; /* HOST:PORT, or "off" */
     char *config_file, *token_file;
     enum fathom_navigator navigator;
@@ -56,6 +64,8 @@ int config_load_environment(struct config *config, char **environment,
                             struct fathom_error *err) FATHOM_MUST_USE;
 /* What only shows at the end: that there is an index, that no two have the same name. */
 int config_check(const struct config *config, struct fathom_error *err) FATHOM_MUST_USE;
+/* Of the index of this name; 0: none. */
+float config_plan_recall(const struct config *config, const char *index);
 /* One line per setting, with its source. */
 void config_log(const struct config *config, struct log *log);
 

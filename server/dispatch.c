@@ -373,6 +373,7 @@ static void add_counts(struct search_counts *counts, const struct fathom_query_s
     counts->resident_lists += stats->resident_lists;
     counts->code_distances += stats->code_distances;
     counts->full_distances += stats->full_distances;
+    counts->reranked += stats->reranked;
     counts->queue_ns += stats->queue_ns;
     counts->io_ns += stats->io_ns;
     counts->compute_ns += stats->compute_ns;

@@ -4,6 +4,7 @@
 #include "http_json.h"
 
 #include "protocol.h"
+#include "tool.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -133,21 +134,21 @@ static void append_row(json_t *all_ids, json_t *all_distances, const struct sear
 static json_t *stats_json(const struct search *search, enum fathom_io io)
 {
     const struct search_counts *counts = &search->counts;
-    return json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s}",
-                     PROTOCOL_KEY_NAVIGATOR, fathom_navigator_name(search->edition->info.navigator),
-                     PROTOCOL_KEY_IO_ENGINE, fathom_io_name(io), PROTOCOL_KEY_HOPS,
-                     (json_int_t)counts->hops, PROTOCOL_KEY_ROUNDS, (json_int_t)counts->rounds,
-                     PROTOCOL_KEY_READS, (json_int_t)counts->reads, PROTOCOL_KEY_LIST_READS,
-                     (json_int_t)counts->list_reads, PROTOCOL_KEY_CODE_READS,
-                     (json_int_t)counts->code_reads, PROTOCOL_KEY_BYTES, (json_int_t)counts->bytes,
-                     PROTOCOL_KEY_RESIDENT_LISTS, (json_int_t)counts->resident_lists,
-                     PROTOCOL_KEY_CODE_DISTANCES, (json_int_t)counts->code_distances,
-                     PROTOCOL_KEY_FULL_DISTANCES, (json_int_t)counts->full_distances,
-                     PROTOCOL_KEY_QUEUE_US, (json_int_t)(counts->queue_ns / 1000),
-                     PROTOCOL_KEY_DEVICE_US, (json_int_t)(counts->io_ns / 1000),
-                     PROTOCOL_KEY_COMPUTE_US, (json_int_t)(counts->compute_ns / 1000),
-                     PROTOCOL_KEY_TOTAL_US, (json_int_t)(counts->total_ns / 1000),
-                     PROTOCOL_KEY_STOP_REASON, counts->stop_reason ? counts->stop_reason : "");
+    return json_pack(
+        "{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s}",
+        PROTOCOL_KEY_NAVIGATOR, fathom_navigator_name(search->edition->info.navigator),
+        PROTOCOL_KEY_IO_ENGINE, fathom_io_name(io), PROTOCOL_KEY_HOPS, (json_int_t)counts->hops,
+        PROTOCOL_KEY_ROUNDS, (json_int_t)counts->rounds, PROTOCOL_KEY_READS,
+        (json_int_t)counts->reads, PROTOCOL_KEY_LIST_READS, (json_int_t)counts->list_reads,
+        PROTOCOL_KEY_CODE_READS, (json_int_t)counts->code_reads, PROTOCOL_KEY_BYTES,
+        (json_int_t)counts->bytes, PROTOCOL_KEY_RESIDENT_LISTS, (json_int_t)counts->resident_lists,
+        PROTOCOL_KEY_CODE_DISTANCES, (json_int_t)counts->code_distances,
+        PROTOCOL_KEY_FULL_DISTANCES, (json_int_t)counts->full_distances, PROTOCOL_KEY_RERANKED,
+        (json_int_t)counts->reranked, PROTOCOL_KEY_QUEUE_US, (json_int_t)(counts->queue_ns / 1000),
+        PROTOCOL_KEY_DEVICE_US, (json_int_t)(counts->io_ns / 1000), PROTOCOL_KEY_COMPUTE_US,
+        (json_int_t)(counts->compute_ns / 1000), PROTOCOL_KEY_TOTAL_US,
+        (json_int_t)(counts->total_ns / 1000), PROTOCOL_KEY_STOP_REASON,
+        counts->stop_reason ? counts->stop_reason : "");
 }
 
 json_t *http_json_results(const struct search *search, enum fathom_io io)
@@ -196,7 +197,7 @@ json_t *http_json_index(const struct edition *edition)
         json_object_set_new(dram, ledger->parts[i].name,
                             json_integer((json_int_t)ledger->parts[i].bytes));
     return json_pack(
-        "{s:s,s:I,s:i,s:s,s:s,s:o,s:s,s:i,s:i,s:I,s:i,s:i,s:I,s:I,s:i,s:b,s:b,s:o}",
+        "{s:s,s:I,s:i,s:s,s:s,s:o,s:s,s:i,s:i,s:I,s:i,s:i,s:I,s:I,s:i,s:b,s:b,s:f,s:f,s:o}",
         PROTOCOL_KEY_NAME, edition->name, PROTOCOL_KEY_ROWS, (json_int_t)info->rows,
         PROTOCOL_KEY_DIM, (int)info->dim, PROTOCOL_KEY_DTYPE, fathom_dtype_name(info->dtype),
         PROTOCOL_KEY_METRIC, fathom_metric_name(info->metric), PROTOCOL_KEY_GENERATION,
@@ -206,5 +207,6 @@ json_t *http_json_index(const struct edition *edition)
         "cells", (int)info->cells, "rows_per_page", (int)info->rows_per_page, "index_bytes",
         (json_int_t)info->index_bytes, "raw_bytes", (json_int_t)info->raw_bytes, "format_version",
         (int)info->format_version, "direct_io", (int)info->direct_io, "has_external_ids",
-        (int)info->has_external_ids, "dram_bytes", dram);
+        (int)info->has_external_ids, PROTOCOL_KEY_PLAN_RECALL, tool_recall(info->plan_recall),
+        "recall_reached", tool_recall(info->recall_reached), "dram_bytes", dram);
 }

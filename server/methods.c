@@ -182,7 +182,10 @@ static int take_reload(struct methods *methods, struct session *session,
         return -1;
     const struct reload_request reload = {.slot = (unsigned)slot,
                                           .new_budget = request->reload.new_budget,
-                                          .budget_bytes = request->reload.dram_budget_bytes};
+                                          .budget_bytes = request->reload.dram_budget_bytes,
+                                          .budget_share = request->reload.dram_budget_share,
+                                          .new_recall = request->reload.new_recall,
+                                          .plan_recall = request->reload.plan_recall};
     int rc = methods->reload(methods->context, session, request->msgid, &reload);
     if (rc == -EBUSY)
         return rpc_error_exhausted(err, PROTOCOL_REASON_QUEUE, 1000,

@@ -3,6 +3,7 @@
 #include "params.h"
 
 #include "protocol.h"
+#include "tool.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -46,7 +47,7 @@ static int take_uint(struct wire_cursor *cursor, const char *key, uint64_t min, 
 static int take_u32(struct wire_cursor *cursor, const char *key, uint32_t min, uint32_t max,
                     uint32_t *out, struct rpc_error *err)
 {
-    uint64_t value;
+    uint64_t value = 0;
     if (take_uint(cursor, key, min, max, &value, err) < 0)
         return -1;
     *out = (uint32_t)value;
@@ -82,6 +83,28 @@ static int take_text(struct wire_cursor *cursor, const char *key, uint32_t size_
     return 0;
 }
 
+/* A float between 0 and 1; where there may be none, an integer 0 says so. */
+static int take_recall(struct wire_cursor *cursor, const char *key, bool or_none, float *out,
+                       struct rpc_error *err)
+{
+    struct wire_value value;
+    if (next_value(cursor, key, &value, err) < 0)
+        return -1;
+    if (or_none && value.kind == WIRE_UINT && value.number == 0) {
+        *out = 0;
+        return 0;
+    }
+    if (value.kind != WIRE_FLOAT)
+        return rpc_error_field(err, key, "a float between 0 and 1 is expected, not %s",
+                               wire_kind_name(value.kind));
+    /* As a float of the library's width, so that nothing rounds to 0 or 1 behind the check. */
+    float recall = (float)value.real;
+    if (!(recall > 0 && recall < 1))
+        return rpc_error_field(err, key, "a float between 0 and 1 is expected, not %g", value.real);
+    *out = recall;
+    return 0;
+}
+
 /* ---- the keys ---- */
 
 PARAM_TAKE(param_hello_protocol)
@@ -109,10 +132,35 @@ PARAM_TAKE(param_reload_index)
     return take_text(cursor, key, PROTOCOL_NAME_BYTES_MAX, &out->reload.index, err);
 }
 
+/* Bytes as a number, or what --dram-budget takes as text. */
 PARAM_TAKE(param_reload_dram_budget)
 {
+    struct tool_budget budget;
+    struct wire_value value = {.kind = WIRE_NIL};
+    char text[32];
+    if (next_value(cursor, key, &value, err) < 0)
+        return -1;
     out->reload.new_budget = true;
-    return take_uint(cursor, key, 0, INT64_MAX, &out->reload.dram_budget_bytes, err);
+    if (value.kind == WIRE_UINT && value.number <= INT64_MAX) {
+        out->reload.dram_budget_bytes = value.number;
+        return 0;
+    }
+    if (value.kind != WIRE_STR)
+        return wrong_uint(key, &value, 0, INT64_MAX, err);
+    bool fits = value.text.size < sizeof text && !memchr(value.text.bytes, 0, value.text.size);
+    snprintf(text, sizeof text, "%.*s", fits ? (int)value.text.size : 0,
+             (const char *)value.text.bytes);
+    if (!tool_parse_budget(text, &budget) || budget.bytes > INT64_MAX)
+        return rpc_error_field(err, key, "'%s' is no budget like " TOOL_BUDGET_FORM, text);
+    out->reload.dram_budget_bytes = budget.bytes;
+    out->reload.dram_budget_share = budget.share;
+    return 0;
+}
+
+PARAM_TAKE(param_reload_plan_recall)
+{
+    out->reload.new_recall = true;
+    return take_recall(cursor, key, true, &out->reload.plan_recall, err);
 }
 
 PARAM_TAKE(param_cancel_msgid)
@@ -145,20 +193,24 @@ PARAM_TAKE(param_search_exact_distances)
     return take_bool(cursor, key, &out->search.exact_distances, err);
 }
 
-PARAM_TAKE(param_search_target_recall)
+PARAM_TAKE(param_search_rerank)
 {
+    static const char *const words[] = {"auto", "off", "on"}; /* by enum fathom_rerank */
     struct wire_value value;
     if (next_value(cursor, key, &value, err) < 0)
         return -1;
-    if (value.kind != WIRE_FLOAT)
-        return rpc_error_field(err, key, "a float between 0 and 1 is expected, not %s",
-                               wire_kind_name(value.kind));
-    /* As a float of the library's width, so that nothing rounds to 0 or 1 behind the check. */
-    float target = (float)value.real;
-    if (!(target > 0 && target < 1))
-        return rpc_error_field(err, key, "a float between 0 and 1 is expected, not %g", value.real);
-    out->search.target_recall = target;
-    return 0;
+    for (unsigned i = 0; i < sizeof words / sizeof *words; i++)
+        if (wire_text_is(&value, words[i])) {
+            out->search.rerank = (enum fathom_rerank)i;
+            return 0;
+        }
+    return rpc_error_field(err, key, "\"auto\", \"on\" or \"off\" is expected, not %s",
+                           value.kind == WIRE_STR ? "another string" : wire_kind_name(value.kind));
+}
+
+PARAM_TAKE(param_search_target_recall)
+{
+    return take_recall(cursor, key, false, &out->search.target_recall, err);
 }
 
 PARAM_TAKE(param_search_deadline_ms)

@@ -39,9 +39,11 @@ PARAM_TAKE(param_search_target_recall);
 PARAM_TAKE(param_search_deadline_ms);
 PARAM_TAKE(param_search_explain);
 PARAM_TAKE(param_search_exact_distances);
+PARAM_TAKE(param_search_rerank);
 PARAM_TAKE(param_index);
 PARAM_TAKE(param_reload_index);
 PARAM_TAKE(param_reload_dram_budget);
+PARAM_TAKE(param_reload_plan_recall);
 PARAM_TAKE(param_cancel_msgid);
 
 #endif

@@ -12,17 +12,18 @@
 
 #define RELOADS_WAITING_MAX 64
 
-/* share: of the vectors of whatever generation is opened, when above 0; bytes are then what that
- * came to. */
-struct budget {
+/* How an index is opened. share: of the vectors of whatever generation is opened, when above 0;
+ * bytes are then what that came to. */
+struct terms {
     uint64_t bytes;
     double share;
+    float plan_recall;
 };
 
 struct entry {
     const char *name, *dir;
     struct edition *current;
-    struct budget budget;
+    struct terms terms;
     struct reload_counts counts;
 };
 
@@ -76,16 +77,17 @@ static void edition_destroy(struct edition *edition)
     mem_free(edition);
 }
 
-static struct fathom_open_options options_of(const struct registry *registry, struct budget budget)
+static struct fathom_open_options options_of(const struct registry *registry, struct terms terms)
 {
     struct fathom_open_options options = registry->open;
-    options.dram_budget_bytes = budget.share > 0 ? 0 : budget.bytes;
-    options.dram_budget_share = budget.share;
+    options.dram_budget_bytes = terms.share > 0 ? 0 : terms.bytes;
+    options.dram_budget_share = terms.share;
+    options.plan_recall = terms.plan_recall;
     return options;
 }
 
 static int edition_open(struct edition **out, struct registry *registry, unsigned slot,
-                        struct budget budget, struct fathom_error *err)
+                        struct terms terms, struct fathom_error *err)
 {
     *out = NULL;
     struct edition *edition = mem_alloc(sizeof *edition);
@@ -95,7 +97,7 @@ static int edition_open(struct edition **out, struct registry *registry, unsigne
     edition->slot = slot;
     edition->name = registry->entries[slot].name;
     atomic_init(&edition->users, 1);
-    const struct fathom_open_options options = options_of(registry, budget);
+    const struct fathom_open_options options = options_of(registry, terms);
     int rc = fathom_index_open(&edition->index, registry->entries[slot].dir, &options, err);
     if (rc < 0) {
         mem_free(edition);
@@ -109,26 +111,28 @@ static int edition_open(struct edition **out, struct registry *registry, unsigne
 
 /* ---- opening ---- */
 
-/* Splits the budget over the indexes by their raw sizes. */
-static int split_budget(struct registry *registry, struct budget budget, struct fathom_error *err)
+/* The terms of each index: the budget is split by raw sizes. */
+static int settle_terms(struct registry *registry, struct terms terms,
+                        const struct registry_index *indexes, struct fathom_error *err)
 {
     uint64_t total = 0;
-    const struct fathom_open_options options = options_of(registry, budget);
+    const struct fathom_open_options options = options_of(registry, terms);
     for (unsigned i = 0; i < registry->count; i++) {
         struct entry *entry = &registry->entries[i];
         struct fathom_outlook outlook;
-        entry->budget = budget;
-        if (budget.share > 0 || budget.bytes == 0 || registry->count == 1)
+        entry->terms = terms;
+        entry->terms.plan_recall = indexes[i].plan_recall;
+        if (terms.share > 0 || terms.bytes == 0 || registry->count == 1)
             continue;
         int rc = fathom_index_outlook(entry->dir, &options, &outlook, err);
         if (rc < 0)
             return rc;
-        entry->budget.bytes = outlook.raw_bytes;
+        entry->terms.bytes = outlook.raw_bytes;
         total += outlook.raw_bytes;
     }
     for (unsigned i = 0; i < registry->count && total > 0; i++) {
-        uint64_t *bytes = &registry->entries[i].budget.bytes;
-        *bytes = (uint64_t)((double)*bytes / (double)total * (double)budget.bytes);
+        uint64_t *bytes = &registry->entries[i].terms.bytes;
+        *bytes = (uint64_t)((double)*bytes / (double)total * (double)terms.bytes);
     }
     return 0;
 }
@@ -171,13 +175,14 @@ int registry_open(struct registry **out, const struct registry_options *options,
         registry->entries[i].name = options->indexes[i].name;
         registry->entries[i].dir = options->indexes[i].dir;
     }
-    const struct budget budget = {options->dram_budget_bytes, options->dram_budget_share};
-    rc = split_budget(registry, budget, err);
+    const struct terms terms = {.bytes = options->dram_budget_bytes,
+                                .share = options->dram_budget_share};
+    rc = settle_terms(registry, terms, options->indexes, err);
     for (unsigned i = 0; rc == 0 && i < registry->count; i++) {
         struct entry *entry = &registry->entries[i];
-        rc = edition_open(&entry->current, registry, i, entry->budget, err);
+        rc = edition_open(&entry->current, registry, i, entry->terms, err);
         if (rc == 0) {
-            entry->budget.bytes = entry->current->ledger.budget_bytes;
+            entry->terms.bytes = entry->current->ledger.budget_bytes;
             log_opened(registry, entry->current);
         }
     }
@@ -301,12 +306,12 @@ int registry_reload(struct registry *registry, const struct reload_request *requ
 
 /* Opens an edition beside the current one, which goes on answering, and makes it current. Returns
  * the one before in *old, which the caller releases. */
-static int swap_in(struct registry *registry, unsigned slot, struct budget budget,
+static int swap_in(struct registry *registry, unsigned slot, struct terms terms,
                    struct edition **old, struct fathom_error *err)
 {
     struct entry *entry = &registry->entries[slot];
     struct edition *edition;
-    int rc = edition_open(&edition, registry, slot, budget, err);
+    int rc = edition_open(&edition, registry, slot, terms, err);
     if (rc < 0)
         return rc;
     log_opened(registry, edition);
@@ -350,20 +355,20 @@ static uint64_t larger_budget(uint64_t a, uint64_t b)
 
 /* Makes room for an edition of a new budget where two at once would be too much: the least
  * residency serves, alone when this returns. */
-static int make_room(struct registry *registry, unsigned slot, struct budget budget,
+static int make_room(struct registry *registry, unsigned slot, struct terms terms,
                      struct fathom_error *err)
 {
     struct entry *entry = &registry->entries[slot];
     struct fathom_outlook outlook;
-    const struct fathom_open_options options = options_of(registry, budget);
+    const struct fathom_open_options options = options_of(registry, terms);
     int rc = fathom_index_outlook(entry->dir, &options, &outlook, err);
     if (rc < 0)
         return rc;
-    uint64_t most = larger_budget(entry->budget.bytes, budget.bytes);
+    uint64_t most = larger_budget(entry->terms.bytes, outlook.budget_bytes);
     if (most == 0 || entry->current->ledger.index_bytes + outlook.total_bytes <= most)
         return 0;
     struct edition *old;
-    rc = swap_in(registry, slot, (struct budget){.bytes = outlook.least_bytes}, &old, err);
+    rc = swap_in(registry, slot, (struct terms){.bytes = outlook.least_bytes}, &old, err);
     if (rc == 0 && !release_and_close(registry, old))
         rc = error_set(err, FATHOM_EINTERRUPTED, "%s: the server is shutting down", entry->name);
     return rc;
@@ -374,20 +379,27 @@ static int change(struct registry *registry, const struct reload_request *reques
 {
     struct entry *entry = &registry->entries[request->slot];
     struct edition *old;
-    struct budget budget = entry->budget;
-    if (request->new_budget)
-        budget = (struct budget){.bytes = request->budget_bytes};
-    bool changes = budget.bytes != entry->budget.bytes;
-    int rc = changes ? make_room(registry, request->slot, budget, err) : 0;
+    const struct terms was = entry->terms;
+    struct terms terms = was;
+    if (request->new_budget) {
+        terms.bytes = request->budget_bytes;
+        terms.share = request->budget_share;
+    }
+    if (request->new_recall)
+        terms.plan_recall = request->plan_recall;
+    bool changes = terms.share != was.share || terms.plan_recall != was.plan_recall ||
+                   (terms.share == 0 && terms.bytes != was.bytes);
+    int rc = changes ? make_room(registry, request->slot, terms, err) : 0;
     if (rc == 0) {
-        rc = swap_in(registry, request->slot, budget, &old, err);
+        rc = swap_in(registry, request->slot, terms, &old, err);
         if (rc < 0 && changes)
             log_line(registry->log, LOG_LEVEL_WARN,
                      "%s may be left with the least in memory until it is reloaded", entry->name);
     }
     if (rc < 0)
         return rc;
-    entry->budget = (struct budget){entry->current->ledger.budget_bytes, budget.share};
+    entry->terms = terms;
+    entry->terms.bytes = entry->current->ledger.budget_bytes;
     edition_release(old);
     return 0;
 }
@@ -401,7 +413,8 @@ static void reload(struct registry *registry, const struct reload_request *reque
     result->previous_generation = entry->current->info.generation;
     int rc = change(registry, request, &result->err);
     result->generation = entry->current->info.generation;
-    result->budget_bytes = entry->budget.bytes;
+    result->budget_bytes = entry->terms.bytes;
+    result->plan_recall = entry->terms.plan_recall;
     result->milliseconds = (env_clock_ns(env_os()) - started_ns) / 1000000;
     result->err.code = rc;
     if (rc < 0)

@@ -40,6 +40,7 @@ void edition_release(
 
 struct registry_index {
     const char *name, *dir;
+    float plan_recall; /* as in fathom_open_options */
 };
 
 struct registry_options {
@@ -80,12 +81,16 @@ struct reload_request {
     unsigned slot;
     bool new_budget;       /* of this index, from now on */
     uint64_t budget_bytes; /* then; 0: none */
+    double budget_share;   /* instead, of its vectors as f32; 0: not */
+    bool new_recall;       /* that its plan is for */
+    float plan_recall;     /* then; 0: none */
 };
 
 struct reload_result {
     struct fathom_error err; /* code 0: done */
     uint64_t generation, previous_generation;
     uint64_t budget_bytes; /* of the index, as it is now */
+    float plan_recall;
     uint64_t milliseconds;
 };
 

@@ -2,6 +2,7 @@
 #include "reply.h"
 
 #include "protocol.h"
+#include "tool.h"
 
 #define SERVER_NAME "fathom-server/" FATHOM_VERSION
 
@@ -55,8 +56,8 @@ int reply_hello(struct buffer *out, uint32_t msgid, const struct service *servic
 
 /* ---- search ---- */
 
-#define COUNT_PAIRS     16
-#define COUNT_BYTES_MAX 420
+#define COUNT_PAIRS     17
+#define COUNT_BYTES_MAX 440
 
 static void put_count_pairs(struct wire_writer *writer, const struct search_counts *counts,
                             const char *navigator, enum fathom_io io)
@@ -72,6 +73,7 @@ static void put_count_pairs(struct wire_writer *writer, const struct search_coun
     wire_pair_uint(writer, PROTOCOL_KEY_RESIDENT_LISTS, counts->resident_lists);
     wire_pair_uint(writer, PROTOCOL_KEY_CODE_DISTANCES, counts->code_distances);
     wire_pair_uint(writer, PROTOCOL_KEY_FULL_DISTANCES, counts->full_distances);
+    wire_pair_uint(writer, PROTOCOL_KEY_RERANKED, counts->reranked);
     wire_pair_uint(writer, PROTOCOL_KEY_QUEUE_US, counts->queue_ns / 1000);
     wire_pair_uint(writer, PROTOCOL_KEY_DEVICE_US, counts->io_ns / 1000);
     wire_pair_uint(writer, PROTOCOL_KEY_COMPUTE_US, counts->compute_ns / 1000);
@@ -139,7 +141,7 @@ static void put_ledger(struct wire_writer *writer, const struct fathom_ledger *l
 static void put_index_info(struct wire_writer *writer, const struct edition *edition)
 {
     const struct fathom_index_info *info = &edition->info;
-    wire_put_map(writer, 18);
+    wire_put_map(writer, 20);
     wire_pair_text(writer, PROTOCOL_KEY_NAME, edition->name);
     wire_pair_uint(writer, PROTOCOL_KEY_ROWS, info->rows);
     wire_pair_uint(writer, PROTOCOL_KEY_DIM, info->dim);
@@ -157,6 +159,8 @@ static void put_index_info(struct wire_writer *writer, const struct edition *edi
     wire_pair_uint(writer, "format_version", info->format_version);
     wire_pair_bool(writer, "direct_io", info->direct_io);
     wire_pair_bool(writer, "has_external_ids", info->has_external_ids);
+    wire_pair_float(writer, PROTOCOL_KEY_PLAN_RECALL, tool_recall(info->plan_recall));
+    wire_pair_float(writer, "recall_reached", tool_recall(info->recall_reached));
     wire_put_text(writer, "dram_bytes");
     put_ledger(writer, &edition->ledger);
 }
@@ -272,9 +276,10 @@ int reply_reload(struct buffer *out, uint32_t msgid, const char *index,
 {
     struct wire_writer writer;
     begin_result(&writer, out, msgid);
-    wire_put_map(&writer, 6);
+    wire_put_map(&writer, 7);
     wire_pair_text(&writer, PROTOCOL_KEY_INDEX, index);
     wire_pair_uint(&writer, PROTOCOL_KEY_DRAM_BUDGET, result->budget_bytes);
+    wire_pair_float(&writer, PROTOCOL_KEY_PLAN_RECALL, tool_recall(result->plan_recall));
     wire_pair_uint(&writer, PROTOCOL_KEY_GENERATION, result->generation);
     wire_pair_uint(&writer, "previous_generation", result->previous_generation);
     wire_pair_bool(&writer, "changed", result->generation != result->previous_generation);

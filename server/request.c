@@ -48,6 +48,7 @@ static const struct param_rule search_rules[] = {
     {PROTOCOL_KEY_DEADLINE_MS, false, param_search_deadline_ms},
     {PROTOCOL_KEY_EXPLAIN, false, param_search_explain},
     {PROTOCOL_KEY_EXACT_DISTANCES, false, param_search_exact_distances},
+    {PROTOCOL_KEY_RERANK, false, param_search_rerank},
 };
 
 static const struct param_rule info_rules[] = {
@@ -57,6 +58,7 @@ static const struct param_rule info_rules[] = {
 static const struct param_rule reload_rules[] = {
     {PROTOCOL_KEY_INDEX, true, param_reload_index},
     {PROTOCOL_KEY_DRAM_BUDGET, false, param_reload_dram_budget},
+    {PROTOCOL_KEY_PLAN_RECALL, false, param_reload_plan_recall},
 };
 
 static const struct param_rule cancel_rules[] = {

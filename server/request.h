@@ -39,6 +39,7 @@ struct search_params {
     bool has_deadline;
     uint32_t deadline_ms;
     bool explain, exact_distances;
+    enum fathom_rerank rerank;
     /* The vectors: a bin of n * dim scalars, or the inside of an array of n arrays of dim numbers.
      */
     const uint8_t *bin;
@@ -60,8 +61,10 @@ struct request {
         struct text_view index; /* of info */
         struct {
             struct text_view index;
-            bool new_budget;
+            bool new_budget, new_recall;
             uint64_t dram_budget_bytes; /* when new_budget; 0: none */
+            double dram_budget_share;   /* instead, when above 0 */
+            float plan_recall;          /* when new_recall; 0: none */
         } reload;
         uint32_t cancel_msgid;
     };

@@ -325,7 +325,8 @@ static int open_registry(struct service *service, struct fathom_error *err)
     const struct config *config = service->config;
     struct registry_index indexes[CONFIG_INDEXES_MAX];
     for (unsigned i = 0; i < config->index_count; i++)
-        indexes[i] = (struct registry_index){config->indexes[i].name, config->indexes[i].dir};
+        indexes[i] = (struct registry_index){config->indexes[i].name, config->indexes[i].dir,
+                                             config_plan_recall(config, config->indexes[i].name)};
     const struct registry_options options = {.indexes = indexes,
                                              .index_count = config->index_count,
                                              .dram_budget_bytes = config->dram_budget.bytes,

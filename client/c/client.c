@@ -410,9 +410,9 @@ int fathom_client_reload(struct fathom_client *client, const char *index, char *
     return code ? code : call_plain(client, PROTOCOL_METHOD_RELOAD, index, json, err);
 }
 
-int fathom_client_reload_within(struct fathom_client *client, const char *index,
-                                uint64_t dram_budget_bytes, char **json,
-                                struct fathom_client_error *err)
+int fathom_client_reload_under(struct fathom_client *client, const char *index,
+                               const struct fathom_client_terms *terms, char **json,
+                               struct fathom_client_error *err)
 {
     if (json)
         *json = NULL;
@@ -423,7 +423,7 @@ int fathom_client_reload_within(struct fathom_client *client, const char *index,
     if (code)
         return code;
     uint64_t deadline_ns = client_net_deadline(client->options.call_timeout_ms);
-    if (!client_request_reload_within(&client->out, slot->msgid, index, dram_budget_bytes))
+    if (!client_request_reload_under(&client->out, slot->msgid, index, terms))
         return out_of_memory(client, slot, err);
     return client_core_await(client, slot, deadline_ns, err);
 }

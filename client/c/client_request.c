@@ -54,6 +54,12 @@ static struct packing pack_begin(msgpack_sbuffer *out, size_t elements)
     return pack;
 }
 
+static void pack_key_float(struct packing *pack, const char *key, float value)
+{
+    pack_text(pack, key);
+    pack->failed |= msgpack_pack_float(&pack->packer, value);
+}
+
 static void pack_params(struct packing *pack, const char *method, size_t pairs)
 {
     pack_text(pack, method);
@@ -98,12 +104,20 @@ bool client_request_plain(msgpack_sbuffer *out, uint32_t msgid, const char *meth
     return pack_end(&pack);
 }
 
-bool client_request_reload_within(msgpack_sbuffer *out, uint32_t msgid, const char *index,
-                                  uint64_t dram_budget_bytes)
+bool client_request_reload_under(msgpack_sbuffer *out, uint32_t msgid, const char *index,
+                                 const struct fathom_client_terms *terms)
 {
-    struct packing pack = request_begin(out, msgid, PROTOCOL_METHOD_RELOAD, 2);
+    bool recall = terms->plan_recall != 0 && !terms->no_plan_recall;
+    struct packing pack =
+        request_begin(out, msgid, PROTOCOL_METHOD_RELOAD,
+                      1 + (terms->dram_budget != NULL) + (recall || terms->no_plan_recall));
     pack_key_text(&pack, PROTOCOL_KEY_INDEX, index);
-    pack_key_uint(&pack, PROTOCOL_KEY_DRAM_BUDGET, dram_budget_bytes);
+    if (terms->dram_budget)
+        pack_key_text(&pack, PROTOCOL_KEY_DRAM_BUDGET, terms->dram_budget);
+    if (terms->no_plan_recall)
+        pack_key_uint(&pack, PROTOCOL_KEY_PLAN_RECALL, 0);
+    else if (recall)
+        pack_key_float(&pack, PROTOCOL_KEY_PLAN_RECALL, terms->plan_recall);
     return pack_end(&pack);
 }
 
@@ -140,23 +154,25 @@ size_t client_request_search_bytes_max(const struct fathom_client_search *search
 static size_t count_options(const struct fathom_client_search *search)
 {
     return (search->search_list > 0) + (search->target_recall != 0) + (search->deadline_ms > 0) +
-           (search->stats != NULL) + search->exact_distances;
+           (search->stats != NULL) + search->exact_distances +
+           (search->rerank != FATHOM_CLIENT_RERANK_AUTO);
 }
 
 static void pack_options(struct packing *pack, const struct fathom_client_search *search)
 {
     if (search->search_list > 0)
         pack_key_uint(pack, PROTOCOL_KEY_SEARCH_LIST, search->search_list);
-    if (search->target_recall != 0) {
-        pack_text(pack, PROTOCOL_KEY_TARGET_RECALL);
-        pack->failed |= msgpack_pack_float(&pack->packer, search->target_recall);
-    }
+    if (search->target_recall != 0)
+        pack_key_float(pack, PROTOCOL_KEY_TARGET_RECALL, search->target_recall);
     if (search->deadline_ms > 0)
         pack_key_uint(pack, PROTOCOL_KEY_DEADLINE_MS, search->deadline_ms);
     if (search->stats)
         pack_key_true(pack, PROTOCOL_KEY_EXPLAIN);
     if (search->exact_distances)
         pack_key_true(pack, PROTOCOL_KEY_EXACT_DISTANCES);
+    if (search->rerank != FATHOM_CLIENT_RERANK_AUTO)
+        pack_key_text(pack, PROTOCOL_KEY_RERANK,
+                      search->rerank == FATHOM_CLIENT_RERANK_ON ? "on" : "off");
 }
 
 bool client_request_search(msgpack_sbuffer *out, uint32_t msgid,

@@ -12,8 +12,8 @@ bool client_request_hello(msgpack_sbuffer *out, uint32_t msgid, const char *clie
 /* A method with no parameters but, optionally, the name of an index. */
 bool client_request_plain(msgpack_sbuffer *out, uint32_t msgid, const char *method,
                           const char *index);
-bool client_request_reload_within(msgpack_sbuffer *out, uint32_t msgid, const char *index,
-                                  uint64_t dram_budget_bytes);
+bool client_request_reload_under(msgpack_sbuffer *out, uint32_t msgid, const char *index,
+                                 const struct fathom_client_terms *terms);
 bool client_request_search(msgpack_sbuffer *out, uint32_t msgid,
                            const struct fathom_client_search *search);
 bool client_request_cancel(msgpack_sbuffer *out, uint32_t msgid);

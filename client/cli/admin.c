@@ -6,15 +6,14 @@
 #include "cli.h"
 #include "env.h"
 
-enum { OPTION_DRAM_BUDGET = 0x100 };
+enum { OPTION_DRAM_BUDGET = 0x100, OPTION_PLAN_RECALL };
 
 struct request {
     struct cli_common common;
     const char *verb;  /* for messages */
     const char *index; /* NULL: not given */
-    bool takes_index, needs_index, takes_budget;
-    bool new_budget;
-    struct tool_budget budget;
+    bool takes_index, needs_index, takes_terms;
+    struct fathom_client_terms terms;
 };
 
 static const struct argp_option index_options[] = {
@@ -28,6 +27,11 @@ static const struct argp_option reload_options[] = {
      "Its bound of memory from now on, in bytes or as a share of its vectors as f32; 0 for none "
      "(as "
      "it was)",
+     0},
+    {"plan-recall", OPTION_PLAN_RECALL, "R", 0,
+     "The target recall that its queries will have: what is kept in memory is the cheapest for it; "
+     "0 "
+     "for none (as it was)",
      0},
     {0},
 };
@@ -43,8 +47,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         request->index = arg;
         break;
     case OPTION_DRAM_BUDGET:
-        request->new_budget = true;
-        request->budget = tool_arg_budget(state, "--dram-budget", arg);
+        (void)tool_arg_budget(state, "--dram-budget", arg);
+        request->terms.dram_budget = arg;
+        break;
+    case OPTION_PLAN_RECALL:
+        request->terms.no_plan_recall = strcmp(arg, "0") == 0;
+        if (!request->terms.no_plan_recall)
+            request->terms.plan_recall =
+                (float)tool_arg_f64(state, "--plan-recall", arg, 0.01, 0.9999);
         break;
     case ARGP_KEY_ARG:
         if (!request->takes_index || request->index)
@@ -69,7 +79,7 @@ static int begin(struct request *request, struct fathom_client **client, const c
 {
     struct argp argp = {.parser = parse, .doc = doc, .children = children};
     if (request->takes_index) {
-        argp.options = request->takes_budget ? reload_options : index_options;
+        argp.options = request->takes_terms ? reload_options : index_options;
         argp.args_doc = request->needs_index ? "NAME" : "[NAME]";
     }
     cli_common_init(&request->common);
@@ -156,54 +166,23 @@ int cli_stats(int argc, char **argv)
     return finish(&request, client, code, json, &err);
 }
 
-/* The protocol knows bytes: a share is of the rows that are served as it is asked for. */
-static int settle_budget(struct fathom_client *client, const struct request *request,
-                         uint64_t *bytes, struct fathom_client_error *err)
-{
-    char *text = NULL;
-    json_int_t rows = 0, dim = 0;
-    *bytes = request->budget.bytes;
-    if (request->budget.share == 0)
-        return 0;
-    int code = fathom_client_info(client, request->index, &text, err);
-    if (code)
-        return code;
-    json_t *info = json_loads(text, 0, NULL);
-    if (!info || json_unpack(info, "{s:I, s:I}", "rows", &rows, "dim", &dim)) {
-        *err = (struct fathom_client_error){.code = FATHOM_CLIENT_EPROTOCOL, .name = "internal"};
-        snprintf(err->message, sizeof err->message, "the server does not say how large %s is",
-                 request->index);
-    }
-    double share_bytes = request->budget.share * (double)rows * (double)dim * sizeof(float);
-    *bytes = share_bytes < 1 ? 1 : share_bytes < 0x1p62 ? (uint64_t)share_bytes : 1ull << 62;
-    json_decref(info);
-    free(text);
-    return rows && dim ? 0 : err->code;
-}
-
 int cli_reload(int argc, char **argv)
 {
-    struct request request = {.verb = "fathom-cli reload",
-                              .takes_index = true,
-                              .needs_index = true,
-                              .takes_budget = true};
+    struct request request = {
+        .verb = "fathom-cli reload", .takes_index = true, .needs_index = true, .takes_terms = true};
     struct fathom_client *client;
     struct fathom_client_error err;
     char *json = NULL;
-    int status =
-        begin(&request, &client,
-              "Have the server open the newest generation of an index beside the old one "
-              "and swap them. When it cannot be opened, the old one stays. With "
-              "--dram-budget the index has another budget from then on, and no query fails.",
-              argc, argv);
+    int status = begin(
+        &request, &client,
+        "Have the server open the newest generation of an index beside the old one "
+        "and swap them. When it cannot be opened, the old one stays. With "
+        "--dram-budget or --plan-recall it is kept under new terms from then on, and no query "
+        "fails.",
+        argc, argv);
     if (status)
         return status;
-    uint64_t bytes;
-    int code = settle_budget(client, &request, &bytes, &err);
-    if (!code && request.new_budget)
-        code = fathom_client_reload_within(client, request.index, bytes, &json, &err);
-    else if (!code)
-        code = fathom_client_reload(client, request.index, &json, &err);
+    int code = fathom_client_reload_under(client, request.index, &request.terms, &json, &err);
     return finish(&request, client, code, json, &err);
 }
 

@@ -13,6 +13,7 @@ enum {
     OPTION_LIST,
     OPTION_RECALL,
     OPTION_EXACT,
+    OPTION_RERANK,
     OPTION_DTYPE,
     OPTION_ROUND,
     OPTION_OUT,
@@ -36,6 +37,10 @@ static const struct argp_option search_options[] = {
     {"search-list", OPTION_LIST, "L", 0, "Longer is more exact and slower", 1},
     {"target-recall", OPTION_RECALL, "R", 0, "Let the index choose L for this recall", 1},
     {"exact-distances", OPTION_EXACT, NULL, 0, "Read the vector of every result", 1},
+    {"rerank", OPTION_RERANK, "on|off", 0,
+     "Read full vectors of rows whose place 8 bits leave in doubt (auto: where the target recall "
+     "needs it)",
+     1},
     {"dtype", OPTION_DTYPE, "f32|f16|u8|i8", 0,
      "Cast the queries, with checks (default: as they are in FILE)", 1},
     {"round", OPTION_ROUND, NULL, 0, "Round and clamp where --dtype would refuse", 1},
@@ -74,6 +79,12 @@ static error_t parse_search(int key, char *arg, struct argp_state *state)
         break;
     case OPTION_EXACT:
         request->exact_distances = true;
+        break;
+    case OPTION_RERANK:
+        if (strcmp(arg, "on") != 0 && strcmp(arg, "off") != 0)
+            argp_error(state, "--rerank: must be on or off, not '%s'", arg);
+        request->rerank =
+            strcmp(arg, "on") == 0 ? FATHOM_CLIENT_RERANK_ON : FATHOM_CLIENT_RERANK_OFF;
         break;
     case OPTION_DTYPE:
         if (!vectors_dtype_parse(arg, &request->dtype))
@@ -224,15 +235,16 @@ static json_t *json_row(const struct truth *results, uint32_t i)
 static json_t *json_stats(const struct fathom_client_stats *stats)
 {
     return json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
         "navigator", stats->navigator, "stop_reason", stats->stop_reason, "io_engine",
         stats->io_engine, "hops", (json_int_t)stats->hops, "rounds", (json_int_t)stats->rounds,
         "reads", (json_int_t)stats->reads, "list_reads", (json_int_t)stats->list_reads,
         "code_reads", (json_int_t)stats->code_reads, "bytes", (json_int_t)stats->bytes,
         "resident_lists", (json_int_t)stats->resident_lists, "code_distances",
         (json_int_t)stats->code_distances, "full_distances", (json_int_t)stats->full_distances,
-        "queue_us", (json_int_t)stats->queue_us, "device_us", (json_int_t)stats->device_us,
-        "compute_us", (json_int_t)stats->compute_us, "total_us", (json_int_t)stats->total_us);
+        "reranked", (json_int_t)stats->reranked, "queue_us", (json_int_t)stats->queue_us,
+        "device_us", (json_int_t)stats->device_us, "compute_us", (json_int_t)stats->compute_us,
+        "total_us", (json_int_t)stats->total_us);
 }
 
 static int print_json(const struct query_request *request, const struct query_answer *answer)
@@ -283,8 +295,8 @@ static void print_stats(const struct fathom_client_stats *stats)
     printf("reads          %" PRIu32 " (%s) by %s, %" PRIu32 " of them lists, %" PRIu32 " codes\n",
            stats->reads, tool_format_bytes(stats->bytes, bytes), stats->io_engine,
            stats->list_reads, stats->code_reads);
-    printf("distances      %" PRIu32 " by code, %" PRIu32 " in full\n", stats->code_distances,
-           stats->full_distances);
+    printf("distances      %" PRIu32 " by code, %" PRIu32 " in full%s\n", stats->code_distances,
+           stats->full_distances, stats->reranked ? ", re-ranked" : "");
     printf("time           %" PRIu64 " us: queue %" PRIu64 ", device %" PRIu64 ", compute %" PRIu64
            "\n",
            stats->total_us, stats->queue_us, stats->device_us, stats->compute_us);

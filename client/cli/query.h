@@ -15,6 +15,7 @@ struct query_request {
     float target_recall;
     bool round; /* where the cast would be refused */
     bool exact_distances, ids64, explain;
+    enum fathom_client_rerank rerank;
     uint64_t row;             /* explain's */
     uint32_t batch, inflight; /* rows a request, requests in flight; batch 0: chosen by size */
     enum tool_progress_mode progress;

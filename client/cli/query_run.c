@@ -135,6 +135,7 @@ static int submit_batch(struct run *run, struct batch *batch, struct fathom_clie
     search.search_list = request->search_list;
     search.target_recall = request->target_recall;
     search.exact_distances = request->exact_distances;
+    search.rerank = request->rerank;
     search.deadline_ms = request->deadline_ms;
     search.ids = results->ids + place;
     search.distances = results->distances + place;

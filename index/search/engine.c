@@ -255,7 +255,7 @@ int engine_submit_probe(struct fathom_engine *engine, const struct fathom_index 
     query->probe = probe;
     query->excluded = probe ? probe->row : ROW_NONE;
     query->deadline_ns = request->deadline_ns;
-    query->stats = (struct fathom_query_stats){0};
+    query->stats = (struct fathom_query_stats){.reranked = query->rerank};
     query->detail[0] = '\0';
     query->started_ns = env_clock_ns(engine->env);
     engine->running++;

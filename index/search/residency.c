@@ -494,6 +494,7 @@ int residency_outlook(struct fathom_index *index, struct fathom_outlook *out,
     status = plan_make(&plan, &input, err);
     basis_fini(&basis);
     *out = (struct fathom_outlook){.least_bytes = least.index_bytes + least.scratch_bytes,
+                                   .budget_bytes = index->options.dram_budget_bytes,
                                    .raw_bytes = p->rows * p->dim * fathom_dtype_bytes(p->dtype)};
     out->scratch_bytes = status ? least.scratch_bytes : plan.scratch_bytes;
     out->total_bytes = status ? 0 : plan.index_bytes + plan.scratch_bytes;

@@ -55,6 +55,8 @@ bool tool_parse_budget(const char *text, struct tool_budget *out);
 bool tool_parse_duration_ns(const char *text, uint64_t *out);
 bool tool_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out);
 bool tool_parse_f64(const char *text, double min, double max, double *out);
+/* A recall as it was typed: a float has digits of its own behind the sixth. */
+double tool_recall(float recall);
 /* For use in an argp parser: parse or argp_error (exit 2) naming the option. */
 uint64_t tool_arg_u64(struct argp_state *state, const char *option, const char *text, uint64_t min,
                       uint64_t max);

@@ -4,6 +4,7 @@
 #include "tool.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +135,11 @@ bool tool_parse_f64(const char *text, double min, double max, double *out)
         return false;
     *out = value;
     return true;
+}
+
+double tool_recall(float recall)
+{
+    return round((double)recall * 1e6) / 1e6;
 }
 
 /* Three significant digits. */

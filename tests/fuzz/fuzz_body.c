@@ -37,6 +37,7 @@ void fuzz_seeds(fuzz_seed_fn *seed)
         "{\"vectors\": [[1, 2]], \"k\": 10, \"dtype\": \"u8\", \"search_list\": 100}",
         "{\"vectors\": [[1]], \"k\": 1, \"target_recall\": 0.95, \"deadline_ms\": 100}",
         "{\"vectors\": [[1]], \"k\": 1, \"explain\": true, \"exact_distances\": false}",
+        "{\"vectors\": [[1]], \"k\": 1, \"rerank\": \"on\", \"explain\": true}",
         "{\"k\": 10}",
         "{\"vectors\": \"AAAA\", \"shape\": [1, 1], \"k\": {}}",
         "{\"vectors\": [[[[[[[[[[1]]]]]]]]]], \"k\": null}",

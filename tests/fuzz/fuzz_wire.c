@@ -155,6 +155,7 @@ static void seed_searches(fuzz_seed_fn *seed, msgpack_sbuffer *out)
         search.target_recall = 0.9f;
         search.deadline_ms = 50;
         search.exact_distances = true;
+        search.rerank = FATHOM_CLIENT_RERANK_ON;
         search.stats = &stats;
         FUZZ_CHECK(client_request_search(out, 8, &search), "no memory");
         seed_requests(seed, out);
@@ -165,13 +166,14 @@ static void seed_searches(fuzz_seed_fn *seed, msgpack_sbuffer *out)
 
 void fuzz_seeds(fuzz_seed_fn *seed)
 {
+    const struct fathom_client_terms terms = {.dram_budget = "5%", .plan_recall = 0.95f};
     msgpack_sbuffer out;
     msgpack_sbuffer_init(&out);
     bool ok = client_request_hello(&out, 1, "fuzz 1", "secret") &&
               client_request_plain(&out, 2, PROTOCOL_METHOD_PING, NULL) &&
               client_request_plain(&out, 3, PROTOCOL_METHOD_INFO, "words") &&
               client_request_plain(&out, 4, PROTOCOL_METHOD_STATS, NULL) &&
-              client_request_reload_within(&out, 5, "words", 1 << 30) &&
+              client_request_reload_under(&out, 5, "words", &terms) &&
               client_request_cancel(&out, 4) &&
               client_request_plain(&out, 6, PROTOCOL_METHOD_SHUTDOWN, NULL);
     FUZZ_CHECK(ok, "no memory");

@@ -126,6 +126,20 @@ class Admin(unittest.TestCase):
             self.assertEqual(memory["budget"], budget)
             self.assertTrue(budget == 0 or memory["total"] <= budget)
 
+    def test_reload_takes_a_planned_recall(self):
+        self.assertEqual(cli_json("reload", "tiny", "--plan-recall", 0.9)["plan_recall"], 0.9)
+        info = cli_json("info", "tiny")
+        self.assertEqual(info["plan_recall"], 0.9)
+        self.assertTrue(0 <= info["recall_reached"] <= 1)
+        self.assertEqual(cli_json("reload", "tiny", "--plan-recall", 0)["plan_recall"], 0)
+
+    def test_rerank_is_asked_for_and_shown(self):
+        for word, shown in (("on", True), ("off", False)):
+            arguments = ("--index", "tiny", "--vectors", WORLD.query, "--rerank", word)
+            self.assertEqual(cli_json("explain", *arguments)["stats"]["reranked"], int(shown))
+            self.assertEqual(", re-ranked" in cli("explain", *arguments)[0], shown)
+        self.assertIn("--rerank", cli("query", "--index", "tiny", "--vectors", WORLD.query, "--rerank", "yes", status=2)[1])
+
     def test_the_example_of_the_header_works(self):
         example = BIN / "fathom_client_example"
         if not example.exists():

@@ -26,6 +26,7 @@ struct fathom_index {
     atomic_int references;
     long long rows, dim, generation, delay_us, status, open;
     uint64_t bytes, budget;
+    float plan_recall;
     char log[4096]; /* where opens and closes are noted, when there is such a file */
 };
 
@@ -125,6 +126,7 @@ int fathom_index_outlook(const char *dir, const struct fathom_open_options *opti
     int status = fit(&index, budget_of(&index, options), err);
     out->least_bytes = (uint64_t)index.rows + SCRATCH_BYTES;
     out->raw_bytes = (uint64_t)(index.rows * index.dim * 4);
+    out->budget_bytes = index.budget;
     out->total_bytes = status ? 0 : index.bytes + SCRATCH_BYTES;
     return status;
 }
@@ -165,6 +167,7 @@ int fathom_index_open(struct fathom_index **out, const char *dir,
         mem_free(index);
         return status;
     }
+    index->plan_recall = options->plan_recall;
     atomic_init(&index->references, 1);
     snprintf(index->log, sizeof index->log, "%s/log", dir);
     note(index, "open");
@@ -195,7 +198,8 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
                                       .metric = FATHOM_METRIC_L2,
                                       .navigator = FATHOM_NAVIGATOR_GRAPH,
                                       .raw_bytes = (uint64_t)(index->rows * index->dim * 4),
-                                      .format_version = 1};
+                                      .format_version = 1,
+                                      .plan_recall = index->plan_recall};
 }
 
 void fathom_index_get_ledger(const struct fathom_index *index, struct fathom_ledger *out)

@@ -86,8 +86,27 @@ class Steps(ProtocolTest):
             self.assertEqual(error.details["reason"], "memory")
             self.assertEqual(self.steps()[0], [8 * ROWS])
             self.assertEqual(self.budget_of(client), SCRATCH + 8 * ROWS)
-            for bad in (-1, 1.5, "1GiB", None, 2 ** 63):
+            for bad in (-1, 1.5, "1 XiB", "0%", "", "5 %", None, 2 ** 63):
                 self.expect("invalid_argument", client, "reload", {"index": "a", "dram_budget": bad}, "dram_budget")
+            for bad in (-1, 1, 1.0, -0.5, "0.9", None):
+                self.expect("invalid_argument", client, "reload", {"index": "a", "plan_recall": bad}, "plan_recall")
+
+    def test_a_budget_may_be_text_and_a_share_stays_one(self):
+        directory, server = self.served(SCRATCH + 8 * ROWS)
+        with server.client() as client:
+            share = ROWS * 16 * 6 // 10
+            self.assertEqual(client.call("reload", {"index": "a", "dram_budget": "60%"})["dram_budget"], share)
+            self.assertEqual(self.steps()[1], 9 * ROWS)  # by way of the least
+            make_fake(directory, rows=2 * ROWS, generation=8)
+            self.assertEqual(client.call("reload", {"index": "a"})["dram_budget"], 2 * share)
+            self.assertEqual(client.call("reload", {"index": "a", "dram_budget": "1MiB"})["dram_budget"], 1 << 20)
+
+    def test_a_planned_recall_stays_until_it_is_changed(self):
+        _, server = self.served(SCRATCH + 8 * ROWS)
+        with server.client() as client:
+            for change, recall in (({}, 0), ({"plan_recall": 0.95}, 0.95), ({"dram_budget": 0}, 0.95), ({}, 0.95), ({"plan_recall": 0}, 0)):
+                self.assertEqual(client.call("reload", {"index": "a", **change})["plan_recall"], recall)
+                self.assertEqual(client.call("info", {"index": "a"})["plan_recall"], recall)
 
     def test_the_old_edition_is_waited_for_and_nobody_else_is(self):
         _, server = self.served(SCRATCH + 8 * ROWS, delay_us=600000)
@@ -115,35 +134,36 @@ class Load(ProtocolTest):
         data = Indexes.get()
         server = self.serve("--workers", 2, "--inflight", 4, indexes={"a": data.build("l2")})
         truth = ((data.query[:, None, :] - data.base[None, :, :]) ** 2).sum(axis=2).argsort(axis=1)[:, :10]
-        problems, counts, stop = [], [], threading.Event()
+        problems, counts, stop = [], [0] * 3, threading.Event()
 
-        def load():
-            count = 0
+        def load(loader):
             with server.client() as client:
                 while not stop.is_set():
                     found = results(client.call("search", search_params("a", data.query, search_list=100)))[0]
                     right = np.mean([len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist())]) / 10
-                    count += 1
+                    counts[loader] += 1
                     if right < 0.9:
                         problems.append(right)
-            counts.append(count)
 
-        loaders = [threading.Thread(target=load) for _ in range(3)]
+        loaders = [threading.Thread(target=load, args=(loader,)) for loader in range(3)]
         with server.client() as client:
             error = self.expect("resource_exhausted", client, "reload", {"index": "a", "dram_budget": 1})
             least = int(re.search(r"the least is (\d+)", error.message).group(1))
             for loader in loaders:
                 loader.start()
-            for turn in range(30):
+            turn = 0
+            # Until each has searched under several of them, however slow the machine is.
+            while turn < 30 or (min(counts) < 6 and all(loader.is_alive() for loader in loaders)):
                 budget = (least, 2 * least, least + 100000, 0)[turn % 4]
                 self.assertEqual(client.call("reload", {"index": "a", "dram_budget": budget})["dram_budget"], budget)
                 memory = client.call("info", {"index": "a"})["dram_bytes"]
                 self.assertEqual(memory["budget"], budget)
                 self.assertTrue(budget == 0 or memory["total"] <= budget, memory)
+                turn += 1
             stop.set()
             for loader in loaders:
                 loader.join()
-        self.assertEqual((problems, len(counts)), ([], 3))
+        self.assertEqual(problems, [])
         self.assertGreater(min(counts), 5)
 
 

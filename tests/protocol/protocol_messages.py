@@ -157,7 +157,7 @@ class Messages(ProtocolTest):
 
     def test_explain_tells_what_was_done(self):
         one = self.client.call("search", search_params("l2", self.data.query[:1], explain=True))["stats"]
-        for key in ("hops", "rounds", "reads", "list_reads", "code_reads", "bytes", "resident_lists", "code_distances", "full_distances", "queue_us",
+        for key in ("hops", "rounds", "reads", "list_reads", "code_reads", "reranked", "bytes", "resident_lists", "code_distances", "full_distances", "queue_us",
                     "device_us", "compute_us", "total_us"):
             self.assertIsInstance(one[key], int, key)
         self.assertGreater(one["hops"], 0)
@@ -169,6 +169,14 @@ class Messages(ProtocolTest):
         self.assertEqual(len(many["queries"]), 5)
         for key in ("hops", "reads", "code_distances", "full_distances"):
             self.assertEqual(many[key], sum(query[key] for query in many["queries"]), key)
+
+    def test_rerank_is_done_as_told_and_reported(self):
+        queries = self.data.query[:3]
+        for rerank, each in (("on", 1), ("off", 0), ("auto", 0)):  # auto needs a target
+            stats = self.client.call("search", search_params("l2", queries, rerank=rerank, explain=True, search_list=50))["stats"]
+            self.assertEqual(stats["reranked"], 3 * each, rerank)
+            self.assertEqual([query["reranked"] for query in stats["queries"]], [each] * 3)
+        self.expect("invalid_argument", self.client, "search", search_params("l2", queries, rerank="On"), "rerank", "auto")
 
     def test_target_recall_is_taken(self):
         ids, _ = results(self.client.call("search", search_params("l2", self.data.query[:5], target_recall=0.9)))
@@ -206,6 +214,7 @@ class Messages(ProtocolTest):
     FINE = {
         "index": [], "vectors": [], "dtype": [], "shape": [], "k": [1], "search_list": [1], "target_recall": [0.5],
         "deadline_ms": [1, 2**32 - 1, 2**64 - 1], "explain": [True], "exact_distances": [True],
+        "rerank": [],
     }
 
     def test_every_type_in_every_key_is_refused_by_name(self):

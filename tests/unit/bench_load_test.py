@@ -26,6 +26,7 @@ class ScriptedServer:
     def __init__(self, behave):
         self.behave, self.lock, self.count = behave, threading.Lock(), 0
         self.counting, self.received = threading.Lock(), 0
+        self.reloads = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -71,6 +72,9 @@ class ScriptedServer:
                 "methods": ["hello", "search"],
                 "indexes": ["two"],
             }
+        if method == "reload":
+            self.reloads.append(params)
+            return None, {"index": params["index"]}
         with self.lock:  # one at a time: a pause holds up everybody
             self.count += 1
             error = self.behave(self.count)
@@ -137,6 +141,15 @@ class Load(unittest.TestCase):
         self.assertEqual((run["failed"], run["unanswered"], run["errors"]), (0, 0, {}))
         self.assertEqual((run["recall"], run["server"]), (1.0, "scripted/1"))
         self.assertEqual(server.count, 200)
+
+    def test_a_budget_is_asked_for_first_and_planned_for_the_target(self):
+        with ScriptedServer(lambda number: None) as server:
+            self.load(server.address, "--rate", 50, "--seconds", 0.2)
+            self.load(server.address, "--rate", 50, "--seconds", 0.2, "--dram-budget", "5%", "--target-recall", 0.5)
+            self.load(server.address, "--rate", 50, "--seconds", 0.2, "--dram-budget", "64MiB")
+            self.load(server.address, "--dram-budget", "5", "--target-recall", 2, expect=2)
+        self.assertEqual(server.reloads, [{"index": "two", "dram_budget": "5%", "plan_recall": 0.5},
+                                          {"index": "two", "dram_budget": "64MiB", "plan_recall": 0}])
 
     def test_a_pause_of_the_server_is_in_the_latency(self):
         def pause(number):

@@ -239,6 +239,15 @@ class Search(unittest.TestCase):
         self.assertEqual([record["target_recall"] for record in records], [0.8, 0.95])
         self.assertIsNone(records[0]["search_list"])
 
+    def test_each_target_has_a_plan_of_its_own_unless_one_is_named(self):
+        own = self.search("--target-recall", "0.8,0.95")["runs"]
+        self.assertEqual([run["plan_recall"] for run in own], [0.8, 0.95])
+        for named, plan in ((0.9, 0.9), (0, None)):
+            runs = self.search("--target-recall", "0.8,0.95", "--plan-recall", named)["runs"]
+            self.assertEqual([run["plan_recall"] for run in runs], [plan, plan])
+        self.assertIsNone(self.search("--search-list", 20)["runs"][0]["plan_recall"])
+        self.search("--plan-recall", 1, expect=2)
+
     def test_the_record_names_the_machine_and_shows_that_nothing_is_cached(self):
         document = self.search("--search-list", "20,40", "--dram-budget", "600KiB", "--threads", 1)
         machine = document["machine"]

@@ -119,6 +119,7 @@ struct seen {
     char dtype[8], index[8];
     uint64_t n, dim, k, search_list, deadline_ms;
     double target_recall;
+    char rerank[8];
     bool explain, exact;
     uint8_t vectors[12];
 };
@@ -131,7 +132,9 @@ static void copy_text(msgpack_object object, char *out, size_t out_bytes)
 
 static void pack_stats(msgpack_packer *pack, unsigned value)
 {
-    msgpack_pack_map(pack, 5);
+    msgpack_pack_map(pack, 6);
+    fake_pack_text(pack, "reranked");
+    msgpack_pack_unsigned_int(pack, 1);
     fake_pack_text(pack, "hops");
     msgpack_pack_unsigned_int(pack, value);
     fake_pack_text(pack, "bytes");
@@ -159,6 +162,7 @@ static void explain_one(struct fake_conn *conn)
     seen->search_list = fake_param(conn, "search_list").via.u64;
     seen->deadline_ms = fake_param(conn, "deadline_ms").via.u64;
     seen->target_recall = fake_param(conn, "target_recall").via.f64;
+    copy_text(fake_param(conn, "rerank"), seen->rerank, sizeof seen->rerank);
     seen->explain = fake_param(conn, "explain").via.boolean;
     seen->exact = fake_param(conn, "exact_distances").via.boolean;
     if (vectors.type == MSGPACK_OBJECT_BIN && vectors.via.bin.size == sizeof seen->vectors)
@@ -196,6 +200,7 @@ static void every_option_is_sent_and_stats_come_for_each_query(void **state)
     search.target_recall = 0.5f;
     search.deadline_ms = 900;
     search.exact_distances = true;
+    search.rerank = FATHOM_CLIENT_RERANK_OFF;
     search.stats = stats;
     assert_int_equal(fathom_client_search(client, &search, NULL, NULL), 0);
     fathom_client_close(client);
@@ -205,12 +210,14 @@ static void every_option_is_sent_and_stats_come_for_each_query(void **state)
     assert_true(seen.n == 2 && seen.dim == 3 && seen.k == 4 && seen.search_list == 77);
     assert_true(seen.deadline_ms == 900 && seen.target_recall == 0.5);
     assert_true(seen.explain && seen.exact);
+    assert_string_equal(seen.rerank, "off");
     assert_memory_equal(seen.vectors, halves, sizeof halves);
     assert_int_equal(stats[0].hops, 7);
     assert_int_equal(stats[1].hops, 8);
     assert_int_equal(stats[1].bytes, 8 * 4096);
     assert_int_equal(stats[1].device_us, 8);
     assert_int_equal(stats[1].rounds, 0);
+    assert_int_equal(stats[1].reranked, 1);
     assert_string_equal(stats[1].io_engine, "uring");
 }
 
@@ -351,12 +358,18 @@ static void answer_info(struct fake_conn *conn)
         fake_begin_result(&pack, fake_msgid(conn));
         msgpack_pack_map(&pack, 1);
         bool has_index = fake_param(conn, "index").type == MSGPACK_OBJECT_STR;
-        msgpack_object budget = fake_param(conn, "dram_budget");
+        msgpack_object budget = fake_param(conn, "dram_budget"),
+                       recall = fake_param(conn, "plan_recall");
         fake_pack_text(&pack, fake_is(conn, "info")    ? "info"
                               : fake_is(conn, "stats") ? "stats"
                                                        : "reload");
-        msgpack_pack_int(&pack, budget.type == MSGPACK_OBJECT_POSITIVE_INTEGER ? (int)budget.via.u64
-                                                                               : has_index);
+        if (recall.type == MSGPACK_OBJECT_NIL && budget.type == MSGPACK_OBJECT_NIL) {
+            msgpack_pack_int(&pack, has_index);
+        } else {
+            msgpack_pack_array(&pack, 2);
+            msgpack_pack_object(&pack, budget);
+            msgpack_pack_object(&pack, recall);
+        }
         fake_send_buffer(conn, &buffer);
     }
 }
@@ -381,10 +394,20 @@ static void info_stats_and_reload_give_json(void **state)
     assert_string_equal(json, "{\"reload\": 1}");
     free(json);
     assert_int_equal(fathom_client_reload(client, "tiny", NULL, NULL), 0);
-    assert_int_equal(fathom_client_reload_within(client, "tiny", 4711, &json, NULL), 0);
-    assert_string_equal(json, "{\"reload\": 4711}");
-    free(json);
-    assert_int_equal(fathom_client_reload_within(client, "", 4711, &json, NULL),
+    const struct {
+        struct fathom_client_terms terms;
+        const char *json;
+    } cases[] = {{{0}, "{\"reload\": 1}"},
+                 {{.dram_budget = "5%"}, "{\"reload\": [\"5%\", null]}"},
+                 {{.plan_recall = 0.5f}, "{\"reload\": [null, 0.5]}"},
+                 {{.dram_budget = "0", .no_plan_recall = true}, "{\"reload\": [\"0\", 0]}"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(fathom_client_reload_under(client, "tiny", &cases[i].terms, &json, NULL),
+                         0);
+        assert_string_equal(json, cases[i].json);
+        free(json);
+    }
+    assert_int_equal(fathom_client_reload_under(client, "", &cases[1].terms, &json, NULL),
                      FATHOM_CLIENT_EARGUMENT);
     assert_null(json);
     fathom_client_close(client);

@@ -67,6 +67,31 @@ static void a_file_sets_every_kind_of_value(void **state)
     assert_string_equal(config.http, "off");
 }
 
+static void a_planned_recall_is_of_all_indexes_or_of_one(void **state)
+{
+    (void)state;
+    struct fathom_error err;
+    const char *text = "plan-recall = b=0.9\nindex = a=/x\nindex = b=/y\nplan-recall = 0.97\n";
+    assert_true(config_plan_recall(&config, "a") == 0);
+    assert_int_equal(config_load_text(&config, text, "f", &err), 0);
+    assert_int_equal(config_check(&config, &err), 0);
+    assert_true(config_plan_recall(&config, "a") == 0.97f);
+    assert_true(config_plan_recall(&config, "b") == 0.9f);
+    char *environment[] = {"FATHOM_PLAN_RECALL=a=0.5,0.6", NULL};
+    assert_int_equal(config_load_environment(&config, environment, &err), 0);
+    assert_true(config_plan_recall(&config, "a") == 0.5f);
+    assert_true(config_plan_recall(&config, "b") == 0.6f);
+}
+
+static void a_planned_recall_of_an_unknown_index_is_refused(void **state)
+{
+    (void)state;
+    struct fathom_error err;
+    assert_int_equal(config_load_text(&config, "index = a=/x\nplan-recall = ab=0.9\n", "f", &err),
+                     0);
+    expect_error(config_check(&config, &err), &err, "plan-recall: there is no index ab");
+}
+
 static void a_budget_may_be_a_share(void **state)
 {
     (void)state;
@@ -91,6 +116,12 @@ static void errors_of_a_file_name_file_line_and_key(void **state)
         {"dram-budget = 5 %\n",
          "f.conf:1: dram-budget: '5 %' is no budget like 64MiB, 1.5GiB, or 5% "
          "(of the vectors as f32)"},
+        {"plan-recall = 1\n", "f.conf:1: plan-recall: '1' is no recall like 0.95 or NAME=0.95"},
+        {"plan-recall = a=\n", "f.conf:1: plan-recall: 'a=' is no recall like 0.95 or NAME=0.95"},
+        {"plan-recall = a/b=.9\n",
+         "f.conf:1: plan-recall: 'a/b=.9' is no recall like 0.95 or NAME=0.95"},
+        {"plan-recall = .9\nplan-recall = .8\n",
+         "f.conf:2: plan-recall: '.8' is the second for the same"},
         {"workers = -1\n", "f.conf:1: workers: '-1' is not a whole number"},
         {"workers = 1000\n", "f.conf:1: workers: '1000' is out of range (0 to 256)"},
         {"http = off\nhttp = off\n", "f.conf:2: http: is given twice"},
@@ -166,6 +197,8 @@ static const struct CMUnitTest tests[] = {
     CASE(the_defaults_are_the_documented_ones),
     CASE(a_file_sets_every_kind_of_value),
     CASE(a_budget_may_be_a_share),
+    CASE(a_planned_recall_is_of_all_indexes_or_of_one),
+    CASE(a_planned_recall_of_an_unknown_index_is_refused),
     CASE(errors_of_a_file_name_file_line_and_key),
     CASE(the_environment_wins_over_the_file_and_splits_lists),
     CASE(errors_of_the_environment_name_the_variable),

@@ -67,7 +67,7 @@ static void open_with(void **state, const char *fake, unsigned inflight, unsigne
     assert_non_null(mkdtemp(fixture.dir));
     write_fake(&fixture, fake);
     fixture.allowance.limit = 64 << 20;
-    const struct registry_index index = {"a", fixture.dir};
+    const struct registry_index index = {.name = "a", .dir = fixture.dir};
     const struct registry_options options = {
         .indexes = &index, .index_count = 1, .threads = 1, .inflight = inflight};
     assert_int_equal(log_open(&fixture.log, STDERR_FILENO, LOG_FORMAT_TEXT, LOG_LEVEL_ERROR, &err),

@@ -1,171 +1,10 @@
 /* Requests: what is taken, and that each wrong value of each key is refused by that key's name. */
 #include "fathom_test.h"
 
-#include "protocol.h"
-#include "request.h"
+#include "server_message.h"
 
 #include <errno.h>
 #include <math.h>
-#include <msgpack.h>
-#include <string.h>
-
-/* ---- messages by hand ---- */
-
-struct message {
-    msgpack_sbuffer bytes;
-    msgpack_packer packer;
-};
-
-static void text(struct message *message, const char *value)
-{
-    msgpack_pack_str(&message->packer, strlen(value));
-    msgpack_pack_str_body(&message->packer, value, strlen(value));
-}
-
-static void bin(struct message *message, const void *bytes, size_t count)
-{
-    msgpack_pack_bin(&message->packer, count);
-    msgpack_pack_bin_body(&message->packer, bytes, count);
-}
-
-/* [0, 9, method, [{pairs...}]], ready for the pairs. */
-static void begin(struct message *message, const char *method, unsigned pairs)
-{
-    msgpack_sbuffer_init(&message->bytes);
-    msgpack_packer_init(&message->packer, &message->bytes, msgpack_sbuffer_write);
-    msgpack_pack_array(&message->packer, 4);
-    msgpack_pack_int(&message->packer, 0);
-    msgpack_pack_int(&message->packer, 9);
-    text(message, method);
-    msgpack_pack_array(&message->packer, 1);
-    msgpack_pack_map(&message->packer, pairs);
-}
-
-static int decode(struct message *message, struct request *out, struct rpc_error *err)
-{
-    return request_decode(out, (const uint8_t *)message->bytes.data, message->bytes.size, err);
-}
-
-static void expect_field(struct message *message, const char *field)
-{
-    struct request request;
-    struct rpc_error err;
-    assert_int_equal(decode(message, &request, &err), REQUEST_BAD);
-    assert_string_equal(err.code, PROTOCOL_ERROR_INVALID_ARGUMENT);
-    assert_string_equal(err.field, field);
-    assert_int_equal(strncmp(err.message, field, strlen(field)), 0);
-    assert_int_equal(request.msgid, 9);
-    msgpack_sbuffer_destroy(&message->bytes);
-}
-
-static void expect_code(struct message *message, int status, const char *code)
-{
-    struct request request;
-    struct rpc_error err;
-    assert_int_equal(decode(message, &request, &err), status);
-    assert_string_equal(err.code, code);
-    msgpack_sbuffer_destroy(&message->bytes);
-}
-
-/* ---- values of every type ---- */
-
-enum value {
-    VALUE_NIL,
-    VALUE_TRUE,
-    VALUE_ZERO,
-    VALUE_ONE,
-    VALUE_NEGATIVE,
-    VALUE_HUGE,
-    VALUE_FLOAT,
-    VALUE_NAN,
-    VALUE_INFINITY,
-    VALUE_EMPTY_TEXT,
-    VALUE_TEXT,
-    VALUE_LONG_TEXT,
-    VALUE_EMPTY_BIN,
-    VALUE_BIN,
-    VALUE_EMPTY_ARRAY,
-    VALUE_ARRAY,
-    VALUE_NESTED,
-    VALUE_MAP,
-    VALUE_EXT,
-    VALUE_COUNT,
-};
-
-static void put_value(struct message *message, enum value value)
-{
-    static char long_text[2000];
-    msgpack_packer *packer = &message->packer;
-    memset(long_text, 'x', sizeof long_text - 1);
-    switch (value) {
-    case VALUE_NIL:
-        msgpack_pack_nil(packer);
-        break;
-    case VALUE_TRUE:
-        msgpack_pack_true(packer);
-        break;
-    case VALUE_ZERO:
-        msgpack_pack_int(packer, 0);
-        break;
-    case VALUE_ONE:
-        msgpack_pack_int(packer, 1);
-        break;
-    case VALUE_NEGATIVE:
-        msgpack_pack_int(packer, -1);
-        break;
-    case VALUE_HUGE:
-        msgpack_pack_uint64(packer, UINT64_MAX);
-        break;
-    case VALUE_FLOAT:
-        msgpack_pack_double(packer, 0.5);
-        break;
-    case VALUE_NAN:
-        msgpack_pack_double(packer, NAN);
-        break;
-    case VALUE_INFINITY:
-        msgpack_pack_float(packer, INFINITY);
-        break;
-    case VALUE_EMPTY_TEXT:
-        text(message, "");
-        break;
-    case VALUE_TEXT:
-        text(message, "word");
-        break;
-    case VALUE_LONG_TEXT:
-        text(message, long_text);
-        break;
-    case VALUE_EMPTY_BIN:
-        bin(message, "", 0);
-        break;
-    case VALUE_BIN:
-        bin(message, "\0\0\0\0\0\0\0\0", 8);
-        break;
-    case VALUE_EMPTY_ARRAY:
-        msgpack_pack_array(packer, 0);
-        break;
-    case VALUE_ARRAY:
-        msgpack_pack_array(packer, 1);
-        msgpack_pack_int(packer, 1);
-        break;
-    case VALUE_NESTED:
-        msgpack_pack_array(packer, 1);
-        msgpack_pack_array(packer, 2);
-        msgpack_pack_float(packer, 1);
-        msgpack_pack_int(packer, -2);
-        break;
-    case VALUE_MAP:
-        msgpack_pack_map(packer, 1);
-        msgpack_pack_nil(packer);
-        msgpack_pack_nil(packer);
-        break;
-    case VALUE_EXT:
-        msgpack_pack_ext(packer, 4, 7);
-        msgpack_pack_ext_body(packer, "abcd", 4);
-        break;
-    case VALUE_COUNT:
-        break;
-    }
-}
 
 /* ---- a search that is right, but for one key ---- */
 
@@ -179,12 +18,13 @@ enum {
     KEY_DEADLINE,
     KEY_EXPLAIN,
     KEY_EXACT,
+    KEY_RERANK,
     KEY_COUNT
 };
 
-static const char *const keys[KEY_COUNT] = {"index",       "vectors", "dtype",
-                                            "shape",       "k",       "search_list",
-                                            "deadline_ms", "explain", "exact_distances"};
+static const char *const keys[KEY_COUNT] = {
+    "index",       "vectors",     "dtype",   "shape",           "k",
+    "search_list", "deadline_ms", "explain", "exact_distances", "rerank"};
 
 static void put_good(struct message *message, int key)
 {
@@ -218,6 +58,9 @@ static void put_good(struct message *message, int key)
         break;
     case KEY_EXACT:
         msgpack_pack_false(packer);
+        break;
+    case KEY_RERANK:
+        text(message, "off");
         break;
     }
 }
@@ -294,6 +137,41 @@ static void target_recall_is_a_float_between_0_and_1(void **state)
         } else {
             expect_field(&message, "target_recall");
         }
+    }
+}
+
+static void rerank_is_one_of_three_words(void **state)
+{
+    static const struct {
+        const char *word;
+        int rerank; /* negative: refused */
+    } cases[] = {{"auto", FATHOM_RERANK_AUTO},
+                 {"on", FATHOM_RERANK_ON},
+                 {"off", FATHOM_RERANK_OFF},
+                 {"", -1},
+                 {"On", -1},
+                 {"o", -1},
+                 {"offf", -1},
+                 {"true", -1}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct message message;
+        struct request request;
+        struct rpc_error err;
+        begin(&message, "search", 6);
+        for (int key = KEY_INDEX; key <= KEY_K; key++) {
+            text(&message, keys[key]);
+            put_good(&message, key);
+        }
+        text(&message, "rerank");
+        text(&message, cases[i].word);
+        if (cases[i].rerank < 0) {
+            expect_field(&message, "rerank");
+            continue;
+        }
+        assert_int_equal(decode(&message, &request, &err), REQUEST_OK);
+        assert_int_equal(request.search.rerank, cases[i].rerank);
+        msgpack_sbuffer_destroy(&message.bytes);
     }
 }
 
@@ -603,6 +481,7 @@ static void library_errors_become_names(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_type_in_every_key_of_search_is_taken_or_refused_by_name),
     cmocka_unit_test(target_recall_is_a_float_between_0_and_1),
+    cmocka_unit_test(rerank_is_one_of_three_words),
     cmocka_unit_test(a_search_is_decoded_to_views_of_the_message),
     cmocka_unit_test(nested_arrays_take_every_number_and_set_the_shape),
     cmocka_unit_test(ragged_and_too_wide_rows_are_refused),

@@ -6,7 +6,7 @@ import asyncio
 import copy
 import time
 from types import TracebackType
-from typing import Any, Callable, Dict, Optional, Set, Type, TypeVar
+from typing import Any, Callable, Dict, Optional, Set, Type, TypeVar, Union
 
 import numpy.typing as npt
 
@@ -265,15 +265,20 @@ class AsyncClient:
         return await self._call("stats", {}, _wire.map_result, self._bound(timeout))
 
     async def reload(
-        self, index: str, *, dram_budget: Optional[int] = None, timeout: Optional[float] = None
+        self,
+        index: str,
+        *,
+        dram_budget: Union[int, str, None] = None,
+        plan_recall: Optional[float] = None,
+        timeout: Optional[float] = None,
     ) -> Dict[str, Any]:
         """Has the server open the newest generation of an index and swap; the old one stays when that fails.
 
-        dram_budget: the bytes that the index may keep in memory from now on, 0 for no bound; None: as it was.
+        dram_budget: what the index may keep in memory from now on, in bytes or as `"512MiB"` or `"5%"` of its
+            vectors as f32, 0 for no bound; None: as it was.
+        plan_recall: the target_recall that its queries will have, 0 for none; None: as it was.
         """
-        params: Dict[str, Any] = {"index": index}
-        if dram_budget is not None:
-            params["dram_budget"] = dram_budget
+        params = _wire.reload_params(index, dram_budget, plan_recall)
         return await self._call("reload", params, _wire.map_result, self._bound(timeout))
 
     async def shutdown(self, *, timeout: Optional[float] = None) -> None:
@@ -289,6 +294,7 @@ class AsyncClient:
         search_list: Optional[int] = None,
         target_recall: Optional[float] = None,
         exact_distances: bool = False,
+        rerank: Optional[str] = None,
         dtype: Optional[str] = None,
         deadline: Optional[float] = None,
         explain: bool = False,
@@ -303,6 +309,7 @@ class AsyncClient:
             search_list=search_list,
             target_recall=target_recall,
             exact_distances=exact_distances,
+            rerank=rerank,
             deadline=deadline,
             explain=explain,
         )

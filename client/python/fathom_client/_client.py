@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from types import TracebackType
-from typing import Any, Callable, Dict, Optional, Set, Type, TypeVar
+from typing import Any, Callable, Dict, Optional, Set, Type, TypeVar, Union
 
 import numpy.typing as npt
 
@@ -245,15 +245,20 @@ class Client:
         return self._call("stats", {}, _wire.map_result, self._bound(timeout))
 
     def reload(
-        self, index: str, *, dram_budget: Optional[int] = None, timeout: Optional[float] = None
+        self,
+        index: str,
+        *,
+        dram_budget: Union[int, str, None] = None,
+        plan_recall: Optional[float] = None,
+        timeout: Optional[float] = None,
     ) -> Dict[str, Any]:
         """Has the server open the newest generation of an index and swap; the old one stays when that fails.
 
-        dram_budget: the bytes that the index may keep in memory from now on, 0 for no bound; None: as it was.
+        dram_budget: what the index may keep in memory from now on, in bytes or as `"512MiB"` or `"5%"` of its
+            vectors as f32, 0 for no bound; None: as it was.
+        plan_recall: the target_recall that its queries will have, 0 for none; None: as it was.
         """
-        params: Dict[str, Any] = {"index": index}
-        if dram_budget is not None:
-            params["dram_budget"] = dram_budget
+        params = _wire.reload_params(index, dram_budget, plan_recall)
         return self._call("reload", params, _wire.map_result, self._bound(timeout))
 
     def shutdown(self, *, timeout: Optional[float] = None) -> None:
@@ -269,6 +274,7 @@ class Client:
         search_list: Optional[int] = None,
         target_recall: Optional[float] = None,
         exact_distances: bool = False,
+        rerank: Optional[str] = None,
         dtype: Optional[str] = None,
         deadline: Optional[float] = None,
         explain: bool = False,
@@ -284,6 +290,8 @@ class Client:
             search_list: L; longer is more exact and slower. None: from target_recall, or the default.
             target_recall: in (0, 1); lets the index choose L.
             exact_distances: read the full vector of every result.
+            rerank: `on` or `off`: rank by full vectors what 8-bit rows leave in doubt. None: where target_recall
+                needs it.
             deadline: seconds after which the server gives up.
             explain: fill `stats`.
             timeout: seconds for this call, in place of the client's.
@@ -296,6 +304,7 @@ class Client:
             search_list=search_list,
             target_recall=target_recall,
             exact_distances=exact_distances,
+            rerank=rerank,
             deadline=deadline,
             explain=explain,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass, fields
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import msgpack  # type: ignore[import-untyped]
 import numpy as np
@@ -112,6 +112,7 @@ def search_params(
     search_list: Optional[int],
     target_recall: Optional[float],
     exact_distances: bool,
+    rerank: Optional[str],
     deadline: Optional[float],
     explain: bool,
 ) -> Dict[str, Any]:
@@ -129,11 +130,22 @@ def search_params(
         params["target_recall"] = float(target_recall)
     if exact_distances:
         params["exact_distances"] = True
+    if rerank is not None:
+        params["rerank"] = rerank
     if deadline is not None:
         params["deadline_ms"] = max(0, int(deadline * 1000))
     if explain:
         params["explain"] = True
     params["vectors"] = vectors.data
+    return params
+
+
+def reload_params(index: str, dram_budget: Union[int, str, None], plan_recall: Optional[float]) -> Dict[str, Any]:
+    params: Dict[str, Any] = {"index": index}
+    if dram_budget is not None:
+        params["dram_budget"] = dram_budget
+    if plan_recall is not None:
+        params["plan_recall"] = float(plan_recall) if plan_recall else 0
     return params
 
 

@@ -41,6 +41,8 @@ class SearchStats:
     resident_lists: int = 0
     code_distances: int = 0
     full_distances: int = 0
+    #: Of the vectors, those whose results were ranked by full vectors where 8 bits left them in doubt.
+    reranked: int = 0
     queue_us: float = 0
     device_us: float = 0
     compute_us: float = 0

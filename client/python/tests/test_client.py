@@ -64,12 +64,12 @@ class Calls(unittest.TestCase):
     def test_options_are_sent_and_left_out_when_not_given(self):
         self.client.search("tiny", BASE[0])
         self.client.search("tiny", BASE[0], k=7, search_list=90, target_recall=0.9, exact_distances=True,
-                           deadline=1.5, explain=True)
+                           rerank="on", deadline=1.5, explain=True)
         plain, full = self.server.wait_for("search", 2)
         self.assertEqual(set(plain), {"index", "vectors", "dtype", "shape", "k"})
         del full["vectors"]
         self.assertEqual(full, {"index": "tiny", "dtype": "f32", "shape": [1, 4], "k": 7, "search_list": 90,
-                                "target_recall": 0.9, "exact_distances": True, "deadline_ms": 1500,
+                                "target_recall": 0.9, "exact_distances": True, "rerank": "on", "deadline_ms": 1500,
                                 "explain": True})
 
     def test_explain_fills_stats_for_one_and_for_each_of_a_batch(self):
@@ -85,6 +85,12 @@ class Calls(unittest.TestCase):
         self.assertEqual(self.client.stats()["method"], "stats")
         self.assertEqual(self.client.reload("tiny")["generation"], GENERATION)
         self.assertEqual(self.client.reload("tiny", dram_budget=0)["dram_budget"], 0)
+        self.client.reload("tiny", dram_budget="5%", plan_recall=0.9)
+        self.client.reload("tiny", plan_recall=0)
+        sent = self.server.wait_for("reload", 4)
+        self.assertEqual(sent[0], {"index": "tiny"})
+        self.assertEqual(sent[2], {"index": "tiny", "dram_budget": "5%", "plan_recall": 0.9})
+        self.assertEqual(sent[3], {"index": "tiny", "plan_recall": 0})
         self.assertIsNone(self.client.shutdown())
 
     def test_a_request_larger_than_the_server_takes_is_not_sent(self):

@@ -90,7 +90,8 @@ FATHOM_API int fathom_index_open(struct fathom_index **out, const char *dir,
 struct fathom_outlook {
     uint64_t total_bytes; /* what fathom_index_open would keep, at the most, with scratch_bytes */
     uint64_t scratch_bytes;
-    uint64_t least_bytes; /* the smallest budget that it would accept */
+    uint64_t least_bytes;  /* the smallest budget that it would accept */
+    uint64_t budget_bytes; /* that of the options; 0: none */
     uint64_t raw_bytes;
 };
 
@@ -190,7 +191,8 @@ struct fathom_query_stats {
     uint32_t code_reads;     /* and those that brought codes */
     uint32_t resident_lists; /* neighbour lists served from memory */
     uint32_t code_distances, full_distances;
-    uint64_t bytes; /* read from the index file: 4,096 for each page */
+    uint32_t reranked; /* 1: results were ranked by full vectors where 8 bits left them in doubt */
+    uint64_t bytes;    /* read from the index file: 4,096 for each page */
     uint64_t queue_ns, io_ns, compute_ns, total_ns;
     const char *stop_reason; /* "converged", "exhausted", "stalled", "limit" */
 };

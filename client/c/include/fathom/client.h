@@ -138,10 +138,19 @@ struct fathom_client_stats {
     uint32_t resident_lists; /* neighbour lists served from memory */
     uint64_t bytes;          /* read from the index file */
     uint32_t code_distances, full_distances;
+    uint32_t reranked; /* 1: by full vectors, where 8 bits left the result in doubt */
     uint64_t queue_us, device_us, compute_us, total_us;
     char stop_reason[16]; /* "converged", "exhausted", "stalled", "limit" */
     char io_engine[16];   /* "uring", "pread" */
     char navigator[16];   /* "graph", "cells" */
+};
+
+/* Whether results that 8-bit rows leave in doubt are ranked by their full vectors, for a few reads
+ * more. AUTO: where the target recall asks for it. Changes nothing where 8 bits are exact. */
+enum fathom_client_rerank {
+    FATHOM_CLIENT_RERANK_AUTO,
+    FATHOM_CLIENT_RERANK_OFF,
+    FATHOM_CLIENT_RERANK_ON,
 };
 
 /* One batch: n queries in one request. (In C++ its name needs the word struct: the call has it
@@ -154,6 +163,7 @@ struct fathom_client_search {
     uint32_t k;
     uint32_t search_list; /* L; 0: from target_recall, or the server's default */
     float target_recall;  /* in (0, 1); 0: not used */
+    enum fathom_client_rerank rerank;
     bool exact_distances; /* have the server read the full vector of every result */
     uint32_t deadline_ms; /* the server gives up after this, the client a second later; 0: none */
     uint64_t *ids;        /* out [n][k], nearest first; untouched when the search fails */
@@ -222,12 +232,19 @@ FATHOM_CLIENT_API int fathom_client_stats(struct fathom_client *client, char **j
 FATHOM_CLIENT_API int fathom_client_reload(struct fathom_client *client, const char *index,
                                            char **json,
                                            struct fathom_client_error *err) FATHOM_CLIENT_MUST_USE;
-/* The same with a new DRAM budget for this index, in bytes (0: none), from now on. The change
- * itself keeps to the larger of the two budgets and what the least residency takes. */
+/* How an index is kept from now on; all zero: as it was. */
+struct fathom_client_terms {
+    const char *dram_budget; /* "512MiB", "5%" (of its vectors as f32), "0" for none */
+    float plan_recall;       /* the target_recall that queries will have, in (0, 1) */
+    bool no_plan_recall;     /* nobody knows which any more */
+};
+
+/* The same under new terms. The change itself keeps to the larger of the two budgets and what the
+ * least residency takes. */
 FATHOM_CLIENT_API int
-fathom_client_reload_within(struct fathom_client *client, const char *index,
-                            uint64_t dram_budget_bytes, char **json,
-                            struct fathom_client_error *err) FATHOM_CLIENT_MUST_USE;
+fathom_client_reload_under(struct fathom_client *client, const char *index,
+                           const struct fathom_client_terms *terms, char **json,
+                           struct fathom_client_error *err) FATHOM_CLIENT_MUST_USE;
 /* Asks the server to drain and end. Returns when it has agreed. */
 FATHOM_CLIENT_API int
 fathom_client_shutdown(struct fathom_client *client,

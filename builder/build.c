@@ -3,6 +3,7 @@
 #include <cblas.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -79,16 +80,27 @@ static void expect_stages(const struct build *build, const struct build_estimate
     crew_expect(&build->crew, seconds);
 }
 
-/* By the shape of the input alone, before anything is known of data and machine. */
-static void expect_by_shape(const struct build *build)
+/* What a build of this shape takes whose data wants so large an R, if none was given. */
+static struct build_estimate assume_degree(const struct build *build, uint32_t degree)
 {
     const struct vector_info *info = &build->input.info;
     struct build_options assumed = build->options;
     struct build_estimate estimate = {.rows = info->rows, .dim = info->dim, .dtype = info->dtype};
-    assumed.degree = assumed.degree ? assumed.degree : DEGREE_USUAL;
+    assumed.degree = assumed.degree ? assumed.degree : degree;
     assumed.build_list = assumed.build_list ? assumed.build_list : degree_list(assumed.degree);
     predict_shape(&assumed, 0, 1, &estimate);
-    expect_stages(build, &estimate);
+    return estimate;
+}
+
+/* By the shape of the input alone, before anything is known of data and machine: hard data takes
+ * twice as long as easy data in the graph, so what lies between is wrong by least. */
+static void expect_by_shape(const struct build *build)
+{
+    struct build_estimate easy = assume_degree(build, DEGREE_USUAL),
+                          hard = assume_degree(build, DEGREE_HARD);
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        easy.stage_seconds[stage] = sqrt(easy.stage_seconds[stage] * hard.stage_seconds[stage]);
+    expect_stages(build, &easy);
 }
 
 static int start_reading(struct build *build, struct fathom_error *err)

@@ -311,16 +311,17 @@ static double probe_us(const struct shape *s, double mean_degree)
     return PROBE_SHARE * rows * graph_us(DEGREE_PROBE_LIST, mean_degree, s);
 }
 
-/* Searches for a sample until recall rises no more, and opening the index once for each of some
- * fifteen residencies. */
+/* Searches for a sample until recall rises no more; opening the index once for each of some
+ * seventeen residencies, whose codes and 8-bit rows grow with the dimension; and the sample's
+ * truth, with exact ranks where vectors are stored. */
 static double measure_us(const struct shape *s)
 {
-    double rows = (double)s->rows, searches = 95e3 * s->mean_degree;
-    double opening = 15 * 1.2e-3 * ((double)s->order_count + 2 * s->mean_degree);
-    double truth = 160 * 2.5e-5 * (double)s->dim;
-    return s->rows < BUILD_MEASURED_ROWS
-               ? 0
-               : searches * rows / (2e4 + rows) + rows * (opening + truth);
+    double rows = (double)s->rows, values = rows * (double)s->dim;
+    if (s->rows < BUILD_MEASURED_ROWS)
+        return 0;
+    double searches = 110e3 * s->mean_degree * rows / (2e4 + rows);
+    double truth = 4.4e-3 * values + (s->vector_bytes ? 2e5 : 0);
+    return searches + 14.5e-3 * values + truth;
 }
 
 /* Microseconds of one thread; what BLAS does in training is not spread over threads. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bits.h"
+#include "degree.h"
 #include "format.h"
 #include "lock.h"
 #include "mem.h"
@@ -274,7 +275,46 @@ static void estimates_grow_with_rows_and_refuse_nonsense(void **state)
     assert_true(small.disk_bytes < large.disk_bytes / 500);
 }
 
+/* What a watch is told first, before anything but the shape is known. */
+struct told {
+    double seconds[BUILD_STAGES];
+    bool once;
+};
+
+static void note_expected(void *context, const double seconds[])
+{
+    struct told *told = context;
+    if (!told->once)
+        memcpy(told->seconds, seconds, sizeof told->seconds);
+    told->once = true;
+}
+
+static void what_is_expected_at_first_lies_between_easy_and_hard_data(void **state)
+{
+    struct place place = place_of(*state, "index");
+    struct build_options options = options_for(&place, 2);
+    struct build_estimate easy = {.rows = ROWS, .dim = DIM, .dtype = FATHOM_F32}, hard = easy;
+    struct build_report report;
+    struct told told = {.once = false};
+    struct fathom_error err;
+    floats_file(place.input, ROWS, DIM, 1);
+    options.watch = (struct build_watch){.expect = note_expected, .context = &told};
+    if (build_run(&options, &report, &err) != 0)
+        fail_msg("%s", err.msg);
+    build_report_fini(&report);
+    options.input = NULL;
+    assert_int_equal(build_predict(&options, &easy, NULL), 0);
+    options.degree = DEGREE_HARD;
+    assert_int_equal(build_predict(&options, &hard, NULL), 0);
+    double graph = told.seconds[BUILD_GRAPH], measure = told.seconds[BUILD_MEASURE];
+    assert_true(easy.stage_seconds[BUILD_GRAPH] < graph && graph < hard.stage_seconds[BUILD_GRAPH]);
+    assert_true(easy.stage_seconds[BUILD_MEASURE] < measure &&
+                measure < hard.stage_seconds[BUILD_MEASURE]);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup_teardown(what_is_expected_at_first_lies_between_easy_and_hard_data,
+                                    scratch_make_fast, scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_is_sound_and_reports_what_it_did, scratch_make,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(vectors_and_ids_belong_together, scratch_make, scratch_remove),

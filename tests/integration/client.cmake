@@ -19,6 +19,6 @@ foreach(name client_cli_test client_python_test client_engines_test client_packa
     else()
         add_test(NAME ${name} COMMAND ${client_python} ${CMAKE_CURRENT_SOURCE_DIR}/${name}.py)
     endif()
-    set_tests_properties(${name} PROPERTIES TIMEOUT 300 SKIP_RETURN_CODE 77 ENVIRONMENT
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${FATHOM_TEST_SECONDS} SKIP_RETURN_CODE 77 ENVIRONMENT
         "FATHOM_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};FATHOM_SOURCE=${PROJECT_SOURCE_DIR};PYTHONDONTWRITEBYTECODE=1")
 endforeach()

@@ -347,7 +347,7 @@ struct walk {
 /* Whoever has not said which recall will be asked for may ask for any up to RECALL_KEPT: a plan
  * takes over only if it reaches, up to there, what those before it did, but for what 240 rows can
  * hardly tell. */
-#define RECALL_KEPT 0.99f
+#define RECALL_KEPT 0.98f
 #define REACH_LESS  0.006f
 /* Where the recall that is to be asked for is out of reach, what comes so near the best will do. */
 #define REACH_NEAR 0.001f

@@ -73,7 +73,7 @@ struct fathom_open_options {
                             choice */
     float plan_recall;   /* the target_recall that queries will ask for, in (0, 1): residency and
                             navigator are then what reaches it most cheaply within the budget. 0:
-                            unknown; then what reaches, up to .99, all that can be reached within
+                            unknown; then what reaches, up to .98, all that can be reached within
                             the budget, and of that what is cheapest at .97 */
 };
 

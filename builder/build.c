@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "builder.h"
+#include "cells_stored.h"
 #include "checkpoint.h"
 #include "degree.h"
 #include "error.h"
@@ -58,15 +59,18 @@ static int check_budget(const struct build *build, struct fathom_error *err)
 static int read_input(struct build *build, const char *before, struct fathom_error *err)
 {
     const struct build_options *options = &build->options;
-    bool known = build->written || build->rows_loaded;
+    bool known = build->written || build->rows_loaded || build->raw_saved;
     int status = known ? input_rehash(&build->input, &build->crew, err)
-                       : input_read(&build->input, &build->crew, options->skip_zero_rows, err);
+                       : input_read(&build->input, &build->crew, options->skip_zero_rows,
+                                    build->held ? &build->raw : NULL, err);
     if (status != 0)
         return status;
     build->identity = identity_text(options, &build->input, build->ids, true);
     if (!build->identity)
         return error_set(err, -ENOMEM, "%s: no memory to read it", options->input);
-    return before ? identity_compare(options->out, before, build->identity, err) : 0;
+    if (before)
+        return identity_compare(options->out, before, build->identity, err);
+    return build->held ? build_save_raw(build, err) : 0;
 }
 
 /* ---- stages ---- */
@@ -101,6 +105,21 @@ static void expect_by_shape(const struct build *build)
     for (int stage = 0; stage < BUILD_STAGES; stage++)
         easy.stage_seconds[stage] = sqrt(easy.stage_seconds[stage] * hard.stage_seconds[stage]);
     expect_stages(build, &easy);
+}
+
+/* Where rows go that do not fit. What they are of is known before the hash of the input is, so
+ * their file is of any input of this shape: without its state, which tells the hash, it is debris.
+ */
+static int plan_rows(struct build *build, struct fathom_error *err)
+{
+    char *text = identity_text(&build->options, &build->input, build->ids, false);
+    if (!text)
+        return error_set(err, -ENOMEM, "%s: no memory to read it", build->options.input);
+    build->held = predict_held(&build->options, build->input.info.rows, build->input.work_dim);
+    build->raw = build->checkpoint.work;
+    build->raw.identity = identity_hash(text);
+    free(text);
+    return 0;
 }
 
 static int start_reading(struct build *build, struct fathom_error *err)
@@ -140,7 +159,20 @@ static int stage_read(struct build *build, struct fathom_error *err)
     if (status < 0)
         return status;
     build->lock = status;
-    return start_reading(build, err);
+    status = plan_rows(build, err);
+    return status == 0 ? start_reading(build, err) : status;
+}
+
+static int cells_of_raw(struct build *build, const struct cells_keeper *keeper,
+                        struct fathom_error *err)
+{
+    struct stored_rows raw;
+    int status = stored_rows_open(&raw, &build->raw, INPUT_RAW, err);
+    if (status == 0)
+        status = cells_build_stored(&build->cells, &build->crew, &raw, build->held,
+                                    build->options.seed, keeper, err);
+    stored_rows_close(&raw);
+    return status;
 }
 
 static int stage_cells(struct build *build, struct fathom_error *err)
@@ -155,8 +187,9 @@ static int stage_cells(struct build *build, struct fathom_error *err)
         return status;
     if (status > 0)
         keeper.state = &before;
-    status = cells_build(&build->cells, &build->crew, &build->input.rows, build->options.seed,
-                         &keeper, err);
+    status = build->held ? cells_of_raw(build, &keeper, err)
+                         : cells_build(&build->cells, &build->crew, &build->input.rows,
+                                       build->options.seed, &keeper, err);
     cells_state_fini(&before);
     return status;
 }
@@ -165,6 +198,8 @@ static int stage_order(struct build *build, struct fathom_error *err)
 {
     const struct rows8 *rows = &build->input.rows;
     crew_phase(&build->crew, "order", rows->count, "rows");
+    if (build->held)
+        return build_save_rows(build, err);
     int status = order_build(&build->cells, &build->crew, rows, err);
     if (status == 0)
         status = order_apply(&build->input.rows, build->cells.rows, err);
@@ -173,13 +208,38 @@ static int stage_order(struct build *build, struct fathom_error *err)
     return status;
 }
 
+/* From memory or from the file. */
+static int probe_rows(struct build *build, struct rows8 *sample, struct fathom_error *err)
+{
+    const struct rows8 *rows = &build->input.rows;
+    if (!build->held)
+        return degree_sample(sample, rows) == 0
+                   ? 0
+                   : error_set(err, -ENOMEM, "graph: no memory for a sample");
+    uint32_t *numbers = mem_alloc_array(DEGREE_PROBE_ROWS, sizeof *numbers);
+    uint32_t count = degree_sample_rows(rows->count, numbers);
+    struct stored_rows stored = {0};
+    int status = numbers && rows8_init(sample, count, rows->dim) == 0
+                     ? stored_rows_open(&stored, &build->checkpoint.work, CHECKPOINT_ROWS, err)
+                     : error_set(err, -ENOMEM, "graph: no memory for a sample");
+    if (status == 0)
+        status = stored_rows_gather(&stored, numbers, count, sample, err);
+    stored_rows_close(&stored);
+    mem_free(numbers);
+    return status;
+}
+
 static int choose_degree(struct build *build, struct fathom_error *err)
 {
     struct build_options *options = &build->options;
     struct graph_state *state = &build->graph_state;
+    struct rows8 sample = {0};
+    int status = options->degree == 0 ? probe_rows(build, &sample, err) : 0;
     uint64_t start = env_clock_ns(options->env);
-    int status =
-        degree_choose(options, &build->crew, &build->input.rows, &state->probed_degree, err);
+    if (status == 0)
+        status = degree_choose(options, &build->crew, &sample, build->input.rows.count,
+                               build->input.work_dim, &state->probed_degree, err);
+    rows8_fini(&sample);
     if (state->probed_degree > 0)
         build->slowness =
             predict_slowness(env_clock_ns(options->env) - start, build->input.rows.count,

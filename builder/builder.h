@@ -59,6 +59,8 @@ struct build_options {
     uint64_t memory_budget_bytes; /* 0: none */
     uint64_t dram_budget_bytes;   /* what the index will be served from; 0: any */
     uint32_t parts; /* of the graph that are built one after the other; 0: as the budget wants */
+    uint32_t held_rows; /* in memory at a time until the graph, which then has parts; 0: as the
+                           budget wants */
     unsigned threads;
     uint64_t seed;
     bool resume;            /* go on with what a killed build left in out */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "error.h"
+#include "order.h"
 #include "provenance.h"
 
 #define COST_SHARE     33             /* a checkpoint waits for so many times what it costs */
@@ -324,6 +325,23 @@ int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows
     return finish(checkpoint, writer, status, start, (uint64_t)rows->count * rows->dim, err);
 }
 
+int checkpoint_order_rows(struct checkpoint *checkpoint, struct stored_rows *stored,
+                          struct cells *cells, uint32_t held, struct fathom_error *err)
+{
+    struct work_writer *writer;
+    struct stored_header header = {
+        .rows = stored->count, .dim = stored->dim, .cells = cells->count};
+    int status = work_create(&writer, &checkpoint->work, CHECKPOINT_ROWS, err);
+    if (status != 0)
+        return status;
+    status = work_append(writer, &header, sizeof header, err);
+    if (status == 0)
+        status = order_build_stored(cells, checkpoint->crew, stored, held, writer, err);
+    if (status == 0)
+        status = append_cells(writer, cells, stored->count, err);
+    return finish(checkpoint, writer, status, 0, 0, err);
+}
+
 static bool is_cells(const struct cells *cells, uint32_t rows)
 {
     bool good = cells->first[0] == 0 && cells->first[cells->count] == rows;
@@ -352,8 +370,9 @@ static int read_cells_of_rows(struct checkpoint *checkpoint, struct work_file *f
     return status == 0 && !is_cells(cells, header->rows) ? malformed(CHECKPOINT_ROWS, err) : status;
 }
 
-static int read_rows(struct checkpoint *checkpoint, struct work_file *file, struct rows8 *rows,
-                     struct cells *cells, uint32_t dim, struct fathom_error *err)
+static int read_rows(struct checkpoint *checkpoint, struct work_file *file, bool stay,
+                     struct rows8 *rows, struct cells *cells, uint32_t dim,
+                     struct fathom_error *err)
 {
     struct stored_header header;
     int status = work_next(file, &header, sizeof header, err);
@@ -361,21 +380,29 @@ static int read_rows(struct checkpoint *checkpoint, struct work_file *file, stru
         return status;
     if (header.dim != dim || header.rows == 0 || header.cells == 0 || header.cells > header.rows)
         return malformed(CHECKPOINT_ROWS, err);
-    if (rows8_init(rows, header.rows, dim) != 0)
-        return error_set(err, -ENOMEM, "no memory to resume a build");
-    status = next_rows8(file, rows, checkpoint->crew, err);
+    if (stay) {
+        *rows = (struct rows8){.count = header.rows, .dim = dim};
+        work_seek(file, sizeof header + (uint64_t)header.rows * dim);
+    } else {
+        status = rows8_init(rows, header.rows, dim) == 0
+                     ? next_rows8(file, rows, checkpoint->crew, err)
+                     : error_set(err, -ENOMEM, "no memory to resume a build");
+    }
     return status == 0 ? read_cells_of_rows(checkpoint, file, &header, cells, err) : status;
 }
 
-int checkpoint_load_rows(struct checkpoint *checkpoint, struct rows8 *rows, struct cells *cells,
-                         uint32_t dim, struct fathom_error *err)
+int checkpoint_load_rows(struct checkpoint *checkpoint, bool stay, struct rows8 *rows,
+                         struct cells *cells, uint32_t dim, struct fathom_error *err)
 {
     struct work_file *file;
     *cells = (struct cells){0};
     *rows = (struct rows8){0};
+    int has = stay ? checkpoint_has(checkpoint, CHECKPOINT_ROWS, err) : 1;
+    if (has <= 0)
+        return has;
     int status = work_open(&file, &checkpoint->work, CHECKPOINT_ROWS, err);
     if (status == 0) {
-        status = read_rows(checkpoint, file, rows, cells, dim, err);
+        status = read_rows(checkpoint, file, stay, rows, cells, dim, err);
         work_close(file);
     }
     if (status == 0)

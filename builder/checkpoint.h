@@ -4,6 +4,7 @@
  *
  *   state      the build's identity: input and options
  *   input      what reading found out: zero rows, largest norm, 8-bit form
+ *   raw        8-bit rows in the order of the input, where they do not fit in memory
  *   cells      k-means after some rounds
  *   rows       8-bit rows in their final order, their cells, and where they were in the input
  *   graph      neighbour lists after some batches, or all; of a part of the graph: grown0,
@@ -53,6 +54,11 @@ int checkpoint_save_cells(struct checkpoint *checkpoint, const struct cells_stat
                           struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows,
                          const struct cells *cells, struct fathom_error *err) FATHOM_MUST_USE;
+/* The same of rows that stay in a work file: puts cells and rows in order on the way, with about
+ * `held` of these in memory at a time (order.h). */
+int checkpoint_order_rows(struct checkpoint *checkpoint, struct stored_rows *stored,
+                          struct cells *cells, uint32_t held,
+                          struct fathom_error *err) FATHOM_MUST_USE;
 
 /* How far a graph is, and what was chosen for it. */
 struct graph_state {
@@ -94,8 +100,10 @@ int checkpoint_load_input(struct checkpoint *checkpoint, struct input *input,
                           struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_load_cells(struct checkpoint *checkpoint, struct cells_state *state, uint32_t dim,
                           struct fathom_error *err) FATHOM_MUST_USE;
-int checkpoint_load_rows(struct checkpoint *checkpoint, struct rows8 *rows, struct cells *cells,
-                         uint32_t dim, struct fathom_error *err) FATHOM_MUST_USE;
+/* stay: rows receives but how many there are; all were read and found good. */
+int checkpoint_load_rows(struct checkpoint *checkpoint, bool stay, struct rows8 *rows,
+                         struct cells *cells, uint32_t dim,
+                         struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_load_graph(struct checkpoint *checkpoint, const char *name, struct graph *graph,
                           uint32_t rows, struct graph_state *state,
                           struct fathom_error *err) FATHOM_MUST_USE;

@@ -4,6 +4,7 @@
  * Measured on the graph of a sample, which is as dense in directions as the whole. */
 #include "degree.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -12,12 +13,22 @@
 
 #define HARD_SHARE 0.72 /* of the probe's R that lists must fill on average */
 
-static int sample_rows(struct rows8 *out, const struct rows8 *rows)
+uint32_t degree_sample_rows(uint32_t rows, uint32_t *numbers)
 {
-    uint32_t count = rows->count < DEGREE_PROBE_ROWS ? rows->count : DEGREE_PROBE_ROWS;
-    int status = rows8_init(out, count, rows->dim);
+    uint32_t count = rows < DEGREE_PROBE_ROWS ? rows : DEGREE_PROBE_ROWS;
+    for (uint32_t i = 0; i < count && numbers; i++)
+        numbers[i] = (uint32_t)((uint64_t)i * rows / count);
+    return count;
+}
+
+int degree_sample(struct rows8 *out, const struct rows8 *rows)
+{
+    uint32_t *numbers = mem_alloc_array(DEGREE_PROBE_ROWS, sizeof *numbers);
+    uint32_t count = degree_sample_rows(rows->count, numbers);
+    int status = numbers ? rows8_init(out, count, rows->dim) : -ENOMEM;
     for (uint32_t i = 0; i < count && status == 0; i++)
-        rows8_set(out, i, rows8_at(rows, (uint32_t)((uint64_t)i * rows->count / count)));
+        rows8_set(out, i, rows8_at(rows, numbers[i]));
+    mem_free(numbers);
     return status;
 }
 
@@ -60,15 +71,15 @@ static double list_bytes(double mean_degree, uint32_t degree)
 }
 
 /* An R for the data, cut to what the budget makes use of. */
-static uint32_t within_budget(const struct build_options *options, const struct rows8 *rows,
+static uint32_t within_budget(const struct build_options *options, uint32_t rows, uint32_t dim,
                               double mean_degree, uint32_t degree)
 {
-    double row = budget_of_row(options, rows->count) - ROW_BYTES;
+    double row = budget_of_row(options, rows) - ROW_BYTES;
     if (options->dram_budget_bytes == 0)
         return degree;
-    if (row < GRAPH_BITS_LEAST / 8 * rows->dim + list_bytes(mean_degree, DEGREE_LEAST))
+    if (row < GRAPH_BITS_LEAST / 8 * dim + list_bytes(mean_degree, DEGREE_LEAST))
         return DEGREE_LEAST;
-    return row < rows->dim + list_bytes(mean_degree, degree) ? DEGREE_USUAL : degree;
+    return row < dim + list_bytes(mean_degree, degree) ? DEGREE_USUAL : degree;
 }
 
 uint32_t degree_code_bits(const struct build_options *options, uint64_t rows, uint32_t dim)
@@ -80,22 +91,17 @@ uint32_t degree_code_bits(const struct build_options *options, uint64_t rows, ui
     return bits < options->code_bits ? bits : options->code_bits;
 }
 
-int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows,
-                  double *mean_degree, struct fathom_error *err)
+int degree_choose(struct build_options *options, const struct crew *crew,
+                  const struct rows8 *sample, uint32_t rows, uint32_t dim, double *mean_degree,
+                  struct fathom_error *err)
 {
     *mean_degree = 0;
     if (options->degree == 0) {
-        struct rows8 sample;
-        int status = sample_rows(&sample, rows);
-        if (status == 0)
-            status = measure(options, crew, &sample, mean_degree, err);
-        else
-            (void)error_set(err, status, "graph: no memory for a sample");
-        rows8_fini(&sample);
+        int status = measure(options, crew, sample, mean_degree, err);
         if (status != 0)
             return status;
         options->degree = *mean_degree >= HARD_SHARE * DEGREE_PROBE ? DEGREE_HARD : DEGREE_USUAL;
-        options->degree = within_budget(options, rows, *mean_degree, options->degree);
+        options->degree = within_budget(options, rows, dim, *mean_degree, options->degree);
     }
     if (options->build_list == 0)
         options->build_list = degree_list(options->degree);

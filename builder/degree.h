@@ -15,10 +15,17 @@
 
 #define DEGREE_REASON_BYTES 128
 
-/* Chooses options->degree and options->build_list where they are 0. rows are in their final order.
- * *mean_degree is what the choice was made by, 0 when it did not need to be measured. */
-int degree_choose(struct build_options *options, const struct crew *crew, const struct rows8 *rows,
-                  double *mean_degree, struct fathom_error *err) FATHOM_MUST_USE;
+/* The numbers of the rows that R is probed on, of so many in their final order; numbers:
+ * DEGREE_PROBE_ROWS. Returns how many they are. */
+uint32_t degree_sample_rows(uint32_t rows, uint32_t *numbers);
+/* These rows, of those in memory. -ENOMEM; rows8_fini accepts what is left. */
+int degree_sample(struct rows8 *out, const struct rows8 *rows) FATHOM_MUST_USE;
+/* Chooses options->degree and options->build_list where they are 0, for so many rows; by the sample
+ * when the degree is. *mean_degree is what the choice was made by, 0 when it did not need to be
+ * measured. */
+int degree_choose(struct build_options *options, const struct crew *crew,
+                  const struct rows8 *sample, uint32_t rows, uint32_t dim, double *mean_degree,
+                  struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Bits a dimension that codes of an index can have in options->dram_budget_bytes, at most
  * options->code_bits. */

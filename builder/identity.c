@@ -19,6 +19,7 @@ char *identity_text(const struct build_options *options, const struct input *inp
     json_object_del(input_json, "zero_rows");
     /* They decide about parts, hence about bytes. */
     json_object_set_new(options_json, "parts", json_integer((json_int_t)options->parts));
+    json_object_set_new(options_json, "held_rows", json_integer((json_int_t)options->held_rows));
     json_object_set_new(options_json, "memory_budget",
                         json_integer((json_int_t)options->memory_budget_bytes));
     json_t *json =

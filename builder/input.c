@@ -13,6 +13,7 @@
 #include "error.h"
 #include "metric.h"
 #include "range8.h"
+#include "stored.h"
 
 #define PIECE_BYTES  (4u << 20)
 #define BLOCK_ROWS   256
@@ -35,7 +36,13 @@ struct pass {
     double *norms;   /* squared, of the piece's rows */
     float **scratch; /* of each thread: a row of work space, then its 8-bit form */
     uint64_t zeros;  /* zero rows before the piece */
-    float *sample;   /* sample_count rows of work_dim, or NULL */
+    /* Where 8-bit rows go: those of the build from first_place on. */
+    struct rows8 *places;
+    uint64_t first_place;
+    const struct work *spill; /* NULL: they stay in memory */
+    struct work_writer *writer;
+    struct rows8 piece8; /* of the piece, on its way to the file */
+    float *sample;       /* sample_count rows of work_dim, or NULL */
     uint32_t sample_count;
 };
 
@@ -138,7 +145,7 @@ static int encode_block(void *context, uint64_t block, unsigned worker)
         vectors_to_f32(info->dtype, raw_row(pass, i), info->dim, row);
         (void)metric_work_row(input->metric, info->dim, input->max_norm, row, row);
         row8_encode(&input->model, row, row8);
-        rows8_set(&input->rows, (uint32_t)(file_row - zero), row8);
+        rows8_set(pass->places, (uint32_t)(file_row - zero - pass->first_place), row8);
     }
     return 0;
 }
@@ -208,15 +215,32 @@ static int check_piece(struct pass *pass, struct fathom_error *err)
     return status;
 }
 
+/* From the piece to the file. */
+static int spill_piece(struct pass *pass, struct fathom_error *err)
+{
+    const struct input *input = pass->input;
+    uint64_t end = pass->first_row + pass->rows, zeros = pass->zeros;
+    while (zeros < input->zero_count && input->zero_rows[zeros] < end)
+        zeros++;
+    uint64_t count = end - zeros - pass->first_place;
+    int status = 0;
+    for (uint64_t i = 0; i < count && status == 0; i++)
+        status =
+            work_append(pass->writer, rows8_at(&pass->piece8, (uint32_t)i), pass->piece8.dim, err);
+    return status;
+}
+
 static int encode_piece(struct pass *pass, struct fathom_error *err)
 {
     const struct input *input = pass->input;
     while (pass->zeros < input->zero_count && input->zero_rows[pass->zeros] < pass->first_row)
         pass->zeros++;
+    pass->first_place = pass->spill ? pass->first_row - pass->zeros : 0;
     int status = crew_run(pass->crew, crew_blocks(pass->rows, BLOCK_ROWS), encode_block, pass);
-    return status == 0 ? 0
-                       : error_set(err, status, "%s: %s", vector_file_path(input->file),
-                                   fathom_strerror(status));
+    if (status != 0)
+        return error_set(err, status, "%s: %s", vector_file_path(input->file),
+                         fathom_strerror(status));
+    return pass->spill ? spill_piece(pass, err) : 0;
 }
 
 /* ---- a pass ---- */
@@ -229,6 +253,8 @@ static void pass_fini(struct pass *pass)
     mem_free(pass->raw);
     mem_free(pass->norms);
     mem_free(pass->sample);
+    rows8_fini(&pass->piece8);
+    work_abandon(pass->writer);
     XXH3_freeState(pass->hash);
 }
 
@@ -330,17 +356,42 @@ static int out_of_memory(const struct input *input, struct fathom_error *err)
                      vector_file_path(input->file), input->info.rows, input->info.dim);
 }
 
+/* Makes the places that rows go to, in memory or a work file that is begun. */
+static int begin_rows(struct pass *pass, struct fathom_error *err)
+{
+    struct input *input = pass->input;
+    uint32_t rows = (uint32_t)(input->info.rows - input->zero_count), dim = input->work_dim;
+    pass->encode = true;
+    if (!pass->spill) {
+        pass->places = &input->rows;
+        return rows8_init(&input->rows, rows, dim) == 0 ? 0 : out_of_memory(input, err);
+    }
+    const struct stored_header header = {.rows = rows, .dim = dim};
+    input->rows = (struct rows8){.count = rows, .dim = dim};
+    pass->places = &pass->piece8;
+    if (rows8_init(&pass->piece8, (uint32_t)piece_rows(input), dim) != 0)
+        return out_of_memory(input, err);
+    int status = work_create(&pass->writer, pass->spill, INPUT_RAW, err);
+    return status == 0 ? work_append(pass->writer, &header, sizeof header, err) : status;
+}
+
+static int end_rows(struct pass *pass, struct fathom_error *err)
+{
+    struct work_writer *writer = pass->writer;
+    pass->writer = NULL;
+    return writer ? work_commit(writer, err) : 0;
+}
+
 static int read_exact(struct pass *pass, struct fathom_error *err)
 {
     struct input *input = pass->input;
     input->model.step = 1;
     for (uint32_t d = 0; d < input->work_dim; d++)
         input->mean[d] = input->info.dtype == FATHOM_U8 ? 128 : 0;
-    if (rows8_init(&input->rows, (uint32_t)input->info.rows, input->work_dim) != 0)
-        return out_of_memory(input, err);
-    pass->check = pass->encode = true;
+    int status = begin_rows(pass, err);
+    pass->check = true;
     crew_phase(pass->crew, "read", input->info.rows, "rows");
-    return run_pass(pass, err);
+    return status == 0 ? run_pass(pass, err) : status;
 }
 
 static int read_twice(struct pass *pass, struct fathom_error *err)
@@ -365,13 +416,11 @@ static int read_twice(struct pass *pass, struct fathom_error *err)
     pass->sample = NULL;
     if (status != 0)
         return status;
-    if (rows8_init(&input->rows, (uint32_t)(input->info.rows - input->zero_count),
-                   input->work_dim) != 0)
-        return out_of_memory(input, err);
+    status = begin_rows(pass, err);
     pass->check = false;
-    pass->encode = true;
     crew_phase(pass->crew, "read", input->info.rows, "rows");
-    status = run_pass(pass, err);
+    if (status == 0)
+        status = run_pass(pass, err);
     if (status == 0 && !XXH128_isEqual(first, XXH3_128bits_digest(pass->hash)))
         status = error_set(err, FATHOM_EINPUT,
                            "%s: changed while it was read; build again when it is complete",
@@ -387,14 +436,17 @@ static void keep_hash(struct input *input, const struct pass *pass)
 }
 
 int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows,
-               struct fathom_error *err)
+               const struct work *spill, struct fathom_error *err)
 {
-    struct pass pass = {.input = input, .crew = crew, .skip_zero_rows = skip_zero_rows};
+    struct pass pass = {
+        .input = input, .crew = crew, .skip_zero_rows = skip_zero_rows, .spill = spill};
     input->mean = mem_alloc_array(input->work_dim, sizeof *input->mean);
     input->model = (struct row8_model){.dim = input->work_dim, .step = 1, .mean = input->mean};
     int status = input->mean && pass_init(&pass) == 0 ? 0 : out_of_memory(input, err);
     if (status == 0)
         status = input->exact ? read_exact(&pass, err) : read_twice(&pass, err);
+    if (status == 0)
+        status = end_rows(&pass, err);
     if (status == 0)
         keep_hash(input, &pass);
     pass_fini(&pass);

@@ -6,6 +6,7 @@
 #include "row8.h"
 #include "rows8.h"
 #include "vectors.h"
+#include "work.h"
 
 struct input {
     struct vector_file *file;
@@ -26,9 +27,11 @@ struct input {
 /* Opens the file and checks that it can be built from. */
 int input_open(struct input *input, const struct env *env, const char *path,
                enum fathom_metric metric, struct fathom_error *err) FATHOM_MUST_USE;
-/* Streams it once or twice: checks every scalar, hashes, chooses the 8-bit form and fills rows. */
+/* Streams it once or twice: checks every scalar, hashes, chooses the 8-bit form and fills rows; or
+ * with spill, a work file of the name INPUT_RAW (stored.h), and of rows but how many there are. */
+#define INPUT_RAW "raw"
 int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows,
-               struct fathom_error *err) FATHOM_MUST_USE;
+               const struct work *spill, struct fathom_error *err) FATHOM_MUST_USE;
 /* Streams it once for nothing but the hash, when all else is known from an earlier run. */
 int input_rehash(struct input *input, const struct crew *crew,
                  struct fathom_error *err) FATHOM_MUST_USE;

@@ -40,7 +40,8 @@ static const struct argp_option shared_options[] = {
     {"alpha", 'a', "A", 0, "Pruning factor, 1 to 2 (default: 1.2)", 0},
     {"code-bits", KEY_CODE_BITS, "B", 0, "Most bits a dimension in codes, 1 to 8 (default: 6)", 0},
     {"memory-budget", KEY_MEMORY_BUDGET, "SIZE", 0,
-     "Resident memory at the most; the graph is built in parts to keep it", 0},
+     "Resident memory at the most; rows wait in files and the graph is built in parts to keep it",
+     0},
     {"dram-budget", KEY_DRAM_BUDGET, "SIZE|SHARE%", 0,
      "Memory that the index will be served from, in bytes or as a share of the vectors as f32; R "
      "and "

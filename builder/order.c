@@ -70,40 +70,118 @@ static int permute_cells(struct cells *cells, const uint32_t *order, uint32_t ro
 
 /* ---- rows within cells ---- */
 
+/* Of cells [first, end). */
 struct row_pass {
-    struct cells *cells;
-    const struct rows8 *rows;
+    const struct cells *cells;
+    uint32_t first, end;
+    const struct rows8 *rows; /* of these cells at the least */
+    uint32_t *ids;            /* of their rows among these, cell after cell */
 };
 
 static int order_block(void *context, uint64_t block, unsigned worker)
 {
     (void)worker;
     struct row_pass *pass = context;
-    struct cells *cells = pass->cells;
+    const struct cells *cells = pass->cells;
+    const uint32_t *first = cells->first;
     struct bisect bisect;
     int status = bisect_init(&bisect, pass->rows, CELLS_ROWS_MAX);
     if (status != 0)
         return status;
-    uint32_t begin = (uint32_t)block * CELL_BLOCK, end = begin + CELL_BLOCK;
-    for (uint32_t c = begin; c < end && c < cells->count; c++)
-        order_set(&bisect, cells->rows + cells->first[c], cells->first[c + 1] - cells->first[c],
+    uint32_t begin = pass->first + (uint32_t)block * CELL_BLOCK, end = begin + CELL_BLOCK;
+    for (uint32_t c = begin; c < end && c < pass->end; c++)
+        order_set(&bisect, pass->ids + (first[c] - first[pass->first]), first[c + 1] - first[c],
                   c > 0 ? rows8_at(&cells->centroids, c - 1) : NULL);
     bisect_fini(&bisect);
     return 0;
 }
 
-int order_build(struct cells *cells, const struct crew *crew, const struct rows8 *rows,
-                struct fathom_error *err)
+static int sort_cells(struct cells *cells, uint32_t rows)
 {
     uint32_t *order = mem_alloc_array(cells->count, sizeof *order);
     int status = order ? order_cells(cells, order) : -ENOMEM;
     if (status == 0)
-        status = permute_cells(cells, order, rows->count);
+        status = permute_cells(cells, order, rows);
     mem_free(order);
-    struct row_pass pass = {.cells = cells, .rows = rows};
+    return status;
+}
+
+static int order_rows(const struct crew *crew, struct row_pass *pass)
+{
+    return crew_run(crew, crew_blocks(pass->end - pass->first, CELL_BLOCK), order_block, pass);
+}
+
+int order_build(struct cells *cells, const struct crew *crew, const struct rows8 *rows,
+                struct fathom_error *err)
+{
+    int status = sort_cells(cells, rows->count);
+    struct row_pass pass = {.cells = cells, .end = cells->count, .rows = rows, .ids = cells->rows};
     if (status == 0)
-        status = crew_run(crew, crew_blocks(cells->count, CELL_BLOCK), order_block, &pass);
+        status = order_rows(crew, &pass);
     return status == 0 ? 0 : error_set(err, status, "order: %s", fathom_strerror(status));
+}
+
+/* ---- of rows in a work file ---- */
+
+/* Rows in their new order to the file; numbers[i] becomes that of the row which is now the ith. */
+static int put_rows(const struct row_pass *pass, uint32_t *numbers, uint32_t *before,
+                    struct work_writer *out, struct fathom_error *err)
+{
+    uint32_t count = pass->rows->count;
+    int status = 0;
+    memcpy(before, numbers, count * sizeof *before);
+    for (uint32_t i = 0; i < count && status == 0; i++) {
+        numbers[i] = before[pass->ids[i]];
+        status = work_append(out, rows8_at(pass->rows, pass->ids[i]), pass->rows->dim, err);
+    }
+    return status;
+}
+
+/* Cells [first, end), whose rows are in memory meanwhile. */
+static int order_range(struct cells *cells, const struct crew *crew, struct stored_rows *stored,
+                       uint32_t first, uint32_t end, struct work_writer *out,
+                       struct fathom_error *err)
+{
+    uint32_t begin = cells->first[first], count = cells->first[end] - begin;
+    uint32_t *numbers = cells->rows + begin;
+    struct rows8 rows = {0};
+    uint32_t *ids = mem_alloc_array(count, sizeof *ids);
+    uint32_t *before = mem_alloc_array(count, sizeof *before);
+    int status = ids && before ? rows8_init(&rows, count, stored->dim) : -ENOMEM;
+    if (status != 0)
+        (void)error_set(err, status, "order: no memory for %u rows", count);
+    for (uint32_t i = 0; i < count && status == 0; i++)
+        ids[i] = i;
+    if (status == 0)
+        status = stored_rows_gather(stored, numbers, count, &rows, err);
+    struct row_pass pass = {.cells = cells, .first = first, .end = end, .rows = &rows, .ids = ids};
+    if (status == 0) {
+        status = order_rows(crew, &pass);
+        if (status != 0)
+            (void)error_set(err, status, "order: %s", fathom_strerror(status));
+    }
+    if (status == 0)
+        status = put_rows(&pass, numbers, before, out, err);
+    rows8_fini(&rows);
+    mem_free(ids);
+    mem_free(before);
+    return status;
+}
+
+int order_build_stored(struct cells *cells, const struct crew *crew, struct stored_rows *stored,
+                       uint32_t held, struct work_writer *out, struct fathom_error *err)
+{
+    int status = sort_cells(cells, stored->count);
+    if (status != 0)
+        return error_set(err, status, "order: %s", fathom_strerror(status));
+    for (uint32_t first = 0, end; first < cells->count && status == 0; first = end) {
+        end = first + 1;
+        while (end < cells->count && cells->first[end + 1] - cells->first[first] <= held)
+            end++;
+        status = order_range(cells, crew, stored, first, end, out, err);
+        crew_advance(crew, cells->first[end]);
+    }
+    return status;
 }
 
 /* ---- moving the rows ---- */

@@ -3,12 +3,19 @@
 #define BUILDER_ORDER_H
 
 #include "cells.h"
+#include "stored.h"
 
 /* Puts cells, and the rows within each, in 2-means order: a set is cut in two again and again, and
  * of two parts the one nearer to what comes before goes first. Afterwards cells->rows is the map
  * from new row numbers to old ones. */
 int order_build(struct cells *cells, const struct crew *crew, const struct rows8 *rows,
                 struct fathom_error *err) FATHOM_MUST_USE;
+
+/* The same of rows in a work file, with about `held` of them in memory at a time. The rows go to
+ * out in their new order. */
+int order_build_stored(struct cells *cells, const struct crew *crew, struct stored_rows *stored,
+                       uint32_t held, struct work_writer *out,
+                       struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Moves rows to their new places: row i becomes what row old_of_new[i] was. */
 int order_apply(struct rows8 *rows, const uint32_t *old_of_new,

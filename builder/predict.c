@@ -6,8 +6,10 @@
 #include <math.h>
 
 #include "cells.h"
+#include "cells_stored.h"
 #include "degree.h"
 #include "error.h"
+#include "gather.h"
 #include "input.h"
 #include "metric.h"
 #include "page.h"
@@ -35,7 +37,12 @@
 #define DEGREE_SHARE 0.8         /* of R that lists fill, when no sample says better */
 #define PROBE_SHARE  0.87        /* of what rows of the whole take with its L */
 #define HEAT_LIST    64.0        /* of the searches that heat is counted on */
-#define SAMPLE_BYTES (32u << 20) /* of the range of values, about */
+#define SAMPLE_BYTES (32u << 20) /* of the range of values, about, */
+#define SAMPLE_ROWS  65536       /* of so many rows at the most */
+
+#define HELD_LEAST  65536      /* rows, where not all fit; the samples of groups are fewer */
+#define FILE_BYTES  (1u << 20) /* of buffers of two work files, and k-means' scratch */
+#define MERGE_BYTES (9u << 19) /* of those of all parts, read side by side */
 
 struct shape {
     uint64_t rows, dim, stride, code_dim, order_count, factor_bytes, degree;
@@ -186,7 +193,7 @@ static uint64_t standing_bytes(const struct build_options *options, const struct
     return predict_program((uint32_t)s->dim) + cells_bytes(s) + (options->ids ? 8 * s->rows : 0);
 }
 
-/* While cells are found, and while codes are trained: all rows, and 16 bytes for each. */
+/* While cells are found in memory: all rows, and 16 bytes for each. */
 static uint64_t all_rows_bytes(const struct shape *s)
 {
     return rows8_bytes(s) + 16 * s->rows + s->rows / CELLS_ROWS * s->stride;
@@ -199,10 +206,51 @@ static uint64_t member_bytes(const struct shape *s)
            s->degree * 12 / 50 + 34;
 }
 
+/* While cells are found in a work file, but for the rows that are held at a time. */
+static uint64_t stored_bytes(const struct build_options *options, const struct shape *s)
+{
+    return predict_program((uint32_t)s->dim) + (options->ids ? 8 * s->rows : 0) + FILE_BYTES +
+           cells_stored_bytes(s->rows, (uint32_t)s->dim);
+}
+
+static uint64_t held_least(const struct shape *s)
+{
+    return smaller(s->rows, HELD_LEAST);
+}
+
+/* Of the stages after the graph, which hold no rows but samples: merging and placing lists,
+ * training, and putting vectors of so many bytes in order. */
+static uint64_t streamed_bytes(const struct shape *s, uint64_t vector_bytes)
+{
+    struct shape written = *s;
+    written.vector_bytes = vector_bytes;
+    uint64_t merging = 15 * s->rows + MERGE_BYTES;
+    uint64_t training =
+        gather_bytes(s->rows, (uint32_t)s->dim) + train_axes_bytes((uint32_t)s->dim);
+    return larger(larger(merging, training), 2 * s->rows + reorder_bytes(&written));
+}
+
+uint32_t predict_held(const struct build_options *options, uint64_t rows, uint32_t work_dim)
+{
+    struct shape s = shape_of(options, rows, work_dim, 0);
+    uint64_t budget = options->memory_budget_bytes, fixed = stored_bytes(options, &s);
+    if (options->held_rows)
+        return options->held_rows;
+    if (budget == 0 || standing_bytes(options, &s) + all_rows_bytes(&s) <= budget)
+        return 0;
+    uint64_t held = budget > fixed ? (budget - fixed) / cells_held_bytes(work_dim) : 0;
+    return (uint32_t)smaller(larger(held, held_least(&s)), rows);
+}
+
 uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim)
 {
     struct shape s = shape_of(options, rows, work_dim, 0);
-    return standing_bytes(options, &s) + all_rows_bytes(&s);
+    uint64_t sample = smaller(smaller(rows, SAMPLE_ROWS) * s.dim * sizeof(float), 2 * SAMPLE_BYTES);
+    uint64_t reading = predict_program(work_dim) + sample + 2 * INPUT_BYTES;
+    uint64_t finding = stored_bytes(options, &s) + held_least(&s) * cells_held_bytes(work_dim);
+    uint64_t after = standing_bytes(options, &s) + streamed_bytes(&s, 4 * s.dim);
+    uint64_t in_memory = standing_bytes(options, &s) + all_rows_bytes(&s);
+    return smaller(larger(reading, larger(finding, after)), in_memory);
 }
 
 uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint32_t work_dim,
@@ -210,8 +258,11 @@ uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint3
 {
     struct shape s = shape_of(options, rows, work_dim, vector_bytes);
     uint64_t budget = options->memory_budget_bytes, standing = standing_bytes(options, &s);
-    if (options->parts)
-        return options->parts < PARTS_MAX ? options->parts : PARTS_MAX;
+    uint32_t least = predict_held(options, rows, work_dim) ? 2 : 1;
+    if (options->parts || options->held_rows) /* as tests want */
+        return options->parts < least       ? least
+               : options->parts < PARTS_MAX ? options->parts
+                                            : PARTS_MAX;
     if (budget == 0 || predict_program(work_dim) + in_memory_bytes(options, &s) <= budget)
         return 1;
     uint64_t room = budget > standing ? (budget - standing) / member_bytes(&s) : 0;
@@ -224,8 +275,8 @@ static uint64_t in_parts_bytes(const struct build_options *options, const struct
                                uint32_t parts)
 {
     uint64_t members = (uint64_t)((double)(s->rows / parts) * (1 + PARTS_HALO));
-    uint64_t most = larger(members * member_bytes(s), all_rows_bytes(s));
-    return larger(most, reorder_bytes(s)) + cells_bytes(s) + (options->ids ? 8 * s->rows : 0);
+    uint64_t most = larger(members * member_bytes(s), streamed_bytes(s, s->vector_bytes));
+    return most + cells_bytes(s) + (options->ids ? 8 * s->rows : 0);
 }
 
 /* ---- the peak ---- */
@@ -249,6 +300,14 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
     if (parts > 1)
         for (int stage = BUILD_GRAPH; stage < BUILD_MEASURE; stage++)
             stages[stage] = in_parts_bytes(options, s, parts);
+    uint32_t held = predict_held(options, s->rows, (uint32_t)s->dim);
+    if (held) {
+        uint64_t sample = s->vector_bytes ? smaller(s->rows * s->dim * 4, SAMPLE_BYTES) : 0;
+        stages[BUILD_READ] = sample + larger(INPUT_BYTES, INPUT_ROWS * s->vector_bytes) * 2;
+        stages[BUILD_CELLS] = stages[BUILD_ORDER] =
+            cells_stored_bytes(s->rows, (uint32_t)s->dim) + FILE_BYTES +
+            smaller(held, s->rows) * cells_held_bytes((uint32_t)s->dim);
+    }
     for (int stage = 0; stage < BUILD_STAGES; stage++) {
         uint64_t bytes = library_bytes() + working_bytes(s, stage, threads) + stages[stage];
         /* What does not fit is not opened (points_measure). */

@@ -18,6 +18,9 @@ double predict_slowness(uint64_t took_ns, uint64_t rows, uint32_t dim, unsigned 
  * depend on the threads. vector_bytes: of a row of the input; 0 when 8 bits hold it exactly. */
 uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint32_t work_dim,
                        uint64_t vector_bytes);
+/* Rows that are in memory at a time until the graph is built, in parts, when the budget does not
+ * hold all of them; 0: it does, or there is none. */
+uint32_t predict_held(const struct build_options *options, uint64_t rows, uint32_t work_dim);
 /* The least budget that any build of these rows keeps. */
 uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim);
 /* What there is in any stage, whatever the rows. */

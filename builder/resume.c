@@ -25,14 +25,37 @@ int build_save_cells(void *context, const struct cells_state *state, struct fath
     return status == 0 ? checkpoint_save_cells(&build->checkpoint, state, err) : status;
 }
 
+/* Without what reading found out, the file of rows would be of no use. */
+int build_save_raw(struct build *build, struct fathom_error *err)
+{
+    int status = save_input(build, err);
+    build->raw_saved = status == 0;
+    return status;
+}
+
+/* Rows that stay in a file are put in order on the way. */
+static int order_raw(struct build *build, struct fathom_error *err)
+{
+    struct stored_rows raw;
+    int status = stored_rows_open(&raw, &build->raw, INPUT_RAW, err);
+    if (status == 0)
+        status = checkpoint_order_rows(&build->checkpoint, &raw, &build->cells, build->held, err);
+    stored_rows_close(&raw);
+    return status;
+}
+
 int build_save_rows(struct build *build, struct fathom_error *err)
 {
     int status = save_input(build, err);
     if (status == 0)
-        status = checkpoint_save_rows(&build->checkpoint, &build->input.rows, &build->cells, err);
+        status = build->held ? order_raw(build, err)
+                             : checkpoint_save_rows(&build->checkpoint, &build->input.rows,
+                                                    &build->cells, err);
     build->rows_saved = status == 0;
     if (status == 0)
         work_remove(&build->checkpoint.work, CHECKPOINT_CELLS);
+    if (status == 0 && build->held)
+        work_remove(&build->raw, INPUT_RAW);
     return status;
 }
 
@@ -110,12 +133,26 @@ static int resume_written(struct build *build, struct fathom_error *err)
 static int resume_rows(struct build *build, struct fathom_error *err)
 {
     struct input *input = &build->input;
-    int status =
-        checkpoint_load_rows(&build->checkpoint, &input->rows, &build->cells, input->work_dim, err);
+    int status = checkpoint_load_rows(&build->checkpoint, build->held > 0, &input->rows,
+                                      &build->cells, input->work_dim, err);
     build->rows_loaded = build->rows_saved = status > 0;
     if (status > 0 && input->rows.count != input->info.rows - input->zero_count)
         return error_set(err, FATHOM_ECORRUPT, "%s: checkpoints do not belong together",
                          build->options.out);
+    return status < 0 ? status : 0;
+}
+
+/* Rows of the input that need not be read again. */
+static int resume_raw(struct build *build, struct fathom_error *err)
+{
+    struct checkpoint raw = build->checkpoint;
+    raw.work = build->raw;
+    int status = checkpoint_has(&raw, INPUT_RAW, err);
+    build->raw_saved = status > 0;
+    if (status > 0)
+        build->input.rows =
+            (struct rows8){.count = (uint32_t)(build->input.info.rows - build->input.zero_count),
+                           .dim = build->input.work_dim};
     return status < 0 ? status : 0;
 }
 
@@ -134,7 +171,9 @@ int build_resume(struct build *build, char **identity, struct fathom_error *err)
         status = resume_written(build, err);
     if (status == 0 && checkpoint->begun && !build->written)
         status = resume_rows(build, err);
-    if (status == 0 && !build->written && !build->rows_loaded)
+    if (status == 0 && checkpoint->begun && build->held && !build->written && !build->rows_loaded)
+        status = resume_raw(build, err);
+    if (status == 0 && !build->written && !build->rows_loaded && !build->raw_saved)
         input_forget(&build->input);
     return status;
 }

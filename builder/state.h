@@ -22,6 +22,9 @@ struct build {
     bool written;                   /* by an earlier run, but for operating points */
     struct graph_state graph_state; /* R and L once chosen, and how far lists are */
     struct input input;
+    uint32_t held;   /* rows in memory at a time until the graph; 0: all of them, as fit */
+    struct work raw; /* the folder, for rows in the order of the input where they do not fit */
+    bool raw_saved;
     uint64_t *ids;
     struct cells cells;
     struct graph graph;
@@ -42,6 +45,7 @@ struct format_stop build_format_stop(struct build *build);
  * always. save_cells and save_graph are callbacks of their stages; context: the build. */
 int build_save_cells(void *context, const struct cells_state *state,
                      struct fathom_error *err) FATHOM_MUST_USE;
+int build_save_raw(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;
 int build_save_rows(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;
 int build_save_graph(void *context, const struct graph *graph, uint32_t done,
                      struct fathom_error *err) FATHOM_MUST_USE;

@@ -98,9 +98,14 @@ static int probe(struct sample *sample, struct build_options *options, struct su
         status = order_build(&cells, &crew, rows, err);
     if (status == 0)
         status = order_apply(rows, cells.rows, err);
+    struct rows8 probe_rows = {0};
+    if (status == 0 && degree_sample(&probe_rows, rows) != 0)
+        status = error_set(err, -ENOMEM, "sample: no memory for its rows");
     uint64_t start = env_clock_ns(options->env);
     if (status == 0)
-        status = degree_choose(&probed, &crew, rows, &out->mean_degree, err);
+        status = degree_choose(&probed, &crew, &probe_rows, rows->count, rows->dim,
+                               &out->mean_degree, err);
+    rows8_fini(&probe_rows);
     if (status == 0)
         out->slowness = predict_slowness(env_clock_ns(options->env) - start, rows->count, rows->dim,
                                          options->threads, out->mean_degree);

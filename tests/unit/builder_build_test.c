@@ -1,5 +1,6 @@
 /* Whole builds: what is published, and what is left when one fails. */
 #include "builder_support.h"
+#include "predict.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -259,6 +260,24 @@ static void a_build_above_the_memory_budget_is_refused_with_its_need(void **stat
     assert_false(path_exists(place.index));
 }
 
+static void a_budget_below_the_rows_lets_them_stay_in_a_file(void **state)
+{
+    (void)state;
+    struct build_options options = build_options_default();
+    const uint64_t rows = 4000000;
+    options.degree = 32;
+    assert_int_equal(predict_held(&options, rows, 128), 0);
+    options.memory_budget_bytes = 1ull << 30;
+    assert_int_equal(predict_held(&options, rows, 128), 0);
+    options.memory_budget_bytes = predict_least(&options, rows, 128);
+    assert_true(options.memory_budget_bytes < rows * 128 / 3);
+    uint32_t held = predict_held(&options, rows, 128);
+    assert_true(held >= 65536 && held < rows / 4);
+    assert_true(predict_parts(&options, rows, 128, 512) > 2);
+    options.memory_budget_bytes = 256ull << 20;
+    assert_true(predict_held(&options, rows, 128) > held);
+}
+
 static void estimates_grow_with_rows_and_refuse_nonsense(void **state)
 {
     (void)state;
@@ -315,6 +334,7 @@ static void what_is_expected_at_first_lies_between_easy_and_hard_data(void **sta
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(what_is_expected_at_first_lies_between_easy_and_hard_data,
                                     scratch_make_fast, scratch_remove),
+    cmocka_unit_test(a_budget_below_the_rows_lets_them_stay_in_a_file),
     cmocka_unit_test_setup_teardown(a_build_is_sound_and_reports_what_it_did, scratch_make,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(vectors_and_ids_belong_together, scratch_make, scratch_remove),

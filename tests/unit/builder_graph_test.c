@@ -262,7 +262,9 @@ static uint32_t chosen_for(struct rows8 rows, uint32_t given, uint64_t dram_budg
     double mean_degree;
     options.degree = given;
     options.dram_budget_bytes = dram_budget_bytes;
-    assert_int_equal(degree_choose(&options, &crew, &ordered.rows, &mean_degree, NULL), 0);
+    assert_int_equal(degree_choose(&options, &crew, &ordered.rows, ordered.rows.count,
+                                   ordered.rows.dim, &mean_degree, NULL),
+                     0);
     assert_int_equal(options.build_list, degree_list(options.degree));
     assert_true((mean_degree > 0) == (given == 0 && ordered.rows.count > 1));
     ordered_fini(&ordered);

@@ -15,7 +15,7 @@ static int read_file(struct input *input, const char *path, enum fathom_metric m
 {
     struct crew crew = crew_of(2);
     int status = input_open(input, env_os(), path, metric, err);
-    return status == 0 ? input_read(input, &crew, skip_zero_rows, err) : status;
+    return status == 0 ? input_read(input, &crew, skip_zero_rows, NULL, err) : status;
 }
 
 static void npy_path(const struct scratch *scratch, char path[SCRATCH_PATH_MAX])

@@ -12,7 +12,8 @@
 #define DIM 12
 
 /* degree 0: by the data. */
-static void build(const struct place *place, uint32_t parts, unsigned threads, uint32_t degree)
+static void build_holding(const struct place *place, uint32_t held, uint32_t parts,
+                          unsigned threads, uint32_t degree)
 {
     struct build_options options = build_options_default();
     struct build_report report;
@@ -21,11 +22,17 @@ static void build(const struct place *place, uint32_t parts, unsigned threads, u
     options.out = place->out;
     options.threads = threads;
     options.parts = parts;
+    options.held_rows = held;
     options.degree = degree;
     if (build_run(&options, &report, &err) != 0)
         fail_msg("%u parts: %s", parts, err.msg);
     build_report_fini(&report);
     assert_int_equal(names_with(place->out, ".tmp-"), 0);
+}
+
+static void build(const struct place *place, uint32_t parts, unsigned threads, uint32_t degree)
+{
+    build_holding(place, 0, parts, threads, degree);
 }
 
 /* Verification follows every list: rows that the entries do not reach are found too. */
@@ -94,7 +101,65 @@ static void parts_and_threads_give_the_same_bytes(void **state)
         free(data[i]);
 }
 
+static void assert_same_index(const struct place *one, const struct place *other)
+{
+    size_t bytes, other_bytes;
+    uint8_t *data = file_slurp(one->index, &bytes),
+            *others = file_slurp(other->index, &other_bytes);
+    assert_int_equal(bytes, other_bytes);
+    assert_memory_equal(data, others, bytes);
+    free(data);
+    free(others);
+}
+
+/* K-means adds up exact sums and looks at one row at a time: where the rows are does not matter. */
+static void rows_that_stay_in_a_file_make_the_same_index(void **state)
+{
+    static const uint32_t held[] = {1, 97, 1000, 100000};
+    struct place memory = place_of(*state, "memory"), file = place_of(*state, "file");
+    floats_file(memory.input, 3000, DIM, 5);
+    build(&memory, 3, 2, 0);
+    for (size_t i = 0; i < sizeof held / sizeof *held; i++) {
+        build_holding(&file, held[i], 3, 1 + (unsigned)i % 3, 0);
+        assert_same_index(&file, &memory);
+    }
+}
+
+/* Cells that are cut, and those without rows, which take one of another. */
+static void so_do_many_equal_rows(void **state)
+{
+    struct place memory = place_of(*state, "memory"), file = place_of(*state, "file");
+    float *values = floats_make(4000, DIM, 6);
+    for (uint32_t row = 0; row < 4000; row++)
+        if (row % 3)
+            memcpy(values + row * DIM, values + row % 2 * DIM, DIM * sizeof *values);
+    floats_write(memory.input, values, 4000, DIM);
+    free(values);
+    build(&memory, 2, 2, 0);
+    build_holding(&file, 2000, 2, 2, 0);
+    assert_same_index(&file, &memory);
+    /* A cell that may not be held whole is cut by the numbers of its rows first. */
+    build_holding(&file, 700, 2, 2, 0);
+    assert_sound(&file);
+}
+
+static void few_rows_may_stay_in_a_file_too(void **state)
+{
+    struct place memory = place_of(*state, "memory"), file = place_of(*state, "file");
+    for (uint64_t rows = 1; rows <= 101; rows += 50) {
+        floats_file(memory.input, rows, DIM, 3);
+        build(&memory, 2, 2, 0);
+        build_holding(&file, 10, 1, 2, 0); /* the graph has two parts at the least */
+        assert_same_index(&file, &memory);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup_teardown(rows_that_stay_in_a_file_make_the_same_index, scratch_make_fast,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(so_do_many_equal_rows, scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(few_rows_may_stay_in_a_file_too, scratch_make_fast,
+                                    scratch_remove),
     cmocka_unit_test_setup_teardown(every_row_is_reached_whatever_the_parts, scratch_make_fast,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(islands_and_equal_rows_are_reached_too, scratch_make_fast,

@@ -23,6 +23,7 @@ struct trial {
     char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
     char notes[1024]; /* of the last build */
     uint32_t parts;   /* of its graph; 0: all in memory */
+    uint32_t held;    /* rows in memory at a time until then; 0: all */
     bool tuned;       /* R and L are chosen by the build */
 };
 
@@ -53,6 +54,7 @@ static struct build_options options_for(struct trial *trial, const struct env *e
     options.threads = 1; /* so that operations have the same numbers every time */
     options.checkpoint_ns = 0;
     options.parts = trial->parts;
+    options.held_rows = trial->held;
     options.resume = resume;
     options.env = env;
     options.watch = (struct build_watch){.note = take_note, .context = trial};
@@ -154,6 +156,49 @@ static void a_build_in_parts_killed_at_any_operation_resumes_to_the_same_index(v
     kill_everywhere(&trial, 11); /* the graph of each part is saved after every batch */
 }
 
+/* What fails may leave work files; a build that takes over uses them or does without. */
+static void fail_everywhere(struct trial *trial, int step)
+{
+    static const char *const actions[] = {":ENOSPC", ":EIO", "+:ENOSPC"};
+    struct bytes expected = undisturbed(trial);
+    for (size_t a = 0; a < sizeof actions / sizeof *actions; a++) {
+        for (int n = 1;; n += step) {
+            struct fault_env fault;
+            struct fathom_error err = {0};
+            char plan[64];
+            unsigned fds = open_fds();
+            snprintf(plan, sizeof plan, "op=%d%s", n, actions[a]);
+            assert_int_equal(fault_init(&fault, env_os(), plan, NULL), 0);
+            int status = build(trial, &fault.env, false, &err);
+            assert_int_equal(open_fds(), fds);
+            if (status != 0 && err.msg[0] == 0)
+                fail_msg("%s: %d without a message", plan, status);
+            if (fault_fired(&fault) == 0)
+                break;
+            assert_resumes_to(trial, &expected, plan);
+        }
+        unlink(trial->index);
+    }
+    free(expected.data);
+}
+
+static void
+a_build_with_rows_in_a_file_killed_at_any_operation_resumes_to_the_same_index(void **state)
+{
+    struct trial trial = trial_of(*state, ROWS);
+    trial.parts = 2;
+    trial.held = 150;
+    kill_everywhere(&trial, 13);
+}
+
+static void a_build_with_rows_in_a_file_that_failed_resumes_to_the_same_index(void **state)
+{
+    struct trial trial = trial_of(*state, ROWS);
+    trial.parts = 2;
+    trial.held = 150;
+    fail_everywhere(&trial, 41);
+}
+
 /* Killed, resumed, killed again further on, and so on to the end. */
 static void a_build_killed_again_and_again_gets_there(void **state)
 {
@@ -173,31 +218,10 @@ static void a_build_killed_again_and_again_gets_there(void **state)
     free(expected.data);
 }
 
-/* What fails may leave work files; a build that takes over uses them or does without. */
 static void a_build_that_failed_at_any_operation_resumes_to_the_same_index(void **state)
 {
-    static const char *const actions[] = {":ENOSPC", ":EIO", "+:ENOSPC"};
     struct trial trial = trial_of(*state, ROWS);
-    struct bytes expected = undisturbed(&trial);
-    for (size_t a = 0; a < sizeof actions / sizeof *actions; a++) {
-        for (int n = 1;; n += 17) {
-            struct fault_env fault;
-            struct fathom_error err = {0};
-            char plan[64];
-            unsigned fds = open_fds();
-            snprintf(plan, sizeof plan, "op=%d%s", n, actions[a]);
-            assert_int_equal(fault_init(&fault, env_os(), plan, NULL), 0);
-            int status = build(&trial, &fault.env, false, &err);
-            assert_int_equal(open_fds(), fds);
-            if (status != 0 && err.msg[0] == 0)
-                fail_msg("%s: %d without a message", plan, status);
-            if (fault_fired(&fault) == 0)
-                break;
-            assert_resumes_to(&trial, &expected, plan);
-        }
-        unlink(trial.index);
-    }
-    free(expected.data);
+    fail_everywhere(&trial, 17);
 }
 
 /* The same while resuming: what is read of the checkpoints may fail, or be cut short or changed. */
@@ -279,14 +303,17 @@ static const char *used_from(const char *name)
 {
     if (strcmp(name, "lists") == 0 || strcmp(name, "thin") == 0)
         return "joined";
+    if (strcmp(name, "raw") == 0) /* it is there before it is known of which input */
+        return "state";
     return strcmp(name, "input") == 0 ? "state" : name;
 }
 
 static void a_damaged_checkpoint_is_said_and_made_again(void **state)
 {
-    static const char *const names[] = {"state", "input",  "cells", "rows", "graph",  "codes",
-                                        "part1", "grown1", "lists", "thin", "joined", "codes0"};
-    const size_t in_memory = 6;
+    static const char *const names[] = {"state",  "input",  "cells",  "rows",  "graph",
+                                        "codes",  "part1",  "grown1", "lists", "thin",
+                                        "joined", "codes0", "raw"};
+    const size_t in_memory = 6, in_file = 12;
     struct trial trial = trial_of(*state, ROWS);
     struct bytes expected = undisturbed(&trial);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -296,6 +323,7 @@ static void a_damaged_checkpoint_is_said_and_made_again(void **state)
             free(expected.data);
             expected = undisturbed(&trial);
         }
+        trial.held = i == in_file ? 150 : 0;
         snprintf(name, sizeof name, "index/" WORK_PREFIX "%s", names[i]);
         scratch_name(*state, name, path);
         const char *awaited = used_from(names[i]);
@@ -434,6 +462,12 @@ static void a_short_build_leaves_no_checkpoints_and_says_so(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup_teardown(
+        a_build_with_rows_in_a_file_killed_at_any_operation_resumes_to_the_same_index,
+        scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(
+        a_build_with_rows_in_a_file_that_failed_resumes_to_the_same_index, scratch_make_fast,
+        scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_killed_at_any_operation_resumes_to_the_same_index,
                                     scratch_make_fast, scratch_remove),
     cmocka_unit_test_setup_teardown(

@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -319,44 +318,6 @@ static uint64_t status_bytes(const char *name)
     }
     fclose(status);
     return kib * 1024;
-}
-
-#define LARGE_PAGE (UINT64_C(2) << 20)
-
-static uint64_t large_pages(uint64_t bytes)
-{
-    return (bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
-}
-
-static uint64_t small_pages(uint64_t bytes)
-{
-    return (bytes + 4095) / 4096 * 4096;
-}
-
-/* Maps whole large pages, and gives back what is not wanted of them once they are there: the rest
- * stays where it is, and too short for the kernel to make it a large page again. */
-void *env_map(uint64_t bytes)
-{
-    uint64_t room = large_pages(bytes), used = small_pages(bytes);
-    uint8_t *all = room < bytes ? MAP_FAILED
-                                : mmap(NULL, room + LARGE_PAGE, PROT_READ | PROT_WRITE,
-                                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (all == MAP_FAILED)
-        return NULL;
-    uint64_t before = large_pages((uintptr_t)all) - (uintptr_t)all;
-    uint8_t *memory = all + before;
-    if (before)
-        (void)!munmap(all, before);
-    (void)!madvise(memory, room, MADV_HUGEPAGE); /* refused where the kernel has none */
-    memset(memory, 0, bytes);
-    (void)!munmap(memory + used, room - used + LARGE_PAGE - before);
-    return memory;
-}
-
-void env_unmap(void *memory, uint64_t bytes)
-{
-    if (memory)
-        (void)!munmap(memory, small_pages(bytes));
 }
 
 uint64_t env_peak_rss_bytes(void)

@@ -108,14 +108,9 @@ const char *env_urgency_name(enum env_urgency urgency); /* "normal", "slice", "r
 /* Asks for it for the calling thread, or for the next less where that is refused; returns what it
  * became. The thread's timers are exact from here on. */
 enum env_urgency env_thread_hurry(enum env_urgency wanted);
-/* Zeroed memory for reads, aligned to 4096; NULL when there is none. Contiguous in physical memory
- * where the kernel has a large page to spare, so that a read of many pages is one piece to the
- * device (docs/adr/0042). Ends with env_unmap of the same bytes. */
-void *env_map(uint64_t bytes);
-void env_unmap(void *memory, uint64_t bytes); /* accepts NULL */
-uint64_t env_peak_rss_bytes(void);            /* VmHWM of this process; 0 when unknown */
-uint64_t env_rss_bytes(void);                 /* VmRSS of this process; 0 when unknown */
-uint64_t env_file_rss_bytes(void);            /* of it, pages of files: programs and libraries */
+uint64_t env_peak_rss_bytes(void); /* VmHWM of this process; 0 when unknown */
+uint64_t env_rss_bytes(void);      /* VmRSS of this process; 0 when unknown */
+uint64_t env_file_rss_bytes(void); /* of it, pages of files: programs and libraries */
 /* One line that names the block device and file system under path, for reports: "/dev/vda ext4". */
 void env_device_name(const char *path, char *out, size_t out_bytes);
 

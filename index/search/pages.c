@@ -4,13 +4,12 @@
 #include <errno.h>
 #include <string.h>
 
-#include "env.h"
 #include "mem.h"
 
 int page_pool_init(struct page_pool *pool, uint32_t pages)
 {
     *pool = (struct page_pool){.pages = pages, .free = pages};
-    pool->region = env_map((uint64_t)pages * PAGE_BYTES);
+    pool->region = mem_alloc_aligned((size_t)pages * PAGE_BYTES, PAGE_BYTES);
     pool->used = mem_alloc(pages);
     if (pool->region && pool->used)
         return 0;
@@ -20,7 +19,7 @@ int page_pool_init(struct page_pool *pool, uint32_t pages)
 
 void page_pool_fini(struct page_pool *pool)
 {
-    env_unmap(pool->region, (uint64_t)pool->pages * PAGE_BYTES);
+    mem_free(pool->region);
     mem_free(pool->used);
     memset(pool, 0, sizeof *pool);
 }

@@ -9,7 +9,7 @@
 #include "page.h"
 
 struct page_pool {
-    uint8_t *region; /* pages x PAGE_BYTES, from env_map */
+    uint8_t *region; /* pages x PAGE_BYTES, page-aligned */
     uint8_t *used;   /* one byte a page */
     uint32_t pages, free, hint;
 };

@@ -302,28 +302,6 @@ static void what_the_page_cache_holds_is_counted_and_forgotten(void **state)
     assert_int_equal(env_cache_drop("/nowhere/at/all"), -ENOENT);
 }
 
-static void mapped_memory_is_zeroed_aligned_and_whole(void **state)
-{
-    static const uint64_t sizes[] = {1,        4096,          4097, 524288, (2u << 20) - 1,
-                                     2u << 20, (2u << 20) + 1};
-    (void)state;
-    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
-        for (int turn = 0; turn < 2; turn++) { /* the second may get what the first gave back */
-            uint8_t *memory = env_map(sizes[s]);
-            assert_non_null(memory);
-            assert_int_equal((uintptr_t)memory % 4096, 0);
-            for (uint64_t i = 0; i < sizes[s]; i++)
-                if (memory[i])
-                    fail_msg("byte %llu of %llu is not zero", (unsigned long long)i,
-                             (unsigned long long)sizes[s]);
-            memset(memory, 0xff, sizes[s]);
-            env_unmap(memory, sizes[s]);
-        }
-    assert_null(env_map(UINT64_MAX));     /* does not even round */
-    assert_null(env_map(UINT64_MAX / 2)); /* more than there are addresses */
-    env_unmap(NULL, 5);
-}
-
 #define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
 
 static const struct CMUnitTest tests[] = {
@@ -340,7 +318,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_process_knows_its_cpus_and_memory),
     IN_SCRATCH(the_device_has_a_name_and_a_missing_path_does_not_hurt),
     cmocka_unit_test(the_machine_is_described),
-    cmocka_unit_test(mapped_memory_is_zeroed_aligned_and_whole),
     cmocka_unit_test(the_peak_of_memory_can_begin_anew),
     IN_SCRATCH(what_the_page_cache_holds_is_counted_and_forgotten),
 };

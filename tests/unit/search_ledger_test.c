@@ -20,14 +20,10 @@ void *__real_mem_alloc(size_t bytes);
 void *__real_mem_alloc_array(size_t count, size_t size);
 void *__real_mem_alloc_aligned(size_t bytes, size_t align);
 void __real_mem_free(void *memory);
-void *__real_env_map(uint64_t bytes);
-void __real_env_unmap(void *memory, uint64_t bytes);
 void *__wrap_mem_alloc(size_t bytes);
 void *__wrap_mem_alloc_array(size_t count, size_t size);
 void *__wrap_mem_alloc_aligned(size_t bytes, size_t align);
 void __wrap_mem_free(void *memory);
-void *__wrap_env_map(uint64_t bytes);
-void __wrap_env_unmap(void *memory, uint64_t bytes);
 
 #define BLOCKS_MAX 4096
 
@@ -68,7 +64,7 @@ void *__wrap_mem_alloc_aligned(size_t bytes, size_t align)
     return note(__real_mem_alloc_aligned(bytes, align), bytes, align);
 }
 
-static void forget(void *memory)
+void __wrap_mem_free(void *memory)
 {
     unsigned i = 0;
     while (memory && i < BLOCKS_MAX && heap.memory[i] != memory)
@@ -78,23 +74,7 @@ static void forget(void *memory)
         heap.memory[i] = NULL;
         heap.live -= heap.bytes[i];
     }
-}
-
-void __wrap_mem_free(void *memory)
-{
-    forget(memory);
     __real_mem_free(memory);
-}
-
-void *__wrap_env_map(uint64_t bytes)
-{
-    return note(__real_env_map(bytes), bytes, 4096);
-}
-
-void __wrap_env_unmap(void *memory, uint64_t bytes)
-{
-    forget(memory);
-    __real_env_unmap(memory, bytes);
 }
 
 /* ---- */

@@ -129,6 +129,7 @@ static int open_and_run(struct search_session *session, unsigned first, unsigned
     }
     fathom_index_close(session->index);
     session->index = NULL;
+    malloc_trim(0); /* of smaller blocks, between which those of the report lie */
     return status;
 }
 

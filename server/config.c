@@ -1,5 +1,6 @@
 /* One table of settings; every source of values ends in apply(). */
 #include "config.h"
+#include "config_lists.h"
 
 #include "env.h"
 #include "error.h"
@@ -94,98 +95,6 @@ _Static_assert(SETTINGS <= sizeof(((struct config *)0)->sources), "a source for 
 
 /* ---- values ---- */
 
-static int copy_text(char **out, const char *text, size_t size, struct fathom_error *err)
-{
-    char *copy = mem_alloc(size + 1);
-    if (!copy)
-        return error_set(err, -ENOMEM, "no memory for the configuration");
-    memcpy(copy, text, size);
-    mem_free(*out);
-    *out = copy;
-    return 0;
-}
-
-static void clear_indexes(struct config *config)
-{
-    for (unsigned i = 0; i < config->index_count; i++) {
-        mem_free(config->indexes[i].name);
-        mem_free(config->indexes[i].dir);
-    }
-    memset(config->indexes, 0, sizeof config->indexes);
-    config->index_count = 0;
-}
-
-static void clear_recalls(struct config *config)
-{
-    for (unsigned i = 0; i < config->recall_count; i++)
-        mem_free(config->recalls[i].index);
-    memset(config->recalls, 0, sizeof config->recalls);
-    config->recall_count = 0;
-}
-
-static void clear_listens(struct config *config)
-{
-    for (unsigned i = 0; i < config->listen_count; i++)
-        mem_free(config->listens[i]);
-    memset(config->listens, 0, sizeof config->listens);
-    config->listen_count = 0;
-}
-
-static bool is_name(const char *text, size_t size)
-{
-    static const char allowed[] =
-        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-    if (size == 0 || size > PROTOCOL_NAME_BYTES_MAX)
-        return false;
-    for (size_t i = 0; i < size; i++) {
-        if (!strchr(allowed, text[i]))
-            return false;
-    }
-    return true;
-}
-
-static int add_index(struct config *config, const char *value, struct fathom_error *err)
-{
-    const char *equals = strchr(value, '=');
-    if (!equals || !equals[1] || !is_name(value, (size_t)(equals - value)))
-        return error_set(err, FATHOM_EARGUMENT,
-                         "'%s' is not NAME=DIR (a name has up to %d letters, digits and ._-)",
-                         value, PROTOCOL_NAME_BYTES_MAX);
-    if (config->index_count == CONFIG_INDEXES_MAX)
-        return error_set(err, FATHOM_ELIMIT, "more than %d indexes", CONFIG_INDEXES_MAX);
-    struct config_index *index = &config->indexes[config->index_count++];
-    int rc = copy_text(&index->name, value, (size_t)(equals - value), err);
-    return rc < 0 ? rc : copy_text(&index->dir, equals + 1, strlen(equals + 1), err);
-}
-
-static int add_listen(struct config *config, const char *value, struct fathom_error *err)
-{
-    if (config->listen_count == CONFIG_LISTENS_MAX)
-        return error_set(err, FATHOM_ELIMIT, "more than %d addresses", CONFIG_LISTENS_MAX);
-    return copy_text(&config->listens[config->listen_count++], value, strlen(value), err);
-}
-
-/* "0.95" of every index, "NAME=0.95" of one. */
-static int add_recall(struct config *config, const char *value, struct fathom_error *err)
-{
-    const char *equals = strchr(value, '=');
-    double recall;
-    if ((equals && !is_name(value, (size_t)(equals - value))) ||
-        !tool_parse_f64(equals ? equals + 1 : value, 0.01, 0.9999, &recall))
-        return error_set(err, FATHOM_EARGUMENT, "'%s' is no recall like 0.95 or NAME=0.95", value);
-    size_t size = equals ? (size_t)(equals - value) : 0;
-    for (unsigned i = 0; i < config->recall_count; i++) {
-        const char *other = config->recalls[i].index ? config->recalls[i].index : "";
-        if (strlen(other) == size && memcmp(other, value, size) == 0)
-            return error_set(err, FATHOM_EARGUMENT, "'%s' is the second for the same", value);
-    }
-    if (config->recall_count == CONFIG_INDEXES_MAX)
-        return error_set(err, FATHOM_ELIMIT, "more than %d recalls", CONFIG_INDEXES_MAX);
-    struct config_recall *out = &config->recalls[config->recall_count++];
-    out->recall = (float)recall;
-    return equals ? copy_text(&out->index, value, size, err) : 0;
-}
-
 static int parse_number(const struct setting *setting, const char *value, uint64_t *out,
                         struct fathom_error *err)
 {
@@ -249,18 +158,18 @@ static int apply(struct config *config, unsigned place, const char *value, enum 
     switch (setting->kind) {
     case KIND_INDEX:
         if (first)
-            clear_indexes(config);
-        return add_index(config, value, err);
+            config_clear_indexes(config);
+        return config_add_index(config, value, err);
     case KIND_LISTEN:
         if (first)
-            clear_listens(config);
-        return add_listen(config, value, err);
+            config_clear_listens(config);
+        return config_add_listen(config, value, err);
     case KIND_RECALL:
         if (first)
-            clear_recalls(config);
-        return add_recall(config, value, err);
+            config_clear_recalls(config);
+        return config_add_recall(config, value, err);
     case KIND_TEXT:
-        return copy_text(at, value, strlen(value), err);
+        return config_copy_text(at, value, strlen(value), err);
     case KIND_CHOICE: {
         int choice = 0;
         int rc = parse_choice(setting, value, &choice, err);
@@ -291,9 +200,9 @@ int config_init(struct config *config)
 
 void config_fini(struct config *config)
 {
-    clear_indexes(config);
-    clear_listens(config);
-    clear_recalls(config);
+    config_clear_indexes(config);
+    config_clear_listens(config);
+    config_clear_recalls(config);
     mem_free(config->http);
     mem_free(config->config_file);
     mem_free(config->token_file);
@@ -521,47 +430,6 @@ static const char *config_path(const struct flags *flags, char **environment)
 }
 
 /* ---- all of it ---- */
-
-static int check_recalls(const struct config *config, struct fathom_error *err)
-{
-    for (unsigned i = 0; i < config->recall_count; i++) {
-        const char *name = config->recalls[i].index;
-        unsigned j = 0;
-        while (name && j < config->index_count && strcmp(config->indexes[j].name, name) != 0)
-            j++;
-        if (j == config->index_count)
-            return error_set(err, FATHOM_EARGUMENT, "plan-recall: there is no index %s", name);
-    }
-    return 0;
-}
-
-int config_check(const struct config *config, struct fathom_error *err)
-{
-    if (config->index_count == 0)
-        return error_set(err, FATHOM_EARGUMENT,
-                         "there is no index to serve; name one with --index NAME=DIR");
-    for (unsigned i = 0; i < config->index_count; i++) {
-        for (unsigned j = 0; j < i; j++) {
-            if (strcmp(config->indexes[i].name, config->indexes[j].name) == 0)
-                return error_set(err, FATHOM_EARGUMENT, "index: two are named %s",
-                                 config->indexes[i].name);
-        }
-    }
-    return check_recalls(config, err);
-}
-
-float config_plan_recall(const struct config *config, const char *index)
-{
-    float of_all = 0;
-    for (unsigned i = 0; i < config->recall_count; i++) {
-        const struct config_recall *recall = &config->recalls[i];
-        if (!recall->index)
-            of_all = recall->recall;
-        else if (strcmp(recall->index, index) == 0)
-            return recall->recall;
-    }
-    return of_all;
-}
 
 int config_load(struct config *config, int argc, char **argv, char **environment)
 {

@@ -116,6 +116,16 @@ static void every_type_in_every_key_of_search_is_taken_or_refused_by_name(void *
     }
 }
 
+/* A good search that lacks one more pair. */
+static void begin_search_and_more(struct message *message)
+{
+    begin(message, "search", 6);
+    for (int key = KEY_INDEX; key <= KEY_K; key++) {
+        text(message, keys[key]);
+        put_good(message, key);
+    }
+}
+
 static void target_recall_is_a_float_between_0_and_1(void **state)
 {
     (void)state;
@@ -123,11 +133,7 @@ static void target_recall_is_a_float_between_0_and_1(void **state)
         struct message message;
         struct request request;
         struct rpc_error err;
-        begin(&message, "search", 6);
-        for (int key = KEY_INDEX; key <= KEY_K; key++) {
-            text(&message, keys[key]);
-            put_good(&message, key);
-        }
+        begin_search_and_more(&message);
         text(&message, "target_recall");
         put_value(&message, (enum value)value);
         if (value == VALUE_FLOAT) {
@@ -158,11 +164,7 @@ static void rerank_is_one_of_three_words(void **state)
         struct message message;
         struct request request;
         struct rpc_error err;
-        begin(&message, "search", 6);
-        for (int key = KEY_INDEX; key <= KEY_K; key++) {
-            text(&message, keys[key]);
-            put_good(&message, key);
-        }
+        begin_search_and_more(&message);
         text(&message, "rerank");
         text(&message, cases[i].word);
         if (cases[i].rerank < 0) {

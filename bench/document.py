@@ -114,7 +114,7 @@ def ledger_table(record):
 
 def load_table(load):
     rows = [
-        [number(run["rate"]), f"{run['answered'] / run['due']:.1%}", f"{run['recall']:.4f}"]
+        [number(run["rate"]), f"{run['answered'] / run['due']:.1%}", number(run["recall"], 4)]
         + [number(run["latency_us"][part] / 1e3, 2) for part in ("p50", "p99", "p999")]
         for run in load["runs"]
     ]

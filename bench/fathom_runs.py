@@ -5,14 +5,16 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 
 import outside
 import records
 import sets
-from programs import ProgramFailed
+from programs import ProgramFailed, too_long
 
 THREADS, PROBE_QUERIES = 2, 200
+PROGRAM_SECONDS = 120  # for one build, sweep or load: some times what the longest takes
 # Asked in a sweep, and alone: all and 300, or of a budget that answers fewer a second than this, so many.
 SLOW_QPS, QUERIES, SLOW_QUERIES = 1000, (None, 300), (1000, 100)
 # Budgets, of the raw f32 size and with the queries' own memory in them; None: no budget.
@@ -48,7 +50,11 @@ class Fathom:
         command, log = self.build_command(), self.work / "build.log"
         others = outside.Others()
         with open(log, "wb") as stream:
-            code, peak, seconds = outside.run_and_measure(command, os.environ, stream)
+            limit = self.programs.seconds_left()
+            code, peak, seconds = outside.run_and_measure(command, os.environ, stream,
+                                                          limit_seconds=limit)
+        if code == -signal.SIGKILL and limit and seconds >= limit:
+            raise ProgramFailed(too_long(command, limit))
         if code:
             raise ProgramFailed(f"{' '.join(command)}\nexited with {code}; see {log}")
         index_bytes = sum(path.stat().st_size for path in outside.files_in(self.index))
@@ -62,7 +68,8 @@ class Fathom:
             command = self.programs.command(
                 "fathom-bench", "search", index=self.index, query=self.data["query"],
                 dram_budget=1, threads=threads, inflight=inflight)
-            said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+            said = self.programs.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                     text=True).stderr
             found = re.search(r"\((\d+) for the index, (\d+) for \d+ threads", said)
             if not found:
                 raise ProgramFailed(f"{' '.join(command)}\nsaid {said.strip()!r}")
@@ -136,8 +143,9 @@ class Fathom:
             return *self.watched(command, None), None
 
     def watched(self, command, limit):
-        with outside.Watched(command, self.index, os.environ, None,
-                             limited=limit is not None) as process:
+        limit_seconds = self.programs.seconds_left()
+        with outside.Watched(command, self.index, os.environ, None, limited=limit is not None,
+                             limit_seconds=limit_seconds) as process:
             process.wait_for("ready")
             process.start_counting(limit)
             process.go()
@@ -145,6 +153,8 @@ class Fathom:
             errors = process.lines.read()
             process.process.wait()
             dram = process.dram()
+        if process.timed_out:
+            raise ProgramFailed(too_long(command, limit_seconds))
         if process.process.returncode:
             raise ProgramFailed((errors.strip().splitlines() or [
                 f"fathom-bench search ended with {process.process.returncode}, held to {limit} bytes"
@@ -243,7 +253,8 @@ def best_qps(variant, recall):
 
 def told(failure, work):
     """What a program said last. Records name no folder of this machine."""
-    return str(failure).splitlines()[-1].replace(f"{work}/", "")
+    said = str(failure).splitlines() or [type(failure).__name__]
+    return said[-1].replace(f"{work}/", "")
 
 
 def measure(data, programs, work, pace, say):
@@ -256,7 +267,7 @@ def measure(data, programs, work, pace, say):
         try:
             document, variant = fathom.measure(share, built)
             measured.append(variant)
-        except ProgramFailed as failure:
+        except (ProgramFailed, OSError) as failure:
             failed.append({"name": share_name(share), "reason": told(failure, work)})
     if not measured:
         raise ProgramFailed(failed[0]["reason"])
@@ -264,7 +275,7 @@ def measure(data, programs, work, pace, say):
     say(f"{data['name']}: fathom-server under load")
     try:
         load = fathom.load(best_qps(at_load[0], LOAD_RECALL) or 1000)
-    except ProgramFailed as failure:
+    except (ProgramFailed, OSError) as failure:
         load = None
         failed.append({"name": "server under load", "reason": told(failure, work)})
     return {"status": "measured", "version": document["version"], "reason": "",

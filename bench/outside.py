@@ -170,7 +170,8 @@ def memory_of(pid):
 
 class Watched:
     """A process under observation. It says where it is by lines on a pipe (pipe=True: its number
-    is put in place of {pipe} in the command) or on stderr, and waits for a line on stdin."""
+    is put in place of {pipe} in the command) or on stderr, and waits for a line on stdin. From its start
+    on it has limit_seconds, if any; then it is killed and timed_out is set."""
 
     def __init__(self, command, folder, environment, log, limited=False, pipe=False,
                  limit_seconds=None):
@@ -179,7 +180,9 @@ class Watched:
         self.limited, self.with_pipe = limited, pipe
         self.group = self.process = self.lines = None
         self.over = threading.Event()
-        self.timed_out, self.limit_seconds = False, limit_seconds
+        self.timed_out = False
+        self.timer = threading.Timer(limit_seconds or threading.TIMEOUT_MAX, self.expire)
+        self.timer.daemon = True
 
     def __enter__(self):
         passed = ()
@@ -191,6 +194,7 @@ class Watched:
             self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE if not passed else self.log,
             stderr=self.log if passed else subprocess.PIPE, env=self.environment, pass_fds=passed,
         )
+        self.timer.start()
         if passed:
             os.close(writer)
             self.lines = os.fdopen(reader)
@@ -204,8 +208,13 @@ class Watched:
                 raise
         return self
 
+    def expire(self):
+        self.timed_out = True
+        self.process.kill()
+
     def __exit__(self, *_):
         self.over.set()
+        self.timer.cancel()
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -239,12 +248,7 @@ class Watched:
             self.process.wait()  # it has ended; wait_for says so
 
     def sample(self):
-        begin = time.monotonic()
         while not self.over.is_set():
-            if self.limit_seconds and time.monotonic() - begin > self.limit_seconds:
-                self.timed_out = True
-                self.process.kill()
-                return
             self.peak = max(self.peak, memory_of(self.process.pid)[0])
             time.sleep(SAMPLE_SECONDS)
 

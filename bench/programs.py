@@ -15,15 +15,29 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 
 class ProgramFailed(Exception):
-    """A program exited with something else than 0. It has said why on stderr."""
+    """A program exited with something else than 0, having said why on stderr, or was ended for taking
+    too long."""
 
 
 class Programs:
-    def __init__(self, folder):
-        self.folder = folder
+    """until: by the monotonic clock, when all that it runs is to be over; limit_seconds: the most for
+    one program. None: as long as it takes."""
+
+    def __init__(self, folder, until=None, limit_seconds=None):
+        self.folder, self.until, self.limit_seconds = folder, until, limit_seconds
+
+    def seconds_left(self):
+        """What a program that begins now may take, or None."""
+        limits = [] if self.limit_seconds is None else [self.limit_seconds]
+        if self.until is not None:
+            limits.append(self.until - time.monotonic())
+        if limits and min(limits) <= 0:
+            raise ProgramFailed("no time left (--minutes)")
+        return min(limits, default=None)
 
     def command(self, name, *arguments, **options):
         """The words of a command: search_list="20,40" is --search-list 20,40, True a bare flag."""
@@ -37,13 +51,24 @@ class Programs:
     def json(self, name, *arguments, **options):
         """Runs a program with --json and returns the document it prints."""
         command = self.command(name, *arguments, **options, json=True)
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+        done = self.run(command, stdout=subprocess.PIPE)
         if done.returncode:
             raise ProgramFailed(f"{' '.join(command)}\nexited with {done.returncode}")
         return json.loads(done.stdout)
 
+    def run(self, command, **options):
+        limit = self.seconds_left()
+        try:
+            return subprocess.run(command, check=False, timeout=limit, **options)
+        except subprocess.TimeoutExpired as failure:
+            raise ProgramFailed(too_long(command, limit)) from failure
+
     def server(self, work, indexes, **options):
         return Server(self, work, indexes, options)
+
+
+def too_long(command, seconds):
+    return f"{' '.join(map(str, command))}\n{Path(command[0]).name} took more than the {seconds:.0f} s that it had"
 
 
 class Server:

@@ -37,7 +37,7 @@ def environment():
             "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def install(engine, folder):
+def install(engine, folder, limit_seconds=INSTALL_SECONDS):
     """The Python of the engine's environment, made when its requirements have changed."""
     wanted = (HERE / "requirements" / f"{engine}.txt").read_text(encoding="utf-8")
     stamp, python = folder / "requirements.txt", folder / "bin" / "python"
@@ -52,9 +52,9 @@ def install(engine, folder):
     ):
         try:
             done = subprocess.run([str(word) for word in command], capture_output=True, text=True,
-                                  check=False, timeout=INSTALL_SECONDS)
+                                  check=False, timeout=limit_seconds)
         except subprocess.TimeoutExpired as error:
-            raise Absent(f"installing took more than {INSTALL_SECONDS} s") from error
+            raise Absent(f"installing took more than {limit_seconds:.0f} s") from error
         if done.returncode:
             raise Absent("installing failed: " + last_line(done.stderr or done.stdout))
     stamp.write_text(wanted, encoding="utf-8")
@@ -62,14 +62,16 @@ def install(engine, folder):
 
 
 def install_all(engines, venvs):
-    """Before anything is measured: what cannot be had is found out again, and told, when its turn
-    comes."""
+    """Before anything is measured, all within the time for one; {engine: why it cannot be had}."""
+    missing, end = {}, time.monotonic() + INSTALL_SECONDS
     for engine in engines:
         if engine in ENGINES:
             try:
-                install(engine, venvs / engine)
-            except Absent as absent:
+                install(engine, venvs / engine, max(end - time.monotonic(), 1))
+            except (Absent, OSError) as absent:
                 print(f"{engine}: {absent}", file=sys.stderr, flush=True)
+                missing[engine] = str(absent)
+    return missing
 
 
 def last_line(text):
@@ -212,7 +214,7 @@ def measure(engine, data, work, venvs, pace, machine, until, say):
         say(f"{data['name']}: {engine}, {variant['name']}")
         try:
             measured.append(rival.measure(variant, few_variant))
-        except (Absent, outside.NoLimit, OSError) as problem:
+        except (Absent, outside.NoLimit, OSError, subprocess.SubprocessError) as problem:
             failed.append({"name": variant["name"], "reason": str(problem)})
             say(f"{data['name']}: {engine}, {variant['name']}: {problem}")
     return {"status": "measured" if measured else "absent", "version": rival.version(),

@@ -4,13 +4,15 @@
 For each set and engine a record goes to bench/results as soon as it is measured, and
 docs/BENCHMARKS.md with its pictures is made from all records there. A suite that was ended half way
 goes on with --resume. Parts can be run again by themselves; --quick is a short look whose records
-and page go to the work folder. Needs bench in PYTHONPATH, and python3-matplotlib.
+and page go to the work folder. Whatever happens to one engine on one set is told in its record and
+costs no other. Needs bench in PYTHONPATH, and python3-matplotlib.
 """
 
 import argparse
 import shutil
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import document
@@ -32,10 +34,12 @@ QUICK_PACE = {"repeats": 1, "seconds": 0.2, "load_seconds": 1}
 
 
 class Suite:
-    def __init__(self, options, parts, progress, spent_seconds=0):
-        """spent_seconds: of this run already, before anything is measured."""
-        self.programs, self.work = Programs(options.bin), options.work.absolute()
+    def __init__(self, options, parts, progress, absent=None, spent_seconds=0):
+        """absent: {engine: why it cannot be had here}. spent_seconds: of this run already, before
+        anything is measured."""
+        self.bin, self.work = options.bin, options.work.absolute()
         self.parts, self.progress, self.pace = parts, progress, pace_of(options)
+        self.absent = absent or {}
         quick = self.work / "quick"
         self.results = quick / "results" if options.quick else document.RESULTS
         self.page = quick / "BENCHMARKS.md" if options.quick else document.PAGE
@@ -47,13 +51,17 @@ class Suite:
         minutes, seconds = divmod(int(self.timetable.spent_seconds()), 60)
         print(f"{minutes:3}:{seconds:02} {text}", flush=True)
 
-    def run(self):
-        opened = {}
+    def open_sets(self):
+        opened, programs = {}, Programs(self.bin, self.timetable.end())
         for name in self.parts:
             try:
-                opened[name] = sets.open_set(name, self.programs, self.work / name)
-            except sets.Missing as missing:
-                self.skip(name, str(missing))
+                opened[name] = sets.open_set(name, programs, self.work / name)
+            except (sets.Missing, ProgramFailed, OSError) as failure:
+                self.skip(name, str(failure))
+        return opened
+
+    def run(self):
+        opened = self.open_sets()
         todo = timetable.order([(data, engine) for name, data in opened.items()
                                 for engine in self.parts[name]])
         for data, engine in todo:
@@ -71,14 +79,7 @@ class Suite:
 
     def measure(self, data, engine, until):
         others, begin = outside.Others(), self.timetable.spent_seconds()
-        refusal = self.timetable.refusal(data, engine)
-        if refusal:
-            part = {"status": "absent", "reason": refusal, "variants": []}
-        elif engine == "fathom":
-            part = self.measure_fathom(data)
-        else:
-            part = rival_runs.measure(engine, data, self.work / data["name"], self.work / "venvs",
-                                      self.pace, self.progress.machine, until, self.say)
+        part = self.part(data, engine, until)
         part["others_cpu"] = others.share()
         part["seconds"] = self.timetable.spent_seconds() - begin
         records.write(self.results, records.make(data, engine, part, self.progress, self.pace))
@@ -86,14 +87,22 @@ class Suite:
         if part["status"] != "measured":
             self.skip(f"{data['name']}: {engine}", f"{part['status']}: {part['reason']}")
 
-    def measure_fathom(self, data):
-        """A set that fathom fails on is a result too."""
+    def part(self, data, engine, until):
+        """What is the engine's of a record. That it failed is a result too, however it did."""
         work = self.work / data["name"]
+        refusal = self.absent.get(engine) or self.timetable.refusal(data, engine)
+        if refusal:
+            return {"status": "absent", "reason": refusal, "variants": []}
         try:
-            return fathom_runs.measure(data, self.programs, work, self.pace, self.say)
-        except ProgramFailed as failure:
-            return {"status": "failed", "reason": fathom_runs.told(failure, work), "variants": [],
-                    "load": None}
+            if engine == "fathom":
+                programs = Programs(self.bin, until, fathom_runs.PROGRAM_SECONDS)
+                return fathom_runs.measure(data, programs, work, self.pace, self.say)
+            return rival_runs.measure(engine, data, work, self.work / "venvs", self.pace,
+                                      self.progress.machine, until, self.say)
+        except Exception as failure:  # of any kind: an hour of other parts hangs on it
+            if not isinstance(failure, ProgramFailed):
+                traceback.print_exc()
+            return {"status": "failed", "reason": fathom_runs.told(failure, work), "variants": []}
 
 
 def pace_of(options):
@@ -118,6 +127,8 @@ def parse_options():
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--bin", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, required=True, help=argparse.SUPPRESS)
+    # What building fathom took of the time.
+    parser.add_argument("--spent-seconds", type=float, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--sets", metavar="NAME,...", help=f"of {', '.join(sets.TITLES)}")
     parser.add_argument("--engines", metavar="NAME,...", help=f"of {', '.join(ALL)}")
     parser.add_argument("--quick", action="store_true", help="a short look, not for the page")
@@ -141,10 +152,11 @@ def run(options):
     options.work.mkdir(parents=True, exist_ok=True)
     outside.remove_groups_of_the_dead()
     asked = {"parts": parts, "pace": pace_of(options)}
-    begin, path = time.monotonic(), options.work / "suite.json"
+    begin, path = time.monotonic() - options.spent_seconds, options.work / "suite.json"
     progress = Progress.resume(path, asked) if options.resume else Progress.begin(path, asked)
-    rival_runs.install_all(sorted(set(sum(parts.values(), []))), options.work.absolute() / "venvs")
-    Suite(options, parts, progress, time.monotonic() - begin).run()
+    absent = rival_runs.install_all(sorted(set(sum(parts.values(), []))),
+                                    options.work.absolute() / "venvs")
+    Suite(options, parts, progress, absent, time.monotonic() - begin).run()
 
 
 def main():
@@ -153,8 +165,7 @@ def main():
         document.write(document.RESULTS, document.PAGE)
         return
     if options.install:
-        rival_runs.install_all(ALL, options.work.absolute() / "venvs")
-        return
+        sys.exit(1 if rival_runs.install_all(ALL, options.work.absolute() / "venvs") else 0)
     die_on_terminate()
     try:
         run(options)

@@ -63,11 +63,11 @@ class Fathom(unittest.TestCase):
 
     def test_what_the_least_is_it_says_itself(self):
         said = "a DRAM budget of 1 bytes is too small: the least is 7 (5 for the index, 2 for 3 threads x 4"
-        with mock.patch.object(fathom_runs.subprocess, "run", return_value=mock.Mock(stderr=said)):
-            self.assertEqual(self.fathom.needs(3, 4), (5, 2))
-        with mock.patch.object(fathom_runs.subprocess, "run", return_value=mock.Mock(stderr="no")), \
-             self.assertRaises(fathom_runs.ProgramFailed):
-            self.programs.command.return_value = ["fathom-bench"]
+        self.programs.command.return_value = ["fathom-bench"]
+        self.programs.run.return_value.stderr = said
+        self.assertEqual(self.fathom.needs(3, 4), (5, 2))
+        self.programs.run.return_value.stderr = "no"
+        with self.assertRaises(fathom_runs.ProgramFailed):
             self.fathom.needs(4, 4)
 
     def test_a_point_that_several_recalls_come_to_is_measured_once(self):
@@ -98,11 +98,22 @@ class Fathom(unittest.TestCase):
         words = self.programs.json.call_args.kwargs
         self.assertEqual((words["rate"], words["target_recall"]), ("60%", str(fathom_runs.LOAD_RECALL)))
 
+    def test_a_build_that_hangs_is_ended(self):
+        program = self.fathom.work / "fathom-build"
+        program.write_text("#!/bin/sh\nexec sleep 3600\n", encoding="ascii")
+        program.chmod(0o755)
+        self.programs.command.return_value = [str(program)]
+        self.programs.seconds_left.return_value = 0.5
+        self.fathom.data = {**self.DATA, "base": "b"}
+        with self.assertRaisesRegex(fathom_runs.ProgramFailed, "fathom-build took more than"):
+            self.fathom.build()
+
     def test_they_name_no_folder_of_this_machine(self):
         work = Path(os.devnull).with_name("work")
         said = f"fathom-bench search: {work}/index.fathom: too small"
         self.assertEqual(fathom_runs.told(RuntimeError("first\n" + said), work),
                          "fathom-bench search: index.fathom: too small")
+        self.assertEqual(fathom_runs.told(MemoryError(), work), "MemoryError")
 
 
 class FirstQueries(unittest.TestCase):

@@ -18,15 +18,11 @@ sys.path[:0] = [str(SOURCE / "bench"), str(SOURCE / "bench" / "rivals")]
 
 import common  # noqa: E402
 import document  # noqa: E402
-import fathom_runs  # noqa: E402
 import outside  # noqa: E402
 import records  # noqa: E402
 import rival_runs  # noqa: E402
-import sets  # noqa: E402
-import suite  # noqa: E402
-import timetable  # noqa: E402
 import worker  # noqa: E402
-from progress import NothingToResume, Progress  # noqa: E402
+from programs import ProgramFailed, Programs  # noqa: E402
 
 MIB = 1 << 20
 
@@ -144,6 +140,31 @@ class Outside(unittest.TestCase):
         except outside.NoLimit as refusal:
             self.skipTest(str(refusal))
         self.assertFalse(done)
+
+    def test_a_process_that_hangs_is_ended_wherever_it_is(self):
+        hanging = self.STATIONS + "import time; time.sleep(3600)"
+        for before in ("", "stop('ready');"):
+            with open(os.devnull, "wb") as log, outside.Watched(
+                [sys.executable, "-c", hanging.replace("import time", before + "import time"), "{pipe}"],
+                self.folder, os.environ, log, pipe=True, limit_seconds=1,
+            ) as process:
+                if process.wait_for("ready"):
+                    process.start_counting()
+                    process.go()
+                self.assertFalse(process.wait_for("done"))
+                self.assertTrue(process.timed_out)
+
+    def test_a_program_that_takes_too_long_is_ended_and_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            program = Path(folder, "fathom-slow")
+            program.write_text("#!/bin/sh\nexec sleep 3600\n", encoding="ascii")
+            program.chmod(0o755)
+            with self.assertRaisesRegex(ProgramFailed, "fathom-slow took more than the 1 s"):
+                Programs(Path(folder), limit_seconds=1).json("fathom-slow")
+            with self.assertRaisesRegex(ProgramFailed, "no time left"):
+                Programs(Path(folder), until=time.monotonic() - 1).json("fathom-slow")
+        self.assertIsNone(Programs(Path(folder)).seconds_left())
+        self.assertLessEqual(Programs(Path(folder), time.monotonic() + 5, 9).seconds_left(), 5)
 
     def test_a_run_that_takes_too_long_is_ended(self):
         with open(os.devnull, "wb") as log:
@@ -390,162 +411,21 @@ class Rivals(unittest.TestCase):
                 rival_runs.install("hnswlib", Path(folder, "venv"))
 
 
-class Choice(unittest.TestCase):
-    def choose(self, **more):
-        options = {"sets": None, "engines": None, "quick": False, **more}
-        return suite.choose(mock.Mock(**options))
+    def test_all_are_installed_within_the_time_for_one(self):
+        """A network that hangs must not take the hour: what is left of the time is the limit."""
+        clock, limits = [1000.0], []
 
-    def test_parts_can_be_chosen(self):
-        self.assertEqual(self.choose(sets="sift128", engines="fathom"), {"sift128": ["fathom"]})
-        self.assertEqual(set(self.choose()), set(suite.STANDARD))
-        self.assertEqual(self.choose(quick=True),
-                         {name: list(engines) for name, engines in suite.QUICK.items()})
+        def install(engine, _, limit_seconds):
+            limits.append(limit_seconds)
+            clock[0] += min(limit_seconds, 500)
+            if engine != "usearch":
+                raise rival_runs.Absent("no such wheel")
 
-    def test_what_nobody_knows_is_refused(self):
-        for wrong in ({"sets": "nowhere"}, {"engines": "nothing"}):
-            with self.assertRaises(SystemExit):
-                self.choose(**wrong)
-
-
-class Orphans(unittest.TestCase):
-    def test_a_worker_ends_with_the_suite_that_started_it(self):
-        worker_of = ("import sys; sys.path.insert(0, sys.argv[1])\n"
-                     "import worker, time; worker.end_with_parent()\n"
-                     "print('ready', flush=True); time.sleep(3600)")
-        suite_of = ("import subprocess, sys\n"
-                    "subprocess.run([sys.executable, '-c', sys.argv[2], sys.argv[1]])")
-        parent = subprocess.Popen(
-            [sys.executable, "-c", suite_of, str(SOURCE / "bench" / "rivals"), worker_of],
-            stdout=subprocess.PIPE, text=True)
-        self.assertEqual(parent.stdout.readline(), "ready\n")
-        parent.kill()
-        parent.wait()
-        self.assertEqual(parent.stdout.read(), "")  # ends when nobody holds the pipe any more
-        parent.stdout.close()
-
-
-class Resuming(unittest.TestCase):
-    ASKED = {"parts": {"wordnet": ["fathom", "hnswlib"]}, "pace": {"repeats": 3}}
-
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.path = Path(folder.name, "suite.json")
-
-    def test_a_run_goes_on_behind_what_is_done(self):
-        begun = Progress.begin(self.path, self.ASKED)
-        begun.add("wordnet", "fathom", 90)
-        again = Progress.resume(self.path, self.ASKED)
-        self.assertEqual((again.run, again.spent_seconds), (begun.run, 90))
-        self.assertTrue(again.has("wordnet", "fathom"))
-        self.assertFalse(again.has("wordnet", "hnswlib"))
-
-    def test_what_is_finished_or_never_began_cannot_go_on(self):
-        with self.assertRaisesRegex(NothingToResume, "no run was ended"):
-            Progress.resume(self.path, self.ASKED)
-        Progress.begin(self.path, self.ASKED).finish()
-        with self.assertRaisesRegex(NothingToResume, "no run was ended"):
-            Progress.resume(self.path, self.ASKED)
-
-    def test_another_program_machine_or_question_is_another_run(self):
-        Progress.begin(self.path, self.ASKED)
-        with self.assertRaisesRegex(NothingToResume, "its asked was another"):
-            Progress.resume(self.path, {**self.ASKED, "pace": {"repeats": 1}})
-        for what in ("commit", "describe_machine"):
-            with mock.patch.object(records, what, lambda *_: "another"), self.assertRaisesRegex(
-                NothingToResume, "begin a new one"
-            ):
-                Progress.resume(self.path, self.ASKED)
-
-    def test_the_suite_skips_what_is_done_and_keeps_each_record(self):
-        """Ended in the third of four parts, and gone on with."""
-        engines = ["fathom", "hnswlib", "usearch", "zvec"]
-        data = {"name": "wordnet", "rows": 1000, "dim": 10, "dtype": "i8", "metric": "cos", "k": 10}
-        _, first, second, third = (engine for _, engine in timetable.order(
-            [(data, engine) for engine in engines]))
-        options = mock.Mock(quick=True, minutes=None, work=self.path.parent, bin=Path("bin"))
-        asked, measured = {"parts": {"wordnet": engines}, "pace": suite.QUICK_PACE}, []
-
-        def measure(engine, *_):
-            measured.append(engine)
-            if len(measured) == 2:
-                raise KeyboardInterrupt
-            return dict(part)
-
-        part = {"status": "measured", "version": "1", "reason": "", "variants": []}
-        with mock.patch.object(sets, "open_set", lambda *_: data), \
-             mock.patch.object(fathom_runs, "measure", lambda *_: dict(part)), \
-             mock.patch.object(suite.Suite, "say"), \
-             mock.patch.object(rival_runs, "measure", measure), \
-             mock.patch.object(document, "write"):
-            with self.assertRaises(KeyboardInterrupt):
-                suite.Suite(options, asked["parts"], Progress.begin(self.path, asked)).run()
-            results = self.path.parent / "quick" / "results"
-            self.assertEqual(sorted(path.name for path in results.iterdir()),
-                             ["wordnet.fathom.json", f"wordnet.{first}.json"])
-            again = Progress.resume(self.path, asked)
-            suite.Suite(options, asked["parts"], again).run()
-        self.assertEqual(measured, [first, second, second, third])
-        found = records.read_all(results)["wordnet"]
-        self.assertEqual({each["run"] for each in found.values()}, {again.run})
-        self.assertEqual(sorted(found), sorted(engines))
-        self.assertFalse(self.path.exists())
-
-
-class Time(unittest.TestCase):
-    def part(self, engine, rows=100000, dim=128):
-        return {"name": f"s{rows}", "rows": rows, "dim": dim}, engine
-
-    def test_fathom_comes_first_then_the_quickest(self):
-        parts = [self.part("usearch", 10), self.part("diskann", 1000000), self.part("hnswlib"),
-                 self.part("fathom", 1000000), self.part("fathom")]
-        ordered = [(engine, data["rows"]) for data, engine in timetable.order(parts)]
-        self.assertEqual(ordered, [("fathom", 100000), ("fathom", 1000000), ("usearch", 10),
-                                   ("hnswlib", 100000), ("diskann", 1000000)])
-
-    def test_of_the_long_ones_a_second_index_of_one_kind_comes_last(self):
-        parts = [self.part("zvec", 1000000), self.part("diskann", 1000000), self.part("zvec", 400000)]
-        self.assertEqual([(engine, data["rows"]) for data, engine in timetable.order(parts)],
-                         [("zvec", 400000), ("diskann", 1000000), ("zvec", 1000000)])
-
-    def test_what_there_is_not_the_time_for_is_not_begun(self):
-        with mock.patch.object(timetable.time, "monotonic", lambda: 1000.0):
-            part = self.part("diskann", 1000000)
-            expected = timetable.expected_seconds(*part)
-            self.assertIsNone(timetable.Timetable(expected).refusal(*part))
-            self.assertIsNone(timetable.Timetable(0.95 * expected).refusal(*part))
-            self.assertRegex(timetable.Timetable(0.5 * expected).refusal(*part), "^no time left: it takes")
-            self.assertRegex(timetable.Timetable(0, 7).refusal(*part), "and 0 s were left")
-
-    def test_the_standard_suite_is_expected_to_be_over_in_time(self):
-        """From nothing, with half a minute to make syn1m and its truth."""
-        total = sum(timetable.expected_seconds({"name": name}, engine)
-                    for name in sets.STANDARD for engine in suite.ALL)
-        self.assertLess(30 + total, 60 * timetable.MINUTES)
-
-    def test_a_part_has_some_times_what_is_expected_but_never_more_than_is_left(self):
-        with mock.patch.object(timetable.time, "monotonic", lambda: 1000.0):
-            part = self.part("hnswlib", 1000000)
-            expected = timetable.expected_seconds(*part)
-            plenty = timetable.Timetable(10 * expected)
-            self.assertEqual(plenty.until(*part), 1000 + timetable.PATIENCE * expected)
-            short = timetable.Timetable(100, spent_seconds=93)
-            self.assertEqual(short.until(*part), 1007)
-            quick = {"name": sets.STANDARD[0]}, "fathom"
-            with mock.patch.dict(timetable.MEASURED, fathom=(10,)):
-                self.assertEqual(timetable.Timetable(900).until(*quick), 1070)  # a minute more, not 15 s
-
-    def test_a_build_that_trains_takes_longer_with_more_dimensions_on_few_rows_too(self):
-        """784 dimensions of 60,000 rows were cut at 144 s where 384 of 84,000 had taken 112."""
-        few, many = self.part("lancedb", 60000, 784), self.part("lancedb", 800000, 128)
-        self.assertGreater(timetable.expected_seconds(*few), timetable.expected_seconds(*many))
-
-    def test_every_engine_has_an_expectation(self):
-        self.assertEqual(set(timetable.ROUGHLY), set(suite.ALL))
-        self.assertEqual(set(timetable.MEASURED), set(suite.ALL))
-        self.assertEqual(set(timetable.STANDARD), set(sets.STANDARD))
-        self.assertEqual({len(row) for row in timetable.MEASURED.values()}, {len(sets.STANDARD)})
-
+        with mock.patch.object(rival_runs, "install", install), \
+             mock.patch.object(rival_runs.time, "monotonic", lambda: clock[0]):
+            missing = rival_runs.install_all(["fathom", "hnswlib", "usearch", "zvec"], Path("venvs"))
+        self.assertEqual(missing, {"hnswlib": "no such wheel", "zvec": "no such wheel"})
+        self.assertEqual(limits, [rival_runs.INSTALL_SECONDS, rival_runs.INSTALL_SECONDS - 500, 1])
 
 if __name__ == "__main__":
     unittest.main()

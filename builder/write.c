@@ -147,18 +147,20 @@ static int read_encoded(const struct encoded *from, uint64_t offset, uint8_t *ou
     return 0;
 }
 
+/* Of count rows: a band's bytes; codes in order of worth, code_bytes each with room for what a band
+ * has beyond the level; the same plane after plane; factors. */
 struct scan_piece {
-    uint8_t *rows, *read; /* count rows of row_bytes, room for a band more each; a band's bytes */
-    uint32_t row_bytes, count;
+    uint8_t *band, *codes, *planes, *factors;
+    uint32_t code_bytes, count;
 };
 
-/* Puts width bytes of each of count rows, which lie together at offset, into rows at byte `at`. */
+/* Puts width bytes of each of count codes, which lie together at offset, at byte `at`. */
 static int place_bytes(const struct encoded *from, uint64_t offset, uint32_t width,
                        struct scan_piece *piece, uint32_t at, struct fathom_error *err)
 {
-    int status = read_encoded(from, offset, piece->read, (uint64_t)piece->count * width, err);
+    int status = read_encoded(from, offset, piece->band, (uint64_t)piece->count * width, err);
     for (uint32_t i = 0; i < piece->count && status == 0; i++)
-        memcpy(piece->rows + (size_t)i * piece->row_bytes + at, piece->read + (size_t)i * width,
+        memcpy(piece->codes + (size_t)i * piece->code_bytes + at, piece->band + (size_t)i * width,
                width);
     return status;
 }
@@ -176,24 +178,29 @@ static int append_scan_piece(struct write *write, const struct encoded *from,
                  width = left < FORMAT_BAND_BYTES ? left : FORMAT_BAND_BYTES;
         status = place_bytes(from, at * from->rows + first * width, width, piece, at, err);
     }
-    if (status == 0) /* over what a band had beyond the level */
-        status = place_bytes(from, before * from->rows + first * level->factor_bytes,
-                             level->factor_bytes, piece, level->code_bytes, err);
-    for (uint32_t i = 0; i < piece->count && status == 0; i++)
-        status = index_writer_append(write->writer, piece->rows + (size_t)i * piece->row_bytes,
-                                     format_scan_bytes(planes), err);
-    return status;
+    if (status == 0)
+        status = read_encoded(from, before * from->rows + first * level->factor_bytes,
+                              piece->factors, (uint64_t)piece->count * level->factor_bytes, err);
+    if (status)
+        return status;
+    planes_repack(planes, level, piece->codes, piece->code_bytes, piece->planes, piece->count);
+    return index_writer_append_parts(write->writer, piece->planes, piece->factors,
+                                     level->factor_bytes, piece->count, err);
 }
 
 static int append_scan(struct write *write, const struct encoded *from, struct fathom_error *err)
 {
     const struct planes_model *planes = &write->product->trained->planes;
-    struct scan_piece piece = {.row_bytes = format_scan_bytes(planes) + FORMAT_BAND_BYTES};
-    uint32_t most = PIECE_BYTES / piece.row_bytes;
-    piece.rows = mem_alloc_array(most, piece.row_bytes);
-    piece.read = mem_alloc_array(most, FORMAT_BAND_BYTES);
-    int status =
-        piece.rows && piece.read ? 0 : error_set(err, -ENOMEM, "write: no memory for a buffer");
+    const struct planes_level *level = &planes->levels[format_scan_level(planes)];
+    struct scan_piece piece = {.code_bytes = level->code_bytes + FORMAT_BAND_BYTES};
+    uint32_t most = PIECE_BYTES / (2 * piece.code_bytes);
+    piece.band = mem_alloc_array(most, FORMAT_BAND_BYTES);
+    piece.codes = mem_alloc_array(most, piece.code_bytes);
+    piece.planes = mem_alloc_array(most, level->code_bytes);
+    piece.factors = mem_alloc_array(most, level->factor_bytes);
+    int status = piece.band && piece.codes && piece.planes && piece.factors
+                     ? 0
+                     : error_set(err, -ENOMEM, "write: no memory for a buffer");
     for (uint64_t first = 0; first < from->rows && status == 0; first += piece.count) {
         piece.count = from->rows - first < most ? (uint32_t)(from->rows - first) : most;
         status =
@@ -201,8 +208,10 @@ static int append_scan(struct write *write, const struct encoded *from, struct f
                 ? error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED))
                 : append_scan_piece(write, from, &piece, first, err);
     }
-    mem_free(piece.rows);
-    mem_free(piece.read);
+    mem_free(piece.band);
+    mem_free(piece.codes);
+    mem_free(piece.planes);
+    mem_free(piece.factors);
     return status;
 }
 

@@ -22,7 +22,7 @@
 
 #define FORMAT_FILE_NAME      "index.fathom"
 #define FORMAT_MAGIC          0x78644d6f68746146u /* "FathoMdx" */
-#define FORMAT_VERSION        1
+#define FORMAT_VERSION        2
 #define FORMAT_INCOMPAT_KNOWN 0u /* incompat feature bits that this library understands */
 #define FORMAT_SECTIONS_MAX   24
 
@@ -42,8 +42,9 @@ enum section_kind {
     SECTION_ENTRIES, /* stream: u32 row[entry_count], where graph searches start */
     SECTION_RECORDS, /* row store: row8_record_bytes a row */
     SECTION_VECTORS, /* row store: full vectors; absent when records hold them exactly */
-    SECTION_SCAN,    /* row store: the code of one level in order of worth, then its factors: what
-                        cells are scanned by where codes are not resident */
+    SECTION_SCAN,    /* row store in two parts: on each page the codes of its rows at one level,
+                        plane after plane, and behind them their factors: what cells are scanned by
+                        where codes are not resident */
     SECTION_POINTS,  /* stream: operating points (search/points.h), 48 bytes each; may be missing */
     SECTION_END
 };
@@ -97,6 +98,12 @@ bool format_codes_valid(const struct superblock *super, const struct planes_mode
  * and the bytes of a row there. */
 uint32_t format_scan_level(const struct planes_model *planes);
 uint32_t format_scan_bytes(const struct planes_model *planes);
+/* Where in the payload of a page the second parts of its rows begin: they end where it ends, so
+ * that numbers of 2, 4 or 8 bytes are aligned. The first parts begin where it begins. */
+static inline uint32_t format_second_parts(const struct section *section, uint32_t second_bytes)
+{
+    return PAGE_PAYLOAD - section->rows_per_page * second_bytes;
+}
 /* True when first_row (pages + 1 entries) rises from 0 to rows, and no page has more lists than
  * bytes for their lengths. */
 bool format_list_pages_valid(const uint32_t *first_row, uint64_t pages,
@@ -170,6 +177,11 @@ int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint
 /* Appends stream bytes, or whole rows of the row store. */
 int index_writer_append(struct index_writer *writer, const void *data, size_t bytes,
                         struct fathom_error *err) FATHOM_MUST_USE;
+/* Appends count rows of a row store in two parts, of which several fit a page: first has
+ * row_bytes - second_bytes of each, second the rest. All rows of such a section come this way. */
+int index_writer_append_parts(struct index_writer *writer, const uint8_t *first,
+                              const uint8_t *second, uint32_t second_bytes, size_t count,
+                              struct fathom_error *err) FATHOM_MUST_USE;
 int index_writer_end(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
 /* Makes what was written so far a file that can be opened (index_writer_path), so that it can be
  * measured; writing goes on. */

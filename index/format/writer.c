@@ -246,6 +246,40 @@ int index_writer_append(struct index_writer *writer, const void *data, size_t by
     return 0;
 }
 
+/* A page that has been begun counts as full: its zeros are there. */
+static int append_parts(struct index_writer *writer, const uint8_t *first, const uint8_t *second,
+                        uint32_t second_bytes, struct fathom_error *err)
+{
+    struct section *section = writer->section;
+    uint32_t slot = (uint32_t)(section->bytes / section->row_bytes % section->rows_per_page),
+             first_bytes = section->row_bytes - second_bytes;
+    uint8_t *payload = current_page(writer) + PAGE_HEADER;
+    if (slot == 0)
+        memset(payload, 0, PAGE_PAYLOAD);
+    memcpy(payload + (size_t)slot * first_bytes, first, first_bytes);
+    memcpy(payload + format_second_parts(section, second_bytes) + (size_t)slot * second_bytes,
+           second, second_bytes);
+    section->bytes += section->row_bytes;
+    writer->fill = PAGE_PAYLOAD;
+    return slot + 1 == section->rows_per_page ? finish_page(writer, err) : 0;
+}
+
+int index_writer_append_parts(struct index_writer *writer, const uint8_t *first,
+                              const uint8_t *second, uint32_t second_bytes, size_t count,
+                              struct fathom_error *err)
+{
+    const struct section *section = writer->section;
+    int status = 0;
+    if (!section || section->rows_per_page == 0 || second_bytes > section->row_bytes)
+        return error_set(err, FATHOM_EARGUMENT,
+                         "index writer: rows in parts outside a section of such rows");
+    size_t first_bytes = section->row_bytes - second_bytes;
+    for (size_t i = 0; i < count && status == 0; i++)
+        status = append_parts(writer, first + i * first_bytes, second + i * second_bytes,
+                              second_bytes, err);
+    return status;
+}
+
 int index_writer_end(struct index_writer *writer, struct fathom_error *err)
 {
     int status = writer->fill ? finish_page(writer, err) : 0;

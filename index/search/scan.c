@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "error.h"
-#include "le.h"
 #include "navigate.h"
 #include "query.h"
 #include "runs.h"
@@ -24,32 +23,37 @@ uint64_t scan_part_bytes(const struct plan *plan)
 }
 
 /* Of marked pages, at most half of all, that lie in clumps spread evenly over the section, each at
- * the beginning of its share: those before a page. */
-static uint64_t clumped_before(uint64_t marked, uint64_t pages, uint64_t page)
+ * the beginning of its share: those before a page, and whether that is one of them. */
+static bool clumped(uint64_t marked, uint64_t pages, uint64_t page, uint64_t *before)
 {
     uint64_t clumps = (marked + CLUMP_PAGES - 1) / CLUMP_PAGES;
+    *before = 0;
     if (clumps == 0)
-        return 0;
+        return false;
     uint64_t clump = ((page + 1) * clumps - 1) / pages; /* the last that begins here or before */
     uint64_t first = clump * marked / clumps, last = (clump + 1) * marked / clumps,
              offset = page - clump * pages / clumps;
-    return offset < last - first ? first + offset : last;
+    *before = offset < last - first ? first + offset : last;
+    return offset < last - first;
 }
 
-/* Resident pages before this one. They lie in clumps, or the others do, so that those that must be
- * read have neighbours that must be read too (runs.h). */
-static uint64_t resident_before(const struct scan_store *scan, uint64_t page)
+/* Whether a page is resident, and how many are before it. They lie in clumps, or the others do, so
+ * that those that must be read have neighbours that must be read too (runs.h). */
+static bool is_resident(const struct scan_store *scan, uint64_t page, uint64_t *before)
 {
     uint64_t pages = scan->section->page_count;
     if (scan->resident <= pages / 2)
-        return clumped_before(scan->resident, pages, page);
-    return page - clumped_before(pages - scan->resident, pages, page);
+        return clumped(scan->resident, pages, page, before);
+    uint64_t away_before;
+    bool away = clumped(pages - scan->resident, pages, page, &away_before);
+    *before = page - away_before;
+    return !away;
 }
 
 static const uint8_t *resident_payload(const struct scan_store *scan, uint64_t page)
 {
-    uint64_t place = resident_before(scan, page);
-    return resident_before(scan, page + 1) > place ? scan->payloads + place * PAGE_PAYLOAD : NULL;
+    uint64_t place;
+    return is_resident(scan, page, &place) ? scan->payloads + place * PAGE_PAYLOAD : NULL;
 }
 
 struct page_copy {
@@ -64,8 +68,8 @@ static int copy_resident(void *context, const uint8_t *payload, size_t bytes,
     struct page_copy *copy = context;
     (void)err;
     for (size_t at = 0; at < bytes; at += PAGE_PAYLOAD, copy->page++) {
-        uint64_t place = resident_before(copy->scan, copy->page);
-        if (resident_before(copy->scan, copy->page + 1) > place)
+        uint64_t place;
+        if (is_resident(copy->scan, copy->page, &place))
             memcpy(copy->payloads + place * PAGE_PAYLOAD, payload + at, PAGE_PAYLOAD);
     }
     return 0;
@@ -138,57 +142,77 @@ void scan_issued(struct query *query, uint32_t pages)
         query->scan_cursor.page = page + pages;
 }
 
-/* ---- candidates ---- */
+/* ---- candidates: a heap of the best, the worst of them on top ---- */
+
+static bool is_after(const struct candidate *a, const struct candidate *b)
+{
+    return a->estimate != b->estimate ? a->estimate > b->estimate : a->row > b->row;
+}
 
 static int compare_candidates(const void *a, const void *b)
 {
-    const struct candidate *x = a, *y = b;
-    if (x->estimate != y->estimate)
-        return x->estimate < y->estimate ? -1 : 1;
-    return (x->row > y->row) - (x->row < y->row);
+    return is_after(a, b) ? 1 : -1;
 }
 
-static void keep_best(struct query *query)
+static void sift_down(struct candidate *heap, uint32_t count, struct candidate moved)
 {
-    uint32_t keep = query->candidate_limit / 2;
-    qsort(query->candidates, query->candidate_count, sizeof *query->candidates, compare_candidates);
-    if (query->candidate_count <= keep)
-        return;
-    query->candidate_count = keep;
-    query->scan_threshold = query->candidates[keep - 1].estimate;
+    uint32_t at = 0;
+    for (uint32_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && is_after(&heap[child + 1], &heap[child]))
+            child++;
+        if (!is_after(&heap[child], &moved))
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moved;
 }
 
-/* As good as the worst that is kept may still be better by its row. */
-static void offer(struct query *query, uint32_t row, float estimate, float sigma)
+static void sift_up(struct candidate *heap, uint32_t at, struct candidate moved)
 {
-    if (row == query->excluded || !(estimate <= query->scan_threshold))
-        return;
-    query->candidates[query->candidate_count++] =
-        (struct candidate){.estimate = estimate, .sigma = sigma, .row = row};
-    if (query->candidate_count == query->candidate_limit)
-        keep_best(query);
+    for (; at > 0 && is_after(&moved, &heap[(at - 1) / 2]); at = (at - 1) / 2)
+        heap[at] = heap[(at - 1) / 2];
+    heap[at] = moved;
+}
+
+static void keep(struct query *query, struct candidate candidate)
+{
+    struct candidate *heap = query->candidates;
+    uint32_t most = query->candidate_limit / 2;
+    if (query->candidate_count < most)
+        sift_up(heap, query->candidate_count++, candidate);
+    else if (is_after(&heap[0], &candidate))
+        sift_down(heap, most, candidate);
+    if (query->candidate_count == most)
+        query->scan_threshold = heap[0].estimate;
 }
 
 /* ---- scoring ---- */
 
-/* count (<= JOINED_CODES) rows of one cell. */
+/* count (<= SCORE_BATCH) rows of one cell, from place `at` of a page on. An estimate as good as the
+ * worst that is kept may still be better by its row. */
 static void score_rows(struct navigator *n, struct query *query, const struct scan_cell *cell,
-                       const uint8_t *rows, uint32_t first, uint32_t count)
+                       const uint8_t *payload, uint32_t at, uint32_t first, uint32_t count)
 {
     const struct fathom_index *index = query->index;
     const struct planes_level *level = &index->level;
-    uint32_t row_bytes = index->scan.section->row_bytes;
+    const uint8_t *factors = payload +
+                             format_second_parts(index->scan.section, level->factor_bytes) +
+                             (size_t)at * level->factor_bytes;
     float spread = level->kappa * sqrtf(fmaxf(cell->distance, 0));
-    planes_repack(&index->model.planes, level, rows, row_bytes, n->joined, count);
-    kernels_get()->codes_rows(n->scores, &index->codes_plan, &query->scan_planes.weights, n->joined,
-                              count);
-    for (uint32_t i = 0; i < count; i++) {
-        const uint8_t *packed = rows + (size_t)i * row_bytes + level->code_bytes;
-        struct planes_factors factors = planes_unpack_factors(
-            level, level->factor_bytes == 2 ? le_load16(packed) : le_load32(packed));
-        float product = query->scan_planes.factor * n->scores[i] + query->scan_planes.bias;
-        offer(query, first + i, cell->distance + factors.offset - 2 * factors.scale * product,
-              spread * factors.scale);
+    kernels_get()->codes_rows(n->scores, &index->codes_plan, &query->scan_planes.weights,
+                              payload + (size_t)at * level->code_bytes, count);
+    planes_estimate_cell(n->estimates, level, &query->scan_planes, cell->distance, n->scores,
+                         factors, count);
+    size_t near = kernels_get()->below_f32(n->ids, n->estimates, count,
+                                           nextafterf(query->scan_threshold, INFINITY));
+    for (size_t i = 0; i < near; i++) {
+        uint32_t row = first + n->ids[i];
+        float scale =
+            planes_unpack_factors(level, planes_factors_at(level, factors, n->ids[i])).scale;
+        if (row != query->excluded)
+            keep(query, (struct candidate){.estimate = n->estimates[n->ids[i]],
+                                           .sigma = spread * scale,
+                                           .row = row});
     }
     query->stats.code_distances += count;
 }
@@ -230,10 +254,9 @@ void scan_page(struct navigator *n, struct query *query, uint64_t page, const ui
             break;
         first = first > begin ? first : begin;
         last = last < end ? last : end;
-        for (; first < last; first += JOINED_CODES) {
-            uint32_t count = last - first < JOINED_CODES ? (uint32_t)(last - first) : JOINED_CODES;
-            score_rows(n, query, cell, payload + (first - begin) * section->row_bytes,
-                       (uint32_t)first, count);
+        for (; first < last; first += SCORE_BATCH) {
+            uint32_t count = last - first < SCORE_BATCH ? (uint32_t)(last - first) : SCORE_BATCH;
+            score_rows(n, query, cell, payload, (uint32_t)(first - begin), (uint32_t)first, count);
         }
     }
 }
@@ -285,6 +308,6 @@ bool scan_over(struct query *query)
     uint64_t page;
     if (query->navigation_reads_out || scan_wants(query, &page))
         return false;
-    keep_best(query);
+    qsort(query->candidates, query->candidate_count, sizeof *query->candidates, compare_candidates);
     return true;
 }

@@ -49,7 +49,7 @@ class Index:
         (self.dim, self.work_dim, dtype, metric, self.cells, self.entry_count, self.degree_max,
          self.list_length_bytes, self.id_bits, self.records_exact, self.external_ids, self.default_search_list,
          self.section_count) = struct.unpack_from("<13I", page, 72)
-        if (self.version, self.incompat, page_bytes) != (1, 0, PAGE) or len(self.data) != self.pages * PAGE:
+        if (self.version, self.incompat, page_bytes) != (2, 0, PAGE) or len(self.data) != self.pages * PAGE:
             raise FormatError("version, features or size")
         self.list_bytes = struct.unpack_from("<Q", page, 128)[0]
         if any(page[124:128]) or any(page[136:256]) or any(page[256 + 64 * self.section_count:]):
@@ -67,15 +67,16 @@ class Index:
         return bad
 
     def stream(self, name):
+        return self.payloads(name).reshape(-1)[:self.sections[name]["bytes"]].tobytes()
+
+    def payloads(self, name):
         s = self.sections[name]
         pages = np.frombuffer(self.data, np.uint8, s["pages"] * PAGE, s["first_page"] * PAGE).reshape(-1, PAGE)
-        return pages[:, HEADER:].reshape(-1)[:s["bytes"]].tobytes()
+        return pages[:, HEADER:]
 
     def rows_of(self, name):
         """A row store as bytes, one row each."""
-        s = self.sections[name]
-        pages = np.frombuffer(self.data, np.uint8, s["pages"] * PAGE, s["first_page"] * PAGE).reshape(-1, PAGE)
-        payloads = pages[:, HEADER:]
+        s, payloads = self.sections[name], self.payloads(name)
         if s["rows_per_page"]:
             used = payloads[:, :s["rows_per_page"] * s["row_bytes"]]
             return used.reshape(-1, s["row_bytes"])[:self.rows]
@@ -213,11 +214,17 @@ class Index:
     def scan(self):
         """Codes and packed factors of section scan, and the level that they are of."""
         short = [n for n, level in enumerate(self.levels) if 8 * level["code_bytes"] <= self.work_dim]
-        level, rows = short[-1] if short else 0, self.rows_of("scan")
+        level, section = short[-1] if short else 0, self.sections["scan"]
         width, factor_bytes = self.levels[level]["code_bytes"], self.levels[level]["factor_bytes"]
-        if rows.shape[1] != width + factor_bytes:
+        if section["row_bytes"] != width + factor_bytes:
             raise FormatError("row bytes of scan")
-        return rows[:, :width], np.ascontiguousarray(rows[:, width:]).view(f"<u{factor_bytes}")[:, 0], level
+        pages, count = self.payloads("scan"), section["rows_per_page"]
+        codes = pages[:, :count * width].reshape(-1, width)[:self.rows]
+        factors = np.ascontiguousarray(pages[:, PAYLOAD - count * factor_bytes:]).view(f"<u{factor_bytes}")
+        units = [int(unit) for unit in self.order[:width]]
+        worth = np.empty_like(codes)
+        worth[:, np.argsort(units, kind="stable")] = codes  # a unit is plane << 12 | group
+        return worth, factors.reshape(-1)[:self.rows], level
 
     def packed_factors(self, level):
         """The factors of each row at a level, as they are stored."""

@@ -149,6 +149,7 @@ static void make_scan(struct tiny_index *tiny, uint32_t code_dim)
         memcpy(scan + row * row_bytes + code_bytes,
                factors + (second ? 2 * rows : 0) + factor_bytes * row, factor_bytes);
     }
+    tiny->sections[SECTION_SCAN].second_bytes = (uint32_t)factor_bytes;
 }
 
 static void make_codes(struct tiny_index *tiny, uint32_t code_dim, struct prng *prng)
@@ -318,14 +319,18 @@ void tiny_free(struct tiny_index *tiny)
 
 /* ---- writing ---- */
 
-static int write_section(struct index_writer *writer, enum section_kind kind,
-                         const struct tiny_section *section, size_t piece_rows,
-                         struct fathom_error *err)
+int tiny_write_section(struct index_writer *writer, enum section_kind kind,
+                       const struct tiny_section *section, size_t piece_rows,
+                       struct fathom_error *err)
 {
     size_t unit = section->row_bytes ? section->row_bytes : 1;
     size_t piece = piece_rows ? piece_rows * unit : section->bytes;
     int status = index_writer_begin(writer, kind, section->row_bytes, err);
-    for (size_t at = 0; at < section->bytes && status == 0; at += piece) {
+    for (size_t at = 0; section->second_bytes && at < section->bytes && status == 0; at += unit)
+        status = index_writer_append_parts(writer, section->data + at,
+                                           section->data + at + unit - section->second_bytes,
+                                           section->second_bytes, 1, err);
+    for (size_t at = 0; !section->second_bytes && at < section->bytes && status == 0; at += piece) {
         size_t left = section->bytes - at;
         status = index_writer_append(writer, section->data + at, left < piece ? left : piece, err);
     }
@@ -339,7 +344,7 @@ int tiny_write(const struct tiny_index *tiny, const struct env *env, const char 
     int status = index_writer_create(&writer, env, dir, &tiny->properties, err);
     for (int kind = SECTION_MANIFEST; kind < SECTION_END && status == 0; kind++)
         if (tiny->sections[kind].data)
-            status = write_section(writer, kind, &tiny->sections[kind], piece_rows, err);
+            status = tiny_write_section(writer, kind, &tiny->sections[kind], piece_rows, err);
     if (status == 0)
         return index_writer_publish(writer, NULL, err);
     index_writer_abandon(writer);
@@ -369,6 +374,12 @@ static void place_content(const struct tiny_section *s, uint8_t *pages)
             uint64_t row = i / s->row_bytes, within = i % s->row_bytes;
             page = per_page ? row / per_page : row * per_row + within / PAGE_PAYLOAD;
             byte = per_page ? row % per_page * s->row_bytes + within : within % PAGE_PAYLOAD;
+            uint64_t first = s->row_bytes - s->second_bytes;
+            if (s->second_bytes)
+                byte = within < first
+                           ? row % per_page * first + within
+                           : PAGE_PAYLOAD - (per_page - row % per_page) * s->second_bytes + within -
+                                 first;
         }
         pages[page * PAGE_BYTES + PAGE_HEADER + byte] = s->data[i];
     }

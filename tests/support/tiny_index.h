@@ -22,7 +22,7 @@ struct tiny_options {
 struct tiny_section {
     uint8_t *data;
     size_t bytes;
-    uint32_t row_bytes;
+    uint32_t row_bytes, second_bytes; /* of a row that is stored in two parts: the end of it */
 };
 
 struct tiny_index {
@@ -39,6 +39,10 @@ int tiny_write(const struct tiny_index *tiny, const struct env *env, const char 
 /* The same without verification, for content that the writer would refuse. The directory must be
  * there. */
 void tiny_write_raw(const struct tiny_index *tiny, const char *dir);
+/* One of its sections, through a writer. */
+int tiny_write_section(struct index_writer *writer, enum section_kind kind,
+                       const struct tiny_section *section, size_t piece_rows,
+                       struct fathom_error *err) FATHOM_MUST_USE;
 /* The file as tiny_write_raw would write it; free() it. */
 uint8_t *tiny_image(const struct tiny_index *tiny, size_t *bytes);
 

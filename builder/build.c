@@ -35,7 +35,8 @@ static bool is_done(const struct build *build, enum build_stage stage)
 {
     if (build->written)
         return stage > BUILD_READ && stage < BUILD_MEASURE;
-    return build->rows_loaded && (stage == BUILD_CELLS || stage == BUILD_ORDER);
+    return (build->cells_loaded && stage == BUILD_CELLS) ||
+           (build->rows_loaded && (stage == BUILD_CELLS || stage == BUILD_ORDER));
 }
 
 /* ---- before ---- */
@@ -200,7 +201,8 @@ static int stage_order(struct build *build, struct fathom_error *err)
     crew_phase(&build->crew, "order", rows->count, "rows");
     if (build->held)
         return build_save_rows(build, err);
-    int status = order_build(&build->cells, &build->crew, rows, err);
+    struct order_keeper keeper = build_order_keeper(build);
+    int status = order_build(&build->cells, &build->crew, rows, &keeper, err);
     if (status == 0)
         status = order_apply(&build->input.rows, build->cells.rows, err);
     if (status == 0 && checkpoint_due(&build->checkpoint, (uint64_t)rows->count * rows->dim))
@@ -530,6 +532,7 @@ static void build_fini(struct build *build)
         index_writer_suspend(build->writer);
     else
         index_writer_abandon(build->writer);
+    work_suspend(build->rows_written);
     free(build->identity);
     encoded_lists_fini(&build->lists);
     encoded_codes_fini(&build->codes);

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 
 #include "error.h"
-#include "order.h"
 #include "provenance.h"
 
 #define COST_SHARE     33             /* a checkpoint waits for so many times what it costs */
@@ -40,9 +39,8 @@ bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes)
     return wait == 0 || env_clock_ns(checkpoint->work.env) - checkpoint->last_ns >= wait;
 }
 
-/* Ends a file that was begun at start_ns, and learns from it what bytes cost. */
-static int finish(struct checkpoint *checkpoint, struct work_writer *writer, int status,
-                  uint64_t start_ns, uint64_t bytes, struct fathom_error *err)
+int checkpoint_finish(struct checkpoint *checkpoint, struct work_writer *writer, int status,
+                      uint64_t start_ns, uint64_t bytes, struct fathom_error *err)
 {
     if (status == 0)
         status = work_commit(writer, err);
@@ -54,9 +52,8 @@ static int finish(struct checkpoint *checkpoint, struct work_writer *writer, int
     return status;
 }
 
-/* 0 when the step is to be done again because its file is missing or of no use, which is said. */
-static int unusable(struct checkpoint *checkpoint, const char *name, int status,
-                    struct fathom_error *err)
+int checkpoint_unusable(struct checkpoint *checkpoint, const char *name, int status,
+                        struct fathom_error *err)
 {
     if (status == -ENOENT)
         return 0;
@@ -75,13 +72,13 @@ int checkpoint_has(struct checkpoint *checkpoint, const char *name, struct fatho
     struct fathom_error why;
     int status = work_check(&checkpoint->work, name, &why);
     if (status == 0 && why.msg[0])
-        status = unusable(checkpoint, name, why.code, &why);
+        status = checkpoint_unusable(checkpoint, name, why.code, &why);
     if (status < 0 && err)
         *err = why;
     return status;
 }
 
-static int malformed(const char *name, struct fathom_error *err)
+int checkpoint_malformed(const char *name, struct fathom_error *err)
 {
     return error_set(err, FATHOM_ECORRUPT, WORK_PREFIX "%s: is not what this build would write",
                      name);
@@ -99,7 +96,7 @@ static int save_state(struct checkpoint *checkpoint, const char *identity, struc
         status = work_append(writer, identity, strlen(identity), err);
     else
         return status;
-    return finish(checkpoint, writer, status, 0, 0, err);
+    return checkpoint_finish(checkpoint, writer, status, 0, 0, err);
 }
 
 static int read_state(struct work_file *file, char **identity, struct fathom_error *err)
@@ -131,7 +128,8 @@ int checkpoint_load_state(struct checkpoint *checkpoint, const char *unhashed, c
     }
     mem_free(*identity);
     *identity = NULL;
-    return status == FATHOM_EARGUMENT ? status : unusable(checkpoint, state_name, status, err);
+    return status == FATHOM_EARGUMENT ? status
+                                      : checkpoint_unusable(checkpoint, state_name, status, err);
 }
 
 /* ---- input ---- */
@@ -160,7 +158,7 @@ int checkpoint_save_input(struct checkpoint *checkpoint, const char *identity,
         status = work_append(writer, input->mean, input->work_dim * sizeof *input->mean, err);
     if (status == 0)
         status = work_append(writer, input->zero_rows, input->zero_count * sizeof(uint64_t), err);
-    status = finish(checkpoint, writer, status, 0, 0, err);
+    status = checkpoint_finish(checkpoint, writer, status, 0, 0, err);
     if (status == 0)
         status = save_state(checkpoint, identity, err);
     checkpoint->begun = status == 0;
@@ -174,7 +172,7 @@ static int read_input(struct work_file *file, struct input *input, struct fathom
     if (status != 0)
         return status;
     if (header.work_dim != input->work_dim || header.zero_count >= input->info.rows)
-        return malformed(input_name, err);
+        return checkpoint_malformed(input_name, err);
     input->mean = mem_alloc_array(input->work_dim, sizeof *input->mean);
     if (header.zero_count)
         input->zero_rows = mem_alloc_array(header.zero_count, sizeof *input->zero_rows);
@@ -186,7 +184,7 @@ static int read_input(struct work_file *file, struct input *input, struct fathom
     for (uint64_t i = 0; i < header.zero_count && status == 0; i++)
         if (input->zero_rows[i] >= input->info.rows ||
             (i > 0 && input->zero_rows[i] <= input->zero_rows[i - 1]))
-            status = malformed(input_name, err);
+            status = checkpoint_malformed(input_name, err);
     input->zero_count = header.zero_count;
     input->max_norm = header.max_norm;
     input->model =
@@ -206,210 +204,7 @@ int checkpoint_load_input(struct checkpoint *checkpoint, struct input *input,
     if (status == 0)
         return 1;
     input_forget(input);
-    return unusable(checkpoint, input_name, status, err);
-}
-
-/* ---- 8-bit rows ---- */
-
-static int append_rows8(struct work_writer *writer, const struct rows8 *rows,
-                        struct fathom_error *err)
-{
-    int status = 0;
-    for (uint32_t row = 0; row < rows->count && status == 0; row++)
-        status = work_append(writer, rows8_at(rows, row), rows->dim, err);
-    return status;
-}
-
-static int next_rows8(struct work_file *file, struct rows8 *rows, const struct crew *crew,
-                      struct fathom_error *err)
-{
-    uint8_t *row = mem_alloc(rows->dim);
-    int status = row ? 0 : error_set(err, -ENOMEM, "no memory to resume a build");
-    for (uint32_t i = 0; i < rows->count && status == 0; i++) {
-        if (i % 65536 == 0 && crew_stopped(crew))
-            status =
-                error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
-        else
-            status = work_next(file, row, rows->dim, err);
-        if (status == 0)
-            rows8_set(rows, i, row);
-    }
-    mem_free(row);
-    return status;
-}
-
-/* ---- cells ---- */
-
-struct cells_header {
-    uint32_t round, groups, centroids, dim;
-};
-
-int checkpoint_save_cells(struct checkpoint *checkpoint, const struct cells_state *state,
-                          struct fathom_error *err)
-{
-    struct work_writer *writer;
-    struct cells_header header = {.round = state->round,
-                                  .groups = state->groups.count,
-                                  .centroids = state->centroids.count,
-                                  .dim = state->groups.dim};
-    int status = work_create(&writer, &checkpoint->work, CHECKPOINT_CELLS, err);
-    if (status != 0)
-        return status;
-    status = work_append(writer, &header, sizeof header, err);
-    if (status == 0)
-        status = append_rows8(writer, &state->groups, err);
-    if (status == 0)
-        status = append_rows8(writer, &state->centroids, err);
-    return finish(checkpoint, writer, status, 0, 0, err);
-}
-
-static int read_cells(struct checkpoint *checkpoint, struct work_file *file,
-                      struct cells_state *state, uint32_t dim, struct fathom_error *err)
-{
-    struct cells_header header;
-    int status = work_next(file, &header, sizeof header, err);
-    if (status != 0)
-        return status;
-    if (header.dim != dim || header.round == 0 || header.groups == 0 ||
-        header.centroids > 2 * CELLS_COUNT_MAX || header.groups > header.centroids)
-        return malformed(CHECKPOINT_CELLS, err);
-    state->round = header.round;
-    if (rows8_init(&state->groups, header.groups, dim) != 0 ||
-        rows8_init(&state->centroids, header.centroids, dim) != 0)
-        return error_set(err, -ENOMEM, "no memory to resume a build");
-    status = next_rows8(file, &state->groups, checkpoint->crew, err);
-    return status == 0 ? next_rows8(file, &state->centroids, checkpoint->crew, err) : status;
-}
-
-int checkpoint_load_cells(struct checkpoint *checkpoint, struct cells_state *state, uint32_t dim,
-                          struct fathom_error *err)
-{
-    struct work_file *file;
-    *state = (struct cells_state){0};
-    int status = work_open(&file, &checkpoint->work, CHECKPOINT_CELLS, err);
-    if (status == 0) {
-        status = read_cells(checkpoint, file, state, dim, err);
-        work_close(file);
-    }
-    if (status == 0)
-        return 1;
-    cells_state_fini(state);
-    return unusable(checkpoint, CHECKPOINT_CELLS, status, err);
-}
-
-/* ---- rows ---- */
-
-static int append_cells(struct work_writer *writer, const struct cells *cells, uint32_t rows,
-                        struct fathom_error *err)
-{
-    int status = work_append(writer, cells->first, 4 * ((size_t)cells->count + 1), err);
-    if (status == 0)
-        status = append_rows8(writer, &cells->centroids, err);
-    return status == 0 ? work_append(writer, cells->rows, 4 * (size_t)rows, err) : status;
-}
-
-int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows,
-                         const struct cells *cells, struct fathom_error *err)
-{
-    struct work_writer *writer;
-    struct stored_header header = {.rows = rows->count, .dim = rows->dim, .cells = cells->count};
-    uint64_t start = env_clock_ns(checkpoint->work.env);
-    int status = work_create(&writer, &checkpoint->work, CHECKPOINT_ROWS, err);
-    if (status != 0)
-        return status;
-    status = work_append(writer, &header, sizeof header, err);
-    if (status == 0)
-        status = append_rows8(writer, rows, err);
-    if (status == 0)
-        status = append_cells(writer, cells, rows->count, err);
-    return finish(checkpoint, writer, status, start, (uint64_t)rows->count * rows->dim, err);
-}
-
-int checkpoint_order_rows(struct checkpoint *checkpoint, struct stored_rows *stored,
-                          struct cells *cells, uint32_t held, struct fathom_error *err)
-{
-    struct work_writer *writer;
-    struct stored_header header = {
-        .rows = stored->count, .dim = stored->dim, .cells = cells->count};
-    int status = work_create(&writer, &checkpoint->work, CHECKPOINT_ROWS, err);
-    if (status != 0)
-        return status;
-    status = work_append(writer, &header, sizeof header, err);
-    if (status == 0)
-        status = order_build_stored(cells, checkpoint->crew, stored, held, writer, err);
-    if (status == 0)
-        status = append_cells(writer, cells, stored->count, err);
-    return finish(checkpoint, writer, status, 0, 0, err);
-}
-
-static bool is_cells(const struct cells *cells, uint32_t rows)
-{
-    bool good = cells->first[0] == 0 && cells->first[cells->count] == rows;
-    for (uint32_t c = 0; c < cells->count && good; c++)
-        good = cells->first[c] <= cells->first[c + 1];
-    for (uint32_t row = 0; row < rows && good; row++)
-        good = cells->rows[row] < rows;
-    return good;
-}
-
-static int read_cells_of_rows(struct checkpoint *checkpoint, struct work_file *file,
-                              const struct stored_header *header, struct cells *cells,
-                              struct fathom_error *err)
-{
-    cells->count = header->cells;
-    cells->first = mem_alloc_array((size_t)header->cells + 1, sizeof *cells->first);
-    cells->rows = mem_alloc_array(header->rows, sizeof *cells->rows);
-    if (!cells->first || !cells->rows ||
-        rows8_init(&cells->centroids, header->cells, header->dim) != 0)
-        return error_set(err, -ENOMEM, "no memory to resume a build");
-    int status = work_next(file, cells->first, 4 * ((size_t)header->cells + 1), err);
-    if (status == 0)
-        status = next_rows8(file, &cells->centroids, checkpoint->crew, err);
-    if (status == 0)
-        status = work_next(file, cells->rows, 4 * (size_t)header->rows, err);
-    return status == 0 && !is_cells(cells, header->rows) ? malformed(CHECKPOINT_ROWS, err) : status;
-}
-
-static int read_rows(struct checkpoint *checkpoint, struct work_file *file, bool stay,
-                     struct rows8 *rows, struct cells *cells, uint32_t dim,
-                     struct fathom_error *err)
-{
-    struct stored_header header;
-    int status = work_next(file, &header, sizeof header, err);
-    if (status != 0)
-        return status;
-    if (header.dim != dim || header.rows == 0 || header.cells == 0 || header.cells > header.rows)
-        return malformed(CHECKPOINT_ROWS, err);
-    if (stay) {
-        *rows = (struct rows8){.count = header.rows, .dim = dim};
-        work_seek(file, sizeof header + (uint64_t)header.rows * dim);
-    } else {
-        status = rows8_init(rows, header.rows, dim) == 0
-                     ? next_rows8(file, rows, checkpoint->crew, err)
-                     : error_set(err, -ENOMEM, "no memory to resume a build");
-    }
-    return status == 0 ? read_cells_of_rows(checkpoint, file, &header, cells, err) : status;
-}
-
-int checkpoint_load_rows(struct checkpoint *checkpoint, bool stay, struct rows8 *rows,
-                         struct cells *cells, uint32_t dim, struct fathom_error *err)
-{
-    struct work_file *file;
-    *cells = (struct cells){0};
-    *rows = (struct rows8){0};
-    int has = stay ? checkpoint_has(checkpoint, CHECKPOINT_ROWS, err) : 1;
-    if (has <= 0)
-        return has;
-    int status = work_open(&file, &checkpoint->work, CHECKPOINT_ROWS, err);
-    if (status == 0) {
-        status = read_rows(checkpoint, file, stay, rows, cells, dim, err);
-        work_close(file);
-    }
-    if (status == 0)
-        return 1;
-    cells_fini(cells);
-    rows8_fini(rows);
-    return unusable(checkpoint, CHECKPOINT_ROWS, status, err);
+    return checkpoint_unusable(checkpoint, input_name, status, err);
 }
 
 /* ---- graph ---- */
@@ -438,7 +233,7 @@ int checkpoint_save_graph(struct checkpoint *checkpoint, const char *name,
         status = work_append(writer, list, (1 + list[0]) * sizeof *list, err);
         bytes += (1 + list[0]) * sizeof *list;
     }
-    return finish(checkpoint, writer, status, start, bytes, err);
+    return checkpoint_finish(checkpoint, writer, status, start, bytes, err);
 }
 
 static bool is_header(const struct graph_header *header, uint32_t rows)
@@ -459,12 +254,12 @@ static int read_list(struct work_file *file, const char *name, struct graph *gra
     uint32_t *list = graph_list(graph, row);
     int status = work_next(file, list, sizeof *list, err);
     if (status == 0 && list[0] >= graph->stride)
-        status = malformed(name, err);
+        status = checkpoint_malformed(name, err);
     if (status == 0)
         status = work_next(file, list + 1, list[0] * sizeof *list, err);
     for (uint32_t i = 1; status == 0 && i <= list[0]; i++)
         if (list[i] >= graph->rows)
-            status = malformed(name, err);
+            status = checkpoint_malformed(name, err);
     return status;
 }
 
@@ -477,7 +272,7 @@ static int read_graph(struct checkpoint *checkpoint, struct work_file *file, con
     if (status != 0)
         return status;
     if (!is_header(&header, rows))
-        return malformed(name, err);
+        return checkpoint_malformed(name, err);
     if (graph_init(graph, rows, header.state.degree) != 0)
         return error_set(err, -ENOMEM, "no memory to resume a build");
     *state = header.state;
@@ -505,7 +300,7 @@ int checkpoint_load_graph(struct checkpoint *checkpoint, const char *name, struc
     if (status == 0)
         return 1;
     graph_fini(graph);
-    return unusable(checkpoint, name, status, err);
+    return checkpoint_unusable(checkpoint, name, status, err);
 }
 
 /* ---- codes ---- */
@@ -521,14 +316,14 @@ int checkpoint_save_codes(struct checkpoint *checkpoint, const char *name,
     status = work_append(writer, codes->codes, codes->bytes, err);
     if (status == 0)
         status = work_append(writer, codes->factors, codes->factor_bytes, err);
-    return finish(checkpoint, writer, status, start, bytes, err);
+    return checkpoint_finish(checkpoint, writer, status, start, bytes, err);
 }
 
 static int read_codes(struct work_file *file, const char *name, struct encoded_codes *codes,
                       struct fathom_error *err)
 {
     if (work_bytes(file) != codes->bytes + codes->factor_bytes)
-        return malformed(name, err);
+        return checkpoint_malformed(name, err);
     int status = work_next(file, codes->codes, codes->bytes, err);
     return status == 0 ? work_next(file, codes->factors, codes->factor_bytes, err) : status;
 }
@@ -549,7 +344,7 @@ int checkpoint_load_codes(struct checkpoint *checkpoint, const char *name,
     if (status == 0)
         return 1;
     encoded_codes_fini(codes);
-    return unusable(checkpoint, name, status, err);
+    return checkpoint_unusable(checkpoint, name, status, err);
 }
 
 /* ---- written ---- */
@@ -562,7 +357,7 @@ int checkpoint_save_written(struct checkpoint *checkpoint, const struct written 
     if (status != 0)
         return status;
     status = work_append(writer, written, sizeof *written, err);
-    return finish(checkpoint, writer, status, 0, 0, err);
+    return checkpoint_finish(checkpoint, writer, status, 0, 0, err);
 }
 
 int checkpoint_load_written(struct checkpoint *checkpoint, struct written *written,
@@ -574,5 +369,5 @@ int checkpoint_load_written(struct checkpoint *checkpoint, struct written *writt
         status = work_next(file, written, sizeof *written, err);
         work_close(file);
     }
-    return status == 0 ? 1 : unusable(checkpoint, written_name, status, err);
+    return status == 0 ? 1 : checkpoint_unusable(checkpoint, written_name, status, err);
 }

@@ -6,9 +6,11 @@
  *   input      what reading found out: zero rows, largest norm, 8-bit form
  *   raw        8-bit rows in the order of the input, where they do not fit in memory
  *   cells      k-means after some rounds
+ *   ordered    cells in their order, and of how many of them the rows are; where rows do not fit in
+ *              memory, these are in rows.part
  *   rows       8-bit rows in their final order, their cells, and where they were in the input
- *   graph      neighbour lists after some batches, or all; of a part of the graph: grown0,
- * grown1... written    the new index is complete but for its operating points
+ *   graph      neighbour lists after some batches, or all; of a part of the graph: grown0, grown1
+ *   written    the new index is complete but for its operating points
  *
  * Saving is paced: as rarely as its cost must be small, but so often that no more than a minute of
  * work can be lost. */
@@ -47,18 +49,27 @@ bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes);
 /* identity: the text of identity_text, hashed. Sets the identity of all files that follow. */
 int checkpoint_save_input(struct checkpoint *checkpoint, const char *identity,
                           const struct input *input, struct fathom_error *err) FATHOM_MUST_USE;
-#define CHECKPOINT_CELLS "cells" /* of no use once rows are saved */
-#define CHECKPOINT_ROWS  "rows"  /* stored.h reads it where it is */
+#define CHECKPOINT_CELLS   "cells" /* these two are of no use once rows are saved */
+#define CHECKPOINT_ORDERED "ordered"
+#define CHECKPOINT_ROWS    "rows" /* stored.h reads it where it is */
 
 int checkpoint_save_cells(struct checkpoint *checkpoint, const struct cells_state *state,
                           struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows,
                          const struct cells *cells, struct fathom_error *err) FATHOM_MUST_USE;
-/* The same of rows that stay in a work file: puts cells and rows in order on the way, with about
- * `held` of these in memory at a time (order.h). */
-int checkpoint_order_rows(struct checkpoint *checkpoint, struct stored_rows *stored,
-                          struct cells *cells, uint32_t held,
-                          struct fathom_error *err) FATHOM_MUST_USE;
+/* Between two ranges of the order: the rows of cells [0, done) are in it. */
+int checkpoint_save_ordered(struct checkpoint *checkpoint, const struct cells *cells, uint32_t done,
+                            struct fathom_error *err) FATHOM_MUST_USE;
+
+/* The file of rows as it is written piece by piece. work_suspend or work_abandon ends it before its
+ * time; checkpoint_end_rows gives it its name, *writer becoming NULL, or leaves all as it was. */
+int checkpoint_begin_rows(struct checkpoint *checkpoint, const struct cells *cells, uint32_t rows,
+                          struct work_writer **out, struct fathom_error *err) FATHOM_MUST_USE;
+/* Behind the `ready` rows that a killed build has put there. */
+int checkpoint_reopen_rows(struct checkpoint *checkpoint, uint32_t ready, uint32_t dim,
+                           struct work_writer **out, struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_end_rows(struct checkpoint *checkpoint, struct work_writer **writer,
+                        const struct cells *cells, struct fathom_error *err) FATHOM_MUST_USE;
 
 /* How far a graph is, and what was chosen for it. */
 struct graph_state {
@@ -100,6 +111,9 @@ int checkpoint_load_input(struct checkpoint *checkpoint, struct input *input,
                           struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_load_cells(struct checkpoint *checkpoint, struct cells_state *state, uint32_t dim,
                           struct fathom_error *err) FATHOM_MUST_USE;
+/* Cells in their order, and of how many the rows are. rows: there are in all. */
+int checkpoint_load_ordered(struct checkpoint *checkpoint, struct cells *cells, uint32_t *done,
+                            uint32_t rows, uint32_t dim, struct fathom_error *err) FATHOM_MUST_USE;
 /* stay: rows receives but how many there are; all were read and found good. */
 int checkpoint_load_rows(struct checkpoint *checkpoint, bool stay, struct rows8 *rows,
                          struct cells *cells, uint32_t dim,
@@ -118,5 +132,16 @@ int checkpoint_load_written(struct checkpoint *checkpoint, struct written *writt
 /* 1: the file is there and whole. 0: it is to be made (again, which is said). */
 int checkpoint_has(struct checkpoint *checkpoint, const char *name,
                    struct fathom_error *err) FATHOM_MUST_USE;
+
+/* ---- what the files' functions share ---- */
+
+/* Ends a file that was begun at start_ns, and learns from it what bytes cost. */
+int checkpoint_finish(struct checkpoint *checkpoint, struct work_writer *writer, int status,
+                      uint64_t start_ns, uint64_t bytes, struct fathom_error *err) FATHOM_MUST_USE;
+/* 0 when the step is to be done again because its file is missing or of no use, which is said. */
+int checkpoint_unusable(struct checkpoint *checkpoint, const char *name, int status,
+                        struct fathom_error *err) FATHOM_MUST_USE;
+/* FATHOM_ECORRUPT. */
+int checkpoint_malformed(const char *name, struct fathom_error *err);
 
 #endif

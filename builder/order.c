@@ -9,6 +9,7 @@
 
 #define LEAF_ROWS  3
 #define CELL_BLOCK 64 /* cells of one block of work */
+#define RANGE      64 /* blocks between two of which the work may be saved */
 
 /* Orders ids in place; previous is the row that comes before them, or NULL. Recursion is as deep as
  * parts that shrink by 7/8. */
@@ -111,14 +112,38 @@ static int order_rows(const struct crew *crew, struct row_pass *pass)
     return crew_run(crew, crew_blocks(pass->end - pass->first, CELL_BLOCK), order_block, pass);
 }
 
-int order_build(struct cells *cells, const struct crew *crew, const struct rows8 *rows,
-                struct fathom_error *err)
+/* Of which of the cells rows are in order; sorts them when an earlier build has not. */
+static int start(struct cells *cells, const struct order_keeper *keeper, uint32_t rows,
+                 uint32_t *done, struct fathom_error *err)
 {
-    int status = sort_cells(cells, rows->count);
-    struct row_pass pass = {.cells = cells, .end = cells->count, .rows = rows, .ids = cells->rows};
-    if (status == 0)
-        status = order_rows(crew, &pass);
+    *done = keeper ? keeper->done : 0;
+    int status = keeper && keeper->sorted ? 0 : sort_cells(cells, rows);
     return status == 0 ? 0 : error_set(err, status, "order: %s", fathom_strerror(status));
+}
+
+static int keep(const struct order_keeper *keeper, uint32_t done, struct fathom_error *err)
+{
+    return keeper ? keeper->save(keeper->context, done, err) : 0;
+}
+
+int order_build(struct cells *cells, const struct crew *crew, const struct rows8 *rows,
+                const struct order_keeper *keeper, struct fathom_error *err)
+{
+    struct row_pass pass = {.cells = cells, .rows = rows};
+    int status = start(cells, keeper, rows->count, &pass.first, err);
+    for (; pass.first < cells->count && status == 0; pass.first = pass.end) {
+        uint32_t left = cells->count - pass.first;
+        status = keep(keeper, pass.first, err);
+        if (status != 0)
+            break;
+        pass.end = pass.first + (left < RANGE * CELL_BLOCK ? left : RANGE * CELL_BLOCK);
+        pass.ids = cells->rows + cells->first[pass.first];
+        status = order_rows(crew, &pass);
+        if (status != 0)
+            return error_set(err, status, "order: %s", fathom_strerror(status));
+        crew_advance(crew, cells->first[pass.end]);
+    }
+    return status;
 }
 
 /* ---- of rows in a work file ---- */
@@ -169,16 +194,18 @@ static int order_range(struct cells *cells, const struct crew *crew, struct stor
 }
 
 int order_build_stored(struct cells *cells, const struct crew *crew, struct stored_rows *stored,
-                       uint32_t held, struct work_writer *out, struct fathom_error *err)
+                       uint32_t held, const struct order_keeper *keeper, struct work_writer *out,
+                       struct fathom_error *err)
 {
-    int status = sort_cells(cells, stored->count);
-    if (status != 0)
-        return error_set(err, status, "order: %s", fathom_strerror(status));
-    for (uint32_t first = 0, end; first < cells->count && status == 0; first = end) {
+    uint32_t first, end;
+    int status = start(cells, keeper, stored->count, &first, err);
+    for (; first < cells->count && status == 0; first = end) {
         end = first + 1;
         while (end < cells->count && cells->first[end + 1] - cells->first[first] <= held)
             end++;
-        status = order_range(cells, crew, stored, first, end, out, err);
+        status = keep(keeper, first, err);
+        if (status == 0)
+            status = order_range(cells, crew, stored, first, end, out, err);
         crew_advance(crew, cells->first[end]);
     }
     return status;

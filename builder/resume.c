@@ -33,13 +33,51 @@ int build_save_raw(struct build *build, struct fathom_error *err)
     return status;
 }
 
-/* Rows that stay in a file are put in order on the way. */
+/* Between two ranges of the order. */
+int build_save_ordered(void *context, uint32_t done, struct fathom_error *err)
+{
+    struct build *build = context;
+    const struct cells *cells = &build->cells;
+    uint64_t bytes =
+        4 * (uint64_t)cells->first[cells->count] + cells->count * (uint64_t)cells->centroids.dim;
+    if (!checkpoint_due(&build->checkpoint, bytes))
+        return 0;
+    int status = save_input(build, err);
+    if (status == 0 && build->rows_written)
+        status = work_flush(build->rows_written, err);
+    if (status == 0)
+        status = checkpoint_save_ordered(&build->checkpoint, cells, done, err);
+    build->order_saved |= status == 0;
+    return status;
+}
+
+struct order_keeper build_order_keeper(struct build *build)
+{
+    return (struct order_keeper){.sorted = build->cells_loaded,
+                                 .done = build->ordered,
+                                 .save = build_save_ordered,
+                                 .context = build};
+}
+
+/* Rows that stay in a file are put in order on the way to another. */
 static int order_raw(struct build *build, struct fathom_error *err)
 {
+    struct checkpoint *checkpoint = &build->checkpoint;
+    struct order_keeper keeper = build_order_keeper(build);
     struct stored_rows raw;
     int status = stored_rows_open(&raw, &build->raw, INPUT_RAW, err);
+    if (status == 0 && !build->rows_written)
+        status =
+            checkpoint_begin_rows(checkpoint, &build->cells, raw.count, &build->rows_written, err);
     if (status == 0)
-        status = checkpoint_order_rows(&build->checkpoint, &raw, &build->cells, build->held, err);
+        status = order_build_stored(&build->cells, &build->crew, &raw, build->held, &keeper,
+                                    build->rows_written, err);
+    if (status == 0)
+        status = checkpoint_end_rows(checkpoint, &build->rows_written, &build->cells, err);
+    if (status != 0 && !build->order_saved) { /* nothing says how much of it is good */
+        work_abandon(build->rows_written);
+        build->rows_written = NULL;
+    }
     stored_rows_close(&raw);
     return status;
 }
@@ -54,6 +92,8 @@ int build_save_rows(struct build *build, struct fathom_error *err)
     build->rows_saved = status == 0;
     if (status == 0)
         work_remove(&build->checkpoint.work, CHECKPOINT_CELLS);
+    if (status == 0)
+        work_remove(&build->checkpoint.work, CHECKPOINT_ORDERED);
     if (status == 0 && build->held)
         work_remove(&build->raw, INPUT_RAW);
     return status;
@@ -130,13 +170,18 @@ static int resume_written(struct build *build, struct fathom_error *err)
     return 0;
 }
 
+static uint32_t rows_kept(const struct input *input)
+{
+    return (uint32_t)(input->info.rows - input->zero_count);
+}
+
 static int resume_rows(struct build *build, struct fathom_error *err)
 {
     struct input *input = &build->input;
     int status = checkpoint_load_rows(&build->checkpoint, build->held > 0, &input->rows,
                                       &build->cells, input->work_dim, err);
     build->rows_loaded = build->rows_saved = status > 0;
-    if (status > 0 && input->rows.count != input->info.rows - input->zero_count)
+    if (status > 0 && input->rows.count != rows_kept(input))
         return error_set(err, FATHOM_ECORRUPT, "%s: checkpoints do not belong together",
                          build->options.out);
     return status < 0 ? status : 0;
@@ -151,9 +196,40 @@ static int resume_raw(struct build *build, struct fathom_error *err)
     build->raw_saved = status > 0;
     if (status > 0)
         build->input.rows =
-            (struct rows8){.count = (uint32_t)(build->input.info.rows - build->input.zero_count),
-                           .dim = build->input.work_dim};
+            (struct rows8){.count = rows_kept(&build->input), .dim = build->input.work_dim};
     return status < 0 ? status : 0;
+}
+
+/* An order that was on its way. In a file of rows it is of use with what is written of these, and
+ * they with it: the rest of the order depends on that of what comes before. */
+static int resume_ordered(struct build *build, struct fathom_error *err)
+{
+    struct checkpoint *checkpoint = &build->checkpoint;
+    struct cells *cells = &build->cells;
+    uint32_t rows = rows_kept(&build->input), dim = build->input.work_dim;
+    int status = checkpoint_load_ordered(checkpoint, cells, &build->ordered, rows, dim, err);
+    if (status <= 0)
+        return status;
+    status = !build->held ? 0
+                          : checkpoint_reopen_rows(checkpoint, cells->first[build->ordered], dim,
+                                                   &build->rows_written, err);
+    build->cells_loaded = build->order_saved = status == 0;
+    if (status == 0)
+        return 0;
+    cells_fini(cells);
+    build->ordered = 0;
+    /* The file of rows is what is missing, but only the order can be made again. */
+    return checkpoint_unusable(checkpoint, CHECKPOINT_ORDERED,
+                               status == -ENOENT ? FATHOM_ECORRUPT : status, err);
+}
+
+/* Rows that are in their final order, or on their way there. */
+static int resume_before_graph(struct build *build, struct fathom_error *err)
+{
+    int status = resume_rows(build, err);
+    if (status == 0 && !build->rows_loaded && build->held)
+        status = resume_raw(build, err);
+    return status == 0 && !build->rows_loaded ? resume_ordered(build, err) : status;
 }
 
 int build_resume(struct build *build, char **identity, struct fathom_error *err)
@@ -170,9 +246,7 @@ int build_resume(struct build *build, char **identity, struct fathom_error *err)
     if (status > 0)
         status = resume_written(build, err);
     if (status == 0 && checkpoint->begun && !build->written)
-        status = resume_rows(build, err);
-    if (status == 0 && checkpoint->begun && build->held && !build->written && !build->rows_loaded)
-        status = resume_raw(build, err);
+        status = resume_before_graph(build, err);
     if (status == 0 && !build->written && !build->rows_loaded && !build->raw_saved)
         input_forget(&build->input);
     return status;

@@ -8,6 +8,7 @@
 #include "crew.h"
 #include "encode.h"
 #include "input.h"
+#include "order.h"
 #include "parts.h"
 #include "write.h"
 
@@ -27,6 +28,10 @@ struct build {
     bool raw_saved;
     uint64_t *ids;
     struct cells cells;
+    bool cells_loaded;                /* from a checkpoint, in their order, */
+    uint32_t ordered;                 /* with the rows of so many of them, which are */
+    bool order_saved;                 /* by this run or an earlier one */
+    struct work_writer *rows_written; /* in this file as far as it goes; NULL: in memory */
     struct graph graph;
     struct parts parts; /* count 0: all in memory */
     struct trained trained;
@@ -42,11 +47,15 @@ struct build {
 struct format_stop build_format_stop(struct build *build);
 
 /* Each saves what it is called for when a checkpoint is due, and what that rests on. Rows are saved
- * always. save_cells and save_graph are callbacks of their stages; context: the build. */
+ * always. save_cells, save_ordered and save_graph are callbacks of their stages; context: the
+ * build. */
 int build_save_cells(void *context, const struct cells_state *state,
                      struct fathom_error *err) FATHOM_MUST_USE;
+int build_save_ordered(void *context, uint32_t done, struct fathom_error *err) FATHOM_MUST_USE;
 int build_save_raw(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;
 int build_save_rows(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;
+/* What puts rows in order goes on from there, and keeps what it has done. */
+struct order_keeper build_order_keeper(struct build *build);
 int build_save_graph(void *context, const struct graph *graph, uint32_t done,
                      struct fathom_error *err) FATHOM_MUST_USE;
 int build_save_written(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;

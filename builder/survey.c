@@ -95,7 +95,7 @@ static int probe(struct sample *sample, struct build_options *options, struct su
                                           (double)sample->input.info.rows);
     int status = cells_build(&cells, &crew, rows, options->seed, NULL, err);
     if (status == 0)
-        status = order_build(&cells, &crew, rows, err);
+        status = order_build(&cells, &crew, rows, NULL, err);
     if (status == 0)
         status = order_apply(rows, cells.rows, err);
     struct rows8 probe_rows = {0};

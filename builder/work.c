@@ -1,5 +1,6 @@
 /* Pages in, pages out, through one buffer each. A file that is being written has the name of the
- * finished one with ".part" behind it, and is debris like it when nobody goes on. */
+ * finished one with ".part" behind it, and is debris like it when nobody goes on. Where a build has
+ * noted how much of it is good (checkpoint.h), the next one appends to it. */
 #include "work.h"
 
 #include <errno.h>
@@ -63,6 +64,12 @@ static int stopped(const char *path, struct fathom_error *err)
                      fathom_strerror(FATHOM_EINTERRUPTED));
 }
 
+static int damaged(const char *path, uint64_t page, struct fathom_error *err)
+{
+    return error_set(err, FATHOM_ECORRUPT, "%s: page %" PRIu64 " is damaged, or from another build",
+                     path, page);
+}
+
 uint64_t work_file_bytes(uint64_t stream_bytes)
 {
     uint64_t pages = stream_bytes / PAGE_PAYLOAD + (stream_bytes % PAGE_PAYLOAD != 0);
@@ -119,53 +126,85 @@ static void writer_free(struct work_writer *writer)
     mem_free(writer);
 }
 
-int work_create(struct work_writer **out, const struct work *work, const char *name,
-                struct fathom_error *err)
+void work_suspend(struct work_writer *writer)
+{
+    if (!writer)
+        return;
+    if (writer->fd >= 0)
+        file_close(writer->env, writer->fd);
+    writer_free(writer);
+}
+
+/* Without a file as yet. */
+static int writer_make(struct work_writer **out, const struct work *work, const char *name,
+                       struct fathom_error *err)
 {
     struct work_writer *writer = mem_alloc(sizeof *writer);
-    *out = NULL;
+    *out = writer;
     if (!writer)
         return error_set(err, -ENOMEM, "%s: no memory to write a work file", work->dir);
     writer->env = work->env;
     writer->crew = work->crew;
     writer->tally = work->tally;
+    writer->fd = -1;
     writer->place = place_of(work, name);
     writer->place.number = 1;
     writer->path = path_of(work, name, "");
     writer->part = path_of(work, name, ".part");
     writer->buffer = mem_alloc_aligned(BUFFER_PAGES * PAGE_BYTES, PAGE_BYTES);
-    int status = writer->path && writer->part && writer->buffer
-                     ? 0
-                     : error_set(err, -ENOMEM, "%s: no memory to write a work file", work->dir);
+    return writer->path && writer->part && writer->buffer
+               ? 0
+               : error_set(err, -ENOMEM, "%s: no memory to write a work file", work->dir);
+}
+
+int work_create(struct work_writer **out, const struct work *work, const char *name,
+                struct fathom_error *err)
+{
+    int status = writer_make(out, work, name, err);
+    struct work_writer *writer = *out;
     if (status == 0) {
         (void)work->env->unlink(work->env->context, writer->part); /* of a build that was killed */
         status = writer->fd = file_create(work->env, writer->part, err);
     }
-    if (status < 0) {
-        writer_free(writer);
-        return status;
-    }
-    *out = writer;
-    return 0;
+    if (status >= 0)
+        return 0;
+    work_suspend(writer);
+    *out = NULL;
+    return status;
 }
 
-static int flush(struct work_writer *writer, struct fathom_error *err)
+static int write_pages(struct work_writer *writer, uint64_t first, uint32_t count,
+                       struct fathom_error *err)
 {
-    uint64_t first = writer->place.number - writer->pages;
     if (crew_stopped(writer->crew))
         return stopped(writer->path, err);
-    int status = file_write_full(writer->env, writer->fd, writer->part, writer->buffer,
-                                 (size_t)writer->pages * PAGE_BYTES, first * PAGE_BYTES, err);
+    return file_write_full(writer->env, writer->fd, writer->part, writer->buffer,
+                           (size_t)count * PAGE_BYTES, first * PAGE_BYTES, err);
+}
+
+/* The complete pages. */
+static int flush(struct work_writer *writer, struct fathom_error *err)
+{
+    int status = write_pages(writer, writer->place.number - writer->pages, writer->pages, err);
     writer->pages = 0;
     return status;
 }
 
-/* Pads and seals the page being filled. */
-static int finish_page(struct work_writer *writer, struct fathom_error *err)
+static uint8_t *page_in_work(const struct work_writer *writer)
 {
-    uint8_t *page = writer->buffer + (size_t)writer->pages * PAGE_BYTES;
+    return writer->buffer + (size_t)writer->pages * PAGE_BYTES;
+}
+
+static void seal_page(struct work_writer *writer)
+{
+    uint8_t *page = page_in_work(writer);
     memset(page + PAGE_HEADER + writer->fill, 0, PAGE_PAYLOAD - writer->fill);
     page_seal(page, &writer->place);
+}
+
+static int finish_page(struct work_writer *writer, struct fathom_error *err)
+{
+    seal_page(writer);
     writer->place.number++;
     writer->pages++;
     writer->fill = 0;
@@ -179,8 +218,7 @@ int work_append(struct work_writer *writer, const void *data, size_t bytes,
     writer->bytes += bytes;
     while (bytes) {
         size_t room = PAGE_PAYLOAD - writer->fill, take = bytes < room ? bytes : room;
-        uint8_t *page = writer->buffer + (size_t)writer->pages * PAGE_BYTES;
-        memcpy(page + PAGE_HEADER + writer->fill, from, take);
+        memcpy(page_in_work(writer) + PAGE_HEADER + writer->fill, from, take);
         writer->fill += (uint32_t)take;
         from += take;
         bytes -= take;
@@ -206,7 +244,7 @@ static int write_length(struct work_writer *writer, struct fathom_error *err)
 int work_commit(struct work_writer *writer, struct fathom_error *err)
 {
     int status = writer->fill ? finish_page(writer, err) : 0;
-    if (status == 0)
+    if (status == 0 && writer->pages)
         status = flush(writer, err);
     if (status == 0)
         status = write_length(writer, err);
@@ -224,18 +262,67 @@ void work_abandon(struct work_writer *writer)
 {
     if (!writer)
         return;
-    file_close(writer->env, writer->fd);
     (void)writer->env->unlink(writer->env->context, writer->part);
-    writer_free(writer);
+    work_suspend(writer);
+}
+
+/* ---- going on with a file that has no name yet ---- */
+
+/* The page that is not full is written too, and again when more has come: what was in it stays. */
+int work_flush(struct work_writer *writer, struct fathom_error *err)
+{
+    uint64_t first = writer->place.number - writer->pages;
+    if (writer->fill)
+        seal_page(writer);
+    int status = write_pages(writer, first, writer->pages + (writer->fill > 0), err);
+    memmove(writer->buffer, page_in_work(writer), PAGE_BYTES);
+    writer->pages = 0;
+    return status;
+}
+
+/* Page after page, the last one stays in the buffer. */
+static int check_written(struct work_writer *writer, uint64_t bytes, struct fathom_error *err)
+{
+    struct page_place place = writer->place;
+    uint64_t pages = bytes / PAGE_PAYLOAD + (bytes % PAGE_PAYLOAD != 0);
+    for (uint64_t first = 1, take; first <= pages; first += take) {
+        take = pages + 1 - first < BUFFER_PAGES ? pages + 1 - first : BUFFER_PAGES;
+        if (crew_stopped(writer->crew))
+            return stopped(writer->path, err);
+        int status = file_read_full(writer->env, writer->fd, writer->part, writer->buffer,
+                                    take * PAGE_BYTES, first * PAGE_BYTES, err);
+        for (uint64_t i = 0; i < take && status == 0; i++) {
+            place.number = first + i;
+            if (!page_check(writer->buffer + i * PAGE_BYTES, &place))
+                status = damaged(writer->part, place.number, err);
+        }
+        if (status != 0)
+            return status;
+        memmove(writer->buffer, writer->buffer + (take - 1) * PAGE_BYTES, PAGE_BYTES);
+    }
+    writer->bytes = bytes;
+    writer->fill = bytes % PAGE_PAYLOAD;
+    writer->place.number = 1 + bytes / PAGE_PAYLOAD;
+    return 0;
+}
+
+int work_reopen(struct work_writer **out, const struct work *work, const char *name, uint64_t bytes,
+                struct fathom_error *err)
+{
+    int status = writer_make(out, work, name, err);
+    struct work_writer *writer = *out;
+    if (status == 0)
+        status = writer->fd = file_open_update(work->env, writer->part, err);
+    if (status >= 0)
+        status = check_written(writer, bytes, err);
+    if (status == 0)
+        return 0;
+    work_suspend(writer);
+    *out = NULL;
+    return status;
 }
 
 /* ---- reading ---- */
-
-static int damaged(const struct work_file *file, uint64_t page, struct fathom_error *err)
-{
-    return error_set(err, FATHOM_ECORRUPT, "%s: page %" PRIu64 " is damaged, or from another build",
-                     file->path, page);
-}
 
 static int read_length(struct work_file *file, struct fathom_error *err)
 {
@@ -247,7 +334,7 @@ static int read_length(struct work_file *file, struct fathom_error *err)
         return status;
     const uint8_t *payload = file->buffer + PAGE_HEADER;
     if (!page_check(file->buffer, &file->place) || le_load64(payload) != WORK_MAGIC)
-        return damaged(file, 0, err);
+        return damaged(file->path, 0, err);
     file->bytes = le_load64(payload + 8);
     if (file->bytes / PAGE_PAYLOAD + (file->bytes % PAGE_PAYLOAD != 0) != bytes / PAGE_BYTES - 1)
         return error_set(err, FATHOM_ECORRUPT,
@@ -319,7 +406,7 @@ static int load_pages(struct work_file *file, uint64_t page, size_t wanted,
         struct page_place place = file->place;
         place.number = page + i + 1;
         if (!page_check(file->buffer + i * PAGE_BYTES, &place))
-            status = damaged(file, page + i + 1, err);
+            status = damaged(file->path, page + i + 1, err);
     }
     if (status != 0)
         return status;

@@ -51,6 +51,16 @@ int work_append(struct work_writer *writer, const void *data, size_t bytes,
 int work_commit(struct work_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
 void work_abandon(struct work_writer *writer); /* accepts NULL */
 
+/* All that was appended is in the file when this returns: should the build end here, a later one
+ * can go on from it. */
+int work_flush(struct work_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
+/* Ends a writer whose file stays for work_reopen, without a name. Accepts NULL. */
+void work_suspend(struct work_writer *writer);
+/* A writer behind the first `bytes` bytes of such a file, each page of which is read and checked.
+ * -ENOENT: there is none. FATHOM_ECORRUPT: it is damaged, ends before, or is from another build. */
+int work_reopen(struct work_writer **out, const struct work *work, const char *name, uint64_t bytes,
+                struct fathom_error *err) FATHOM_MUST_USE;
+
 /* ---- reading ---- */
 
 struct work_file; /* of one thread at a time */

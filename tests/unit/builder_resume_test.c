@@ -21,10 +21,10 @@
 /* Where the builds of a test read and write, and what they have in common. */
 struct trial {
     char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
-    char notes[1024]; /* of the last build */
-    uint32_t parts;   /* of its graph; 0: all in memory */
-    uint32_t held;    /* rows in memory at a time until then; 0: all */
-    bool tuned;       /* R and L are chosen by the build */
+    char notes[1024], phases[256]; /* of the last build */
+    uint32_t parts;                /* of its graph; 0: all in memory */
+    uint32_t held;                 /* rows in memory at a time until then; 0: all */
+    bool tuned;                    /* R and L are chosen by the build */
 };
 
 static struct trial trial_of(const struct scratch *scratch, uint64_t rows)
@@ -44,6 +44,15 @@ static void take_note(void *context, const char *text)
     snprintf(trial->notes + used, sizeof trial->notes - used, "%s\n", text);
 }
 
+static void take_phase(void *context, const char *phase, uint64_t total, const char *unit)
+{
+    struct trial *trial = context;
+    size_t used = strlen(trial->phases);
+    (void)total;
+    (void)unit;
+    snprintf(trial->phases + used, sizeof trial->phases - used, " %s", phase);
+}
+
 static struct build_options options_for(struct trial *trial, const struct env *env, bool resume)
 {
     struct build_options options = build_options_default();
@@ -57,8 +66,8 @@ static struct build_options options_for(struct trial *trial, const struct env *e
     options.held_rows = trial->held;
     options.resume = resume;
     options.env = env;
-    options.watch = (struct build_watch){.note = take_note, .context = trial};
-    trial->notes[0] = 0;
+    options.watch = (struct build_watch){.note = take_note, .phase = take_phase, .context = trial};
+    trial->notes[0] = trial->phases[0] = 0;
     return options;
 }
 
@@ -199,6 +208,43 @@ static void a_build_with_rows_in_a_file_that_failed_resumes_to_the_same_index(vo
     fail_everywhere(&trial, 41);
 }
 
+/* Whatever of the order was saved is gone on with: cells are not made again. */
+static int kill_in_the_order(struct trial *trial, const struct scratch *scratch)
+{
+    struct bytes expected = undisturbed(trial);
+    char ordered[SCRATCH_PATH_MAX], rows[SCRATCH_PATH_MAX];
+    scratch_name(scratch, "index/" WORK_PREFIX "ordered", ordered);
+    scratch_name(scratch, "index/" WORK_PREFIX "rows", rows);
+    const struct work all = {.env = env_os(), .dir = trial->out};
+    int killed = 0;
+    for (int n = 1;; n++) {
+        char plan[64];
+        snprintf(plan, sizeof plan, "op=%d:kill", n);
+        assert_true(build_killed(trial, plan, false));
+        if (path_exists(rows))
+            break;
+        if (!path_exists(ordered)) {
+            assert_int_equal(work_remove_all(&all, NULL), 0); /* or the next one has more to do */
+            continue;
+        }
+        killed++;
+        assert_resumes_to(trial, &expected, plan);
+        if (strstr(trial->notes, "again") || strstr(trial->phases, "cells"))
+            fail_msg("%s: cells were made again: %s (%s)", plan, trial->notes, trial->phases);
+    }
+    free(expected.data);
+    return killed;
+}
+
+static void a_build_killed_while_rows_are_put_in_order_goes_on_there(void **state)
+{
+    struct trial trial = trial_of(*state, ROWS);
+    assert_true(kill_in_the_order(&trial, *state) >= 5);
+    trial.parts = 2;
+    trial.held = 90;
+    assert_true(kill_in_the_order(&trial, *state) > 20);
+}
+
 /* Killed, resumed, killed again further on, and so on to the end. */
 static void a_build_killed_again_and_again_gets_there(void **state)
 {
@@ -305,15 +351,17 @@ static const char *used_from(const char *name)
         return "joined";
     if (strcmp(name, "raw") == 0) /* it is there before it is known of which input */
         return "state";
+    if (strcmp(name, "rows.part") == 0)
+        return "ordered";
     return strcmp(name, "input") == 0 ? "state" : name;
 }
 
 static void a_damaged_checkpoint_is_said_and_made_again(void **state)
 {
-    static const char *const names[] = {"state",  "input",  "cells",  "rows",  "graph",
-                                        "codes",  "part1",  "grown1", "lists", "thin",
-                                        "joined", "codes0", "raw"};
-    const size_t in_memory = 6, in_file = 12;
+    static const char *const names[] = {"state", "input",  "cells",  "ordered", "rows",
+                                        "graph", "codes",  "part1",  "grown1",  "lists",
+                                        "thin",  "joined", "codes0", "raw",     "rows.part"};
+    const size_t in_memory = 7, in_file = 13;
     struct trial trial = trial_of(*state, ROWS);
     struct bytes expected = undisturbed(&trial);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -323,7 +371,7 @@ static void a_damaged_checkpoint_is_said_and_made_again(void **state)
             free(expected.data);
             expected = undisturbed(&trial);
         }
-        trial.held = i == in_file ? 150 : 0;
+        trial.held = i >= in_file ? 150 : 0;
         snprintf(name, sizeof name, "index/" WORK_PREFIX "%s", names[i]);
         scratch_name(*state, name, path);
         const char *awaited = used_from(names[i]);
@@ -473,6 +521,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(
         a_build_in_parts_killed_at_any_operation_resumes_to_the_same_index, scratch_make_fast,
         scratch_remove),
+    cmocka_unit_test_setup_teardown(a_build_killed_while_rows_are_put_in_order_goes_on_there,
+                                    scratch_make_fast, scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_killed_again_and_again_gets_there, scratch_make_fast,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_that_failed_at_any_operation_resumes_to_the_same_index,

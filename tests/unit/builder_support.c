@@ -69,7 +69,7 @@ struct ordered ordered_make(struct rows8 rows, unsigned threads)
     struct ordered ordered = {.rows = rows};
     struct crew crew = crew_of(threads);
     assert_int_equal(cells_build(&ordered.cells, &crew, &rows, 1, NULL, NULL), 0);
-    assert_int_equal(order_build(&ordered.cells, &crew, &rows, NULL), 0);
+    assert_int_equal(order_build(&ordered.cells, &crew, &rows, NULL, NULL), 0);
     assert_int_equal(order_apply(&ordered.rows, ordered.cells.rows, NULL), 0);
     return ordered;
 }

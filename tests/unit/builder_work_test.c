@@ -1,7 +1,9 @@
 /* Work files that are read side by side: their buffers are a share of what one file has alone, and
- * what they give is the same. */
+ * what they give is the same. And those that are written by one build after the other. */
 #include "builder_support.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "page.h"
@@ -74,7 +76,90 @@ static void files_side_by_side_share_their_buffers(void **state)
     assert_int_equal(read_numbers(&work, &watched, 100000), 2);
 }
 
+/* ---- written in pieces ---- */
+
+static struct work work_in(const struct scratch *scratch, char dir[SCRATCH_PATH_MAX],
+                           const struct crew *crew)
+{
+    scratch_name(scratch, "", dir);
+    return (struct work){.env = env_os(), .dir = dir, .identity = 1, .crew = crew};
+}
+
+static void append_numbers(struct work_writer *writer, uint32_t first, uint32_t end)
+{
+    for (uint32_t i = first; i < end; i++)
+        assert_int_equal(work_append(writer, &i, sizeof i, NULL), 0);
+}
+
+/* Numbers up to `good` that are noted, and as many more that are not. */
+static void leave_numbers(const struct work *work, uint32_t good)
+{
+    struct work_writer *writer;
+    assert_int_equal(work_create(&writer, work, "numbers", NULL), 0);
+    append_numbers(writer, 0, good);
+    assert_int_equal(work_flush(writer, NULL), 0);
+    append_numbers(writer, good, 2 * good);
+    work_suspend(writer);
+}
+
+static void a_file_is_gone_on_with_where_it_was_noted(void **state)
+{
+    const struct crew crew = {.threads = 1};
+    char dir[SCRATCH_PATH_MAX];
+    struct work work = work_in(*state, dir, &crew);
+    struct watched watched = {.env = *env_os(), .real = env_os()};
+    watched.env.context = &watched;
+    watched.env.pread = watched_pread;
+    /* A page has room for 1,016 numbers or so, the buffer for 64 pages. */
+    static const uint32_t good[] = {0, 1, 500, 1016, 1017, 1020, 65000, 65280, 99999};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        struct work_writer *writer;
+        struct fathom_error err;
+        leave_numbers(&work, good[i]);
+        if (work_reopen(&writer, &work, "numbers", sizeof(uint32_t) * good[i], &err) != 0)
+            fail_msg("%u: %s", good[i], err.msg);
+        append_numbers(writer, good[i], good[i] + 7);
+        assert_int_equal(work_flush(writer, NULL), 0);
+        assert_int_equal(work_flush(writer, NULL), 0); /* of nothing new */
+        append_numbers(writer, good[i] + 7, NUMBERS);
+        assert_int_equal(work_commit(writer, NULL), 0);
+        struct work watching = work;
+        watching.env = &watched.env;
+        (void)read_numbers(&watching, &watched, 1);
+    }
+}
+
+static void what_is_damaged_or_short_or_of_another_build_is_not(void **state)
+{
+    const struct crew crew = {.threads = 1};
+    char dir[SCRATCH_PATH_MAX], path[SCRATCH_PATH_MAX];
+    struct work work = work_in(*state, dir, &crew), other = work;
+    struct work_writer *writer;
+    struct fathom_error err;
+    other.identity = 2;
+    scratch_name(*state, WORK_PREFIX "numbers.part", path);
+    assert_int_equal(work_reopen(&writer, &work, "numbers", 0, &err), -ENOENT);
+    assert_null(writer);
+    leave_numbers(&work, 70000);
+    const uint64_t bytes = 70000 * sizeof(uint32_t);
+    assert_int_equal(work_reopen(&writer, &other, "numbers", bytes, &err), FATHOM_ECORRUPT);
+    assert_true(message_has(&err, "numbers.part: page 1 "));
+    assert_int_equal(work_reopen(&writer, &work, "numbers", 4 * bytes, &err), FATHOM_ECORRUPT);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    fseek(file, 66 * PAGE_BYTES + 4000, SEEK_SET);
+    fputc(1, file); /* a number of 66,000 or so has another byte there */
+    fclose(file);
+    assert_int_equal(work_reopen(&writer, &work, "numbers", bytes, &err), FATHOM_ECORRUPT);
+    assert_true(message_has(&err, "page 66 "));
+    assert_null(writer);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test_setup_teardown(a_file_is_gone_on_with_where_it_was_noted, scratch_make_fast,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(what_is_damaged_or_short_or_of_another_build_is_not,
+                                    scratch_make_fast, scratch_remove),
     cmocka_unit_test_setup_teardown(files_side_by_side_share_their_buffers, scratch_make,
                                     scratch_remove),
 };

@@ -27,7 +27,7 @@ uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, enu
 {
     struct query_capacity slot = {.dim = p->dim,
                                   .k = QUERY_RESERVED_K,
-                                  .candidates = QUERY_RESERVED_CANDIDATES,
+                                  .candidates = query_reserved_candidates(waits == WAITS_FOR_CODES),
                                   .cells = waits == WAITS_FOR_CODES ? query_reserved_cells(p) : 0};
     uint64_t pages = pool_pages(inflight);
     return sizeof(struct fathom_engine) +

@@ -102,7 +102,7 @@ struct fathom_index {
     const uint8_t *centroids;      /* cells x work_dim */
     struct cell_ranks ranks;       /* cells navigator, with codes */
     const uint32_t *cell_first;    /* cells + 1 */
-    const uint32_t *cell_of_block; /* the cell of each block's first row */
+    const uint32_t *cell_of_block; /* the cell of each block's first row; NULL with scan_reads */
     const uint8_t *ids;            /* packed; NULL where the plan reads them */
     const uint32_t *entries;
     const struct operating_point *points; /* of this residency; NULL when there are none */
@@ -206,8 +206,9 @@ void codes_join(const struct fathom_index *index, uint32_t row, uint8_t *code);
 int rank_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
 uint64_t rank_part_bytes(const struct properties *properties, const struct planes_level *level);
 
-/* Bytes of the cells part; shared by planning and loading, so that they agree. */
-uint64_t cells_part_bytes(const struct properties *properties, bool centroids);
+/* Bytes of the cells part; shared by planning and loading, so that they agree. Who reads codes asks
+ * for no row's cell. */
+uint64_t cells_part_bytes(const struct properties *properties, bool scan_reads);
 /* With the table of list pages (of list_pages entries) where not all lists are resident. */
 uint64_t directory_part_bytes(const struct properties *properties, uint64_t list_pages,
                               uint32_t hot_ranks);

@@ -31,7 +31,8 @@ uint32_t navigator_visited_slots(uint32_t search_list, uint32_t degree)
 static void lay_out(struct navigator *n, struct navigator_capacity c, struct layout *layout)
 {
     uint64_t padded = size_round_up(c.work_dim, 64);
-    uint32_t code_bytes = c.cells ? (uint32_t)padded / 8 * PLANES_MAX : 0; /* the most */
+    uint32_t code_bytes = c.looked_at ? (uint32_t)padded / 8 * PLANES_MAX : 0; /* the most */
+    bool walks = c.search_list > 0;
     n->work = layout_piece(layout, padded, sizeof(float));
     n->units = layout_piece(layout, padded, sizeof(float));
     n->rotated = layout_piece(layout, padded, sizeof(float));
@@ -39,25 +40,26 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->code_lo = layout_piece(layout, padded, 1);
     n->pool.estimates = layout_piece(layout, pool_room(c.search_list), sizeof *n->pool.estimates);
     n->pool.rows = layout_piece(layout, c.search_list, sizeof *n->pool.rows);
-    n->visited.entries = layout_piece(layout, navigator_visited_slots(c.search_list, c.degree),
-                                      sizeof *n->visited.entries);
+    n->visited.entries =
+        layout_piece(layout, walks ? navigator_visited_slots(c.search_list, c.degree) : 0,
+                     sizeof *n->visited.entries);
     n->ids = layout_piece(layout, SCORE_BATCH + 16, sizeof *n->ids); /* see below_f32 */
-    n->cells = layout_piece(layout, SCORE_BATCH, sizeof *n->cells);
-    n->missing = layout_piece(layout, SCORE_BATCH, sizeof *n->missing);
+    n->cells = layout_piece(layout, walks ? SCORE_BATCH : 0, sizeof *n->cells);
+    n->missing = layout_piece(layout, walks ? SCORE_BATCH : 0, sizeof *n->missing);
     n->tables = layout_piece(layout, coarse_table_bytes(code_bytes), 1);
     n->rank_tables = layout_piece(layout, coarse_table_bytes(c.cells ? RANK_DIMS_MAX / 2 : 0), 1);
-    n->joined = layout_piece(layout, (uint64_t)JOINED_CODES * code_bytes + KERNEL_CODE_SLACK, 1);
+    n->joined = layout_piece(
+        layout, code_bytes ? (uint64_t)JOINED_CODES * code_bytes + KERNEL_CODE_SLACK : 0, 1);
     n->scores = layout_piece(layout, SCORE_BATCH + 2 * KERNEL_LANES, sizeof *n->scores);
     n->estimates = layout_piece(layout, SCORE_BATCH, sizeof *n->estimates);
     n->row_scores = layout_piece(layout, SCORE_BATCH, sizeof *n->row_scores);
-    n->base_cache = layout_piece(layout, BASE_CACHE, sizeof *n->base_cache);
+    n->base_cache = layout_piece(layout, walks ? BASE_CACHE : 0, sizeof *n->base_cache);
     n->cell_distance = layout_piece(layout, c.cells, sizeof *n->cell_distance);
     n->cell_order = layout_piece(layout, (uint64_t)c.cells + 16, sizeof *n->cell_order);
     n->cell_spare = layout_piece(layout, c.cells, sizeof *n->cell_spare);
     n->bucket = layout_piece(layout, NAVIGATOR_BUCKETS + 1, sizeof *n->bucket);
-    n->kept_estimates =
-        layout_piece(layout, LOOKED_AT * (uint64_t)c.candidates, sizeof *n->kept_estimates);
-    n->kept_rows = layout_piece(layout, LOOKED_AT * (uint64_t)c.candidates, sizeof *n->kept_rows);
+    n->kept_estimates = layout_piece(layout, c.looked_at, sizeof *n->kept_estimates);
+    n->kept_rows = layout_piece(layout, c.looked_at, sizeof *n->kept_rows);
     n->page_mask = power_of_two_above(2 * (uint64_t)c.candidates) - 1;
     n->page_slots = layout_piece(layout, n->page_mask + 1, sizeof *n->page_slots);
     void *payloads = layout_piece(layout, c.list_pages, LIST_PAYLOAD_BYTES);
@@ -124,7 +126,8 @@ void navigator_prepare(struct navigator *n, struct query *query)
     if (index->coarse.blocks)
         coarse_query_init(&n->coarse, n->tables, &index->model.planes, &index->coarse.level,
                           index->coarse.units, &index->coarse.weights, n->rotated);
-    memset(n->base_cache, 0xff, BASE_CACHE * sizeof *n->base_cache);
+    if (index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)
+        memset(n->base_cache, 0xff, BASE_CACHE * sizeof *n->base_cache);
 }
 
 /* ---- estimates ---- */

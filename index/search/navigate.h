@@ -82,7 +82,10 @@ struct navigator {
     void *memory;
     uint64_t memory_bytes;
     struct navigator_capacity {
-        uint32_t work_dim, cells, degree, search_list, candidates, list_pages;
+        uint32_t work_dim, cells, degree;
+        uint32_t search_list; /* of walks; 0: nobody walks */
+        uint32_t looked_at;   /* rows kept of a first look at codes in memory; 0: nobody looks */
+        uint32_t candidates, list_pages;
     } capacity;
 };
 

@@ -35,11 +35,11 @@ static uint64_t resident(uint64_t bytes)
     return size_round_up(bytes, MEM_ALIGN);
 }
 
-uint64_t cells_part_bytes(const struct properties *p, bool centroids)
+uint64_t cells_part_bytes(const struct properties *p, bool scan_reads)
 {
-    return resident(centroids ? (uint64_t)p->cells * p->work_dim + 64 : 0) +
-           resident(4 * ((uint64_t)p->cells + 1)) +
-           resident(4 * ((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK));
+    uint64_t blocks = scan_reads ? 0 : (p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK;
+    return resident((uint64_t)p->cells * p->work_dim + 64) +
+           resident(4 * ((uint64_t)p->cells + 1)) + resident(4 * blocks);
 }
 
 uint64_t directory_part_bytes(const struct properties *p, uint64_t list_pages, uint32_t hot_ranks)
@@ -139,7 +139,8 @@ static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
     if (plan->rows8)
         bytes += resident(p->rows * row8_record_bytes(p->work_dim, p->records_exact) + 64);
     else
-        bytes += codes_part_bytes(p, &sizes->model->planes, plan) + cells_part_bytes(p, true);
+        bytes += codes_part_bytes(p, &sizes->model->planes, plan) +
+                 cells_part_bytes(p, plan->scan_reads);
     if (!plan->rows8 && plan->navigator == FATHOM_NAVIGATOR_CELLS)
         bytes += rank_part_bytes(p, &sizes->model->planes.levels[plan->level]);
     if (plan->navigator == FATHOM_NAVIGATOR_GRAPH)
@@ -147,7 +148,7 @@ static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
                  directory_part_bytes(p, sizes->list_pages, plan->hot_ranks) +
                  resident(4 * (uint64_t)p->entry_count);
     else if (plan->rows8)
-        bytes += cells_part_bytes(p, true);
+        bytes += cells_part_bytes(p, false);
     return bytes;
 }
 

@@ -196,7 +196,7 @@ static int prepare_seekers(struct search *search)
     struct query query = {.index = search->index};
     struct query_capacity capacity = {.dim = p->dim, .k = 1, .candidates = 1};
     struct navigator_capacity scratch = {
-        .work_dim = p->work_dim, .cells = 1, .degree = 1, .search_list = 1, .candidates = 1};
+        .work_dim = p->work_dim, .cells = 1, .looked_at = 1, .candidates = 1};
     size_t padded = size_round_up(p->work_dim, MEM_ALIGN);
     bool ready = navigator_reserve(&navigator, scratch) == 0 &&
                  query_reserve(&query, search->index, capacity) == 0;

@@ -56,7 +56,7 @@ int query_reserve(struct query *query, const struct fathom_index *index, struct 
     struct query_capacity standard = {
         .dim = want.dim,
         .k = QUERY_RESERVED_K,
-        .candidates = QUERY_RESERVED_CANDIDATES,
+        .candidates = query_reserved_candidates(index->plan.scan_reads),
         .cells = index->plan.scan_reads ? query_reserved_cells(&index->properties) : 0};
     struct query_capacity capacity = covers(&standard, &want) ? standard : want;
     if (query->memory && covers(&query->capacity, &want) && query->borrowed == 0)
@@ -160,7 +160,8 @@ uint32_t query_candidates(const struct fathom_index *index, uint32_t search_list
     if (index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)
         return search_list;
     uint32_t keep = 4 * k > CELLS_CANDIDATES ? 4 * k : CELLS_CANDIDATES;
-    return 2 * keep; /* room to append before the worse half is dropped */
+    return index->plan.scan_reads ? keep
+                                  : 2 * keep; /* room to append before the worse half is dropped */
 }
 
 /* ---- hits: a bounded max-heap ---- */

@@ -95,6 +95,12 @@ struct query {
 #define QUERY_RESERVED_K          128
 #define QUERY_RESERVED_CANDIDATES 1024
 
+/* Where codes are read no more candidates are kept than are meant to be (scan.c). */
+static inline uint32_t query_reserved_candidates(bool scan_reads)
+{
+    return scan_reads ? QUERY_RESERVED_CANDIDATES / 2 : QUERY_RESERVED_CANDIDATES;
+}
+
 /* Where codes are read: cells of a search list of 128. */
 static inline uint32_t query_reserved_cells(const struct properties *p)
 {

@@ -354,6 +354,22 @@ const uint8_t *index_list_in_page(const struct fathom_index *index, uint32_t pag
 
 /* ---- cells ---- */
 
+static int map_blocks(struct fathom_index *index, struct fathom_error *err)
+{
+    const struct properties *p = &index->properties;
+    uint32_t blocks = (uint32_t)((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK);
+    uint32_t *cell_of_block = residency_take(index, PART_CELLS, 4 * (uint64_t)blocks, err);
+    if (!cell_of_block)
+        return -ENOMEM;
+    index->cell_of_block = cell_of_block;
+    for (uint32_t b = 0, cell = 0; b < blocks; b++) {
+        while (index->cell_first[cell + 1] <= b * DIRECTORY_BLOCK)
+            cell++;
+        cell_of_block[b] = cell;
+    }
+    return 0;
+}
+
 static int load_cells(struct fathom_index *index, struct fathom_error *err)
 {
     const struct properties *p = &index->properties;
@@ -363,24 +379,14 @@ static int load_cells(struct fathom_index *index, struct fathom_error *err)
         status = load_stream(index, SECTION_CELLS, PART_CELLS, 0, &first, err);
     if (status)
         return status;
-    uint32_t blocks = (uint32_t)((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK);
-    uint32_t *cell_of_block = residency_take(index, PART_CELLS, 4 * (uint64_t)blocks, err);
-    if (!cell_of_block)
-        return -ENOMEM;
     index->centroids = centroids;
     index->cell_first = first;
-    index->cell_of_block = cell_of_block;
     if (index->cell_first[0] != 0 || index->cell_first[p->cells] != p->rows)
         return out_of_range(index, SECTION_CELLS, err);
     for (uint32_t c = 0; c < p->cells; c++)
         if (index->cell_first[c] > index->cell_first[c + 1])
             return out_of_range(index, SECTION_CELLS, err);
-    for (uint32_t b = 0, cell = 0; b < blocks; b++) {
-        while (index->cell_first[cell + 1] <= b * DIRECTORY_BLOCK)
-            cell++;
-        cell_of_block[b] = cell;
-    }
-    return 0;
+    return index->plan.scan_reads ? 0 : map_blocks(index, err);
 }
 
 /* ---- */

@@ -177,7 +177,7 @@ static void sift_up(struct candidate *heap, uint32_t at, struct candidate moved)
 static void keep(struct query *query, struct candidate candidate)
 {
     struct candidate *heap = query->candidates;
-    uint32_t most = query->candidate_limit / 2;
+    uint32_t most = query->candidate_limit;
     if (query->candidate_count < most)
         sift_up(heap, query->candidate_count++, candidate);
     else if (is_after(&heap[0], &candidate))

@@ -4,14 +4,23 @@
 #define RESERVED_SEARCH_LIST 512
 #define STALE_RUNS           1024
 
-/* Where codes are read nobody walks, so nobody is visited. */
-static struct navigator_capacity standard(const struct properties *p, bool walks)
+static uint32_t looked_at(uint32_t candidates)
 {
-    return (struct navigator_capacity){.work_dim = p->work_dim,
-                                       .cells = p->cells,
-                                       .degree = walks ? p->degree_max : 0,
-                                       .search_list = RESERVED_SEARCH_LIST,
-                                       .candidates = QUERY_RESERVED_CANDIDATES};
+    return LOOKED_AT * candidates;
+}
+
+/* Where codes are read nobody walks, and codes are scored at once. */
+static struct navigator_capacity standard(const struct properties *p, bool scan_reads)
+{
+    struct navigator_capacity capacity = {.work_dim = p->work_dim,
+                                          .cells = p->cells,
+                                          .candidates = query_reserved_candidates(scan_reads)};
+    if (scan_reads)
+        return capacity;
+    capacity.degree = p->degree_max;
+    capacity.search_list = RESERVED_SEARCH_LIST;
+    capacity.looked_at = looked_at(capacity.candidates);
+    return capacity;
 }
 
 /* Of a slot whose queries walk: no cells, and no more candidates than the pool has. */
@@ -26,7 +35,7 @@ static struct navigator_capacity walk_standard(const struct properties *p)
 
 uint64_t scratch_bytes(const struct properties *p, unsigned inflight, enum query_waits waits)
 {
-    uint64_t bytes = navigator_memory_bytes(standard(p, waits != WAITS_FOR_CODES));
+    uint64_t bytes = navigator_memory_bytes(standard(p, waits == WAITS_FOR_CODES));
     return waits == WAITS_FOR_LISTS ? bytes + inflight * navigator_memory_bytes(walk_standard(p))
                                     : bytes;
 }
@@ -43,6 +52,7 @@ static struct navigator_capacity join(const struct navigator_capacity *a,
                                        .cells = larger(a->cells, b->cells),
                                        .degree = larger(a->degree, b->degree),
                                        .search_list = larger(a->search_list, b->search_list),
+                                       .looked_at = larger(a->looked_at, b->looked_at),
                                        .candidates = larger(a->candidates, b->candidates),
                                        .list_pages = larger(a->list_pages, b->list_pages)};
 }
@@ -51,7 +61,8 @@ static bool covers(const struct navigator_capacity *have, const struct navigator
 {
     return have->work_dim >= want->work_dim && have->cells >= want->cells &&
            have->degree >= want->degree && have->search_list >= want->search_list &&
-           have->candidates >= want->candidates && have->list_pages >= want->list_pages;
+           have->looked_at >= want->looked_at && have->candidates >= want->candidates &&
+           have->list_pages >= want->list_pages;
 }
 
 /* A navigator of this capacity at the expense of the index's budget; *borrowed is what it took. */
@@ -97,8 +108,12 @@ int scratch_reserve(struct scratch *scratch, struct query *query, const struct f
         scratch->resident_runs = 0;
         return reserve_walk(query, index, join(&usual, &want));
     }
-    struct navigator_capacity usual = standard(&index->properties, !index->plan.scan_reads);
-    bool large = search_list > usual.search_list || candidates > usual.candidates;
+    struct navigator_capacity usual = standard(&index->properties, index->plan.scan_reads);
+    if (index->plan.scan_reads)
+        want.search_list = 0;
+    else
+        want.looked_at = looked_at(candidates);
+    bool large = !covers(&usual, &want);
     scratch->resident_runs++;
     want = join(&usual, &want);
     *out = &scratch->navigator;

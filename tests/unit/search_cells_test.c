@@ -99,7 +99,7 @@ static void the_nearest_cells_are_found(void **state)
     uint32_t cells = index->properties.cells, missed = 0;
     struct navigator n = {0};
     struct navigator_capacity capacity = {
-        .work_dim = index->properties.work_dim, .cells = cells, .candidates = 64};
+        .work_dim = index->properties.work_dim, .cells = cells, .looked_at = 1, .candidates = 64};
     assert_int_equal(navigator_reserve(&n, capacity), 0);
     assert_true(cells > 4 * WANTED);
     for (uint32_t q = 0; q < QUERIES; q++) {

@@ -274,18 +274,17 @@ static struct fathom_index *open_with_room(const struct fixture *fixture, uint64
 static void a_large_query_borrows_from_the_budget_and_gives_back(void **state)
 {
     const struct fixture *fixture = *state;
-    static uint64_t ids[10];
-    static float distances[10];
+    static uint64_t ids[1024];
+    static float distances[1024];
     struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 4);
     for (uint64_t room = 0; room <= 1 << 20; room += 1 << 20) {
         struct fathom_index *index = open_with_room(fixture, room);
         const int64_t slack = atomic_load(&index->slack);
-        for (uint32_t list = 64; list <= 1024; list *= 2) {
+        for (uint32_t k = 32; k <= 1024; k *= 2) {
             struct fathom_query request = small_request(&fixture->small, 3);
-            request.search_list = list;
+            request.k = k;
             int found = fathom_search(engine, index, &request, ids, distances, NULL, NULL);
-            if (list <= 128 || list > 512 || room > 0) /* between: a few bytes, if any are left */
-                assert_int_equal(found, list <= 128 || room > 0 ? 10 : FATHOM_EBUDGET);
+            assert_int_equal(found, k <= QUERY_RESERVED_K || room > 0 ? (int)k : FATHOM_EBUDGET);
             assert_true(atomic_load(&index->slack) >= 0);
         }
         struct fathom_query usual = small_request(&fixture->small, 4);

@@ -118,7 +118,8 @@ int checkpoint_save_rows(struct checkpoint *checkpoint, const struct rows8 *rows
         status = append_rows8(writer, rows, err);
     if (status == 0)
         status = append_cells(writer, cells, rows->count, err);
-    return checkpoint_finish(checkpoint, writer, status, start, (uint64_t)rows->count * rows->dim, err);
+    return checkpoint_finish(checkpoint, writer, status, start, (uint64_t)rows->count * rows->dim,
+                             err);
 }
 
 int checkpoint_begin_rows(struct checkpoint *checkpoint, const struct cells *cells, uint32_t rows,
@@ -176,7 +177,9 @@ static int read_cells_in_order(struct checkpoint *checkpoint, struct work_file *
         status = next_rows8(file, &cells->centroids, checkpoint->crew, err);
     if (status == 0)
         status = work_next(file, cells->rows, 4 * (size_t)header->rows, err);
-    return status == 0 && !is_cells(cells, header->rows) ? checkpoint_malformed(CHECKPOINT_ROWS, err) : status;
+    return status == 0 && !is_cells(cells, header->rows)
+               ? checkpoint_malformed(CHECKPOINT_ROWS, err)
+               : status;
 }
 
 static int read_rows(struct checkpoint *checkpoint, struct work_file *file, bool stay,

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 import records  # noqa: E402
 
 FATHOM, DISK, MEMORY = "#0a5bd3", "#c8501e", "#6d6d6d"
-ON_DISK = ("diskann", "lancedb", "zvec")
+ON_DISK = ("diskann", "lancedb", "zvec", "qdrant")
 DPI = 110
 RANGE = 500  # from the fastest to the slowest that is drawn where it belongs
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
@@ -72,7 +72,8 @@ def recall_axis(axes):
 
 # ---- labels ----
 
-OFFSETS = [(5, 0, "left"), (-5, 0, "right"), (0, 8, "center"), (0, -9, "center")] + [
+BESIDE = [(5, 0, "left"), (-5, 0, "right")]
+AROUND = [(0, 8, "center"), (0, -9, "center")] + [
     (dx, dy, side) for step in (9, 16, 24, 33, 43, 54, 66, 80, 95)
     for dx, dy, side in ((6, step, "left"), (6, -step, "left"), (-6, step, "right"),
                          (-6, -step, "right"))
@@ -98,8 +99,10 @@ class Labels:
             for other in self.taken
         )
 
-    def put(self, x, y, text, tone, size=7.5):
-        for dx, dy, side in OFFSETS:
+    def put(self, x, y, text, tone, size=7.5, first=BESIDE):
+        """first: which side to try before the others."""
+        places = [*first, *(place for place in BESIDE if place not in first), *AROUND]
+        for dx, dy, side in places:
             note = self.axes.annotate(
                 text, (x, y), xytext=(dx, dy), textcoords="offset points", ha=side, va="center",
                 fontsize=size, color=tone, annotation_clip=False,
@@ -108,7 +111,7 @@ class Labels:
             box = (extent.x0, extent.y0, extent.x1, extent.y1)
             if not self.clashes(box):
                 break
-            if (dx, dy, side) != OFFSETS[-1]:
+            if (dx, dy, side) != places[-1]:
                 note.remove()
         self.taken.append(box)
         if abs(dy) > 12:
@@ -121,7 +124,7 @@ class Labels:
 
 def along(axes, line):
     """Places along a line of points, for labels to keep off."""
-    ends = [axes.transData.transform((x, run["qps"])) for x, run in line]
+    ends = [axes.transData.transform(point) for point in line]
     places = [a + (b - a) * step / 20 for a, b in zip(ends, ends[1:]) for step in range(20)]
     return [tuple(axes.transData.inverted().transform(place)) for place in places]
 
@@ -154,7 +157,8 @@ def draw_front(figure, axes, engines, target, floor):
     plain_axis(axes.yaxis)
     axes.margins(0.12, 0.12)
     figure.canvas.draw()
-    labels = Labels(axes, own + along(axes, line) + [place for place, *_ in others])
+    between = along(axes, [(x, run["qps"]) for x, run in line])
+    labels = Labels(axes, own + between + [place for place, *_ in others])
     if own:
         labels.put(*own[0], "fathom", FATHOM, 9)
     for (x, y), text, tone in sorted(others, key=lambda each: each[0]):
@@ -201,12 +205,15 @@ def budget_name(variant):
 
 
 def curves(engines):
-    """(record, variant, colour) of what is drawn as a line: fathom's budgets, and the rivals."""
+    """(label, variant, colour, whether fathom's) of what is drawn as a line: fathom's budgets, and the
+    rivals."""
     for record in engines.values():
         tones = shades(len(record["variants"]))
         for number, variant in enumerate(record["variants"]):
-            own = record["engine"] == "fathom"
-            yield record, variant, tones[number] if own else colour(record, variant), own
+            if record["engine"] == "fathom":
+                yield budget_name(variant), variant, tones[number], True
+            else:
+                yield records.label(record, variant), variant, colour(record, variant), False
 
 
 def best_line(variant, figure_of, better):
@@ -219,40 +226,43 @@ def best_line(variant, figure_of, better):
     return line[::-1]
 
 
-def draw_curves(figure, axes, engines, figure_of, better, floor=0):
-    ends, places = [], []
-    for number, (record, variant, tone, own) in enumerate(curves(engines)):
+def draw_curves(figure, axes, engines, figure_of, better, floor=0, wanted=lambda variant: True):
+    """A line for each variant that is wanted; fathom's are labelled at their left, rivals' at their
+    right end."""
+    ends, lines = [], []
+    for number, (text, variant, tone, own) in enumerate(curves(engines)):
+        if not wanted(variant):
+            continue
         line = [point for point in best_line(variant, figure_of, better)
                 if point[0] >= misses(records.RECALL_RANGE[0]) and point[1] >= floor]
         if not line:
             continue
         axes.plot(*zip(*line), "o", ls="-" if own else DASHES[number % len(DASHES)], color=tone,
                   ms=2.5 if own else 2, lw=1.6 if own else 0.9, zorder=3 if own else 2)
-        places += line
-        text = budget_name(variant) if own else records.label(record, variant)
-        ends.append((*line[0 if own else -1], text, tone))
+        lines.append(line)
+        ends.append((*line[0 if own else -1], text, tone, BESIDE[::-1] if own else BESIDE))
     axes.set_yscale("log")
     plain_axis(axes.yaxis)
     recall_axis(axes)
     axes.margins(0.14, 0.06)
     figure.canvas.draw()
-    labels = Labels(axes, places)
-    for x, y, text, tone in sorted(ends, key=lambda end: -end[1]):
-        labels.put(x, y, text, tone, 7)
+    labels = Labels(axes, [place for line in lines for place in (*line, *along(axes, line))])
+    for x, y, text, tone, first in sorted(ends, key=lambda end: -end[1]):
+        labels.put(x, y, text, tone, 7, first)
 
 
 def draw_load(axes, load):
     runs = [run for run in load["runs"] if run["answered"]]
     rates = [run["rate"] for run in runs]
-    for percentile, place, style in (("p50", (0, -11), "-o"), ("p99", (0, 6), "--o")):
+    for percentile, style in (("p50", "-o"), ("p99", "--o")):
         values = [run["latency_us"][percentile] / 1e3 for run in runs]
         axes.plot(rates, values, style, color=FATHOM, ms=3, lw=1.3)
-        axes.annotate(percentile, (rates[0], values[0]), xytext=place, textcoords="offset points",
-                      color=FATHOM)
+        axes.annotate(percentile, (rates[-1], values[-1]), xytext=(6, 0), va="center",
+                      textcoords="offset points", color=FATHOM)
     axes.set(yscale="log", xlabel="requests per second, open loop",
              ylabel="ms from the time that was due")
     axes.set_title(f"server at {load['share']:.0%} of raw: latency against load")
-    axes.margins(y=0.1)
+    axes.margins(0.14, 0.1)
     plain_axis(axes.yaxis)
     axes.xaxis.set_major_formatter(FuncFormatter(short))
 
@@ -263,12 +273,8 @@ def detail(folder, name, engines):
                 floor_of(engines))
     speed.set_title("QPS against recall; fathom by DRAM per vector")
     speed.set_ylabel("queries per second, 2 threads")
-    readers = {key: {**record, "variants": [
-        variant for variant in record["variants"]
-        if any(run["reads_per_query"] > 0.05 for run in variant["runs"])
-    ]} for key, record in engines.items()}
-    draw_curves(figure, reads, readers, lambda run: run["reads_per_query"],
-                lambda a, b: a < b)
+    draw_curves(figure, reads, engines, lambda run: run["reads_per_query"], lambda a, b: a < b,
+                wanted=lambda variant: any(run["reads_per_query"] > 0.05 for run in variant["runs"]))
     reads.set_title("4 KiB reads per query")
     own = engines.get("fathom")
     if own and own.get("load"):

@@ -315,10 +315,14 @@ def other_machines(found):
             f" **Of another machine**, and left out of the tables above: {', '.join(named)}.")
 
 
+def repetitions(count):
+    return "1 repetition" if count == 1 else f"{count} repetitions"
+
+
 def pace(found):
     """How long was measured; each way that a record was made in."""
     return " or ".join(sorted({
-        f"{record['pace']['repeats']} repetitions of at least {record['pace']['seconds']:g} s"
+        f"{repetitions(record['pace']['repeats'])} of at least {record['pace']['seconds']:g} s"
         for engines in found.values() for record in engines.values()
     }))
 
@@ -377,7 +381,7 @@ def write(results, page):
         "disturbed": disturbed(found), "winners": winners(found, HEADLINE),
         "winners_high": winners(found, 0.98), "sets": "\n".join(sections),
         "absent": absent(found), "cached": str(cached(found)), "limits": limits(found),
-        "minutes": str(timetable.MINUTES), "near_share": f"{records.NEAR_SHARE:.1%}", "near_kib": str(records.NEAR_BYTES >> 10),
+        "minutes": f"{timetable.MINUTES:g}", "near_share": f"{records.NEAR_SHARE:.1%}", "near_kib": str(records.NEAR_BYTES >> 10),
         "shares": ", ".join(f"{share:.0%}" for share in fathom_runs.SHARES if share),
         "results": os.path.relpath(results, page.parent),
     }

@@ -17,7 +17,7 @@ TARGETS = (0.90, 0.95, 0.98, 0.99)
 RECALL_RANGE = (0.88, 0.99)  # of what is drawn, and from which on no sweep goes on
 NEAR_SHARE, NEAR_BYTES = 0.005, 512 << 10  # see counts_as()
 TITLES = {"fathom": "fathom", "hnswlib": "hnswlib", "faiss": "faiss", "usearch": "usearch",
-          "diskann": "DiskANN", "lancedb": "LanceDB", "zvec": "zvec"}
+          "diskann": "DiskANN", "lancedb": "LanceDB", "zvec": "zvec", "qdrant": "Qdrant"}
 
 
 def describe_machine(folder):

@@ -15,7 +15,7 @@ import records
 import sets
 
 HERE = Path(__file__).resolve().parent / "rivals"
-ENGINES = ("hnswlib", "faiss", "usearch", "diskann", "lancedb", "zvec")
+ENGINES = ("hnswlib", "faiss", "usearch", "diskann", "lancedb", "zvec", "qdrant")
 THREADS = 2
 INSTALL_SECONDS, SWEEP_SECONDS, SEARCH_SECONDS = 600, 20, 150
 FEW_ROWS = 1000

@@ -133,7 +133,7 @@ def parse_options():
     parser.add_argument("--engines", metavar="NAME,...", help=f"of {', '.join(ALL)}")
     parser.add_argument("--quick", action="store_true", help="a short look, not for the page")
     parser.add_argument("--minutes", type=float, metavar="M",
-                        help=f"be over after this long ({timetable.MINUTES}; {QUICK_MINUTES} with --quick)")
+                        help=f"be over after this long ({timetable.MINUTES:g}; {QUICK_MINUTES} with --quick)")
     parser.add_argument("--resume", action="store_true",
                         help="go on with the suite that was ended half way")
     parser.add_argument("--fresh", action="store_true",

@@ -62,19 +62,27 @@ def timed_pass(engine, queries, k, options):
     return time.perf_counter() - begin, time.process_time() - cpu
 
 
-def measure_throughput(engine, queries, k, options, pace, first_seconds):
-    """QPS of a few repetitions of at least so many seconds each, over as many queries as that
-    allows; figures are those of the median one."""
-    some, least_seconds = queries, pace["seconds"]
-    if first_seconds > least_seconds:
-        some = queries[: max(THREADS * 10, int(len(queries) * least_seconds / first_seconds))]
-    repeats = []
+def in_turn(queries, size):
+    """So many queries at a time, on and on: a slow engine that were asked the same few again and again
+    would have their pages in the page cache."""
+    begin = 0
+    while True:
+        yield queries[np.arange(begin, begin + size) % len(queries)]
+        begin += size
+
+
+def measure_throughput(engine, queries, k, options, pace, query_seconds):
+    """QPS of a few repetitions of at least so many seconds each, of passes over as many queries as
+    that allows; figures are those of the median one."""
+    least_seconds = pace["seconds"]
+    size = min(len(queries), max(THREADS * 10, int(least_seconds / query_seconds)))
+    passes, repeats = in_turn(queries, size), []
     for _ in range(pace["repeats"]):
         count = seconds = cpu = 0
         bytes_before = read_bytes()
         while seconds < least_seconds:
-            pass_seconds, pass_cpu = timed_pass(engine, some, k, options)
-            count, seconds, cpu = count + len(some), seconds + pass_seconds, cpu + pass_cpu
+            pass_seconds, pass_cpu = timed_pass(engine, next(passes), k, options)
+            count, seconds, cpu = count + size, seconds + pass_seconds, cpu + pass_cpu
         repeats.append({
             "qps": count / seconds, "cpu_us_per_query": cpu / count * 1e6,
             "device_pages_per_query": (read_bytes() - bytes_before) / 4096 / count,
@@ -112,14 +120,15 @@ def queries_in_time(engine, queries, k, options):
 
 
 def try_search(engine, data, queries, truth, options):
-    """The recall of a search, and what its first pass took."""
+    """The recall of a search over as many queries as a pass is to have, and the seconds that each
+    took."""
     queries = queries[: queries_in_time(engine, queries, data.k, options)]
     begin = time.perf_counter()
     found = engine.search(queries, data.k, **options)
     seconds = time.perf_counter() - begin
     found = data.row_numbers(found)
     truth = [part[: len(queries)] for part in truth]
-    return queries, seconds, {"params": options, "recall": recall(found, truth, data.k),
+    return seconds / len(queries), {"params": options, "recall": recall(found, truth, data.k),
                               "queries": len(queries)}
 
 
@@ -128,12 +137,12 @@ def sweep(engine, data, queries, truth, job):
     lowest, enough = job["recall_range"]
     runs, best, flat, end = [], 0, 0, time.monotonic() + job["limit_seconds"]
     for options in job["variant"]["searches"]:
-        asked, seconds, run = try_search(engine, data, queries, truth, options)
+        seconds, run = try_search(engine, data, queries, truth, options)
         flat = flat + 1 if run["recall"] < best + RECALL_STEP else 0
         best = max(best, run["recall"])
         if run["recall"] >= lowest:
-            run.update(measure_throughput(engine, asked, data.k, options, job["pace"], seconds))
-            run["alone_us"] = measure_alone(engine, asked, data.k, options)
+            run.update(measure_throughput(engine, queries, data.k, options, job["pace"], seconds))
+            run["alone_us"] = measure_alone(engine, queries, data.k, options)
             runs.append(run)
         if run["recall"] >= enough or flat >= FLAT_STEPS or time.monotonic() > end:
             break

@@ -204,9 +204,10 @@ class Time(unittest.TestCase):
                                    ("hnswlib", 100000), ("diskann", 1000000)])
 
     def test_of_the_long_ones_a_second_index_of_one_kind_comes_last(self):
-        parts = [self.part("zvec", 1000000), self.part("diskann", 1000000), self.part("zvec", 400000)]
+        parts = [self.part("qdrant", 1000000), self.part("zvec", 1000000), self.part("diskann", 1000000),
+                 self.part("zvec", 400000)]
         self.assertEqual([(engine, data["rows"]) for data, engine in timetable.order(parts)],
-                         [("zvec", 400000), ("diskann", 1000000), ("zvec", 1000000)])
+                         [("zvec", 400000), ("diskann", 1000000), ("zvec", 1000000), ("qdrant", 1000000)])
 
     def test_what_there_is_not_the_time_for_is_not_begun(self):
         with mock.patch.object(timetable.time, "monotonic", lambda: 1000.0):
@@ -219,9 +220,10 @@ class Time(unittest.TestCase):
 
     def test_the_standard_suite_is_expected_to_be_over_in_time(self):
         """From nothing, with two minutes to build fathom and install the rivals, and half a minute to
-        make syn1m and its truth."""
-        total = sum(timetable.expected_seconds({"name": name}, engine)
-                    for name in sets.STANDARD for engine in suite.ALL)
+        make syn1m and its truth; but for Qdrant on the large sets."""
+        large = ("sift128", "syn1m")
+        total = sum(timetable.expected_seconds({"name": name}, engine) for name in sets.STANDARD
+                    for engine in suite.ALL if engine != "qdrant" or name not in large)
         self.assertLess(150 + total, 60 * timetable.MINUTES)
 
     def test_a_part_has_some_times_what_is_expected_but_never_more_than_is_left(self):

@@ -382,6 +382,12 @@ class Sweep(unittest.TestCase):
 
 
 class Pass(unittest.TestCase):
+    def test_a_slow_engine_is_asked_other_queries_each_time(self):
+        passes = worker.in_turn(np.arange(5), 2)
+        self.assertEqual([next(passes).tolist() for _ in range(4)], [[0, 1], [2, 3], [4, 0], [1, 2]])
+        whole = worker.in_turn(np.arange(3), 3)
+        self.assertEqual([next(whole).tolist() for _ in range(2)], [[0, 1, 2]] * 2)
+
     def test_a_pass_is_a_second_or_longer_for_as_many_queries_as_recall_needs(self):
         for qps, count in ((5000, 5000), (500, 500), (300, 400), (200, 400), (100, 200), (2, 20)):
             self.assertEqual(worker.pass_queries(1 / qps), count)

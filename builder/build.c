@@ -93,7 +93,7 @@ static struct build_estimate assume_degree(const struct build *build, uint32_t d
     struct build_estimate estimate = {.rows = info->rows, .dim = info->dim, .dtype = info->dtype};
     assumed.degree = assumed.degree ? assumed.degree : degree;
     assumed.build_list = assumed.build_list ? assumed.build_list : degree_list(assumed.degree);
-    predict_shape(&assumed, 0, 1, &estimate);
+    predict_shape(&assumed, 0, 1, NULL, &estimate);
     return estimate;
 }
 
@@ -258,8 +258,12 @@ static uint32_t predict_build(struct build *build)
     struct build_estimate *predicted = &build->report->predicted;
     *predicted = (struct build_estimate){
         .rows = build->input.rows.count, .dim = info->dim, .dtype = info->dtype};
+    struct spill_progress progress = {.begun = build->checkpoint.begun,
+                                      .rows_saved = build->rows_saved,
+                                      .since_ns = checkpoint_since_ns(&build->checkpoint)};
     predict_shape(&build->options, build->graph_state.probed_degree,
-                  build->slowness > 0 ? build->slowness : 1, predicted);
+                  build->slowness > 0 ? build->slowness : 1, &progress, predicted);
+    build->checkpoint.unplanned = !predicted->saves_graph;
     expect_stages(build, predicted);
     return predicted->parts;
 }

@@ -97,6 +97,7 @@ struct build_estimate {
     uint64_t peak_bytes;
     uint64_t disk_bytes;      /* of the new index; an old one stays beside it until the end */
     uint64_t temporary_bytes; /* of work files at their most, beside these */
+    bool saves_graph;         /* rows and lists are among them */
     double seconds, stage_seconds[BUILD_STAGES];
 };
 

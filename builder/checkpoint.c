@@ -33,10 +33,17 @@ uint64_t checkpoint_wait_ns(uint64_t spacing_ns, double cost_ns, uint64_t bytes)
     return spacing_ns == 0 || spacing_ns > least ? spacing_ns : least;
 }
 
+uint64_t checkpoint_since_ns(const struct checkpoint *checkpoint)
+{
+    return env_clock_ns(checkpoint->work.env) - checkpoint->last_ns;
+}
+
 bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes)
 {
     uint64_t wait = checkpoint_wait_ns(checkpoint->spacing_ns, checkpoint->cost_ns, bytes);
-    return wait == 0 || env_clock_ns(checkpoint->work.env) - checkpoint->last_ns >= wait;
+    if (checkpoint->unplanned && wait < SPACING_MAX_NS)
+        wait = wait < SPACING_MAX_NS / 2 ? 2 * wait : SPACING_MAX_NS;
+    return wait == 0 || checkpoint_since_ns(checkpoint) >= wait;
 }
 
 int checkpoint_finish(struct checkpoint *checkpoint, struct work_writer *writer, int status,

@@ -31,6 +31,7 @@ struct checkpoint {
     uint64_t last_ns;    /* end of the last one, or the start */
     double cost_ns;      /* of a byte, by the last one */
     bool begun;          /* state and input are saved */
+    bool unplanned;      /* the build is thought to end before a checkpoint is worth its cost */
 };
 
 /* ---- when ---- */
@@ -41,7 +42,9 @@ void checkpoint_kept(struct checkpoint *checkpoint);
 /* How long after the last one a checkpoint of about so many bytes is worth its cost. */
 uint64_t checkpoint_wait_ns(uint64_t spacing_ns, double cost_ns, uint64_t bytes);
 #define CHECKPOINT_COST_NS 1.0 /* of a byte, before one was written */
-/* Whether it is by now. */
+uint64_t checkpoint_since_ns(const struct checkpoint *checkpoint); /* the last one */
+/* Whether it is by now. One that was not planned waits for twice as long, or for as long as any
+ * waits: what is on disk does not hang on whether the clock is a little early. */
 bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes);
 
 /* ---- saving: 0 or an error ---- */

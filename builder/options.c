@@ -60,7 +60,7 @@ static int predict_input(const struct build_options *options, struct build_estim
         degree_code_bits(options, info.rows, metric_work_dim(options->metric, info.dim));
     status = survey_run(&chosen, &survey, err);
     if (status == 0)
-        predict_shape(&chosen, survey.mean_degree, survey.slowness, out);
+        predict_shape(&chosen, survey.mean_degree, survey.slowness, NULL, out);
     return status;
 }
 
@@ -84,6 +84,6 @@ int build_predict(const struct build_options *options, struct build_estimate *ou
         assumed.degree = DEGREE_USUAL;
     if (!assumed.build_list)
         assumed.build_list = degree_list(assumed.degree);
-    predict_shape(&assumed, 0, 1, out);
+    predict_shape(&assumed, 0, 1, NULL, out);
     return 0;
 }

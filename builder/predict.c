@@ -4,6 +4,7 @@
 #include "predict.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "cells.h"
 #include "cells_stored.h"
@@ -15,7 +16,6 @@
 #include "page.h"
 #include "parts.h"
 #include "planes.h"
-#include "spill.h"
 #include "train.h"
 
 /* Of the whole program when a budget is planned for: never more, on any machine. */
@@ -342,19 +342,6 @@ static uint64_t disk_bytes(const struct shape *s)
            (exact ? 0 : store_bytes(s->rows, s->vector_bytes));
 }
 
-static uint64_t temporary_bytes(const struct build_options *options, const struct shape *s,
-                                const struct build_estimate *estimate)
-{
-    struct spill_shape spill = {.rows = s->rows,
-                                .dim = s->dim,
-                                .degree = (uint32_t)s->degree,
-                                .parts = estimate->parts,
-                                .mean_degree = s->mean_degree,
-                                .code_bytes = s->order_count + s->factor_bytes,
-                                .list_bytes = lists_bytes(s)};
-    return spill_most(&spill, estimate->stage_seconds, options->checkpoint_ns);
-}
-
 /* ---- time ---- */
 
 /* Of one row: hardly on how many rows there are, since where they are dense, those that search
@@ -411,8 +398,28 @@ static void stage_seconds(const struct build_options *options, const struct shap
     out[BUILD_MEASURE] += disk; /* reading back and verifying */
 }
 
+/* What is left of the graph at its begin is the graph without the probe. */
+static struct spill work_files(const struct build_options *options, const struct shape *s,
+                               double slowness, const struct spill_progress *progress,
+                               const struct build_estimate *estimate)
+{
+    struct spill_shape shape = {.rows = s->rows,
+                                .dim = s->dim,
+                                .degree = (uint32_t)s->degree,
+                                .parts = estimate->parts,
+                                .stored = predict_held(options, s->rows, (uint32_t)s->dim) > 0,
+                                .mean_degree = s->mean_degree,
+                                .code_bytes = s->order_count + s->factor_bytes,
+                                .list_bytes = lists_bytes(s)};
+    double seconds[BUILD_STAGES];
+    memcpy(seconds, estimate->stage_seconds, sizeof seconds);
+    if (progress)
+        seconds[BUILD_GRAPH] -= 1e-6 * slowness * probe_us(s, s->mean_degree) / options->threads;
+    return spill_predict(&shape, seconds, progress, options->checkpoint_ns);
+}
+
 void predict_shape(const struct build_options *options, double mean_degree, double slowness,
-                   struct build_estimate *out)
+                   const struct spill_progress *progress, struct build_estimate *out)
 {
     bool exact =
         options->metric == FATHOM_METRIC_L2 && (out->dtype == FATHOM_U8 || out->dtype == FATHOM_I8);
@@ -430,7 +437,9 @@ void predict_shape(const struct build_options *options, double mean_degree, doub
     out->seconds = 0;
     for (int stage = 0; stage < BUILD_STAGES; stage++)
         out->seconds += out->stage_seconds[stage] *= slowness;
-    out->temporary_bytes = temporary_bytes(options, &s, out);
+    struct spill spill = work_files(options, &s, slowness, progress, out);
+    out->temporary_bytes = spill.bytes;
+    out->saves_graph = spill.graph;
 }
 
 /* The probe is a graph of DEGREE_PROBE over a sample (degree.c): of hard data, whose lists are

@@ -3,11 +3,13 @@
 #define BUILDER_PREDICT_H
 
 #include "builder.h"
+#include "spill.h"
 
 /* Degrees and lists must be chosen already. mean_degree: what a sample says of it; 0: nothing.
- * slowness: of this machine, 1 for the usual one. */
+ * slowness: of this machine, 1 for the usual one. progress: of a build that begins its graph; NULL:
+ * there is none yet. */
 void predict_shape(const struct build_options *options, double mean_degree, double slowness,
-                   struct build_estimate *estimate);
+                   const struct spill_progress *progress, struct build_estimate *estimate);
 /* Of this machine, by what the probe of degree_choose took and found; rows: of the build. */
 double predict_slowness(uint64_t took_ns, uint64_t rows, uint32_t dim, unsigned threads,
                         double mean_degree);

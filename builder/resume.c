@@ -100,14 +100,16 @@ int build_save_rows(struct build *build, struct fathom_error *err)
 }
 
 /* Between two steps of the graph. Lists are of no use without the rows. A build that has begun to
- * save keeps all lists and all codes as well: what is on disk then does not hang on the clock. */
+ * save, or was thought to, keeps all lists and all codes as well: what is on disk then does not
+ * hang on the clock. */
 int build_save_graph(void *context, const struct graph *graph, uint32_t done,
                      struct fathom_error *err)
 {
     struct build *build = context;
     uint64_t list_bytes = 4 * (uint64_t)(graph->degree_max + 1);
     uint64_t row_bytes = build->rows_saved ? 0 : build->input.work_dim;
-    bool last = build->rows_saved && done == GRAPH_DONE;
+    bool planned = build->rows_saved || !build->checkpoint.unplanned;
+    bool last = planned && done == GRAPH_DONE;
     if (!last && !checkpoint_due(&build->checkpoint, graph->rows * (list_bytes + row_bytes)))
         return 0;
     int status = build->rows_saved ? 0 : build_save_rows(build, err);

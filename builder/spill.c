@@ -1,7 +1,8 @@
 /* A build in memory saves by the clock (checkpoint.h), and what it has begun to save it saves
  * whole: so all that is uncertain is whether it runs long enough to begin, and that is played
- * through here with the times that were predicted. A graph in parts goes through files in any
- * case. */
+ * through here with the times that were predicted. What comes out is the build's plan for its graph
+ * too, from which it departs only when the clock is far from it (build_save_graph). A graph in
+ * parts goes through files in any case. */
 #include "spill.h"
 
 #include "checkpoint.h"
@@ -9,8 +10,9 @@
 #include "page.h"
 #include "parts.h"
 
-#define GRAPH_STEPS 64 /* batches are more, but not much is saved between two of so many */
-#define SMALL_FILES 3  /* state, input and written: a page or two each */
+#define GRAPH_STEPS 64   /* batches are more, but not much is saved between two of so many */
+#define SMALL_FILES 3    /* state, input and written: a page or two each */
+#define RANGE_CELLS 4096 /* of the order, between two of which it may be saved */
 
 static uint64_t cells_count(const struct spill_shape *s)
 {
@@ -21,6 +23,16 @@ static uint64_t cells_count(const struct spill_shape *s)
 static uint64_t rows_file(const struct spill_shape *s)
 {
     return work_file_bytes(cells_count(s) * (s->dim + 4) + s->rows * (s->dim + 4));
+}
+
+static uint64_t cells_file(const struct spill_shape *s)
+{
+    return work_file_bytes(cells_count(s) * s->dim);
+}
+
+static uint64_t ordered_bytes(const struct spill_shape *s)
+{
+    return cells_count(s) * (s->dim + 4) + 4 * s->rows;
 }
 
 /* When so large a share of the rows has lists. */
@@ -39,7 +51,7 @@ static uint64_t small_files(const struct spill_shape *s)
 struct pacing {
     double now_ns, last_ns;
     uint64_t spacing_ns;
-    bool begun, rows_saved;
+    bool begun, cells_saved, order_saved, rows_saved;
     double graph_share; /* of the rows, in the last graph that was saved before it was whole */
 };
 
@@ -55,42 +67,67 @@ static bool save_after(struct pacing *pacing, double seconds, uint64_t bytes)
     return true;
 }
 
-static struct pacing play(const struct spill_shape *s, const double seconds[BUILD_STAGES],
-                          uint64_t spacing_ns)
+static void play_cells(struct pacing *p, const struct spill_shape *s,
+                       const double seconds[BUILD_STAGES])
 {
-    struct pacing p = {.spacing_ns = spacing_ns, .now_ns = 1e9 * seconds[BUILD_READ]};
-    uint64_t lists = 4 * s->rows * (s->degree + 1), rows = s->rows * s->dim;
     const unsigned rounds = CELLS_ROUNDS + 1; /* the last is not saved by itself */
+    const unsigned ranges = (unsigned)(cells_count(s) / RANGE_CELLS + 1);
+    double before = seconds[BUILD_CELLS] / rounds;
+    p->now_ns = 1e9 * seconds[BUILD_READ];
     for (unsigned i = 1; i < rounds; i++)
-        (void)save_after(&p, seconds[BUILD_CELLS] / rounds, cells_count(s) * s->dim);
-    p.rows_saved = save_after(&p, seconds[BUILD_CELLS] / rounds + seconds[BUILD_ORDER], rows);
-    for (unsigned i = 1; i <= GRAPH_STEPS; i++) {
-        uint64_t bytes = lists + (p.rows_saved ? 0 : rows);
-        if (!save_after(&p, seconds[BUILD_GRAPH] / GRAPH_STEPS, bytes))
-            continue;
-        p.rows_saved = true;
-        if (i < GRAPH_STEPS)
-            p.graph_share = (double)i / GRAPH_STEPS;
-    }
-    return p;
+        p->cells_saved |= save_after(p, before, cells_count(s) * s->dim);
+    for (unsigned i = 0; i < ranges; i++, before = seconds[BUILD_ORDER] / ranges)
+        p->order_saved |= save_after(p, before, ordered_bytes(s));
+    p->rows_saved = save_after(p, before, s->rows * s->dim);
 }
 
-static uint64_t in_memory(const struct spill_shape *s, const double seconds[BUILD_STAGES],
-                          uint64_t spacing_ns)
+static void play_graph(struct pacing *p, const struct spill_shape *s, double seconds)
 {
-    struct pacing p = play(s, seconds, spacing_ns);
+    uint64_t lists = 4 * s->rows * (s->degree + 1), rows = s->rows * s->dim;
+    for (unsigned i = 1; i <= GRAPH_STEPS; i++) {
+        uint64_t bytes = lists + (p->rows_saved ? 0 : rows);
+        if (!save_after(p, seconds / GRAPH_STEPS, bytes))
+            continue;
+        p->rows_saved = true;
+        if (i < GRAPH_STEPS)
+            p->graph_share = (double)i / GRAPH_STEPS;
+    }
+}
+
+static struct spill in_memory(const struct spill_shape *s, const double seconds[BUILD_STAGES],
+                              const struct spill_progress *progress, uint64_t spacing_ns)
+{
+    struct pacing p = {.spacing_ns = spacing_ns};
+    if (progress) {
+        p.begun = progress->begun;
+        p.rows_saved = progress->rows_saved;
+        p.now_ns = (double)progress->since_ns;
+    } else {
+        play_cells(&p, s, seconds);
+    }
+    play_graph(&p, s, seconds[BUILD_GRAPH]);
     if (p.rows_saved) {
         uint64_t codes = work_file_bytes(s->rows * s->code_bytes);
         uint64_t before = p.graph_share > 0 ? graph_file(s, p.graph_share) : 0;
-        return small_files(s) + rows_file(s) + graph_file(s, 1) + (before > codes ? before : codes);
+        return (struct spill){small_files(s) + rows_file(s) + graph_file(s, 1) +
+                                  (before > codes ? before : codes),
+                              true};
     }
-    uint64_t cells = p.begun ? work_file_bytes(cells_count(s) * s->dim) : 0;
+    uint64_t cells = p.cells_saved || (progress && p.begun) ? cells_file(s) : 0;
+    uint64_t order = p.order_saved ? work_file_bytes(ordered_bytes(s)) : 0;
     bool end = save_after(&p, seconds[BUILD_TRAIN] + seconds[BUILD_ENCODE] + seconds[BUILD_WRITE],
                           PAGE_BYTES);
-    return cells + (p.begun || end ? small_files(s) : 0);
+    return (struct spill){cells + order + (p.begun || end ? small_files(s) : 0), false};
 }
 
 /* ---- in parts ---- */
+
+/* Rows in the order of the input and in their final one, and how far this is. */
+static uint64_t while_ordered(const struct spill_shape *s)
+{
+    uint64_t raw = work_file_bytes(s->rows * s->dim);
+    return rows_file(s) + (s->stored ? raw + cells_file(s) + work_file_bytes(ordered_bytes(s)) : 0);
+}
 
 /* The lists of all parts with what is merged and encoded from them, or codes and what is encoded.
  */
@@ -103,11 +140,14 @@ static uint64_t in_parts(const struct spill_shape *s)
              merged = (uint64_t)((double)s->rows * (list + 8));
     uint64_t merging = work_file_bytes(parts) + work_file_bytes(merged),
              encoding = work_file_bytes(s->rows * (s->code_bytes + 1));
-    return small_files(s) + rows_file(s) + thin + lists + (merging > encoding ? merging : encoding);
+    uint64_t later = rows_file(s) + thin + lists + (merging > encoding ? merging : encoding);
+    return small_files(s) + (later > while_ordered(s) ? later : while_ordered(s));
 }
 
-uint64_t spill_most(const struct spill_shape *shape, const double stage_seconds[BUILD_STAGES],
-                    uint64_t spacing_ns)
+struct spill spill_predict(const struct spill_shape *shape,
+                           const double stage_seconds[BUILD_STAGES],
+                           const struct spill_progress *progress, uint64_t spacing_ns)
 {
-    return shape->parts > 1 ? in_parts(shape) : in_memory(shape, stage_seconds, spacing_ns);
+    return shape->parts > 1 ? (struct spill){in_parts(shape), true}
+                            : in_memory(shape, stage_seconds, progress, spacing_ns);
 }

@@ -282,6 +282,26 @@ class Budget(BuildTest):
         self.assertEqual((self.out / "index.fathom").read_bytes(), first)
 
 
+    @unittest.skipIf(SANITIZED, "instrumented programs take several times the memory")
+    def test_a_budget_below_the_8_bit_rows_is_kept_as_seen_from_outside(self):
+        rows, dim, budget = 760000, 128, 88 << 20
+        self.assertLess(budget, rows * dim)
+        base = self.synth(rows, dim=dim)
+        arguments = ["build", "--input", base, "--metric", "l2", "--out", self.out, "--memory-budget", budget,
+                     "--degree", 8, "--build-list", 16, "--json"]  # what takes time adds nothing to the rows
+        with subprocess.Popen([str(BIN / "fathom-build"), *map(str, arguments)], stdout=subprocess.PIPE, text=True) as child:
+            report = json.loads(child.stdout.read())
+            _, status, usage = os.wait4(child.pid, 0)
+            child.returncode = os.waitstatus_to_exitcode(status)
+        self.assertEqual(child.returncode, 0)
+        self.assertGreater(report["parts"], 1)
+        peak = usage.ru_maxrss * 1024
+        self.assertLessEqual(peak, 1.05 * budget)
+        self.assertGreater(peak, 0.6 * budget)  # most of it is of the rows, not of the program
+        for name, actual in (("disk_bytes", "index_bytes"), ("temporary_bytes", "temporary_bytes")):
+            self.assertLess(abs(report["predicted"][name] - report[actual]), 0.1 * report[actual], name)
+
+
 class Estimate(BuildTest):
     def test_an_estimate_is_near_what_a_build_takes(self):
         base = self.synth(20000, dim=96)

@@ -1,5 +1,6 @@
 /* Work files: what a build says it wrote is what lay in its directory, and what is predicted is
- * near it. No case hangs on the clock: builds save wherever they may, or never. */
+ * near it. No case hangs on the clock: builds save wherever they may, or never, or have a clock
+ * that is set by hand. */
 #include "builder_support.h"
 
 #include <dirent.h>
@@ -20,6 +21,9 @@ struct watched {
     const struct env *real;
     const char *dir;
     uint64_t most;
+    bool stands;       /* the clock, at 0 but for */
+    uint64_t graph_ns; /* what it says from where the graph is foreseen on */
+    unsigned times_foreseen;
 };
 
 static uint64_t work_files(const char *path)
@@ -48,9 +52,26 @@ static int watched_rename(void *context, const char *from, const char *to)
     return watched->real->rename(watched->real->context, from, to);
 }
 
+static uint64_t watched_clock(void *context)
+{
+    struct watched *watched = context;
+    if (!watched->stands)
+        return watched->real->clock_ns(watched->real->context);
+    return watched->times_foreseen > 1 ? watched->graph_ns
+                                       : 0; /* the first time is before reading */
+}
+
+static void count_foreseen(void *context, const double stage_seconds[])
+{
+    struct watched *watched = context;
+    (void)stage_seconds;
+    watched->times_foreseen++;
+}
+
 struct shape {
     uint32_t dim, parts, code_bits;
     uint64_t checkpoint_ns;
+    uint32_t held;
 };
 
 /* Rows of one cloud with six directions: without gaps, so that parts have halos as real ones do. */
@@ -78,17 +99,20 @@ static void cloud_write(const char *path, uint32_t dim)
     free(mix);
 }
 
-/* Builds the shape; *seen: what lay in the directory at its most. */
-static struct build_report build_shape(const struct scratch *scratch, const struct shape *shape,
-                                       uint64_t *seen)
+/* Builds the shape; watched->most: what lay in the directory at its most. */
+static struct build_report build_watched(const struct scratch *scratch, const struct shape *shape,
+                                         struct watched *watched)
 {
     char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX];
-    struct watched watched = {.env = *env_os(), .real = env_os(), .dir = out};
     struct build_options options = build_options_default();
     struct build_report report;
     struct fathom_error err;
-    watched.env.rename = watched_rename;
-    watched.env.context = &watched;
+    watched->env = *env_os();
+    watched->real = env_os();
+    watched->dir = out;
+    watched->env.rename = watched_rename;
+    watched->env.clock_ns = watched_clock;
+    watched->env.context = watched;
     scratch_name(scratch, "base.fbin", input);
     scratch_name(scratch, "index", out);
     cloud_write(input, shape->dim);
@@ -97,18 +121,30 @@ static struct build_report build_shape(const struct scratch *scratch, const stru
     options.parts = shape->parts;
     options.code_bits = shape->code_bits;
     options.checkpoint_ns = shape->checkpoint_ns;
-    options.env = &watched.env;
+    options.held_rows = shape->held;
+    options.degree = watched->stands ? 32 : 0; /* a probe says how fast the machine is */
+    options.env = &watched->env;
+    options.watch = (struct build_watch){.expect = count_foreseen, .context = watched};
     if (build_run(&options, &report, &err) != 0)
         fail_msg("%s", err.msg);
     assert_int_equal(work_files(out), 0);
+    return report;
+}
+
+static struct build_report build_shape(const struct scratch *scratch, const struct shape *shape,
+                                       uint64_t *seen)
+{
+    struct watched watched = {0};
+    struct build_report report = build_watched(scratch, shape, &watched);
     *seen = watched.most;
     return report;
 }
 
 static void a_build_says_what_its_work_files_took_and_it_was_predicted(void **state)
 {
-    static const struct shape shapes[] = {{16, 0, 6, 0}, {96, 0, 6, 0}, {96, 0, 1, 0},
-                                          {48, 2, 6, 0}, {96, 3, 6, 0}, {96, 2, 1, 0}};
+    static const struct shape shapes[] = {
+        {16, 0, 6, 0, 0}, {96, 0, 6, 0, 0}, {96, 0, 1, 0, 0},    {48, 2, 6, 0, 0},
+        {96, 3, 6, 0, 0}, {96, 2, 1, 0, 0}, {48, 2, 6, 0, 1500}, {512, 2, 1, 0, 1500}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         uint64_t seen;
         struct build_report report = build_shape(*state, &shapes[i], &seen);
@@ -122,12 +158,33 @@ static void a_build_says_what_its_work_files_took_and_it_was_predicted(void **st
 
 static void a_build_that_never_saves_writes_nothing_and_says_so(void **state)
 {
-    struct shape shape = {16, 0, 6, UINT64_MAX};
+    struct shape shape = {16, 0, 6, UINT64_MAX, 0};
     uint64_t seen;
     struct build_report report = build_shape(*state, &shape, &seen);
     assert_int_equal(seen, 0);
     assert_int_equal(report.temporary_bytes, 0);
     assert_int_equal(report.predicted.temporary_bytes, 0);
+    build_report_fini(&report);
+}
+
+/* The clock departs from what was foreseen, to either side, and what is written does not. */
+static void what_was_foreseen_is_written_though_the_clock_is_off(void **state)
+{
+    const uint64_t second = 1000000000;
+    struct shape long_enough = {16, 0, 6, 1, 0}, too_short = {16, 0, 6, 10 * second, 0};
+    struct watched fast = {.stands = true}, slow = {.stands = true, .graph_ns = 15 * second},
+                   far_too_slow = {.stands = true, .graph_ns = 25 * second};
+    struct build_report report = build_watched(*state, &long_enough, &fast);
+    assert_true(report.predicted.temporary_bytes > ROWS * 100);
+    assert_true(fast.most > ROWS * 100);
+    build_report_fini(&report);
+    report = build_watched(*state, &too_short, &slow);
+    assert_int_equal(report.predicted.temporary_bytes, 0);
+    assert_true(slow.most < 16 * 4096); /* state, input, written: once all but measuring is done */
+    build_report_fini(&report);
+    /* What is lost with a kill counts for more in the end. */
+    report = build_watched(*state, &too_short, &far_too_slow);
+    assert_true(far_too_slow.most > ROWS * 100);
     build_report_fini(&report);
 }
 
@@ -142,7 +199,7 @@ static uint64_t most_of(double graph_seconds, uint32_t parts)
                                 .code_bytes = 104,
                                 .list_bytes = 50000000};
     double seconds[BUILD_STAGES] = {[BUILD_GRAPH] = graph_seconds};
-    return spill_most(&shape, seconds, 5000000000u);
+    return spill_predict(&shape, seconds, NULL, 5000000000u).bytes;
 }
 
 /* Rows, lists and codes; nothing of it in a build that is over before it would begin. */
@@ -164,6 +221,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(a_build_says_what_its_work_files_took_and_it_was_predicted,
                                     scratch_make_fast, scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_that_never_saves_writes_nothing_and_says_so,
+                                    scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(what_was_foreseen_is_written_though_the_clock_is_off,
                                     scratch_make_fast, scratch_remove),
     cmocka_unit_test(what_is_saved_is_saved_whole_or_not_at_all),
 };

@@ -383,7 +383,7 @@ static void stage_seconds(const struct build_options *options, const struct shap
                                [BUILD_ORDER] = rows * 0.0143 * dim,
                                [BUILD_GRAPH] =
                                    rows * members * list_us + probe_us(s, s->mean_degree),
-                               [BUILD_TRAIN] = 1.2e5 + 8e-5 * sample * dim * dim,
+                               [BUILD_TRAIN] = 1.2e4 + sample * dim * (0.055 + 2.2e-5 * dim),
                                [BUILD_ENCODE] = rows * (3.2 + 0.0163 * dim + heat_us),
                                [BUILD_MEASURE] = measure_us(s)};
     for (int stage = 0; stage < BUILD_STAGES; stage++) {
@@ -391,7 +391,7 @@ static void stage_seconds(const struct build_options *options, const struct shap
         out[stage] = 1e-6 * us[stage] / (options->threads < most ? options->threads : most);
     }
     double disk = 7e-10 * (double)disk_bytes(s);
-    out[BUILD_READ] += 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
+    out[BUILD_READ] += 0.015 + 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
     out[BUILD_TRAIN] += 3e-10 * dim * dim * dim;
     /* Vectors are put in order by one thread. */
     out[BUILD_WRITE] += disk + (s->vector_bytes ? 1e-6 * rows * (0.9 + 0.0015 * dim) : 0);

@@ -266,11 +266,22 @@ static int submit_due(struct worker *worker, uint64_t ticket, uint64_t *held_ns)
     return 1;
 }
 
-/* One query at a time is submitted between polls, as a server does that wants short tails. */
+/* As a server's worker does (docs/adr/0024): one query at a time is submitted between polls, for
+ * short tails; of a backlog, where each submission by itself would make it longer, some. */
+#define BACKLOG       8
+#define BACKLOG_BATCH 4
+
+static bool is_backlog(const struct worker *worker, uint64_t due_ns)
+{
+    const struct search_plan *plan = worker->bench->plan;
+    return (double)(env_clock_ns(plan->env) - due_ns) * plan->rate > BACKLOG * 1e9;
+}
+
 static int run_open(struct worker *worker, uint64_t total)
 {
     const struct search_plan *plan = worker->bench->plan;
     uint64_t ticket = 0, held_ns = 0, due_ns = 0;
+    unsigned unpolled = 0;
     enum due due = DUE_LATER;
     for (;;) {
         if (!held_ns && worker->idle_count && due != DUE_NEVER) {
@@ -280,6 +291,9 @@ static int run_open(struct worker *worker, uint64_t total)
         int submitted = held_ns ? submit_due(worker, ticket, &held_ns) : 0;
         if (submitted < 0)
             return worker_fail(worker, submitted);
+        if (submitted && ++unpolled < BACKLOG_BATCH && is_backlog(worker, due_ns))
+            continue;
+        unpolled = 0;
         int finished = poll_results(worker, false, true);
         if (finished < 0)
             return worker_fail(worker, finished);

@@ -163,8 +163,17 @@ struct fathom_query fathom_query_default(void)
     return (struct fathom_query){.dtype = FATHOM_F32, .k = 10};
 }
 
+/* Whether two indexes of one generation have the same operating points, at the same prices. */
+static bool same_residency(const struct plan *a, const struct plan *b)
+{
+    return a->navigator == b->navigator && a->rows8 == b->rows8 && a->level == b->level &&
+           a->hot_ranks == b->hot_ranks && a->scan_reads == b->scan_reads &&
+           a->scan_pages == b->scan_pages && a->ids_read == b->ids_read;
+}
+
 /* What reaches the request's target recall, by the index's operating points. */
-static struct operating_choice choose_by_points(const struct fathom_index *index,
+static struct operating_choice choose_by_points(struct fathom_engine *engine,
+                                                const struct fathom_index *index,
                                                 const struct fathom_query *request)
 {
     float target = request->target_recall > 0 ? request->target_recall : FATHOM_TARGET_RECALL;
@@ -172,16 +181,28 @@ static struct operating_choice choose_by_points(const struct fathom_index *index
     enum fathom_rerank rerank = request->exact_distances ? FATHOM_RERANK_ON : request->rerank;
     if (!index->vectors)
         rerank = FATHOM_RERANK_OFF;
-    return index_choose(index, request->k, target, rerank);
+    struct chosen *chosen = &engine->chosen;
+    if (chosen->generation == index->properties.generation && chosen->k == request->k &&
+        chosen->target == target && chosen->rerank == rerank &&
+        same_residency(&chosen->plan, &index->plan))
+        return chosen->choice;
+    *chosen = (struct chosen){.generation = index->properties.generation,
+                              .plan = index->plan,
+                              .k = request->k,
+                              .target = target,
+                              .rerank = rerank,
+                              .choice = index_choose(index, request->k, target, rerank)};
+    return chosen->choice;
 }
 
 /* As asked for; or what reaches the target recall; or the default. */
-static struct operating_choice choose(const struct fathom_index *index,
+static struct operating_choice choose(struct fathom_engine *engine,
+                                      const struct fathom_index *index,
                                       const struct fathom_query *request)
 {
     struct operating_choice choice = {.search_list = request->search_list};
     if (request->search_list == 0)
-        choice = choose_by_points(index, request);
+        choice = choose_by_points(engine, index, request);
     if (request->rerank != FATHOM_RERANK_AUTO)
         choice.rerank = request->rerank == FATHOM_RERANK_ON && index->vectors;
     if (choice.search_list == 0)
@@ -199,7 +220,7 @@ static int reserve(struct fathom_engine *engine, struct query *query,
                    const struct fathom_index *index, const struct fathom_query *request,
                    struct navigator **navigator, struct fathom_error *err)
 {
-    struct operating_choice choice = choose(index, request);
+    struct operating_choice choice = choose(engine, index, request);
     uint32_t search_list = choice.search_list;
     uint32_t candidates = query_candidates(index, search_list, request->k);
     struct query_capacity want = {

@@ -19,6 +19,18 @@ struct read_info {
     } kind;
 };
 
+/* What a target recall came to, for an index of this generation under this plan (generation 0:
+ * there is none yet): queries that follow each other mostly ask for the same, and to weigh all
+ * operating points takes as long as some hops. */
+struct chosen {
+    uint64_t generation;
+    struct plan plan;
+    uint32_t k;
+    float target;
+    enum fathom_rerank rerank;
+    struct operating_choice choice;
+};
+
 struct fathom_engine {
     const struct env *env;
     struct ring *ring;
@@ -29,6 +41,7 @@ struct fathom_engine {
     unsigned next_issue; /* slot to serve first, so that none starves */
     unsigned held_back;  /* pages wanted since reads were last issued, about */
     struct scratch scratch;
+    struct chosen chosen; /* by the last query that had a target */
     struct kernel_score8 scores[QUERY_PAGE_BATCH];
 };
 

@@ -138,6 +138,58 @@ static void a_target_beyond_8_bits_asks_for_it(void **state)
     answers_free(&refused.answers);
 }
 
+static struct fathom_query_stats stats_of(struct fathom_engine *engine,
+                                          const struct fathom_index *index,
+                                          const struct fathom_query *request)
+{
+    struct fathom_query_stats stats;
+    uint64_t ids[10];
+    float distances[10];
+    assert_int_equal(fathom_search(engine, index, request, ids, distances, &stats, NULL),
+                     (int)request->k);
+    return stats;
+}
+
+/* Each case differs in one thing from the one before it. */
+static void what_was_asked_before_changes_nothing(void **state)
+{
+    const struct fixture *fixture = *state;
+    const struct fathom_index *rows8 = fixture->rows8, *codes = fixture->codes;
+    const struct {
+        const struct fathom_index *index;
+        float target;
+        uint32_t k;
+        enum fathom_rerank rerank;
+    } cases[] = {{rows8, 0.9999f, 10, FATHOM_RERANK_AUTO}, {codes, 0.9999f, 10, FATHOM_RERANK_AUTO},
+                 {codes, 0.5f, 10, FATHOM_RERANK_AUTO},    {rows8, 0.5f, 10, FATHOM_RERANK_AUTO},
+                 {rows8, 0.5f, 1, FATHOM_RERANK_AUTO},     {rows8, 0.9999f, 1, FATHOM_RERANK_AUTO},
+                 {rows8, 0.9999f, 1, FATHOM_RERANK_OFF},   {rows8, 0.9999f, 10, FATHOM_RERANK_OFF},
+                 {rows8, 0.9999f, 10, FATHOM_RERANK_AUTO}};
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    uint64_t work = 0, changes = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct fathom_query request = small_request(&fixture->small, 0);
+        struct fathom_engine *fresh = engine_make(FATHOM_IO_PREAD, 1);
+        request.search_list = 0;
+        request.target_recall = cases[i].target;
+        request.k = cases[i].k;
+        request.rerank = cases[i].rerank;
+        struct fathom_query_stats right = stats_of(fresh, cases[i].index, &request);
+        for (int turn = 0; turn < 2; turn++) {
+            struct fathom_query_stats got = stats_of(engine, cases[i].index, &request);
+            assert_int_equal(got.hops, right.hops);
+            assert_int_equal(got.code_distances, right.code_distances);
+            assert_int_equal(got.bytes, right.bytes);
+            assert_int_equal(got.reranked, right.reranked);
+        }
+        changes += work != right.code_distances + right.bytes;
+        work = right.code_distances + right.bytes;
+        fathom_engine_destroy(fresh);
+    }
+    assert_in_range(changes, 5, sizeof cases / sizeof cases[0]); /* or there was nothing to see */
+    fathom_engine_destroy(engine);
+}
+
 static void where_8_bits_are_exact_nothing_changes(void **state)
 {
     struct small_options options = {.rows = 2000,
@@ -186,6 +238,7 @@ int main(void)
         cmocka_unit_test(what_is_in_doubt_is_settled_by_a_few_reads),
         cmocka_unit_test(answers_do_not_depend_on_how_pages_come),
         cmocka_unit_test(a_target_beyond_8_bits_asks_for_it),
+        cmocka_unit_test(what_was_asked_before_changes_nothing),
         cmocka_unit_test(where_8_bits_are_exact_nothing_changes),
         cmocka_unit_test(a_way_to_rank_that_is_unknown_is_refused),
     };

@@ -51,7 +51,8 @@ static int bind_unix(const char *path, struct listener_socket *out, struct fatho
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0 || bind(fd, (const struct sockaddr *)&name, sizeof name) < 0 ||
         listen(fd, BACKLOG) < 0) {
-        rc = error_set(err, -errno, "unix:%s: %s", path, strerror(errno));
+        rc = error_set(err, -errno, "unix:%s: cannot listen: %s%s", path, strerror(errno),
+                       errno == ENOENT ? "; its folder must be there" : "");
         if (fd >= 0)
             close(fd);
         return rc;
@@ -82,7 +83,8 @@ static int split_address(const char *address, char host[256], char port[8],
     char rest;
     if (end - address >= 256 || strlen(colon + 1) > 5 ||
         sscanf(colon + 1, "%5u%c", &value, &rest) != 1 || value > 65535)
-        return error_set(err, FATHOM_EARGUMENT, "'%s' is not a port (0 to 65535)", colon + 1);
+        return error_set(err, FATHOM_EARGUMENT, "%s: '%s' is not a port (0 to 65535)", address,
+                         colon + 1);
     snprintf(host, 256, "%.*s", (int)(end - address), address);
     snprintf(port, 8, "%u", value);
     if (strcmp(host, "*") == 0)
@@ -153,7 +155,9 @@ static int bind_tcp(const char *address, struct listener_socket *out, unsigned m
         return (int)count;
     while (count > 0)
         close(out[--count].fd);
-    return error_set(err, rc ? rc : -EMFILE, "%s: cannot listen: %s", address, strerror(-rc));
+    return error_set(err, rc ? rc : -EMFILE, "%s: cannot listen: %s%s", address, strerror(-rc),
+                     rc == -EADDRINUSE ? "; another process listens there: give another address"
+                                       : "");
 }
 
 int listener_bind(const char *address, struct listener_socket *out, unsigned max,

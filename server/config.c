@@ -358,6 +358,7 @@ int config_load_environment(struct config *config, char **environment, struct fa
 
 #define FLAG_KEY  0x1000 /* argp keys from here on: no short options */
 #define FLAGS_MAX 256
+#define HELP_MAX  256 /* bytes of what --help tells of a setting */
 
 /* Flags are gathered first, because the file that one of them names is weaker than all of them. */
 struct flags {
@@ -384,14 +385,25 @@ static error_t gather_flag(int key, char *arg, struct argp_state *state)
     return 0;
 }
 
+/* A 0 has a meaning of its own, which the help tells. */
+static void describe(const struct setting *setting, char doc[HELP_MAX])
+{
+    bool shown = setting->preset && strcmp(setting->preset, "0") != 0;
+    snprintf(doc, HELP_MAX, "%s%s%s", setting->help, shown ? "; default " : "",
+             shown ? setting->preset : "");
+}
+
 static int gather_flags(struct flags *flags, int argc, char **argv)
 {
     struct argp_option options[SETTINGS + 1] = {0};
-    for (unsigned i = 0; i < SETTINGS; i++)
+    char docs[SETTINGS][HELP_MAX];
+    for (unsigned i = 0; i < SETTINGS; i++) {
+        describe(&settings[i], docs[i]);
         options[i] = (struct argp_option){.name = settings[i].name,
                                           .key = FLAG_KEY + (int)i,
                                           .arg = settings[i].argument,
-                                          .doc = settings[i].help};
+                                          .doc = docs[i]};
+    }
     const struct argp argp = {
         .options = options,
         .parser = gather_flag,

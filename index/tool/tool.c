@@ -70,6 +70,16 @@ static void print_help(FILE *out, const char *program, const char *about,
         program);
 }
 
+/* What a verb printed must have arrived: on a full disk it has not. A verb that failed so has said
+ * it. */
+static int end(const char *program, int code)
+{
+    if (code == TOOL_EXIT_IO || (!fflush(stdout) && !ferror(stdout)))
+        return code;
+    fprintf(stderr, "%s: the output cannot be written to stdout\n", program);
+    return TOOL_EXIT_IO;
+}
+
 int tool_main(int argc, char **argv, const char *about, const struct tool_verb *verbs)
 {
     const char *program = program_invocation_short_name;
@@ -88,7 +98,7 @@ int tool_main(int argc, char **argv, const char *about, const struct tool_verb *
     }
     for (const struct tool_verb *verb = verbs; verb->name; verb++) {
         if (!strcmp(word, verb->name))
-            return verb->run(argc - 1, argv + 1);
+            return end(program, verb->run(argc - 1, argv + 1));
     }
     const char *nearest = nearest_verb(word, verbs);
     if (nearest)

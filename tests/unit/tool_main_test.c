@@ -206,6 +206,30 @@ static void a_failure_is_one_line_on_stderr(void **state)
     assert_outcome(&outcome, 5, "", "prog draw: unsupported format version or feature\n");
 }
 
+static int run_write(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    if (!freopen("/dev/full", "w", stdout))
+        return TOOL_EXIT_IO;
+    puts("a line for people");
+    return TOOL_EXIT_OK;
+}
+
+static int run_writer(void *context)
+{
+    static const struct tool_verb verbs[] = {{"write", "writes", run_write}, {0}};
+    char *argv[] = {"prog", "write", NULL};
+    (void)context;
+    return tool_main(2, argv, "A program of the tests.", verbs);
+}
+
+static void text_that_cannot_be_written_is_an_io_error(void **state)
+{
+    (void)state;
+    struct outcome outcome = run_child(run_writer, NULL);
+    assert_outcome(&outcome, 3, "", "the output cannot be written to stdout");
+}
+
 static int print_to_full_device(void *context)
 {
     (void)context;
@@ -375,6 +399,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(usage_errors_exit_with_2_and_name_the_option),
     cmocka_unit_test(arguments_arrive),
     cmocka_unit_test(a_failure_is_one_line_on_stderr),
+    cmocka_unit_test(text_that_cannot_be_written_is_an_io_error),
     cmocka_unit_test(a_document_that_cannot_be_written_is_an_io_error),
     cmocka_unit_test(the_first_signal_sets_a_flag_and_the_second_ends),
     cmocka_unit_test(progress_as_json_lines_tells_each_phase),

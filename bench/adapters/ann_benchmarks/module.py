@@ -25,10 +25,11 @@ class Fathom(BaseANN):
         self.local.build(X, self.metric)
         self.local.start(*X.shape)
 
-    def set_query_arguments(self, search_list):
-        self.options = {"search_list": search_list}
+    def set_query_arguments(self, search_list, rerank="off"):
+        """rerank "on": full vectors are read of rows whose place 8 bits leave in doubt."""
+        self.options = {"search_list": search_list, "rerank": rerank}
         share = "no budget" if self.share is None else f"{self.share:.0%} of raw in DRAM"
-        self.name = f"fathom({share}, L={search_list})"
+        self.name = f"fathom({share}, L={search_list}{', reranked' if rerank == 'on' else ''})"
 
     def query(self, v, n):
         found = self.local.search(v, n, **self.options)[0]

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
-from fathom_local import LocalIndex, with_extension
+from fathom_local import Failed, LocalIndex, with_extension
 
 PORT = 8080
 INDICES = Path("data/indices/fathom")
@@ -37,10 +37,16 @@ class Engine:
         self.local = LocalIndex(folder, self.dram_share, self.workers)
 
     def load_index(self, dataset):
+        """False for an index of another version too: then the harness has it built anew."""
         self.open(dataset)
-        if self.local.exists():
+        if not self.local.exists():
+            return {"load_index": False}
+        try:
             self.local.start(self.dataset.nb, self.dataset.d)
-        return {"load_index": self.local.exists()}
+        except Failed as refusal:
+            print(f"fathom: {refusal}", file=sys.stderr, flush=True)
+            return {"load_index": False}
+        return {"load_index": True}
 
     def fit(self, dataset):
         self.open(dataset)

@@ -1,5 +1,6 @@
-/* Which cells make a part and its halo, and the graph of one. How large a halo is was measured
- * (docs/adr/0014): below a third of the part, searches lose their way at the borders. */
+/* Which cells make a part and its halo, and the graph of one. How large a halo must be was measured
+ * (docs/adr/0043): the smaller the parts, the more of their rows are near a border. A sample of all
+ * rows, the same one in every part, gives lists the far edges that a part alone has not. */
 #include "parts.h"
 
 #include <errno.h>
@@ -11,9 +12,15 @@
 #include "heat.h"
 #include "prune.h"
 
-#define NEAR_CELLS 16  /* of a cell; those of other parts are candidates for the halo */
 #define CELL_BLOCK 32  /* cells of one block of work */
 #define SCAN_CELLS 512 /* distances computed at once */
+
+/* Rows of a halo, of those of the part: in three parts, for each part more, and in many. */
+#define HALO_FROM    3
+#define HALO_LEAST   0.4
+#define HALO_STEP    0.2
+#define HALO_MOST    1.5
+#define SAMPLE_SHARE 0.2 /* of it, for the sample */
 
 const char *parts_name(char name[WORK_NAME_MAX], const char *kind, uint32_t part)
 {
@@ -50,32 +57,40 @@ int parts_init(struct parts *parts, struct checkpoint *checkpoint, const struct 
 void parts_fini(struct parts *parts)
 {
     mem_free(parts->list);
+    mem_free(parts->near);
     *parts = (struct parts){0};
 }
 
 /* ---- the halo ---- */
 
-struct near_pass {
-    const struct parts *parts;
-    const struct part *part;
-    atomic_uint *votes; /* of each cell; relaxed: sums do not depend on the order */
-};
+double parts_halo(uint32_t count)
+{
+    double halo = HALO_LEAST + HALO_STEP * ((double)count - HALO_FROM);
+    return halo < HALO_LEAST ? HALO_LEAST : halo < HALO_MOST ? halo : HALO_MOST;
+}
+
+/* Of the sample's rows one from the next. */
+static uint32_t sample_stride(const struct parts *parts)
+{
+    double stride = parts->count / (SAMPLE_SHARE * parts_halo(parts->count));
+    return stride < parts->rows ? (uint32_t)stride : parts->rows;
+}
 
 struct near {
-    uint64_t keys[NEAR_CELLS]; /* distance, then cell; rising */
+    uint64_t keys[PARTS_NEAR]; /* distance, then cell; rising */
     uint32_t count;
 };
 
 static void near_add(struct near *near, uint64_t key)
 {
     uint32_t at = near->count;
-    if (at == NEAR_CELLS && key >= near->keys[at - 1])
+    if (at == PARTS_NEAR && key >= near->keys[at - 1])
         return;
-    at -= at == NEAR_CELLS;
+    at -= at == PARTS_NEAR;
     for (; at > 0 && near->keys[at - 1] > key; at--)
         near->keys[at] = near->keys[at - 1];
     near->keys[at] = key;
-    near->count += near->count < NEAR_CELLS;
+    near->count += near->count < PARTS_NEAR;
 }
 
 static void find_near(const struct rows8 *centroids, uint32_t cell, int8_t *query,
@@ -99,24 +114,34 @@ static void find_near(const struct rows8 *centroids, uint32_t cell, int8_t *quer
     }
 }
 
+/* Where there are fewer cells, a cell stands in for what is missing of its own list. */
 static int near_block(void *context, uint64_t block, unsigned worker)
 {
     (void)worker;
-    struct near_pass *pass = context;
-    const struct rows8 *centroids = &pass->parts->cells->centroids;
+    struct parts *parts = context;
+    const struct rows8 *centroids = &parts->cells->centroids;
     struct near near;
     int8_t *query = mem_alloc(centroids->stride);
     if (!query)
         return -ENOMEM;
-    uint32_t begin = pass->part->cell + (uint32_t)block * CELL_BLOCK;
-    for (uint32_t c = begin; c < begin + CELL_BLOCK && c < pass->part->cell_end; c++) {
+    uint32_t begin = (uint32_t)block * CELL_BLOCK;
+    for (uint32_t c = begin; c < begin + CELL_BLOCK && c < parts->cells->count; c++) {
         find_near(centroids, c, query, &near);
-        for (uint32_t i = 0; i < near.count; i++)
-            atomic_fetch_add_explicit(&pass->votes[(uint32_t)near.keys[i]], 1,
-                                      memory_order_relaxed);
+        for (uint32_t i = 0; i < PARTS_NEAR; i++)
+            parts->near[(size_t)c * PARTS_NEAR + i] = i < near.count ? (uint32_t)near.keys[i] : c;
     }
     mem_free(query);
     return 0;
+}
+
+static int find_all_near(struct parts *parts, struct fathom_error *err)
+{
+    uint32_t cells = parts->cells->count;
+    parts->near = mem_alloc_array(cells, PARTS_NEAR * sizeof *parts->near);
+    int status = parts->near
+                     ? crew_run(parts->crew, crew_blocks(cells, CELL_BLOCK), near_block, parts)
+                     : -ENOMEM;
+    return status == 0 ? 0 : error_set(err, status, "graph: %s", fathom_strerror(status));
 }
 
 static int compare_keys(const void *a, const void *b)
@@ -125,77 +150,100 @@ static int compare_keys(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The members' cells, rising: the part's own, and of the others those with most votes, as long as
- * they fit the halo. Returns how many, or a negative code. cells: one for each cell there is. */
-static int choose_members(struct parts *parts, const struct part *part, uint32_t *cells)
+static bool is_own(const struct part *part, uint32_t cell)
+{
+    return cell >= part->cell && cell < part->cell_end;
+}
+
+/* A vote for a foreign cell is one of the part's that has it among its nearest, or that it has. */
+static void count_votes(const struct parts *parts, const struct part *part, uint32_t *votes)
+{
+    for (uint32_t c = 0; c < parts->cells->count; c++) {
+        const uint32_t *near = parts->near + (size_t)c * PARTS_NEAR;
+        for (uint32_t i = 0; i < PARTS_NEAR; i++)
+            if (is_own(part, c) != is_own(part, near[i]))
+                votes[is_own(part, c) ? near[i] : c]++;
+    }
+}
+
+/* Marks the cells that are members whole: the part's own, and of the others those with most votes,
+ * as long as they fit the halo. member: a byte for each cell, all zero. */
+static int choose_cells(const struct parts *parts, const struct part *part, uint8_t *member)
 {
     const uint32_t *first = parts->cells->first;
-    uint32_t all = parts->cells->count, count = 0, voted = 0;
-    struct near_pass pass = {.parts = parts, .part = part};
-    pass.votes = mem_alloc_array(all, sizeof *pass.votes);
+    uint32_t all = parts->cells->count, voted = 0;
+    uint32_t *votes = mem_alloc_array(all, sizeof *votes);
     uint64_t *keys = mem_alloc_array(all, sizeof *keys);
-    int status = pass.votes && keys
-                     ? crew_run(parts->crew, crew_blocks(part->cell_end - part->cell, CELL_BLOCK),
-                                near_block, &pass)
-                     : -ENOMEM;
+    int status = votes && keys ? 0 : -ENOMEM;
+    if (status == 0)
+        count_votes(parts, part, votes);
     for (uint32_t c = 0; c < all && status == 0; c++) {
-        uint32_t votes = atomic_load_explicit(&pass.votes[c], memory_order_relaxed);
-        if (c >= part->cell && c < part->cell_end)
-            cells[count++] = c;
-        else if (votes > 0)
-            keys[voted++] = (uint64_t)(UINT32_MAX - votes) << 32 | c;
+        member[c] = is_own(part, c);
+        if (votes[c] > 0)
+            keys[voted++] = (uint64_t)(UINT32_MAX - votes[c]) << 32 | c;
     }
-    qsort(keys, voted, sizeof *keys, compare_keys);
-    double room = PARTS_HALO * (part->row_end - part->row);
-    for (uint32_t i = 0; i < voted && status == 0; i++) {
+    if (voted > 0)
+        qsort(keys, voted, sizeof *keys, compare_keys);
+    double room = (1 - SAMPLE_SHARE) * parts_halo(parts->count) * (part->row_end - part->row);
+    for (uint32_t i = 0; i < voted; i++) {
         uint32_t cell = (uint32_t)keys[i];
         room -= first[cell + 1] - first[cell];
         if (room < 0)
             break;
-        cells[count++] = cell;
+        member[cell] = 1;
     }
-    mem_free(pass.votes);
+    mem_free(votes);
     mem_free(keys);
-    return status == 0 ? (int)count : status;
-}
-
-static int compare_cells(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
+    return status;
 }
 
 /* ---- the graph of a part ---- */
 
-/* Rows of a part in memory: those of its members' cells, in the order of rows. */
+/* Rows of a part in memory, in the order of rows: those of its own cells and of the halo's, and the
+ * sample of all others. */
 struct members {
-    uint32_t *cells, cell_count;
-    uint32_t *first;   /* cell_count + 1 */
+    uint32_t *first; /* cell_count + 1: of each cell that is there whole; the sample is between */
+    uint32_t cell_count;
     uint32_t *numbers; /* in the whole graph, of each member */
+    uint32_t count;
     struct rows8 rows;
 };
 
 static void members_fini(struct members *members)
 {
-    mem_free(members->cells);
     mem_free(members->first);
     mem_free(members->numbers);
     rows8_fini(&members->rows);
 }
 
-static int load_members(struct parts *parts, struct members *members, struct fathom_error *err)
+/* Lists the members, or without `members->numbers` counts them. */
+static void list_members(const struct parts *parts, const uint8_t *member, struct members *members)
 {
     const uint32_t *first = parts->cells->first;
+    uint32_t stride = sample_stride(parts), count = 0, cells = 0;
+    for (uint32_t c = 0; c < parts->cells->count; c++) {
+        uint32_t step = member[c] ? 1 : stride;
+        if (member[c] && members->numbers)
+            members->first[cells] = cells ? count : 0;
+        cells += member[c];
+        for (uint32_t row = (first[c] + step - 1) / step * step; row < first[c + 1]; row += step) {
+            if (members->numbers)
+                members->numbers[count] = row;
+            count++;
+        }
+    }
+    if (members->numbers)
+        members->first[cells] = count;
+    members->cell_count = cells;
+    members->count = count;
+}
+
+static int load_members(struct parts *parts, struct members *members, struct fathom_error *err)
+{
     struct stored_rows stored;
     int status = stored_rows_open(&stored, &parts->checkpoint->work, CHECKPOINT_ROWS, err);
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < members->cell_count && status == 0; i++) {
-        uint32_t cell = members->cells[i], row = first[cell], count = first[cell + 1] - row;
-        status = stored_rows_read(&stored, row, count, &members->rows, at, err);
-        for (uint32_t j = 0; j < count; j++)
-            members->numbers[at + j] = row + j;
-        at += count;
-    }
+    if (status == 0)
+        status = stored_rows_gather(&stored, members->numbers, members->count, &members->rows, err);
     stored_rows_close(&stored);
     return status;
 }
@@ -203,21 +251,23 @@ static int load_members(struct parts *parts, struct members *members, struct fat
 static int members_init(struct parts *parts, const struct part *part, struct members *members,
                         struct fathom_error *err)
 {
-    *members = (struct members){.cells = mem_alloc_array(parts->cells->count, sizeof(uint32_t))};
-    int count = members->cells ? choose_members(parts, part, members->cells) : -ENOMEM;
-    if (count < 0)
-        return error_set(err, count, "graph: %s", fathom_strerror(count));
-    members->cell_count = (uint32_t)count;
-    qsort(members->cells, (size_t)count, sizeof *members->cells, compare_cells);
-    members->first = mem_alloc_array((size_t)count + 1, sizeof *members->first);
-    for (int i = 0; i < count && members->first; i++) {
-        const uint32_t *first = parts->cells->first + members->cells[i];
-        members->first[i + 1] = members->first[i] + first[1] - first[0];
+    *members = (struct members){0};
+    uint8_t *member = mem_alloc(parts->cells->count);
+    int status = member ? choose_cells(parts, part, member) : -ENOMEM;
+    if (status == 0) {
+        list_members(parts, member, members);
+        members->first = mem_alloc_array((size_t)members->cell_count + 1, sizeof(uint32_t));
+        members->numbers = mem_alloc_array(members->count, sizeof(uint32_t));
+        status = members->first && members->numbers &&
+                         rows8_init(&members->rows, members->count, parts->dim) == 0
+                     ? 0
+                     : -ENOMEM;
     }
-    uint32_t rows = members->first ? members->first[count] : 0;
-    members->numbers = mem_alloc_array(rows, sizeof *members->numbers);
-    if (!members->first || !members->numbers || rows8_init(&members->rows, rows, parts->dim) != 0)
-        return error_set(err, -ENOMEM, "graph: no memory for a part of %u rows", rows);
+    if (status == 0)
+        list_members(parts, member, members);
+    mem_free(member);
+    if (status != 0)
+        return error_set(err, status, "graph: no memory for a part of %u rows", members->count);
     return load_members(parts, members, err);
 }
 
@@ -344,9 +394,13 @@ int parts_graph(struct parts *parts, const struct graph_options *options,
         if (part->row == part->row_end)
             continue;
         status = checkpoint_has(parts->checkpoint, parts_name(name, "part", p), err);
+        if (status == 0 && !parts->near)
+            status = find_all_near(parts, err);
         status = status == 0 ? build_part(parts, p, options, err) : status;
         status = status == 1 ? 0 : status;
     }
+    mem_free(parts->near);
+    parts->near = NULL;
     return status == 0 ? parts_merge(parts, options->degree, lists, err) : status;
 }
 

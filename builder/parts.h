@@ -1,8 +1,8 @@
 /* The graph in parts, for builds that may not hold all neighbour lists in memory at once. A part is
- * a contiguous range of cells in their final order. Its graph is built over its own rows and, as a
- * halo, those of the foreign cells that most of its cells have among their nearest; rows come from
- * the work file of rows, lists go to one of the part. Since every file is in the order of rows, the
- * lists of all parts are merged in one pass through all of them (merge.c). */
+ * a contiguous range of cells in their final order. Its graph is built over its own rows and a
+ * halo: those of the foreign cells that are nearest to its own, and a sample of all rows. They come
+ * from the work file of rows, lists go to one of the part. Since every file is in the order of
+ * rows, the lists of all parts are merged in one pass through all of them (merge.c). */
 #ifndef BUILDER_PARTS_H
 #define BUILDER_PARTS_H
 
@@ -10,7 +10,7 @@
 #include "encode.h"
 
 #define PARTS_MAX  512
-#define PARTS_HALO 0.4 /* rows of the halo, of those of the part */
+#define PARTS_NEAR 16 /* cells, of each cell: those of other parts are candidates for the halo */
 
 struct part {
     uint32_t cell, cell_end, row, row_end;
@@ -23,11 +23,15 @@ struct parts {
     const struct crew *crew;
     const struct cells *cells;
     uint32_t rows, dim;
+    uint32_t *near; /* cells x PARTS_NEAR, while graphs are built */
     /* Of the merged graph. */
     uint64_t edges;
     uint32_t entry_count;
     uint32_t entries[GRAPH_ENTRIES_MAX];
 };
+
+/* Rows of the halo at the most, of those of its part, when there are so many parts. */
+double parts_halo(uint32_t count);
 
 /* Cuts rows into count parts of about equal size. */
 int parts_init(struct parts *parts, struct checkpoint *checkpoint, const struct cells *cells,

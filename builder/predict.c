@@ -253,6 +253,19 @@ uint64_t predict_least(const struct build_options *options, uint64_t rows, uint3
     return smaller(larger(reading, larger(finding, after)), in_memory);
 }
 
+/* Rows of a part of so many, with its halo. */
+static uint64_t part_members(uint64_t rows, uint32_t parts)
+{
+    uint64_t members = (uint64_t)((double)(rows / parts + 1) * (1 + parts_halo(parts)));
+    return smaller(members, rows);
+}
+
+/* The cells nearest to each. */
+static uint64_t near_bytes(const struct shape *s)
+{
+    return s->rows / CELLS_ROWS * PARTS_NEAR * sizeof(uint32_t);
+}
+
 uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint32_t work_dim,
                        uint64_t vector_bytes)
 {
@@ -265,17 +278,19 @@ uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint3
                                             : PARTS_MAX;
     if (budget == 0 || predict_program(work_dim) + in_memory_bytes(options, &s) <= budget)
         return 1;
+    standing += near_bytes(&s);
     uint64_t room = budget > standing ? (budget - standing) / member_bytes(&s) : 0;
-    uint64_t own = (uint64_t)((double)room / (1 + PARTS_HALO));
-    uint64_t parts = own ? (rows + own - 1) / own : PARTS_MAX;
-    return parts < 2 ? 2 : parts < PARTS_MAX ? (uint32_t)parts : PARTS_MAX;
+    uint32_t parts = 2;
+    while (parts < PARTS_MAX && part_members(rows, parts) > room)
+        parts++;
+    return parts;
 }
 
 static uint64_t in_parts_bytes(const struct build_options *options, const struct shape *s,
                                uint32_t parts)
 {
-    uint64_t members = (uint64_t)((double)(s->rows / parts) * (1 + PARTS_HALO));
-    uint64_t most = larger(members * member_bytes(s), streamed_bytes(s, s->vector_bytes));
+    uint64_t graphing = part_members(s->rows, parts) * member_bytes(s) + near_bytes(s);
+    uint64_t most = larger(graphing, streamed_bytes(s, s->vector_bytes));
     return most + cells_bytes(s) + (options->ids ? 8 * s->rows : 0);
 }
 
@@ -375,7 +390,8 @@ static void stage_seconds(const struct build_options *options, const struct shap
                           uint32_t parts, double out[BUILD_STAGES])
 {
     double rows = (double)s->rows, dim = (double)s->dim;
-    double sample = rows < 16384 ? rows : 16384, members = parts > 1 ? 1 + PARTS_HALO : 1;
+    double sample = rows < 16384 ? rows : 16384;
+    double members = parts > 1 ? 1 + parts_halo(parts) : 1;
     double heat_us = 0.1 * graph_us(HEAT_LIST, s->mean_degree, s);
     double list_us = graph_us(options->build_list, s->mean_degree, s);
     double us[BUILD_STAGES] = {[BUILD_READ] = 4.5e-3 * rows * dim,

@@ -133,7 +133,7 @@ static uint64_t while_ordered(const struct spill_shape *s)
  */
 static uint64_t in_parts(const struct spill_shape *s)
 {
-    double list = 4 * s->mean_degree, members = (double)s->rows * (1 + PARTS_HALO);
+    double list = 4 * s->mean_degree, members = (double)s->rows * (1 + parts_halo(s->parts));
     uint64_t thin = work_file_bytes(4 * GATHER_THIN * s->rows),
              lists = work_file_bytes(s->list_bytes);
     uint64_t parts = (uint64_t)(members * (list + 12)),

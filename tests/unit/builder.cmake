@@ -1,9 +1,11 @@
 # builder/
 set(builder_uses fathom_builder fathom_datasets fathom_format fathom_codec fathom_kernel fathom_env fathom_base)
-foreach(module cells order keys graph patrol train input ids work spill build parts fault resume)
+foreach(module cells order keys graph patrol train input ids work spill build fault resume)
     fathom_test(builder_${module}_test SOURCES builder_${module}_test.c builder_support.c env_support.c
                 USES ${builder_uses} NEEDS PkgConfig::openblas)
 endforeach()
+fathom_test(builder_parts_test SOURCES builder_parts_test.c builder_support.c env_support.c
+            USES ${builder_uses} fathom_test_answers fathom_test_support fathom_search fathom_api NEEDS PkgConfig::openblas)
 fathom_test(builder_odd_test SOURCES builder_odd_test.c builder_support.c env_support.c
             USES ${builder_uses} fathom_search fathom_api NEEDS PkgConfig::openblas)
 fathom_test(builder_points_test SOURCES builder_points_test.c builder_support.c env_support.c

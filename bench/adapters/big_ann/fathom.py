@@ -4,9 +4,12 @@ The class runs in the harness; it starts this file again as the HTTP server, whi
 runs fathom-server and asks it. Memory is that of fathom-server, not of either Python process.
 """
 
+import contextlib
 import json
+import socket
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import numpy as np
 from fathom_local import Failed, LocalIndex, with_extension
 
 PORT = 8080
+START_SECONDS = 60
 INDICES = Path("data/indices/fathom")
 
 
@@ -117,6 +121,17 @@ def serve():
     server.serve_forever()
 
 
+def wait_for_server():
+    """The harness would sleep for a fixed time, which on a busy machine may not suffice. When the server
+    never comes, it finds that out by its first request."""
+    limit = time.monotonic() + START_SECONDS
+    while time.monotonic() < limit:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", PORT), 1).close()
+            return
+        time.sleep(0.05)
+
+
 if __name__ == "__main__":
     serve()
 else:
@@ -127,7 +142,8 @@ else:
 
         def __init__(self, metric, dimension, options):
             HttpANNSubprocess.__init__(self, f"{sys.executable} -m benchmark.algorithms.fathom")
-            HttpANN.__init__(self, server_url=f"http://127.0.0.1:{PORT}", start_seconds=3,
+            wait_for_server()
+            HttpANN.__init__(self, server_url=f"http://127.0.0.1:{PORT}", start_seconds=0,
                              name=f"fathom-{options.get('dram_share', 'all')}", metric=metric,
                              dimension=dimension, **options)
             self.ready = False

@@ -47,7 +47,8 @@ static const struct argp_option search_argp_options[] = {
      "Instead: one run for each of the index's own operating points for these recalls", 0},
     {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%,...", 0,
      "Bound of all that is kept in memory for the index (none), in bytes or as a share of its "
-     "vectors as f32; the index is opened anew for each",
+     "vectors as f32; the index is opened anew for each, with 16 page buffers a thread where it is "
+     "too small for as many as usual",
      0},
     {"plan-recall", OPTION_PLAN_RECALL, "R", 0,
      "What is resident is to be the cheapest for this target recall, or for any (0), in all runs "

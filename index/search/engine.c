@@ -8,6 +8,7 @@
 #include "engine.h"
 #include "error.h"
 #include "mem.h"
+#include "runs.h"
 
 #define INFLIGHT_MAX    256
 #define PAGES_PER_QUERY 8 /* page buffers for each query in flight */
@@ -17,19 +18,33 @@
 
 /* ---- sizes ---- */
 
-static uint32_t pool_pages(unsigned inflight)
+#define PAGES_MOST (INFLIGHT_MAX * PAGES_PER_QUERY)
+
+/* The longest run of pages must find room, or a query would wait for ever. */
+_Static_assert(FATHOM_PAGE_BUFFERS_MIN >= RUN_PAGES_MAX, "a run fits the fewest page buffers");
+
+bool engine_page_buffers_valid(unsigned page_buffers)
+{
+    return page_buffers == 0 ||
+           (page_buffers >= FATHOM_PAGE_BUFFERS_MIN && page_buffers <= PAGES_MOST);
+}
+
+static uint32_t pool_pages(unsigned inflight, unsigned page_buffers)
 {
     uint32_t pages = inflight * PAGES_PER_QUERY;
+    if (page_buffers)
+        return page_buffers;
     return pages > PAGES_MIN ? pages : PAGES_MIN;
 }
 
-uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, enum query_waits waits)
+uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, unsigned page_buffers,
+                              enum query_waits waits)
 {
     struct query_capacity slot = {.dim = p->dim,
                                   .k = QUERY_RESERVED_K,
                                   .candidates = query_reserved_candidates(waits == WAITS_FOR_CODES),
                                   .cells = waits == WAITS_FOR_CODES ? query_reserved_cells(p) : 0};
-    uint64_t pages = pool_pages(inflight);
+    uint64_t pages = pool_pages(inflight, page_buffers);
     return sizeof(struct fathom_engine) +
            pages * (PAGE_BYTES + 1 + sizeof(struct read_info) + RING_BYTES_PER_READ) +
            inflight * (sizeof(struct query) + query_memory_bytes(slot)) +
@@ -51,7 +66,7 @@ static enum ring_engine ring_kind(enum fathom_io io)
 static int engine_init(struct fathom_engine *engine, const struct env *env,
                        const struct fathom_engine_options *options, struct fathom_error *err)
 {
-    uint32_t pages = pool_pages(options->inflight);
+    uint32_t pages = pool_pages(options->inflight, options->page_buffers);
     engine->env = env;
     engine->inflight = options->inflight;
     engine->slots = mem_alloc_array(options->inflight, sizeof *engine->slots);
@@ -72,6 +87,9 @@ int engine_create_with(struct fathom_engine **out, const struct env *env,
     *out = NULL;
     if (options->inflight < 1 || options->inflight > INFLIGHT_MAX)
         return error_set(err, FATHOM_ELIMIT, "queries in flight must be 1 to %d", INFLIGHT_MAX);
+    if (!engine_page_buffers_valid(options->page_buffers))
+        return error_set(err, FATHOM_ELIMIT, "page buffers must be %d to %d, or 0 for the usual",
+                         FATHOM_PAGE_BUFFERS_MIN, PAGES_MOST);
     struct fathom_engine *engine = mem_alloc(sizeof *engine);
     if (!engine)
         return error_set(err, -ENOMEM, "no memory for an engine");

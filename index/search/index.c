@@ -87,6 +87,9 @@ static int check_options(const char *name, const struct fathom_open_options *opt
     if (options->threads < 1 || options->inflight < 1)
         return error_set(err, FATHOM_EARGUMENT,
                          "%s: threads and queries in flight must be at least 1", name);
+    if (!engine_page_buffers_valid(options->page_buffers))
+        return error_set(err, FATHOM_EARGUMENT, "%s: there are no engines of %u page buffers", name,
+                         options->page_buffers);
     if (!(options->dram_budget_share >= 0 && isfinite(options->dram_budget_share)) ||
         (options->dram_budget_share > 0 && options->dram_budget_bytes))
         return error_set(err, FATHOM_EARGUMENT,

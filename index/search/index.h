@@ -243,6 +243,7 @@ const uint8_t *index_list_in_page(const struct fathom_index *index, uint32_t pag
  * cells. */
 enum query_waits { WAITS_FOR_ROWS, WAITS_FOR_LISTS, WAITS_FOR_CODES };
 uint64_t engine_scratch_bytes(const struct properties *properties, unsigned inflight,
-                              enum query_waits waits);
+                              unsigned page_buffers, enum query_waits waits);
+bool engine_page_buffers_valid(unsigned page_buffers);
 
 #endif

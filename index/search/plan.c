@@ -498,8 +498,8 @@ static struct plan least_plan(const struct sizes *sizes, const struct fathom_ope
 static uint64_t scratch_of(const struct plan_input *input, enum query_waits waits)
 {
     const struct fathom_open_options *options = input->options;
-    return options->threads *
-           engine_scratch_bytes(&input->super->properties, options->inflight, waits);
+    return options->threads * engine_scratch_bytes(&input->super->properties, options->inflight,
+                                                   options->page_buffers, waits);
 }
 
 static struct sizes sizes_of(const struct plan_input *input)

@@ -295,6 +295,37 @@ static void a_large_query_borrows_from_the_budget_and_gives_back(void **state)
     fathom_engine_destroy(engine);
 }
 
+/* With room for one run of pages sixteen queries wait for each other, and get the same. */
+static void few_page_buffers_take_less_and_answer_the_same(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_open_options options = {.threads = 1, .inflight = 16, .code_share = 1e-6f};
+    struct fathom_engine_options few = {
+        .io = FATHOM_IO_AUTO, .inflight = 16, .page_buffers = FATHOM_PAGE_BUFFERS_MIN};
+    struct fathom_outlook usual, less;
+    struct fathom_index *index;
+    struct fathom_engine *engine;
+    struct answers answers;
+    assert_int_equal(fathom_index_outlook(fixture->small.dir, &options, &usual, NULL), 0);
+    options.page_buffers = few.page_buffers;
+    assert_int_equal(fathom_index_outlook(fixture->small.dir, &options, &less, NULL), 0);
+    assert_true(less.least_bytes + 100 * PAGE_BYTES < usual.least_bytes);
+    options.dram_budget_bytes = less.least_bytes;
+    assert_int_equal(fathom_index_open(&index, fixture->small.dir, &options, NULL), 0);
+    assert_int_equal(fathom_engine_create(&engine, &few, NULL), 0);
+    ask(&answers, fixture, engine, index, 16);
+    answers_assert_same(&fixture->right, &answers);
+    answers_free(&answers);
+    fathom_engine_destroy(engine);
+    fathom_index_close(index);
+    for (unsigned bad = FATHOM_PAGE_BUFFERS_MIN - 1; bad < 5000; bad += 4000) {
+        options.page_buffers = few.page_buffers = bad;
+        assert_int_equal(fathom_engine_create(&engine, &few, NULL), FATHOM_ELIMIT);
+        assert_int_equal(fathom_index_open(&index, fixture->small.dir, &options, NULL),
+                         FATHOM_EARGUMENT);
+    }
+}
+
 /* ---- ends before the end ---- */
 
 static void expect_usable(const struct fixture *fixture, struct fathom_engine *engine)
@@ -372,6 +403,7 @@ int main(void)
         cmocka_unit_test(every_budget_is_kept),
         cmocka_unit_test(a_share_of_codes_is_the_cells_alone),
         cmocka_unit_test(a_large_query_borrows_from_the_budget_and_gives_back),
+        cmocka_unit_test(few_page_buffers_take_less_and_answer_the_same),
         cmocka_unit_test(a_damaged_page_of_codes_fails_its_query_by_name),
         cmocka_unit_test(a_deadline_is_kept_while_codes_stall),
         cmocka_unit_test(an_engine_may_end_while_codes_are_on_their_way),

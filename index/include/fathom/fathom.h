@@ -62,6 +62,7 @@ struct fathom_open_options {
                                  is opened, above 0 and finite; 0: dram_budget_bytes counts */
     unsigned threads;         /* engines that will search it, at least 1 */
     unsigned inflight;        /* queries in flight in each, at least 1 */
+    unsigned page_buffers;    /* of each, as they will be created; 0: as many as usual */
     enum fathom_navigator navigator; /* AUTO: the planner's choice for this budget and size */
     uint32_t code_bytes; /* force the bytes of navigation code per row (for experiments); 0: the
                             planner's choice */
@@ -212,9 +213,14 @@ struct fathom_result {
 
 struct fathom_engine;
 
+#define FATHOM_PAGE_BUFFERS_MIN 8
+
 struct fathom_engine_options {
     enum fathom_io io;
     unsigned inflight; /* query slots, 1..256 */
+    unsigned
+        page_buffers; /* of 4 KiB, FATHOM_PAGE_BUFFERS_MIN to 2,048; 0: as many as usual, 8 for each
+                         slot and 32 at least. With fewer, queries wait for each other's reads. */
 };
 
 FATHOM_API struct fathom_engine_options fathom_engine_options_default(void);

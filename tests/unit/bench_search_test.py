@@ -3,6 +3,7 @@ names, and its figures agree with one another."""
 
 import json
 import os
+import re
 import struct
 import subprocess
 import tempfile
@@ -278,6 +279,14 @@ class Search(unittest.TestCase):
     def test_a_budget_that_is_too_small_is_refused_with_the_least_that_would_do(self):
         message = self.search("--dram-budget", "1KiB", expect=2)
         self.assertRegex(message, r"\d")
+
+    def test_a_budget_too_tight_for_the_usual_page_buffers_gets_few(self):
+        message = self.search("--dram-budget", "1KiB", expect=2)
+        least = int(re.search(r"the least is (\d+)", message).group(1))
+        record = self.search("--dram-budget", least)["runs"][0]
+        self.assertEqual(record["page_buffers"], 16)
+        self.assertLessEqual(record["dram_bytes"]["total"], least)
+        self.assertEqual(self.search()["runs"][0]["page_buffers"], 0)
 
     def test_both_ways_of_reading_find_and_read_the_same(self):
         records = [

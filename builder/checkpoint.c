@@ -8,8 +8,8 @@
 #include "error.h"
 #include "provenance.h"
 
-#define COST_SHARE     33             /* a checkpoint waits for so many times what it costs */
-#define SPACING_MAX_NS 45000000000ull /* but never longer */
+#define COST_SHARE   33             /* a checkpoint waits for so many times what it costs */
+#define UNPLANNED_NS 20000000000ull /* that one waits for longer because it was not planned */
 
 static const char state_name[] = "state", input_name[] = "input", written_name[] = "written";
 
@@ -29,7 +29,7 @@ void checkpoint_kept(struct checkpoint *checkpoint)
 uint64_t checkpoint_wait_ns(uint64_t spacing_ns, double cost_ns, uint64_t bytes)
 {
     double wait = COST_SHARE * cost_ns * (double)bytes;
-    uint64_t least = wait < SPACING_MAX_NS ? (uint64_t)wait : SPACING_MAX_NS;
+    uint64_t least = wait < CHECKPOINT_MOST_NS ? (uint64_t)wait : CHECKPOINT_MOST_NS;
     return spacing_ns == 0 || spacing_ns > least ? spacing_ns : least;
 }
 
@@ -41,8 +41,8 @@ uint64_t checkpoint_since_ns(const struct checkpoint *checkpoint)
 bool checkpoint_due(const struct checkpoint *checkpoint, uint64_t bytes)
 {
     uint64_t wait = checkpoint_wait_ns(checkpoint->spacing_ns, checkpoint->cost_ns, bytes);
-    if (checkpoint->unplanned && wait < SPACING_MAX_NS)
-        wait = wait < SPACING_MAX_NS / 2 ? 2 * wait : SPACING_MAX_NS;
+    if (checkpoint->unplanned && wait < UNPLANNED_NS)
+        wait = wait < UNPLANNED_NS / 2 ? 2 * wait : UNPLANNED_NS;
     return wait == 0 || checkpoint_since_ns(checkpoint) >= wait;
 }
 

@@ -40,6 +40,17 @@
 #define SAMPLE_BYTES (32u << 20) /* of the range of values, about, */
 #define SAMPLE_ROWS  65536       /* of so many rows at the most */
 
+/* Microseconds of one value of a row, or of one neighbour in a list. */
+#define PASS_US         1e-3   /* brought in from a work file */
+#define RAW_US          2e-3   /* put into one while the input is read */
+#define ORDER_US        3e-3   /* gathered, and appended to another */
+#define SKIP_US         1.5e-4 /* passed over as another range of the order is gathered */
+#define LIST_US         0.14   /* a neighbour in its place in a part, and in the merged list */
+#define CODES_US        2.5e-3 /* brought in and its code put into a work file, */
+#define PART_CODES_US   0.0135 /* and encoded between */
+#define NEAR_BYTES      4e7    /* of vectors, within reach of caches */
+#define CELLS_MOST_ROWS (1.0 * CELLS_ROWS * CELLS_COUNT_MAX) /* more get no more cells */
+
 #define HELD_LEAST  65536      /* rows, where not all fit; the samples of groups are fewer */
 #define FILE_BYTES  (1u << 20) /* of buffers of two work files, and k-means' scratch */
 #define MERGE_BYTES (9u << 19) /* of those of all parts, read side by side */
@@ -385,33 +396,69 @@ static double measure_us(const struct shape *s)
     return searches + 14.5e-3 * values + truth;
 }
 
-/* Microseconds of one thread; what BLAS does in training is not spread over threads. */
+/* What one thread does for all, as it stands between a stage and its files: it brings rows in,
+ * checks them and gives them their terms; and it sorts and merges the lists of parts. */
+static void add_streaming(const struct build_options *options, const struct shape *s,
+                          double members, double out[BUILD_STAGES])
+{
+    double values = 1e-6 * (double)s->rows * (double)s->dim, held;
+    out[BUILD_GRAPH] +=
+        members * PASS_US * values + members * LIST_US * 1e-6 * (double)s->rows * s->mean_degree;
+    out[BUILD_ENCODE] += CODES_US * values;
+    held = predict_held(options, s->rows, (uint32_t)s->dim);
+    if (held == 0)
+        return;
+    out[BUILD_READ] += RAW_US * values;
+    out[BUILD_CELLS] +=
+        (CELLS_ROUNDS + 2) * PASS_US * values; /* groups first, and all at the end */
+    out[BUILD_ORDER] += (ORDER_US + SKIP_US * (double)s->rows / held) * values;
+}
+
+/* Of one thread of those that share a stage; what BLAS does in training is not spread over them. */
+static void shared_us(const struct build_options *options, const struct shape *s, double members,
+                      double out[BUILD_STAGES])
+{
+    double rows = (double)s->rows, dim = (double)s->dim, sample = rows < 16384 ? rows : 16384;
+    double cells = rows < CELLS_MOST_ROWS ? rows : CELLS_MOST_ROWS;
+    double heat_us = members * 0.1 * graph_us(HEAT_LIST, s->mean_degree, s);
+    double list_us = members * graph_us(options->build_list, s->mean_degree, s);
+    bool parts = members > 1;
+    out[BUILD_READ] = 4.5e-3 * rows * dim;
+    out[BUILD_CELLS] = rows * (1.35 + 0.0155 * dim * sqrt(cells / 4e5));
+    out[BUILD_ORDER] = rows * 0.0143 * dim;
+    out[BUILD_GRAPH] = rows * (list_us + (parts ? heat_us : 0)) + probe_us(s, s->mean_degree);
+    out[BUILD_TRAIN] = 1.2e4 + sample * dim * (0.055 + 2.2e-5 * dim);
+    out[BUILD_ENCODE] = rows * (parts ? PART_CODES_US * dim : 3.2 + 0.0163 * dim + heat_us);
+    out[BUILD_WRITE] = 0;
+    out[BUILD_MEASURE] = measure_us(s);
+}
+
+/* Vectors are put in order by one thread, which waits for memory the more of them there are. */
+static double reorder_seconds(const struct shape *s)
+{
+    double row = (double)s->vector_bytes, bytes = (double)s->rows * row;
+    double spread = bytes > NEAR_BYTES ? 1 + log10(bytes / NEAR_BYTES) : 1;
+    return row > 0 ? 1e-6 * (double)s->rows * (0.3 + 1.5e-3 * row) * spread : 0;
+}
+
 static void stage_seconds(const struct build_options *options, const struct shape *s,
                           uint32_t parts, double out[BUILD_STAGES])
 {
     double rows = (double)s->rows, dim = (double)s->dim;
-    double sample = rows < 16384 ? rows : 16384;
     double members = parts > 1 ? 1 + parts_halo(parts) : 1;
-    double heat_us = 0.1 * graph_us(HEAT_LIST, s->mean_degree, s);
-    double list_us = graph_us(options->build_list, s->mean_degree, s);
-    double us[BUILD_STAGES] = {[BUILD_READ] = 4.5e-3 * rows * dim,
-                               [BUILD_CELLS] = rows * (1.35 + 0.0155 * dim * sqrt(rows / 4e5)),
-                               [BUILD_ORDER] = rows * 0.0143 * dim,
-                               [BUILD_GRAPH] =
-                                   rows * members * list_us + probe_us(s, s->mean_degree),
-                               [BUILD_TRAIN] = 1.2e4 + sample * dim * (0.055 + 2.2e-5 * dim),
-                               [BUILD_ENCODE] = rows * (3.2 + 0.0163 * dim + heat_us),
-                               [BUILD_MEASURE] = measure_us(s)};
-    for (int stage = 0; stage < BUILD_STAGES; stage++) {
-        unsigned most = stage == BUILD_MEASURE ? 2 : options->threads;
-        out[stage] = 1e-6 * us[stage] / (options->threads < most ? options->threads : most);
-    }
+    unsigned threads = options->threads;
+    if (options->memory_budget_bytes && threads > PREDICT_BUDGET_THREADS)
+        threads = PREDICT_BUDGET_THREADS;
+    shared_us(options, s, members, out);
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        out[stage] *= 1e-6 / (stage == BUILD_MEASURE && threads > 2 ? 2 : threads);
     double disk = 7e-10 * (double)disk_bytes(s);
     out[BUILD_READ] += 0.015 + 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
     out[BUILD_TRAIN] += 3e-10 * dim * dim * dim;
-    /* Vectors are put in order by one thread. */
-    out[BUILD_WRITE] += disk + (s->vector_bytes ? 1e-6 * rows * (0.9 + 0.0015 * dim) : 0);
+    out[BUILD_WRITE] += disk + reorder_seconds(s);
     out[BUILD_MEASURE] += disk; /* reading back and verifying */
+    if (parts > 1)
+        add_streaming(options, s, members, out);
 }
 
 /* What is left of the graph at its begin is the graph without the probe. */

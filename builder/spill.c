@@ -106,6 +106,10 @@ static struct spill in_memory(const struct spill_shape *s, const double seconds[
         play_cells(&p, s, seconds);
     }
     play_graph(&p, s, seconds[BUILD_GRAPH]);
+    /* Without rows and lists nothing is kept of what follows until it is written. */
+    double rest = seconds[BUILD_TRAIN] + seconds[BUILD_ENCODE] + seconds[BUILD_WRITE];
+    if (p.now_ns - p.last_ns + 1e9 * rest >= CHECKPOINT_MOST_NS)
+        p.rows_saved = true;
     if (p.rows_saved) {
         uint64_t codes = work_file_bytes(s->rows * s->code_bytes);
         uint64_t before = p.graph_share > 0 ? graph_file(s, p.graph_share) : 0;
@@ -115,8 +119,7 @@ static struct spill in_memory(const struct spill_shape *s, const double seconds[
     }
     uint64_t cells = p.cells_saved || (progress && p.begun) ? cells_file(s) : 0;
     uint64_t order = p.order_saved ? work_file_bytes(ordered_bytes(s)) : 0;
-    bool end = save_after(&p, seconds[BUILD_TRAIN] + seconds[BUILD_ENCODE] + seconds[BUILD_WRITE],
-                          PAGE_BYTES);
+    bool end = save_after(&p, rest, PAGE_BYTES);
     return (struct spill){cells + order + (p.begun || end ? small_files(s) : 0), false};
 }
 

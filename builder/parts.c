@@ -18,7 +18,7 @@
 /* Rows of a halo, of those of the part: in three parts, for each part more, and in many. */
 #define HALO_FROM    3
 #define HALO_LEAST   0.4
-#define HALO_STEP    0.2
+#define HALO_STEP    0.4
 #define HALO_MOST    1.5
 #define SAMPLE_SHARE 0.2 /* of it, for the sample */
 

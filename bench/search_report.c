@@ -41,7 +41,7 @@ static json_t *run_setting_json(const struct search_session *session,
                                 const struct search_plan *plan)
 {
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:i, s:b, s:i, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:I, s:b}",
+        "{s:o, s:o, s:o, s:o, s:i, s:b, s:i, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:I, s:b, s:b}",
         "search_list", plan->search_list ? json_integer(plan->search_list) : json_null(),
         "target_recall", recall_json(plan->target_recall), "plan_recall",
         recall_json(session->info.plan_recall), "recall_reached",
@@ -51,7 +51,7 @@ static json_t *run_setting_json(const struct search_session *session,
         (json_int_t)session->ledger.budget_bytes, "cpu_level", fathom_cpu_level(), "device",
         session->device, "navigator", fathom_navigator_name(session->info.navigator), "code_bits",
         (int)session->info.code_bits, "resident_lists", (json_int_t)session->info.resident_lists,
-        "direct_io", session->info.direct_io);
+        "direct_io", session->info.direct_io, "large_buffers", session->info.large_buffers);
 }
 
 /* What one repetition took. */
@@ -200,6 +200,10 @@ static void print_head(const struct search_session *session)
     printf("%s navigator, %u bits of code a row; %s, CPU level %s, reads %s the page cache\n",
            fathom_navigator_name(info->navigator), info->code_bits, session->device,
            fathom_cpu_level(), info->direct_io ? "bypass" : "GO THROUGH");
+    if (info->large_buffers)
+        printf("Page buffers in large pages\n");
+    else if (info->large_buffers_refused)
+        printf("Page buffers in small pages, since the system gave no large ones\n");
     printf("DRAM: %s, %.1f bytes a row and %s scratch", tool_format_bytes(ledger->total_bytes, a),
            (double)ledger->index_bytes / (double)info->rows,
            tool_format_bytes(ledger->scratch_bytes, b));

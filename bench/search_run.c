@@ -317,6 +317,7 @@ static int worker_init(struct worker *worker)
     options.io = plan->io;
     options.inflight = plan->inflight;
     options.page_buffers = plan->page_buffers;
+    options.index = plan->index;
     return fathom_engine_create(&worker->engine, &options, &worker->err);
 }
 

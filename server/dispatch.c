@@ -50,6 +50,7 @@ int dispatch_create(struct dispatch **out, const struct dispatch_options *option
     struct fathom_engine_options engine = fathom_engine_options_default();
     engine.io = options->io;
     engine.inflight = options->inflight;
+    engine.index = options->index;
     int rc = fathom_engine_create(&dispatch->engine, &engine, err);
     if (rc < 0) {
         mem_free(dispatch);

@@ -65,7 +65,8 @@ typedef void search_done_fn(void *context, struct search *search, uint64_t now_n
 
 struct dispatch_options {
     enum fathom_io io;
-    unsigned inflight;   /* query slots */
+    const struct fathom_index *index; /* as in fathom_engine_options */
+    unsigned inflight;                /* query slots */
     unsigned queue_rows; /* waiting for one, at the most; an empty queue takes any one request */
     struct buffer_allowance *allowance; /* for the memory of searches */
     struct thread_stats *stats;

@@ -478,8 +478,11 @@ static int make_events(struct http *http)
 static int set_up(struct http *http, struct fathom_error *err)
 {
     uint64_t inflight = http->service->config->inflight;
+    if (registry_view_init(&http->view, http->service->registry) < 0)
+        return error_set(err, -ENOMEM, "no memory for the admin port");
     const struct dispatch_options options = {
         .io = http->service->config->io,
+        .index = http->view.editions[0]->index,
         .inflight = inflight < HTTP_INFLIGHT ? (unsigned)inflight : HTTP_INFLIGHT,
         .queue_rows = HTTP_QUEUE_ROWS,
         .allowance = &http->allowance,
@@ -490,8 +493,7 @@ static int set_up(struct http *http, struct fathom_error *err)
     if (rc < 0)
         return rc;
     http->base = event_base_new();
-    if (!http->base || registry_view_init(&http->view, http->service->registry) < 0 ||
-        make_events(http) < 0 || make_server(http) < 0)
+    if (!http->base || make_events(http) < 0 || make_server(http) < 0)
         return error_set(err, -ENOMEM, "no memory for the admin port");
     return 0;
 }

@@ -83,6 +83,9 @@ static struct fathom_open_options options_of(const struct registry *registry, st
     options.dram_budget_bytes = terms.share > 0 ? 0 : terms.bytes;
     options.dram_budget_share = terms.share;
     options.plan_recall = terms.plan_recall;
+    /* The engines are made for the first edition of the first index, and search all others. */
+    const struct edition *first = registry->entries[0].current;
+    options.engines_of = first ? first->index : NULL;
     return options;
 }
 
@@ -141,14 +144,18 @@ static void log_opened(struct registry *registry, const struct edition *edition)
 {
     log_line(registry->log, LOG_LEVEL_INFO,
              "index %s: generation %016llx, %llu x %u %s, %s, %s navigator, %llu bytes in memory "
-             "(%llu for queries), %s",
+             "(%llu for queries), %s%s",
              edition->name, (unsigned long long)edition->info.generation,
              (unsigned long long)edition->info.rows, edition->info.dim,
              fathom_dtype_name(edition->info.dtype), fathom_metric_name(edition->info.metric),
              fathom_navigator_name(edition->info.navigator),
              (unsigned long long)edition->ledger.total_bytes,
              (unsigned long long)edition->ledger.scratch_bytes,
-             edition->info.direct_io ? "direct reads" : "buffered reads");
+             edition->info.direct_io ? "direct reads" : "buffered reads",
+             edition->info.large_buffers           ? ", page buffers in large pages"
+             : edition->info.large_buffers_refused ? ", page buffers in small pages, since the "
+                                                     "system gave no large ones"
+                                                   : "");
 }
 
 int registry_open(struct registry **out, const struct registry_options *options, struct log *log,

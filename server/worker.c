@@ -288,7 +288,10 @@ static int add_events(struct worker *worker)
 static int set_up(struct worker *worker, struct fathom_error *err)
 {
     const struct config *config = worker->service->config;
+    if (registry_view_init(&worker->view, worker->service->registry) < 0)
+        return error_set(err, -ENOMEM, "no memory for worker %u", worker->number);
     const struct dispatch_options options = {.io = config->io,
+                                             .index = worker->view.editions[0]->index,
                                              .inflight = (unsigned)config->inflight,
                                              .queue_rows = (unsigned)config->max_queue,
                                              .allowance = &worker->allowance,
@@ -300,8 +303,7 @@ static int set_up(struct worker *worker, struct fathom_error *err)
         return rc;
     worker->read_buffer = mem_alloc(READ_BUFFER_BYTES);
     worker->base = event_base_new();
-    if (!worker->read_buffer || !worker->base ||
-        registry_view_init(&worker->view, worker->service->registry) < 0 || add_events(worker) < 0)
+    if (!worker->read_buffer || !worker->base || add_events(worker) < 0)
         return error_set(err, -ENOMEM, "no memory for worker %u", worker->number);
     worker->methods = (struct methods){.service = worker->service,
                                        .view = &worker->view,

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -176,6 +177,44 @@ static int os_ring_result(void *context, int result, void *buf)
     return result;
 }
 
+/* Since Linux 6.1; the headers of older systems lack it. */
+#define ADVICE_COLLAPSE 25
+
+/* Asks for large pages, and makes them of what has come in small ones. That this succeeds is the
+ * one sign that all of it is large. */
+static bool make_large(uint8_t *memory, size_t bytes)
+{
+    if (madvise(memory, bytes, MADV_HUGEPAGE) < 0)
+        return false;
+    for (size_t at = 0; at < bytes; at += ENV_LARGE_PAGE_BYTES)
+        ((volatile uint8_t *)memory)[at] = 0;
+    return madvise(memory, bytes, ADVICE_COLLAPSE) == 0;
+}
+
+static void os_unmap_large(void *context, void *memory, size_t bytes)
+{
+    (void)context;
+    munmap(memory, bytes);
+}
+
+/* A mapping begins anywhere, so it is made a large page longer, and cut. */
+static void *os_map_large(void *context, size_t bytes)
+{
+    size_t room = bytes + ENV_LARGE_PAGE_BYTES;
+    void *map = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED)
+        return NULL;
+    size_t before = -(uintptr_t)map & (ENV_LARGE_PAGE_BYTES - 1);
+    uint8_t *memory = (uint8_t *)map + before;
+    if (before)
+        munmap(map, before);
+    munmap(memory + bytes, room - before - bytes);
+    if (make_large(memory, bytes))
+        return memory;
+    os_unmap_large(context, memory, bytes);
+    return NULL;
+}
+
 const struct env *env_os(void)
 {
     static const struct env os = {
@@ -196,6 +235,8 @@ const struct env *env_os(void)
         .clock_ns = os_clock_ns,
         .ring_init = os_ring_init,
         .ring_result = os_ring_result,
+        .map_large = os_map_large,
+        .unmap_large = os_unmap_large,
     };
     return &os;
 }

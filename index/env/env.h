@@ -1,5 +1,5 @@
-/* The one door to the OS: files, directories, clock, threads. Nothing outside this folder calls the
- * OS for them (a grep gate in the tests keeps it so).
+/* The one door to the OS: files, directories, large pages, clock, threads. Nothing outside this
+ * folder calls the OS for them (a grep gate in the tests keeps it so).
  *
  * struct env is a table of the raw calls. env_os() is the real one; fault.h wraps any env so that a
  * plan ("op=17:ENOSPC") fails the Nth call. Raw calls mirror the system call of the same name and
@@ -46,7 +46,14 @@ struct env {
     /* Sees each raw result of a ring (both engines) and of file_read_full, and returns it or
      * another; may change the bytes. -EINPROGRESS: not yet, ask again with the same arguments. */
     int (*ring_result)(void *context, int result, void *buf);
+    /* Zeroed memory that lies in large pages; bytes is a multiple of ENV_LARGE_PAGE_BYTES. NULL
+     * where the system has none to give, or cannot say whether it has. It counts whole from the
+     * start, and until it is given back. */
+    void *(*map_large)(void *context, size_t bytes);
+    void (*unmap_large)(void *context, void *memory, size_t bytes);
 };
+
+#define ENV_LARGE_PAGE_BYTES ((size_t)2 << 20)
 
 /* The operating system. Never NULL; shared by all threads. */
 const struct env *env_os(void);

@@ -279,6 +279,19 @@ static int fault_list(void *context, const char *path, int (*visit)(void *arg, c
     return rc ? rc : fault->inner->list(fault->inner->context, path, visit, arg);
 }
 
+/* Whatever it fails with, there are no large pages. */
+static void *fault_map_large(void *context, size_t bytes)
+{
+    struct fault_env *fault = context;
+    return op_enter(fault, NULL) ? NULL : fault->inner->map_large(fault->inner->context, bytes);
+}
+
+static void fault_unmap_large(void *context, void *memory, size_t bytes)
+{
+    struct fault_env *fault = context;
+    fault->inner->unmap_large(fault->inner->context, memory, bytes);
+}
+
 static uint64_t fault_clock_ns(void *context)
 {
     struct fault_env *fault = context;
@@ -308,6 +321,8 @@ int fault_init(struct fault_env *fault, const struct env *inner, const char *pla
         .clock_ns = fault_clock_ns,
         .ring_init = fault_ring_init,
         .ring_result = fault_ring_result,
+        .map_large = fault_map_large,
+        .unmap_large = fault_unmap_large,
     };
     return fault_plan_parse(plan ? plan : "", fault->rules, &fault->rule_count, err);
 }

@@ -37,6 +37,18 @@ static uint32_t pool_pages(unsigned inflight, unsigned page_buffers)
     return pages > PAGES_MIN ? pages : PAGES_MIN;
 }
 
+uint64_t engine_buffer_bytes(unsigned engines, unsigned inflight, unsigned page_buffers, bool large)
+{
+    uint32_t pages = pool_pages(inflight, page_buffers);
+    return large ? page_arena_bytes(engines, pages) : (uint64_t)engines * pages * PAGE_BYTES;
+}
+
+struct page_arena *engine_arena_create(const struct env *env, unsigned engines, unsigned inflight,
+                                       unsigned page_buffers)
+{
+    return page_arena_create(env, engines, pool_pages(inflight, page_buffers));
+}
+
 uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, unsigned page_buffers,
                               enum query_waits waits)
 {
@@ -46,7 +58,7 @@ uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, uns
                                   .cells = waits == WAITS_FOR_CODES ? query_reserved_cells(p) : 0};
     uint64_t pages = pool_pages(inflight, page_buffers);
     return sizeof(struct fathom_engine) +
-           pages * (PAGE_BYTES + 1 + sizeof(struct read_info) + RING_BYTES_PER_READ) +
+           pages * (1 + sizeof(struct read_info) + RING_BYTES_PER_READ) +
            inflight * (sizeof(struct query) + query_memory_bytes(slot)) +
            scratch_bytes(p, inflight, waits);
 }
@@ -71,7 +83,8 @@ static int engine_init(struct fathom_engine *engine, const struct env *env,
     engine->inflight = options->inflight;
     engine->slots = mem_alloc_array(options->inflight, sizeof *engine->slots);
     engine->reads = mem_alloc_array(pages, sizeof *engine->reads);
-    if (!engine->slots || !engine->reads || page_pool_init(&engine->pool, pages))
+    if (!engine->slots || !engine->reads ||
+        page_pool_init(&engine->pool, pages, options->index ? options->index->arena : NULL))
         return error_set(err, -ENOMEM, "no memory for an engine of %u queries in flight",
                          options->inflight);
     struct ring_options ring = {.engine = ring_kind(options->io),

@@ -60,8 +60,8 @@ static bool next_read(const struct query *query, struct read_info *read, uint64_
     bool rows = query->phase == QUERY_REFINE || query->phase == QUERY_EXACT;
     if ((!rows && query->phase != QUERY_IDS) || query->pages_issued == query->page_count)
         return false;
-    span =
-        run_pages(query->pages, query->pages_issued, query->page_count, query_span(query), &next);
+    span = run_pages(query_runs(query), query->pages, query->pages_issued, query->page_count,
+                     query_span(query), &next);
     *read = (struct read_info){.page = query->pages_issued,
                                .span = (uint16_t)span,
                                .wanted = (uint16_t)(next - query->pages_issued)};

@@ -10,6 +10,7 @@
 #include "file_path.h"
 #include "kernel.h"
 #include "mem.h"
+#include "pages.h"
 
 struct fathom_open_options fathom_open_options_default(void)
 {
@@ -25,6 +26,7 @@ static void index_destroy(struct fathom_index *index)
 {
     for (unsigned i = 0; i < index->memory_count; i++)
         mem_free(index->memory[i]);
+    page_arena_release(index->arena);
     if (index->file.env)
         index_file_close(&index->file);
     mem_free(index);
@@ -61,6 +63,20 @@ static void begin(struct fathom_index *index)
     index->id_section = superblock_find(&index->file.super, SECTION_IDS);
 }
 
+/* The page buffers of those that will search it, or that search already what it is to replace. */
+static void make_arena(struct fathom_index *index)
+{
+    const struct fathom_open_options *options = &index->options;
+    if (options->engines_of)
+        index->arena = page_arena_retain(options->engines_of->arena);
+    else if (index->plan.large_buffers)
+        index->arena = engine_arena_create(index->file.env, options->threads, options->inflight,
+                                           options->page_buffers);
+    index->options.engines_of = NULL; /* it may be closed from here on */
+    if (index->arena)
+        index->part_bytes[PART_FIXED] += page_arena_own_bytes(options->threads);
+}
+
 /* Loads what the plan wants of the opened file. */
 static int load(struct fathom_index *index, struct fathom_error *err)
 {
@@ -70,6 +86,7 @@ static int load(struct fathom_index *index, struct fathom_error *err)
     int status = residency_load(index, err);
     if (status)
         return status;
+    make_arena(index);
     /* An 8-bit value is off by a uniform error of variance 1/12 a dimension, so a squared distance
      * d by 2 sqrt(d / 12). */
     index->row_noise = index->properties.records_exact ? 0 : 2 / sqrtf(12);
@@ -253,6 +270,8 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
         .format_version = index->file.super.version,
         .direct_io = index->file.direct,
         .has_external_ids = p->external_ids,
+        .large_buffers = index->arena,
+        .large_buffers_refused = index->plan.large_buffers && !index->arena,
         .plan_recall = index->options.plan_recall,
         .recall_reached = index_choose(index, PLAN_K, 1, FATHOM_RERANK_AUTO).recall_low};
 }

@@ -22,6 +22,7 @@ struct plan {
     bool scan_reads;    /* cells: codes lie on SSD, but for those of scan_pages pages */
     uint64_t scan_pages;
     bool ids_read; /* with scan_reads: ids lie on SSD, and those of a result are read at its end */
+    bool large_buffers; /* pages are read into large pages of memory */
     uint64_t index_bytes, scratch_bytes;
 };
 
@@ -109,6 +110,8 @@ struct fathom_index {
     uint32_t point_count;
     uint32_t level_count;
     uint32_t level_bytes[PLANES_LEVELS_MAX]; /* the code sizes that this index offers */
+    struct page_arena *arena; /* page buffers of its engines in large pages; NULL: they have their
+                                 own, in small ones */
     float row_noise; /* error of a distance from a record of scale 1, as a factor of the distance's
                         root */
     uint64_t part_bytes[PART_COUNT];
@@ -238,12 +241,18 @@ uint32_t index_list_page(const struct fathom_index *index, uint32_t row);
 const uint8_t *index_list_in_page(const struct fathom_index *index, uint32_t page,
                                   const uint8_t *payload, uint32_t row, size_t *bytes);
 
-/* engine.c: what one engine of inflight queries keeps for an index, at the sizes that plans
- * reserve. Those that wait for lists have a navigator each, those that wait for codes a list of
- * cells. */
+/* engine.c: what one engine of inflight queries keeps for an index beside page buffers, at the
+ * sizes that plans reserve. Those that wait for lists have a navigator each, those that wait for
+ * codes a list of cells. */
 enum query_waits { WAITS_FOR_ROWS, WAITS_FOR_LISTS, WAITS_FOR_CODES };
 uint64_t engine_scratch_bytes(const struct properties *properties, unsigned inflight,
                               unsigned page_buffers, enum query_waits waits);
 bool engine_page_buffers_valid(unsigned page_buffers);
+/* And the page buffers of all engines: of each by itself, or in an arena of large pages. */
+uint64_t engine_buffer_bytes(unsigned engines, unsigned inflight, unsigned page_buffers,
+                             bool large);
+/* NULL where there are no large pages. */
+struct page_arena *engine_arena_create(const struct env *env, unsigned engines, unsigned inflight,
+                                       unsigned page_buffers);
 
 #endif

@@ -1,4 +1,5 @@
-/* Page buffers (see pages.h): first fit from where the last run was found. */
+/* Page buffers (see pages.h): slices by a flag each, runs by first fit from where the last was
+ * found. */
 #include "pages.h"
 
 #include <errno.h>
@@ -6,10 +7,79 @@
 
 #include "mem.h"
 
-int page_pool_init(struct page_pool *pool, uint32_t pages)
+/* ---- arenas ---- */
+
+uint64_t page_arena_bytes(unsigned slices, uint32_t slice_pages)
+{
+    return size_round_up((uint64_t)slices * slice_pages * PAGE_BYTES, ENV_LARGE_PAGE_BYTES);
+}
+
+uint64_t page_arena_own_bytes(unsigned slices)
+{
+    const struct page_arena *arena;
+    return size_round_up(sizeof *arena + slices * sizeof *arena->taken, MEM_ALIGN);
+}
+
+struct page_arena *page_arena_create(const struct env *env, unsigned slices, uint32_t slice_pages)
+{
+    struct page_arena *arena = mem_alloc(page_arena_own_bytes(slices));
+    if (!arena)
+        return NULL;
+    atomic_init(&arena->references, 1);
+    arena->env = env;
+    arena->slices = slices;
+    arena->slice_pages = slice_pages;
+    arena->region = env->map_large(env->context, page_arena_bytes(slices, slice_pages));
+    if (arena->region)
+        return arena;
+    mem_free(arena);
+    return NULL;
+}
+
+struct page_arena *page_arena_retain(struct page_arena *arena)
+{
+    if (arena)
+        atomic_fetch_add_explicit(&arena->references, 1, memory_order_relaxed);
+    return arena;
+}
+
+void page_arena_release(struct page_arena *arena)
+{
+    /* acq_rel: nobody touches the region once it is given back. */
+    if (!arena || atomic_fetch_sub_explicit(&arena->references, 1, memory_order_acq_rel) != 1)
+        return;
+    arena->env->unmap_large(arena->env->context, arena->region,
+                            page_arena_bytes(arena->slices, arena->slice_pages));
+    mem_free(arena);
+}
+
+/* Takes a slice for the pool; false when none is free or large enough. */
+static bool take_slice(struct page_pool *pool, struct page_arena *arena)
+{
+    for (unsigned i = 0; arena && pool->pages <= arena->slice_pages && i < arena->slices; i++)
+        if (!atomic_exchange_explicit(&arena->taken[i], true, memory_order_acquire)) {
+            pool->arena = page_arena_retain(arena);
+            pool->slice = i;
+            pool->region = arena->region + (size_t)i * arena->slice_pages * PAGE_BYTES;
+            return true;
+        }
+    return false;
+}
+
+/* Release: whoever takes the slice next sees that the pool is done with it. */
+static void give_slice(struct page_pool *pool)
+{
+    atomic_store_explicit(&pool->arena->taken[pool->slice], false, memory_order_release);
+    page_arena_release(pool->arena);
+}
+
+/* ---- pools ---- */
+
+int page_pool_init(struct page_pool *pool, uint32_t pages, struct page_arena *arena)
 {
     *pool = (struct page_pool){.pages = pages, .free = pages};
-    pool->region = mem_alloc_aligned((size_t)pages * PAGE_BYTES, PAGE_BYTES);
+    if (!take_slice(pool, arena))
+        pool->region = mem_alloc_aligned((size_t)pages * PAGE_BYTES, PAGE_BYTES);
     pool->used = mem_alloc(pages);
     if (pool->region && pool->used)
         return 0;
@@ -19,7 +89,10 @@ int page_pool_init(struct page_pool *pool, uint32_t pages)
 
 void page_pool_fini(struct page_pool *pool)
 {
-    mem_free(pool->region);
+    if (pool->arena)
+        give_slice(pool);
+    else
+        mem_free(pool->region);
     mem_free(pool->used);
     memset(pool, 0, sizeof *pool);
 }

@@ -61,6 +61,7 @@ struct points_cost {
     double fixed_us, list_us; /* for each query, and for each unit of its search list */
     double list_reads;        /* pages of codes read for each unit of it */
     double fixed_reads;       /* of other pages than rows', for each query */
+    double read_us;           /* of the device, for each read */
 };
 
 /* code_bytes 0: the 8-bit rows are resident. */
@@ -70,6 +71,9 @@ struct points_cost points_cost(const struct properties *properties, enum fathom_
 /* The same for cells whose codes are on pages, list_reads of which a unit of search list reads. */
 void points_cost_scan(struct points_cost *cost, const struct properties *properties,
                       uint32_t code_bytes, double list_reads);
+
+/* The same where pages are read into large pages of memory. */
+void points_cost_large_buffers(struct points_cost *cost);
 
 /* Time of the whole machine that a query takes, reads included: to compare with others. */
 double points_cost_us(const struct points_cost *cost, const struct operating_choice *choice);

@@ -9,6 +9,7 @@
 /* What a query costs on the reference machine (docs/adr/0015): of the device, of which two cores
  * share 111,000 reads a second when many queries are in flight, and of one core. */
 #define READ_DEVICE_US 9.0
+#define READ_LARGE_US  8.1 /* into large pages (docs/adr/0044) */
 #define READ_CPU_US    3.0
 #define QUERY_US       15.0    /* to prepare a query, and to choose what to read */
 #define RERANK_US      4.0     /* to choose full vectors, and to rank by them */
@@ -302,13 +303,20 @@ struct points_cost points_cost(const struct properties *p, enum fathom_navigator
     if (navigator == FATHOM_NAVIGATOR_CELLS) {
         double looked = fmin(code_bytes, COARSE_BITS_PER_DIM / 8 * p->work_dim);
         return (struct points_cost){
+            .read_us = READ_DEVICE_US,
             .fixed_us = (0.4 + 0.6 * widths) * CELL_US * p->cells + QUERY_US,
             .list_us = (CODE_US + CODE_BYTE_US * looked) * 4.0 * (double)p->rows / p->cells};
     }
-    return (struct points_cost){.fixed_us = QUERY_US,
+    return (struct points_cost){.read_us = READ_DEVICE_US,
+                                .fixed_us = QUERY_US,
                                 .list_us = (0.85 + 0.15 * widths) *
                                            (code_bytes ? HOP_US : HOP_ROW8_US) * GRAPH_LIST_SHARE *
                                            NEW_SHARE * p->degree_max};
+}
+
+void points_cost_large_buffers(struct points_cost *cost)
+{
+    cost->read_us = READ_LARGE_US;
 }
 
 void points_cost_scan(struct points_cost *cost, const struct properties *p, uint32_t code_bytes,
@@ -325,6 +333,6 @@ double points_cost_us(const struct points_cost *cost, const struct operating_cho
     double reads = choice->reads + cost->fixed_reads + cost->list_reads * choice->search_list;
     double cpu = 0.5 * (cost->fixed_us + cost->list_us * choice->search_list + READ_CPU_US * reads +
                         (choice->rerank ? RERANK_US : 0));
-    double device = READ_DEVICE_US * reads;
+    double device = cost->read_us * reads;
     return fmax(cpu, device) + 0.25 * fmin(cpu, device);
 }

@@ -10,6 +10,7 @@
 
 #include "index.h"
 #include "navigate.h"
+#include "runs.h"
 
 enum query_phase {
     QUERY_FREE,
@@ -154,6 +155,11 @@ static inline uint32_t query_span(const struct query *query)
 {
     const struct section *section = query_section(query);
     return section->row_bytes ? section->pages_per_row : 1;
+}
+/* How its pages are read together. */
+static inline struct run_limits query_runs(const struct query *query)
+{
+    return query->index->plan.large_buffers ? runs_large : runs_small;
 }
 /* Takes the payload of wanted page i (of query_span pages). scores:
  * QUERY_PAGE_BATCH. */

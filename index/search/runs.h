@@ -7,26 +7,37 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define RUN_PAGES_MAX 8 /* of one read; more only for a row that spans more */
-#define RUN_GAP_MAX   1 /* pages between two wanted ones */
+struct run_limits {
+    uint32_t pages_max; /* of one read; more only for a row that spans more */
+    uint32_t gap_max;   /* pages between two wanted ones */
+};
 
-/* What a read costs, in reads of one page: so much by itself and for each page (docs/adr/0037). */
+#define RUN_PAGES_MAX 16
+
+/* Into page buffers in small pages of memory, of which each is one piece more to the device, and in
+ * large ones (docs/adr/0044). Which pages are wanted does not depend on it. */
+static const struct run_limits runs_small = {.pages_max = 8, .gap_max = 1},
+                               runs_large = {.pages_max = RUN_PAGES_MAX, .gap_max = 6};
+
+/* What a read costs, in reads of one page: so much by itself and for each page (docs/adr/0037). Of
+ * small pages of memory: those by which pages are picked are the same for both. */
 #define RUN_READ_PRICE 0.65f
 #define RUN_PAGE_PRICE 0.35f
 
 /* Do span pages at next (>= end) belong to the run of pages from first to before end? */
-static inline bool run_takes(uint64_t first, uint64_t end, uint64_t next, uint32_t span)
+static inline bool run_takes(struct run_limits limits, uint64_t first, uint64_t end, uint64_t next,
+                             uint32_t span)
 {
-    return next - end <= RUN_GAP_MAX && next + span - first <= RUN_PAGES_MAX;
+    return next - end <= limits.gap_max && next + span - first <= limits.pages_max;
 }
 
 /* Of wanted pages in the order of the file, span pages each: the run that begins with pages[i] ends
  * before pages[*next]. Returns its pages. */
-static inline uint32_t run_pages(const uint64_t *pages, uint32_t i, uint32_t count, uint32_t span,
-                                 uint32_t *next)
+static inline uint32_t run_pages(struct run_limits limits, const uint64_t *pages, uint32_t i,
+                                 uint32_t count, uint32_t span, uint32_t *next)
 {
     uint64_t first = pages[i], end = first + span;
-    for (i++; i < count && run_takes(first, end, pages[i], span); i++)
+    for (i++; i < count && run_takes(limits, first, end, pages[i], span); i++)
         end = pages[i] + span;
     *next = i;
     return (uint32_t)(end - first);

@@ -130,7 +130,7 @@ uint32_t scan_wants(const struct query *query, uint64_t *page)
     if (!step_away(query, &cursor, page))
         return 0;
     uint64_t end = *page + 1;
-    while (step_away(query, &cursor, &next) && run_takes(*page, end, next, 1))
+    while (step_away(query, &cursor, &next) && run_takes(query_runs(query), *page, end, next, 1))
         end = next + 1;
     return (uint32_t)(end - *page);
 }

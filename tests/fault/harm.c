@@ -15,7 +15,7 @@ int harm_open(struct fathom_index **out, const struct env *env, const char *dir,
     if (residency == HARM_SCAN)
         return scan_open(out, env, dir, 0.4f, 4, err);
     if (residency == HARM_LEAST)
-        return least_open(out, env, dir, 4, err);
+        return least_open(out, env, dir, 4, NULL, err);
     if (residency == HARM_CELLS)
         options.navigator = FATHOM_NAVIGATOR_CELLS;
     int status = index_open_with(out, env, dir, &options, err);

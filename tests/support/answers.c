@@ -150,10 +150,13 @@ int scan_open(struct fathom_index **out, const struct env *env, const char *dir,
 }
 
 int least_open(struct fathom_index **out, const struct env *env, const char *dir, unsigned inflight,
-               struct fathom_error *err)
+               const struct fathom_index *engines_of, struct fathom_error *err)
 {
-    struct fathom_open_options options = {
-        .threads = 1, .inflight = inflight, .code_share = 1e-6f, .dram_budget_bytes = 1};
+    struct fathom_open_options options = {.threads = 1,
+                                          .inflight = inflight,
+                                          .code_share = 1e-6f,
+                                          .dram_budget_bytes = 1,
+                                          .engines_of = engines_of};
     struct fathom_outlook outlook;
     int status = fathom_index_outlook(dir, &options, &outlook, err);
     if (status != FATHOM_EBUDGET)
@@ -174,7 +177,13 @@ bool io_works(enum fathom_io io)
 
 struct fathom_engine *engine_make(enum fathom_io io, unsigned inflight)
 {
-    struct fathom_engine_options options = {.io = io, .inflight = inflight};
+    return engine_make_for(NULL, io, inflight);
+}
+
+struct fathom_engine *engine_make_for(const struct fathom_index *index, enum fathom_io io,
+                                      unsigned inflight)
+{
+    struct fathom_engine_options options = {.io = io, .inflight = inflight, .index = index};
     struct fathom_engine *engine;
     struct fathom_error err = {0};
     if (fathom_engine_create(&engine, &options, &err) != 0)

@@ -48,13 +48,15 @@ int scan_open(struct fathom_index **out, const struct env *env, const char *dir,
               unsigned inflight, struct fathom_error *err);
 
 /* The same with as little memory as will do: no codes and no ids. How much that is, is asked for
- * outside of env. */
+ * outside of env. engines_of: as in fathom_open_options. */
 int least_open(struct fathom_index **out, const struct env *env, const char *dir, unsigned inflight,
-               struct fathom_error *err);
+               const struct fathom_index *engines_of, struct fathom_error *err);
 
 /* For io in turn: whether this machine lets us use it. */
 bool io_works(enum fathom_io io);
 /* An engine or a failed test. */
 struct fathom_engine *engine_make(enum fathom_io io, unsigned inflight);
+struct fathom_engine *engine_make_for(const struct fathom_index *index, enum fathom_io io,
+                                      unsigned inflight);
 
 #endif

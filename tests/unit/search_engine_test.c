@@ -225,7 +225,7 @@ static void counters_tell_what_a_query_did(void **state)
     for (uint32_t q = 0; q < 50; q++) {
         const struct fathom_query_stats *s = &answers.all[q].stats;
         assert_int_equal(s->navigator, FATHOM_NAVIGATOR_CELLS);
-        assert_in_range(s->bytes / PAGE_BYTES, s->reads, s->reads * RUN_PAGES_MAX);
+        assert_in_range(s->bytes / PAGE_BYTES, s->reads, s->reads * runs_large.pages_max);
         assert_int_equal(s->bytes % PAGE_BYTES, 0);
         assert_in_range(s->rounds, 1, 2);
         assert_true(s->reads >= 1 && s->hops >= 1 && s->code_distances >= 10 &&

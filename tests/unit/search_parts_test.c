@@ -32,7 +32,7 @@ static void a_run_is_found_exactly_when_there_is_one(void **state)
     uint32_t held[HELD][2], holding = 0;
     (void)state;
     prng_init(&prng, 3, 0);
-    assert_int_equal(page_pool_init(&pool, PAGES), 0);
+    assert_int_equal(page_pool_init(&pool, PAGES, NULL), 0);
     for (int round = 0; round < 100000; round++) {
         uint32_t count = 1 + prng_below(&prng, 5);
         if (holding && (holding == HELD || prng_below(&prng, 2))) {
@@ -138,7 +138,7 @@ static const struct operating_point points[] = {
 };
 #define POINTS (sizeof points / sizeof points[0])
 
-static const struct points_cost cost = {.list_us = 2};
+static const struct points_cost cost = {.list_us = 2, .read_us = 9};
 
 static uint32_t list_for(uint32_t k, float target)
 {
@@ -215,7 +215,8 @@ static const struct operating_point refined[] = {
 
 static void fewer_reads_are_worth_a_longer_walk(void **state)
 {
-    static const struct points_cost free_walk = {0}, dear_walk = {.list_us = 1000};
+    static const struct points_cost free_walk = {.read_us = 9},
+                                    dear_walk = {.list_us = 1000, .read_us = 9};
     (void)state;
     struct operating_choice choice =
         points_choose(refined, 5, 10, 0.96f, FATHOM_RERANK_AUTO, &free_walk);
@@ -229,7 +230,7 @@ static void fewer_reads_are_worth_a_longer_walk(void **state)
 
 static void a_threshold_between_two_is_taken_on_a_straight_line(void **state)
 {
-    static const struct points_cost dear_walk = {.list_us = 1000};
+    static const struct points_cost dear_walk = {.list_us = 1000, .read_us = 9};
     (void)state;
     /* Half way between the two that were measured with list 40. */
     struct operating_choice choice =
@@ -343,7 +344,7 @@ static const struct operating_point mended[] = {
 static struct operating_choice choose_mended(float target, enum fathom_rerank rerank,
                                              double list_us)
 {
-    struct points_cost walk = {.list_us = list_us};
+    struct points_cost walk = {.list_us = list_us, .read_us = 9};
     return points_choose(mended, 2, 10, target, rerank, &walk);
 }
 

@@ -187,7 +187,7 @@ static float reached(const struct operating_point *points, uint32_t count, const
                      uint32_t code_bytes)
 {
     struct operating_point found[POINTS_RESIDENT_MAX];
-    const struct points_cost cost = {.list_us = 1};
+    const struct points_cost cost = {.list_us = 1, .read_us = 9};
     uint32_t found_count =
         points_for(points, count, plan->navigator, plan->rows8 ? 128 : code_bytes, found);
     return points_choose(found, found_count, 10, 1, FATHOM_RERANK_AUTO, &cost).recall_low;

@@ -49,23 +49,27 @@ static int free_fixture(void **state)
 static void near_pages_make_a_run_up_to_its_length(void **state)
 {
     static const struct {
+        struct run_limits limits;
         uint64_t pages[10];
         uint32_t count, span, next, length;
     } cases[] = {
-        {{7}, 1, 1, 1, 1},
-        {{7, 8, 9}, 3, 1, 3, 3},
-        {{7, 9}, 2, 1, 2, 3},                           /* a gap of one */
-        {{7, 10}, 2, 1, 1, 1},                          /* of two */
-        {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10, 1, 8, 8}, /* no longer than RUN_PAGES_MAX */
-        {{1, 3, 5, 7, 9}, 5, 1, 4, 7},                  /* nor with a gap at its end */
-        {{10, 12, 15}, 3, 2, 3, 7},                     /* rows of two pages */
-        {{10, 19}, 2, 9, 1, 9},                         /* a row that is longer than a run */
+        {{8, 1}, {7}, 1, 1, 1, 1},
+        {{8, 1}, {7, 8, 9}, 3, 1, 3, 3},
+        {{8, 1}, {7, 9}, 2, 1, 2, 3},  /* a gap of one */
+        {{8, 1}, {7, 10}, 2, 1, 1, 1}, /* of two */
+        {{8, 2}, {7, 10}, 2, 1, 2, 4},
+        {{8, 1}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10, 1, 8, 8}, /* no longer than it may be */
+        {{9, 1}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10, 1, 9, 9},
+        {{8, 1}, {1, 3, 5, 7, 9}, 5, 1, 4, 7}, /* nor with a gap at its end */
+        {{8, 1}, {10, 12, 15}, 3, 2, 3, 7},    /* rows of two pages */
+        {{8, 1}, {10, 19}, 2, 9, 1, 9},        /* a row that is longer than a run */
     };
     (void)state;
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         uint32_t next;
-        assert_int_equal(run_pages(cases[c].pages, 0, cases[c].count, cases[c].span, &next),
-                         cases[c].length);
+        assert_int_equal(
+            run_pages(cases[c].limits, cases[c].pages, 0, cases[c].count, cases[c].span, &next),
+            cases[c].length);
         assert_int_equal(next, cases[c].next);
     }
 }
@@ -149,7 +153,7 @@ static void compare_with_all_sets(void *context, struct query *query, struct nav
     for (uint32_t set = 0; set < 1u << count; set++)
         assert_true(got > worth(pages, count, set, threshold) - 1e-5);
     for (uint32_t i = 0, next; i < query->page_count; i = next) {
-        run_pages(query->pages, i, query->page_count, 1, &next);
+        run_pages(query_runs(query), query->pages, i, query->page_count, 1, &next);
         trial->joined += next - i - 1;
     }
     trial->picked += query->page_count;

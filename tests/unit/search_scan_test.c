@@ -46,7 +46,8 @@ static int make_fixture(void **state)
     for (int s = 0; s < SHARES; s++)
         if (scan_open(&fixture->partly[s], env_os(), fixture->small.dir, shares[s], 16, &err) != 0)
             fail_msg("%s", err.msg);
-    if (least_open(&fixture->least, env_os(), fixture->small.dir, 16, &err) != 0)
+    if (least_open(&fixture->least, env_os(), fixture->small.dir, 16, fixture->partly[0], &err) !=
+        0)
         fail_msg("%s", err.msg);
     whole.code_bytes = fixture->partly[0]->level.code_bytes;
     assert_int_equal(fathom_index_open(&fixture->whole, fixture->small.dir, &whole, NULL), 0);
@@ -164,7 +165,7 @@ static void counters_tell_where_codes_came_from(void **state)
             assert_int_equal(got->hops, right->hops);
             assert_int_equal(got->code_distances, right->code_distances);
             assert_int_equal(got->reads - got->code_reads, right->reads - right->code_reads);
-            assert_in_range(got->bytes / PAGE_BYTES, got->reads, got->reads * RUN_PAGES_MAX);
+            assert_in_range(got->bytes / PAGE_BYTES, got->reads, got->reads * runs_large.pages_max);
             pages[s] += got->bytes / PAGE_BYTES;
             assert_int_equal(got->rounds, (got->code_reads > 0) + (got->reads > got->code_reads));
             assert_string_equal(got->stop_reason, right->stop_reason);
@@ -206,11 +207,13 @@ static void no_page_is_read_twice(void **state)
     struct fathom_query_stats stats;
     uint64_t ids[10];
     float distances[10];
+    uint32_t most =
+        fixture->partly[0]->plan.large_buffers ? runs_large.pages_max : runs_small.pages_max;
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     request.search_list = FATHOM_SEARCH_LIST_MAX < ROWS ? FATHOM_SEARCH_LIST_MAX : ROWS;
     assert_int_equal(
         fathom_search(engine, fixture->partly[0], &request, ids, distances, &stats, NULL), 10);
-    assert_int_equal(stats.code_reads, (scan->page_count + RUN_PAGES_MAX - 1) / RUN_PAGES_MAX);
+    assert_int_equal(stats.code_reads, (scan->page_count + most - 1) / most);
     assert_int_equal(stats.code_distances, ROWS);
     assert_string_equal(stats.stop_reason, "exhausted");
     fathom_engine_destroy(engine);

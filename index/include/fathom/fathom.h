@@ -76,6 +76,10 @@ struct fathom_open_options {
                             navigator are then what reaches it most cheaply within the budget. 0:
                             unknown; then what reaches, up to .98, all that can be reached within
                             the budget, and of that what is cheapest at .97 */
+    const struct fathom_index *engines_of; /* the engines that will search it are there already,
+                                              created for this index, which is open until this call
+                                              returns: page buffers are theirs. NULL: they will be
+                                              created for the index that is opened */
 };
 
 FATHOM_API struct fathom_open_options fathom_open_options_default(void);
@@ -124,7 +128,10 @@ struct fathom_index_info {
     uint32_t format_version;
     bool direct_io; /* reads bypass the page cache */
     bool has_external_ids;
-    float plan_recall;    /* as in fathom_open_options */
+    bool large_buffers; /* engines created for this index read into large pages of memory, where it
+                           costs less to read several pages at once */
+    bool large_buffers_refused; /* they should, but the system gave none (docs/OPERATIONS.md) */
+    float plan_recall;          /* as in fathom_open_options */
     float recall_reached; /* the highest target_recall, for k of 10, that queries may count on at
                              this residency without full vectors; 0: the index does not know */
 };
@@ -187,7 +194,7 @@ struct fathom_query_stats {
     enum fathom_navigator navigator;
     uint32_t hops;           /* nodes expanded, or cells scanned */
     uint32_t rounds;         /* waves of reads */
-    uint32_t reads;          /* of all kinds; each brings up to 8 pages that lie near each other */
+    uint32_t reads;          /* of all kinds; each brings up to 16 pages that lie near each other */
     uint32_t list_reads;     /* those of them that brought pages of neighbour lists */
     uint32_t code_reads;     /* and those that brought codes */
     uint32_t resident_lists; /* neighbour lists served from memory */
@@ -213,7 +220,7 @@ struct fathom_result {
 
 struct fathom_engine;
 
-#define FATHOM_PAGE_BUFFERS_MIN 8
+#define FATHOM_PAGE_BUFFERS_MIN 16
 
 struct fathom_engine_options {
     enum fathom_io io;
@@ -221,6 +228,10 @@ struct fathom_engine_options {
     unsigned
         page_buffers; /* of 4 KiB, FATHOM_PAGE_BUFFERS_MIN to 2,048; 0: as many as usual, 8 for each
                          slot and 32 at least. With fewer, queries wait for each other's reads. */
+    const struct fathom_index *index; /* for which the engine is one of the threads it was opened
+                                         for: page buffers come from what its budget set aside, and
+                                         may be large pages. NULL: buffers of its own. It searches
+                                         any index, and does not keep this one open */
 };
 
 FATHOM_API struct fathom_engine_options fathom_engine_options_default(void);

@@ -120,6 +120,31 @@ struct hurried {
     int policy, slack;
 };
 
+/* Where there are none, that is said, and nothing is left. */
+static void large_pages_are_zeroed_and_aligned_or_refused(void **state)
+{
+    const struct env *env = env_os();
+    const size_t bytes = 2 * ENV_LARGE_PAGE_BYTES;
+    uint8_t *memory = env->map_large(env->context, bytes);
+    (void)state;
+    if (!memory)
+        skip();
+    assert_int_equal((uintptr_t)memory % ENV_LARGE_PAGE_BYTES, 0);
+    for (size_t i = 0; i < bytes; i += 64)
+        assert_int_equal(memory[i], 0);
+    memset(memory, 1, bytes);
+    env->unmap_large(env->context, memory, bytes);
+}
+
+static void large_pages_fail_on_plan(void **state)
+{
+    struct fault_env fault;
+    (void)state;
+    assert_int_equal(fault_init(&fault, env_os(), "op=1:ENOMEM", NULL), 0);
+    assert_null(fault.env.map_large(fault.env.context, ENV_LARGE_PAGE_BYTES));
+    assert_int_equal(fault_fired(&fault), 1);
+}
+
 static void hurry(void *context, unsigned worker)
 {
     struct hurried *hurried = context;
@@ -310,6 +335,8 @@ static const struct CMUnitTest tests[] = {
     IN_SCRATCH(open_closes_on_exec_and_takes_nonblock_off_again),
     IN_SCRATCH(list_visits_each_entry_and_stops_when_told),
     cmocka_unit_test(the_clock_runs_forward_in_nanoseconds),
+    cmocka_unit_test(large_pages_are_zeroed_and_aligned_or_refused),
+    cmocka_unit_test(large_pages_fail_on_plan),
     cmocka_unit_test(a_thread_hurries_as_far_as_it_is_allowed_and_says_how_far),
     cmocka_unit_test(each_worker_runs_once_and_the_last_on_the_caller),
     cmocka_unit_test(one_worker_needs_no_thread_and_none_is_refused),

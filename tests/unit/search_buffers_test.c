@@ -1,0 +1,241 @@
+/* Page buffers in large pages: slices of an arena, when a plan has one, and that answers are the
+ * same without. Whether this machine has large pages does not matter here: an env says that it has,
+ * or that it has none. */
+#include "fathom_test.h"
+
+#include <stdlib.h>
+
+#include "answers.h"
+#include "index.h"
+#include "mem.h"
+#include "pages.h"
+#include "small_index.h"
+
+#define DIM     32
+#define ROWS    6000
+#define QUERIES 40
+#define SLICE   24 /* pages */
+
+struct fixture {
+    struct small_index small;
+};
+
+static unsigned mapped; /* regions that are out */
+
+static void *map_any(void *context, size_t bytes)
+{
+    (void)context;
+    assert_int_equal(bytes % ENV_LARGE_PAGE_BYTES, 0);
+    mapped++;
+    return mem_alloc_aligned(bytes, PAGE_BYTES);
+}
+
+static void unmap_any(void *context, void *memory, size_t bytes)
+{
+    (void)context;
+    (void)bytes;
+    mapped--;
+    mem_free(memory);
+}
+
+static void *map_none(void *context, size_t bytes)
+{
+    (void)context;
+    (void)bytes;
+    return NULL;
+}
+
+static struct env env_with(void *(*map_large)(void *context, size_t bytes))
+{
+    struct env env = *env_os();
+    env.map_large = map_large;
+    env.unmap_large = unmap_any;
+    return env;
+}
+
+static int make_fixture(void **state)
+{
+    struct small_options options = small_f32(ROWS, DIM, QUERIES, 91);
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    small_index_make(&fixture->small, &options);
+    *state = fixture;
+    return 0;
+}
+
+static int free_fixture(void **state)
+{
+    struct fixture *fixture = *state;
+    small_index_remove(&fixture->small);
+    free(fixture);
+    return 0;
+}
+
+/* Codes are read, so that there is much to gain. */
+static struct fathom_index *open_index(const struct fixture *fixture, const struct env *env,
+                                       uint64_t budget, const struct fathom_index *engines_of)
+{
+    struct fathom_open_options options = {.threads = 2,
+                                          .inflight = 4,
+                                          .code_share = 0.1f,
+                                          .dram_budget_bytes = budget,
+                                          .engines_of = engines_of};
+    struct fathom_index *index;
+    struct fathom_error err = {0};
+    if (index_open_with(&index, env, fixture->small.dir, &options, &err) != 0)
+        fail_msg("%s", err.msg);
+    return index;
+}
+
+static void ask(struct answers *out, const struct fixture *fixture,
+                const struct fathom_index *index, const struct fathom_index *engine_index)
+{
+    struct fathom_engine *engine = engine_make_for(engine_index, FATHOM_IO_AUTO, 4);
+    struct fathom_query request = small_request(&fixture->small, 0);
+    answers_get(out, engine, index, &request, fixture->small.raw_queries, DIM, QUERIES, 4);
+    fathom_engine_destroy(engine);
+}
+
+/* ---- slices ---- */
+
+static void slices_are_dealt_out_and_come_back(void **state)
+{
+    struct env env = env_with(map_any);
+    struct page_arena *arena = page_arena_create(&env, 2, SLICE);
+    struct page_pool first, second, third, large;
+    (void)state;
+    assert_non_null(arena);
+    assert_int_equal(mapped, 1);
+    assert_int_equal(page_pool_init(&first, SLICE, arena), 0);
+    assert_int_equal(page_pool_init(&large, SLICE + 1, arena), 0); /* more than a slice */
+    assert_int_equal(page_pool_init(&second, SLICE / 2, arena), 0);
+    assert_int_equal(page_pool_init(&third, SLICE, arena), 0); /* none is left */
+    assert_ptr_equal(first.region, arena->region);
+    assert_ptr_equal(second.region, arena->region + (size_t)SLICE * PAGE_BYTES);
+    assert_null(third.arena);
+    assert_null(large.arena);
+    page_pool_fini(&third);
+    page_pool_fini(&large);
+    page_pool_fini(&first);
+    assert_int_equal(page_pool_init(&third, SLICE, arena), 0);
+    assert_ptr_equal(third.region, arena->region);
+    page_arena_release(arena);
+    page_pool_fini(&second);
+    assert_int_equal(mapped, 1); /* a pool still has it */
+    page_pool_fini(&third);
+    assert_int_equal(mapped, 0);
+}
+
+static void an_arena_is_whole_large_pages(void **state)
+{
+    (void)state;
+    assert_int_equal(page_arena_bytes(1, 1), ENV_LARGE_PAGE_BYTES);
+    assert_int_equal(page_arena_bytes(4, 128), ENV_LARGE_PAGE_BYTES);
+    assert_int_equal(page_arena_bytes(5, 128), 2 * ENV_LARGE_PAGE_BYTES);
+}
+
+/* Nothing is kept by who could not get it. */
+static void without_large_pages_there_is_no_arena(void **state)
+{
+    struct env env = env_with(map_none);
+    (void)state;
+    assert_null(page_arena_create(&env, 2, SLICE));
+    assert_int_equal(mapped, 0);
+}
+
+/* ---- indexes ---- */
+
+static void an_arena_is_counted_whole(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct env env = env_with(map_any);
+    struct fathom_index *index = open_index(fixture, &env, 0, NULL);
+    struct fathom_ledger ledger;
+    fathom_index_get_ledger(index, &ledger);
+    assert_true(index->plan.large_buffers);
+    assert_int_equal(mapped, 1);
+    assert_in_range(ledger.scratch_bytes, ENV_LARGE_PAGE_BYTES, 2 * ENV_LARGE_PAGE_BYTES);
+    assert_int_equal(ledger.total_bytes, index->plan.index_bytes + index->plan.scratch_bytes);
+    fathom_index_close(index);
+    assert_int_equal(mapped, 0);
+}
+
+/* A budget that has no room for a large page is kept without. */
+static void a_small_budget_has_small_pages(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct env env = env_with(map_any);
+    struct fathom_index *index = open_index(fixture, &env, ENV_LARGE_PAGE_BYTES, NULL);
+    struct fathom_index_info info;
+    fathom_index_get_info(index, &info);
+    assert_false(index->plan.large_buffers || info.large_buffers || info.large_buffers_refused);
+    assert_int_equal(mapped, 0);
+    fathom_index_close(index);
+}
+
+static void answers_are_the_same_where_the_system_refuses(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct env some = env_with(map_any), none = env_with(map_none);
+    struct fathom_index *with = open_index(fixture, &some, 0, NULL),
+                        *without = open_index(fixture, &none, 0, NULL),
+                        *small = open_index(fixture, &some, ENV_LARGE_PAGE_BYTES, NULL);
+    struct fathom_index_info info;
+    struct answers right, answers;
+    fathom_index_get_info(with, &info);
+    assert_true(info.large_buffers && !info.large_buffers_refused);
+    fathom_index_get_info(without, &info);
+    assert_true(!info.large_buffers && info.large_buffers_refused);
+    ask(&right, fixture, small, small);
+    ask(&answers, fixture, with, with);
+    answers_assert_same(&right, &answers);
+    answers_free(&answers);
+    ask(&answers, fixture, without, without);
+    answers_assert_same(&right, &answers);
+    answers_free(&answers);
+    answers_free(&right);
+    fathom_index_close(small);
+    fathom_index_close(without);
+    fathom_index_close(with);
+}
+
+/* As when an index is reloaded: engines stay, and the buffers are counted wherever they search. */
+static void an_index_for_engines_that_are_there_counts_their_buffers(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct env env = env_with(map_any);
+    struct fathom_index *first = open_index(fixture, &env, 0, NULL);
+    struct fathom_engine *engine = engine_make_for(first, FATHOM_IO_AUTO, 4);
+    struct fathom_query request = small_request(&fixture->small, 0);
+    struct answers answers;
+    struct fathom_index *second = open_index(fixture, &env, 0, first);
+    struct fathom_index *small = open_index(fixture, &env, ENV_LARGE_PAGE_BYTES, NULL);
+    struct fathom_index *third = open_index(fixture, &env, 0, small);
+    assert_ptr_equal(second->arena, first->arena);
+    assert_true(second->plan.large_buffers);
+    assert_int_equal(second->plan.scratch_bytes, first->plan.scratch_bytes);
+    assert_null(third->arena);
+    assert_false(third->plan.large_buffers);
+    fathom_index_close(first);
+    fathom_index_close(small);
+    answers_get(&answers, engine, second, &request, fixture->small.raw_queries, DIM, QUERIES, 4);
+    answers_free(&answers);
+    fathom_index_close(third);
+    fathom_index_close(second);
+    assert_int_equal(mapped, 1); /* the engine has it */
+    fathom_engine_destroy(engine);
+    assert_int_equal(mapped, 0);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(slices_are_dealt_out_and_come_back),
+        cmocka_unit_test(an_arena_is_whole_large_pages),
+        cmocka_unit_test(without_large_pages_there_is_no_arena),
+        cmocka_unit_test(an_arena_is_counted_whole),
+        cmocka_unit_test(a_small_budget_has_small_pages),
+        cmocka_unit_test(answers_are_the_same_where_the_system_refuses),
+        cmocka_unit_test(an_index_for_engines_that_are_there_counts_their_buffers),
+    };
+    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+}

@@ -556,12 +556,14 @@ static bool large_pays(const struct sizes *sizes, const struct plan *plan, const
            takes_over(&walk, large, reach(sizes, large));
 }
 
+/* For the usual number of buffers: who wants another has reasons to save. */
 static void consider_large_buffers(const struct plan_input *input, const struct sizes *sizes,
                                    struct plan *plan)
 {
     const struct sizes large_sizes = sizes_of(input, true);
     struct plan large;
-    if (!input->options->engines_of && choose(&large_sizes, &large, input->options) &&
+    if (!input->options->engines_of && !input->options->page_buffers &&
+        choose(&large_sizes, &large, input->options) &&
         large_pays(sizes, plan, &large, input->options))
         *plan = large;
 }

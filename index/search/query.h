@@ -187,7 +187,7 @@ bool refine_weigh(struct query *query, struct navigator *navigator);
 /* Of the threshold: pages of less gain are not thought about. */
 #define REFINE_LEAST_GAIN 0.125f
 /* Its second half: the pages worth reading at a threshold into query->pages, their slots chosen;
- * and what they cost the device, in reads of one page. */
+ * and what they cost the device, in reads of one page into small page buffers. */
 void refine_pick(struct query *query, const struct navigator *navigator, float threshold);
 float refine_price(const struct query *query);
 /* The slot of the page of a candidate's row, after refine_weigh. */

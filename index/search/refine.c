@@ -196,8 +196,7 @@ float refine_price(const struct query *query)
     uint32_t span = query_section(query)->pages_per_row;
     float price = 0;
     for (uint32_t i = 0, next; i < query->page_count; i = next) {
-        uint64_t pages =
-            run_pages(query_runs(query), query->pages, i, query->page_count, span, &next);
+        uint64_t pages = run_pages(runs_small, query->pages, i, query->page_count, span, &next);
         price += RUN_READ_PRICE + RUN_PAGE_PRICE * (float)pages;
     }
     return price;

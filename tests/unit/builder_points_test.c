@@ -81,6 +81,7 @@ static uint64_t opened_bytes(const char *path, uint32_t code_bytes, float list_s
     options.code_bytes = code_bytes;
     options.list_share = list_share;
     options.inflight = WALKS;
+    options.page_buffers = 8 * WALKS;
     if (index_outlook_file(env_os(), path, &options, &outlook, &err) != 0)
         fail_msg("%s", err.msg);
     return outlook.total_bytes;

@@ -19,6 +19,8 @@
 #define THRESHOLDS 4
 #define LIST       150
 
+#define PAGE_BUFFERS 32 /* said, so that they are small, as those that points are of */
+
 static const float thresholds[THRESHOLDS] = {0.02f, 0.06f, 0.15f, 0.45f};
 
 struct set {
@@ -220,6 +222,7 @@ static void compare(const struct set *set, struct fathom_open_options options, u
 {
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     struct fathom_index *index;
+    options.page_buffers = PAGE_BUFFERS;
     memset(plain, 0, THRESHOLDS * sizeof *plain);
     memset(reranked, 0, THRESHOLDS * sizeof *reranked);
     assert_int_equal(fathom_index_open(&index, set->small.dir, &options, NULL), 0);

@@ -62,7 +62,8 @@ struct fathom_open_options {
                                  is opened, above 0 and finite; 0: dram_budget_bytes counts */
     unsigned threads;         /* engines that will search it, at least 1 */
     unsigned inflight;        /* queries in flight in each, at least 1 */
-    unsigned page_buffers;    /* of each, as they will be created; 0: as many as usual */
+    unsigned page_buffers;    /* of each, as they will be created; 0: as many as usual, in large
+                                 pages of memory where that pays */
     enum fathom_navigator navigator; /* AUTO: the planner's choice for this budget and size */
     uint32_t code_bytes; /* force the bytes of navigation code per row (for experiments); 0: the
                             planner's choice */

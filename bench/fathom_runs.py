@@ -80,12 +80,20 @@ class Fathom:
         """As many queries in flight as a budget is well spent on: 16 a thread, halved while they
         take too much of it, and below 4 only where nothing else is possible."""
         count, budget = IN_FLIGHT_MOST, self.budget(share)
-        while share and count > IN_FLIGHT_USUAL_LEAST and (
-                self.needs(threads, count)[1] > SCRATCH_PART * budget):
-            count //= 2
         while share and count > 1 and sum(self.needs(threads, count)) > budget:
             count //= 2
+        while share and count > IN_FLIGHT_USUAL_LEAST and (
+                self.scratch(share, threads, count) > SCRATCH_PART * budget):
+            count //= 2
         return count
+
+    def scratch(self, share, threads, inflight):
+        """Bytes that queries in flight take of a budget, as it is planned: more than they need, where
+        there is room for a better plan."""
+        words = self.search_words(share, threads, inflight, [LOAD_RECALL], passes=1, warm_up="0s")
+        words["query"] = self.few_queries(1)
+        del words["gt"]
+        return self.programs.json("fathom-bench", "search", **words)["runs"][0]["dram_bytes"]["scratch"]
 
     def budget(self, share):
         """All that is kept for the index and its queries; 0, no budget, for None."""

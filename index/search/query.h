@@ -159,7 +159,7 @@ static inline uint32_t query_span(const struct query *query)
 /* How its pages are read together. */
 static inline struct run_limits query_runs(const struct query *query)
 {
-    return query->index->plan.large_buffers ? runs_large : runs_small;
+    return query->index->arena ? runs_large : runs_small;
 }
 /* Takes the payload of wanted page i (of query_span pages). scores:
  * QUERY_PAGE_BATCH. */

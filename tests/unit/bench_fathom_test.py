@@ -50,9 +50,19 @@ class Fathom(unittest.TestCase):
         self.assertEqual(self.programs.command.call_args.kwargs["dram_budget"], "10%")
 
     def test_fewer_queries_are_in_flight_where_they_would_take_the_budget(self):
-        """They take 50 bytes each, the index 500 at the least; raw are 40,000."""
+        """They take 50 bytes each, or 25 at the least, and the index 500; raw are 40,000."""
+        self.fathom.least = {(2, count): (500, 25 * count) for count in (1, 2, 4, 8, 16)}
+
+        def planned(*_, inflight, **words):
+            self.assertEqual((words["threads"], words["query"]), (2, "one"))
+            return {"runs": [{"dram_bytes": {"scratch": 50 * inflight}}]}
+
+        self.programs.json = planned
+        few = mock.patch.object(sets, "write_first_queries", lambda *_: "one")
+        few.start()
+        self.addCleanup(few.stop)
         for share, count in ((None, 16), (0.06, 16), (0.05, 8), (0.03, 8), (0.02, 4), (0.0175, 4),
-                             (0.015, 2), (0.01, 1)):
+                             (0.01375, 2), (0.01, 1)):
             self.assertEqual(self.fathom.in_flight(share), count, share)
 
     def test_a_budget_that_is_too_small_is_told_with_the_least(self):
@@ -93,7 +103,8 @@ class Fathom(unittest.TestCase):
     def test_in_process_the_open_loop_has_the_part_of_the_peak_that_the_server_has(self):
         at_part = {"rate": 60, "qps": 60, "recall": 1, "latency_us": {}, "late_us": {}, "more": 1}
         self.programs.json.return_value = {"runs": [{"qps": 100, "open_loop": [at_part]}]}
-        found = self.fathom.load_in_process()
+        with mock.patch.object(self.fathom, "in_flight", lambda _: 16):
+            found = self.fathom.load_in_process()
         self.assertEqual((found["peak_qps"], found["at_peak_part"]["rate"]), (100, 60))
         words = self.programs.json.call_args.kwargs
         self.assertEqual((words["rate"], words["target_recall"]), ("60%", str(fathom_runs.LOAD_RECALL)))

@@ -207,8 +207,7 @@ static void no_page_is_read_twice(void **state)
     struct fathom_query_stats stats;
     uint64_t ids[10];
     float distances[10];
-    uint32_t most =
-        fixture->partly[0]->plan.large_buffers ? runs_large.pages_max : runs_small.pages_max;
+    uint32_t most = fixture->partly[0]->arena ? runs_large.pages_max : runs_small.pages_max;
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     request.search_list = FATHOM_SEARCH_LIST_MAX < ROWS ? FATHOM_SEARCH_LIST_MAX : ROWS;
     assert_int_equal(

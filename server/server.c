@@ -170,9 +170,9 @@ static void start_drain(struct server *server, const char *why)
     }
     server->draining = true;
     atomic_store_explicit(&service->draining, true, memory_order_relaxed);
+    listener_close(&server->listener);
     log_line(service->log, LOG_LEVEL_INFO, "%s: draining, for at most %.3g s", why,
              (double)service->config->drain_ns / 1e9);
-    listener_close(&server->listener);
     for (unsigned i = 0; i < server->worker_count; i++)
         mailbox_post(&server->workers[i].mailbox, &server->workers[i].drain_mail);
     struct timeval patience = {.tv_sec = (time_t)(service->config->drain_ns / 1000000000),

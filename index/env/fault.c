@@ -156,7 +156,8 @@ static int fault_ring_result(void *context, int result, void *buf)
     struct fault_env *fault = context;
     struct fault_stall *stall = can_stall(fault) ? stall_find(fault, buf) : NULL;
     if (stall) {
-        if (env_clock_ns(fault->inner) < stall->due_ns)
+        if (env_clock_ns(fault->inner) < stall->due_ns &&
+            !atomic_load_explicit(&fault->released, memory_order_relaxed))
             return -EINPROGRESS;
         atomic_store(&stall->buf, NULL);
         return result;
@@ -352,6 +353,11 @@ uint64_t fault_allocs(const struct fault_env *fault)
 uint64_t fault_fired(const struct fault_env *fault)
 {
     return counted(&fault->fired);
+}
+
+void fault_release(struct fault_env *fault)
+{
+    atomic_store_explicit(&fault->released, true, memory_order_relaxed);
 }
 
 bool fault_alloc(void *context)

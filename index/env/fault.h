@@ -23,8 +23,8 @@
  *     kill         SIGKILL, before the operation happens
  *     short=512    a transfer of at most so many bytes; short=0 is the end of the file
  *     flip=bit777  (reads) one bit is inverted: the 777th, modulo the bits that were read
- *     stall=50ms   (us, ms, s) later. A read of io_uring is held back while the ring goes on;
- *                  anything else sleeps
+ *     stall=50ms   (us, ms, s) later. A read of io_uring is held back while the ring goes on,
+ *                  until then or until fault_release(); anything else sleeps
  *     fail         (alloc) there is no memory
  *
  * One pread of a ring or of file_read_full is both: counted as op= when it starts, and as read#
@@ -67,6 +67,7 @@ struct fault_env {
     /* Relaxed throughout: they only count. */
     atomic_uint_fast64_t ops, reads, allocs, fired;
     struct fault_stall stalls[FAULT_STALLS_MAX];
+    atomic_bool released; /* relaxed: who waits for it asks again */
 };
 
 /* plan NULL is empty. FATHOM_EARGUMENT names what it cannot read. fault must not move while it is
@@ -77,6 +78,9 @@ uint64_t fault_ops(const struct fault_env *fault);
 uint64_t fault_reads(const struct fault_env *fault);
 uint64_t fault_allocs(const struct fault_env *fault);
 uint64_t fault_fired(const struct fault_env *fault); /* how often a rule has acted */
+/* Holds no read back any more. A test says with it when a device is no longer stuck, rather than
+ * guess how long it itself will take. */
+void fault_release(struct fault_env *fault);
 /* For mem_set_fault: counts an allocation and says whether it fails. */
 bool fault_alloc(void *fault);
 

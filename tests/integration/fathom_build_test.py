@@ -6,11 +6,11 @@ With FATHOM_REAL_DATA set to a folder of real sets, each is built and its recall
 
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
@@ -21,7 +21,7 @@ REAL_SETS = {"sift128": ("l2", 0.985), "fashion784": ("l2", 0.995), "word100": (
              "passages256": ("cos", 0.965), "bible1024": ("cos", 0.97)}
 # Instrumented programs take several times the memory and the time: the figures are those of the release.
 SANITIZED = bool(os.environ.get("FATHOM_SANITIZE"))
-STOP_SECONDS = 10.0 if SANITIZED else 2.0
+STOP_CPU_SECONDS = 10.0 if SANITIZED else 2.0
 
 
 def run(program, *arguments, code=0):
@@ -209,6 +209,17 @@ class Refusals(BuildTest):
         self.assertEqual((self.out / "index.fathom").read_bytes(), before)
 
 
+def cpu_of_ended():
+    """Seconds of all children that were waited for."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def cpu_of(process):
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Interruption(BuildTest):
     def start(self, base, *more):
         arguments = ["build", "--input", base, "--metric", "l2", "--out", self.out, *more]
@@ -227,6 +238,19 @@ class Interruption(BuildTest):
                 return
         self.fail(f"the build ended before {phase}")
 
+    def interrupt(self, base, phase, number):
+        """A build that ends by a signal in a phase, or soon after it: (it, CPU seconds from there to its end). On a
+        machine so busy that the build had ended before it was sent the signal, another one."""
+        for _ in range(20):
+            child = self.start(base, "--progress", "json", "--threads", 2)
+            self.wait_for(child, phase)
+            before = cpu_of_ended() + cpu_of(child)
+            child.send_signal(number)
+            if child.wait() != 0:
+                break
+        self.assertEqual(child.returncode, 75)
+        return child, cpu_of_ended() - before
+
     def assert_no_debris(self):
         """Nothing is left, or on a machine that took long enough to save, what --resume goes on from."""
         left = self.names()
@@ -239,26 +263,20 @@ class Interruption(BuildTest):
         base = self.synth(60000, dim=64)
         for phase, number in (("cells", signal.SIGINT), ("graph", signal.SIGTERM), ("encode", signal.SIGINT)):
             with self.subTest(phase=phase):
-                child = self.start(base, "--progress", "json")
-                self.wait_for(child, phase)
-                child.send_signal(number)
-                sent = time.monotonic()
-                self.assertEqual(child.wait(60), 75)
-                self.assertLess(time.monotonic() - sent, STOP_SECONDS)
-                self.assertRegex(child.stderr.read(), r"go on with: \S+ build --input .* --progress json --resume\n")
+                child, seconds = self.interrupt(base, phase, number)
+                self.assertLess(seconds, STOP_CPU_SECONDS)  # which other work on the machine does not lengthen
+                self.assertRegex(child.stderr.read(), r"go on with: \S+ build --input .* --progress json .*--resume\n")
                 self.assert_no_debris()
 
     def test_a_signal_while_operating_points_are_measured_is_an_interruption_too(self):
-        child = self.start(self.synth(20000, dim=64), "--progress", "json")
-        self.wait_for(child, "measure")
-        child.send_signal(signal.SIGINT)
-        self.assertEqual(child.wait(60), 75)
+        self.interrupt(self.synth(20000, dim=64), "measure", signal.SIGINT)
         self.assert_no_debris()
 
     def test_a_second_build_in_the_same_directory_is_refused(self):
         base = self.synth(60000, dim=64)
         child = self.start(base, "--progress", "json")
         self.wait_for(child, "cells")
+        child.send_signal(signal.SIGSTOP)  # so that it is still there, however busy the machine is
         self.assertIn("another build", self.build(base, code=3).stderr)
         child.kill()
         child.wait()

@@ -1,11 +1,16 @@
 /* A libfathom that answers from arithmetic, so that the server can be held to account for what a
- * disk rarely does on request: queries that take a second, fail, or never come back in time.
+ * disk rarely does on request: queries that take a second, fail, or do not come back until they are
+ * let go.
  *
  * An index is a directory with a file "fake": lines of `key value`, read at open:
- *     rows 1000   dim 4   generation 7    what the index claims; row i is (i, i, ..., i), squared
- * Euclidean delay_us 0                          how long each query takes status 0 what each query
- * ends with (a code of fathom/error.h, or -errno) open 0                              what opening
- * ends with A query is a point on the diagonal: its first value decides. */
+ *
+ *     rows 1000   dim 4   generation 7   what the index claims; row i is (i, i, ..., i)
+ *     delay_us 0                         how long each query takes
+ *     stuck 0                            1: none comes back while the directory has a file "hold"
+ *     status 0                           what each ends with: a code of fathom/error.h, or -errno
+ *     open 0                             what opening ends with
+ *
+ * A query is a point on the diagonal, its first value; distances are squared Euclidean. */
 #include "fathom/fathom.h"
 
 #include "error.h"
@@ -20,14 +25,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SLOTS_MAX 256
+#define SLOTS_MAX    256
+#define HOLD_LOOK_NS 1000000 /* between two looks at whether "hold" is still there */
 
 struct fathom_index {
     atomic_int references;
-    long long rows, dim, generation, delay_us, status, open;
+    long long rows, dim, generation, delay_us, stuck, status, open;
     uint64_t bytes, budget;
     float plan_recall;
-    char log[4096]; /* where opens and closes are noted, when there is such a file */
+    char log[4096];  /* where opens and closes are noted, when there is such a file */
+    char hold[4096]; /* while there is such a file, a stuck device gives nothing back */
 };
 
 #define SCRATCH_BYTES 4096
@@ -77,6 +84,7 @@ static void read_fake(struct fathom_index *index, FILE *file)
                 {"dim", &index->dim},
                 {"generation", &index->generation},
                 {"delay_us", &index->delay_us},
+                {"stuck", &index->stuck},
                 {"status", &index->status},
                 {"open", &index->open}};
     char key[32];
@@ -170,6 +178,7 @@ int fathom_index_open(struct fathom_index **out, const char *dir,
     index->plan_recall = options->plan_recall;
     atomic_init(&index->references, 1);
     snprintf(index->log, sizeof index->log, "%s/log", dir);
+    snprintf(index->hold, sizeof index->hold, "%s/hold", dir);
     note(index, "open");
     *out = index;
     return 0;
@@ -245,13 +254,20 @@ void fathom_engine_destroy(struct fathom_engine *engine)
     mem_free(engine);
 }
 
+static bool is_held(const struct fathom_index *index)
+{
+    return index->stuck && access(index->hold, F_OK) == 0;
+}
+
+/* What is due and has not been given back is looked at again in a moment. */
 static void set_timer(struct fathom_engine *engine)
 {
-    uint64_t due_ns = 0;
+    uint64_t due_ns = 0, soon_ns = clock_ns() + HOLD_LOOK_NS;
     for (unsigned i = 0; i < engine->inflight; i++) {
         const struct fake_slot *slot = &engine->slots[i];
-        if (slot->taken && (due_ns == 0 || slot->due_ns < due_ns))
-            due_ns = slot->due_ns;
+        uint64_t at_ns = slot->taken && is_held(slot->index) ? soon_ns : slot->due_ns;
+        if (slot->taken && (due_ns == 0 || at_ns < due_ns))
+            due_ns = at_ns;
     }
     struct itimerspec when = {.it_value = {.tv_sec = (time_t)(due_ns / 1000000000),
                                            .tv_nsec = (long)(due_ns % 1000000000)}};
@@ -335,8 +351,9 @@ int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out, 
     ssize_t got = read(engine->fd, &expirations, sizeof expirations);
     (void)got;
     for (unsigned i = 0; i < engine->inflight && count < max; i++) {
-        if (engine->slots[i].taken && engine->slots[i].due_ns <= now_ns)
-            finish(&engine->slots[i], &out[count++]);
+        struct fake_slot *slot = &engine->slots[i];
+        if (slot->taken && slot->due_ns <= now_ns && !is_held(slot->index))
+            finish(slot, &out[count++]);
     }
     set_timer(engine);
     return (int)count;

@@ -2,11 +2,10 @@
 
 import re
 import threading
-import time
 
 import numpy as np
 
-from support import Indexes, ProtocolTest, main, make_fake, results, search_params
+from support import Indexes, ProtocolTest, let_go, main, make_fake, results, search_params, until
 
 ROWS = 1000
 SCRATCH = 4096  # of the fake; its least is a byte a row, its best eight
@@ -109,24 +108,23 @@ class Steps(ProtocolTest):
                 self.assertEqual(client.call("info", {"index": "a"})["plan_recall"], recall)
 
     def test_the_old_edition_is_waited_for_and_nobody_else_is(self):
-        _, server = self.served(SCRATCH + 8 * ROWS, delay_us=600000)
+        directory, server = self.served(SCRATCH + 8 * ROWS, stuck=1)
+        (directory / "hold").touch()
         with server.client() as client, server.client() as other:
             slow = client.send("search", search_params("a", np.full((1, 4), 1, "<f4"), 1))
-            time.sleep(0.1)
+            server.wait_until_taken(1)
             client.send("reload", {"index": "a", "dram_budget": SCRATCH + 3 * ROWS})
-            time.sleep(0.1)
-            self.assertEqual(self.steps()[0], [8 * ROWS, ROWS])  # the least answers, the old one still has a query
+            self.wait_steps([8 * ROWS, ROWS])  # the least answers, the old one still has a query
             self.assertEqual(other.call("ping"), {})
+            self.assertEqual(self.steps()[0], [8 * ROWS, ROWS])
+            let_go(directory)
             replies = dict(client.reply() for _ in range(2))
             self.assertEqual(len(replies[slow]["ids"]), 8)
             self.assertEqual(self.budget_of(client), SCRATCH + 3 * ROWS)
 
     def wait_steps(self, wanted):
         """An edition closes a moment after the last thread has let go of it."""
-        end = time.monotonic() + 5
-        while self.steps()[0] != wanted and time.monotonic() < end:
-            time.sleep(0.02)
-        self.assertEqual(self.steps()[0], wanted)
+        until(lambda: self.steps()[0] == wanted, f"the steps are {wanted}")
 
 
 class Load(ProtocolTest):

@@ -12,7 +12,8 @@ import urllib.request
 import msgpack
 import numpy as np
 
-from support import Indexes, ProtocolTest, main, make_fake, results, search_params
+from support import (
+    PATIENCE, Indexes, ProtocolTest, RpcError, let_go, main, make_fake, make_stuck, results, search_params, until)
 
 
 def point(value, n=1):
@@ -129,67 +130,64 @@ class Bytes(ProtocolTest):
 
 
 class Slow(ProtocolTest):
-    """Clients that take their time. The limits are lowered, so that the test does not."""
+    """Clients that take their time. One limit is lowered at a time: a client of the test itself may be slow for the
+    others, on a machine that is busy."""
 
-    def setUp(self):
-        super().setUp()
-        self.server = self.serve("--first-byte-timeout", "300ms", "--message-timeout", "600ms", "--idle-timeout", "900ms",
-                                 "--workers", 1, indexes={"a": make_fake(self.scratch / "a")}, fake=True)
-
-    def seconds_to_end(self, client):
-        begun = time.monotonic()
-        closing = client.end()
-        return time.monotonic() - begun, closing
+    def lowered(self, limit, directory=None):
+        limits = {"--first-byte-timeout": "3600s", "--message-timeout": "3600s", "--idle-timeout": "3600s", **limit}
+        return self.serve(*(part for pair in limits.items() for part in pair), "--workers", 1,
+                          indexes={"a": directory or make_fake(self.scratch / "a")}, fake=True)
 
     def test_silence_is_ended(self):
-        with self.server.client() as client:
-            seconds, closing = self.seconds_to_end(client)
-        self.assertTrue(0.2 < seconds < 2, seconds)
+        server = self.lowered({"--first-byte-timeout": "300ms"})
+        begun = time.monotonic()
+        with server.client() as client:
+            closing = client.end()
+        self.assertGreater(time.monotonic() - begun, 0.25)
         self.assertEqual(closing["code"], "deadline_exceeded")
+        self.assertIn("nothing was sent", closing["message"])
 
     def test_bytes_that_drip_do_not_push_the_deadline_back(self):
-        with self.server.client() as client:
-            begun = time.monotonic()
-            with self.assertRaises((BrokenPipeError, ConnectionResetError)):
-                client.socket.sendall(b"\x94\x00\x01\xa6search\x91\x81\xa7vectors\xc6\x00\x10\x00\x00")
-                while time.monotonic() - begun < 10:
-                    client.socket.sendall(b"x")
-                    time.sleep(0.05)
-            self.assertLess(time.monotonic() - begun, 5)
+        server = self.lowered({"--message-timeout": "600ms"})
+        with server.client() as client, self.assertRaises((BrokenPipeError, ConnectionResetError)):
+            client.socket.sendall(b"\x94\x00\x01\xa6search\x91\x81\xa7vectors\xc6\x00\x10\x00\x00")
+            while True:  # a message without an end
+                client.socket.sendall(b"x")
+                time.sleep(0.02)
 
     def test_idleness_is_ended_but_not_waiting(self):
-        make_fake(self.scratch / "a", delay_us=2000000)
-        with self.server.client() as client:
-            client.call("reload", {"index": "a"})
-            client.call("search", search_params("a", point(1)))  # two seconds in flight
-            seconds, closing = self.seconds_to_end(client)
-            self.assertTrue(0.5 < seconds < 3, seconds)
+        directory = make_stuck(self.scratch / "a")
+        server = self.lowered({"--idle-timeout": "500ms"}, directory)
+        with server.client() as client:
+            client.send("search", search_params("a", point(1)))
+            time.sleep(1)  # at least so long in flight, and asking for nothing
+            let_go(directory)
+            client.reply()
+            closing = client.end()
             self.assertIn("no request", closing["message"])
 
     def test_a_client_that_never_reads_is_closed_and_memory_comes_back(self):
-        before = self.server.resident_bytes()
-        with self.server.client() as client:
+        server = self.lowered({"--message-timeout": "600ms"})
+        before = server.resident_bytes()
+        with server.client() as client:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             request = msgpack.packb([0, 1, "search", [search_params("a", point(1, 500), 1000)]])
-            client.socket.settimeout(5)
             with self.assertRaises((BrokenPipeError, ConnectionResetError)):
-                for _ in range(2000):
+                while True:
                     client.socket.sendall(request)
                     time.sleep(0.02)
-        self.server.wait_for("does not read its replies")
-        with self.server.client() as client:
+        server.wait_for("does not read its replies")
+        with server.client() as client:
             self.assertEqual(client.call("ping"), {})
-        self.assertLess(self.server.resident_bytes() - before, 100 << 20)
+        self.assertLess(server.resident_bytes() - before, 100 << 20)
 
     def test_silent_clients_by_the_hundred_do_not_disturb(self):
-        silent = [socket.create_connection(("127.0.0.1", self.server.port)) for _ in range(500)]
-        with self.server.client() as client:
+        server = self.lowered({"--first-byte-timeout": "2s"})
+        silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(500)]
+        with server.client() as client:
             for _ in range(50):
                 client.call("search", search_params("a", point(5)))
-            end = time.monotonic() + 5
-            while client.call("stats")["connections"] > 1 and time.monotonic() < end:
-                time.sleep(0.05)
-            self.assertEqual(client.call("stats")["connections"], 1)
+            until(lambda: client.call("stats")["connections"] == 1, "the silent ones are gone")
         for one in silent:
             one.close()
 
@@ -204,16 +202,16 @@ class Crowds(ProtocolTest):
             closing = refused.end()
         self.assertEqual((closing["code"], closing["details"]["reason"]), ("resource_exhausted", "rate"))
         clients.pop().socket.close()
-        end = time.monotonic() + 5
-        while time.monotonic() < end:
+
+        def is_welcome():
             with server.client() as client:
                 try:
                     client.call("ping")
-                    break
-                except (EOFError, ConnectionResetError):
-                    time.sleep(0.05)
-        else:
-            self.fail("the freed place was not given away")
+                    return True
+                except (EOFError, ConnectionError):
+                    return False
+
+        until(is_welcome, "the freed place is given away")
         for client in clients:
             client.socket.close()
 
@@ -228,10 +226,8 @@ class Crowds(ProtocolTest):
             one.close()
         with server.client() as client:
             self.assertEqual(client.call("ping"), {})
-        end = time.monotonic() + 10  # those that waited to be accepted are accepted first, and then seen to be closed
-        while server.open_files() >= 40 and time.monotonic() < end:
-            time.sleep(0.05)
-        self.assertLess(server.open_files(), 40)
+        # Those that waited to be accepted are accepted first, and then seen to be closed.
+        until(lambda: server.open_files() < 40, "the descriptors have come back")
 
     def test_descriptors_return_to_the_baseline_after_resets_at_every_stage(self):
         server = self.serve("--workers", 1, indexes={"a": make_fake(self.scratch / "a", delay_us=20000)}, fake=True)
@@ -246,36 +242,53 @@ class Crowds(ProtocolTest):
                     time.sleep(0.005)
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close sends a reset
                 raw.close()
-            end, calm = time.monotonic() + 10, 0  # calm: some connections may not even be accepted yet
-            while calm < 10 and time.monotonic() < end:
-                still = server.open_files() == baseline and client.call("stats")["running"] == 0
-                calm = calm + 1 if still else 0
-                time.sleep(0.05)
-            self.assertEqual((server.open_files(), client.call("stats")["running"]), (baseline, 0))
+            calm = 0  # times in a row: some connections may not even be accepted yet
+
+            def is_calm():
+                nonlocal calm
+                calm = calm + 1 if server.open_files() == baseline and client.call("stats")["running"] == 0 else 0
+                return calm == 50
+
+            until(is_calm, "descriptors and slots are what they were")
+
+
+    def test_half_closes_at_every_stage_are_answered_as_far_as_they_came(self):
+        server = self.serve("--workers", 1, indexes={"a": make_fake(self.scratch / "a", delay_us=2000)}, fake=True)
+        request = msgpack.packb([0, 1, "search", [search_params("a", point(7), 2)]])
+        with server.client() as client:
+            client.call("ping")
+            baseline = server.open_files()
+            for cut in range(2 * len(request) + 1):
+                with server.client() as half:
+                    half.socket.sendall((2 * request)[:cut])
+                    half.socket.shutdown(socket.SHUT_WR)
+                    for _ in range(cut // len(request)):
+                        self.assertEqual(results(half.reply()[1])[0][0, 0], 7)
+                    self.assertIsNone(half.receive())
+            until(lambda: server.open_files() == baseline, "descriptors are what they were")
 
 
 class Overload(ProtocolTest):
     def test_a_full_queue_refuses_at_once_with_advice(self):
-        server = self.serve("--workers", 1, "--inflight", 2, "--max-queue", 50,
-                            indexes={"a": make_fake(self.scratch / "a", delay_us=10000)}, fake=True)
+        directory = make_stuck(self.scratch / "a")
+        server = self.serve("--workers", 1, "--inflight", 2, "--max-queue", 50, indexes={"a": directory}, fake=True)
         clients = [server.client() for _ in range(10)]  # each may have 25 in flight
-        begun = time.monotonic()
         for client in clients:
             for msgid in range(20):
                 client.send("search", search_params("a", point(1), 1), msgid)
-        counts, slowest_refusal = {}, 0
+        with server.client() as observer:
+            until(lambda: observer.call("stats")["rejected"]["queue"] >= 140, "most are refused")
+            let_go(directory)  # not one was answered before
+        counts = {"ok": 0, "resource_exhausted": 0}
         for client in clients:
             for _ in range(20):
                 message = client.receive()
-                code = message[2]["code"] if message[2] else "ok"
-                counts[code] = counts.get(code, 0) + 1
+                counts[message[2]["code"] if message[2] else "ok"] += 1
                 if message[2]:
                     self.assertEqual(message[2]["details"]["reason"], "queue")
                     self.assertTrue(message[2]["retryable"])
                     self.assertGreater(message[2]["retry_after_ms"], 0)
-                    slowest_refusal = max(slowest_refusal, time.monotonic() - begun)
         self.assertEqual(sum(counts.values()), 200)
-        self.assertEqual(set(counts), {"ok", "resource_exhausted"})
         self.assertGreaterEqual(counts["ok"], 50)
         self.assertEqual(clients[0].call("stats")["rejected"]["queue"], counts["resource_exhausted"])
         clients[0].call("search", search_params("a", point(1), 1))  # and back to normal
@@ -302,20 +315,22 @@ class Overload(ProtocolTest):
             for msgid in range(200):
                 client.send("search", search_params("a", point(1), 1), msgid)
         for path in ("livez", "readyz", "metrics"):
-            begun = time.monotonic()
-            with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.http_port}/{path}", timeout=PATIENCE) as answer:
                 self.assertEqual(answer.status, 200)
-            self.assertLess(time.monotonic() - begun, 1)
+        with server.client() as observer:
+            self.assertGreater(observer.call("stats")["waiting"], 0)  # half a minute's worth: they were not waited for
         for client in clients:
             client.socket.close()
 
 
 class Deadlines(ProtocolTest):
-    def test_a_deadline_is_told_within_50_ms_although_the_device_is_stuck(self):
-        server = self.serve("--workers", 1, "--inflight", 4, indexes={"a": make_fake(self.scratch / "a", delay_us=1500000)}, fake=True)
-        late = []
+    def test_a_deadline_is_told_although_the_device_is_stuck(self):
+        """For good, so that no answer waited for it; and within 50 ms, unless the machine is busy each of 100 times."""
+        directory = make_stuck(self.scratch / "a")
+        server = self.serve("--workers", 1, "--inflight", 4, indexes={"a": directory}, fake=True)
+        late, deadline = [], 20
         with server.client() as client:
-            for deadline in (20, 100, 300):
+            while len(late) < 3 or (min(late) >= 50 and len(late) < 100):
                 begun = time.monotonic()
                 for msgid in range(8):  # four run, four wait
                     client.send("search", search_params("a", point(1), 1, deadline_ms=deadline), msgid)
@@ -325,20 +340,20 @@ class Deadlines(ProtocolTest):
                 late.append((time.monotonic() - begun) * 1000 - deadline)
             self.assertEqual(client.call("stats")["waiting"], 0)
             self.assertEqual(client.call("stats")["running"], 4)  # in flight is bounded by the slots
+            let_go(directory)
             client.call("search", search_params("a", point(1), 1))  # and they come back
-        self.assertLess(min(late), 50, late)  # the machine may be busy with something else once or twice
-        self.assertLess(max(late), 1000, late)
+        self.assertLess(min(late), 50, late)
 
     def test_cancel_answers_at_once(self):
-        server = self.serve("--workers", 1, indexes={"a": make_fake(self.scratch / "a", delay_us=1000000)}, fake=True)
+        directory = make_stuck(self.scratch / "a")
+        server = self.serve("--workers", 1, indexes={"a": directory}, fake=True)
         with server.client() as client:
             client.send("search", search_params("a", point(1), 1), 5)
             client.send("search", search_params("a", point(2), 1), 6)
             client.notify("cancel", {"msgid": 5})
-            begun = time.monotonic()
             message = client.receive()
             self.assertEqual((message[1], message[2]["code"]), (5, "cancelled"))
-            self.assertLess(time.monotonic() - begun, 0.9)
+            let_go(directory)
             msgid, result = client.reply()
             self.assertEqual((msgid, results(result)[0][0, 0]), (6, 2))
 
@@ -352,6 +367,95 @@ class Deadlines(ProtocolTest):
                 error = self.expect(code, client, "search", search_params("a", point(1, 3), 1))
                 self.assertIn(error.details["row"], (0, 1, 2))
             self.stop(server)
+
+
+class Sick(ProtocolTest):
+    """The library itself, whose reads or allocations go wrong as long as a file is there."""
+
+    def fall_sick(self, plan):
+        self.sick = self.scratch / "sick"
+        data = Indexes.get()
+        server = self.serve("--dram-budget", "8MiB", "--workers", 2, "--inflight", 4, sick=True, indexes={"a": data.build("l2")},
+                            env={"FATHOM_SICK_PLAN": plan, "FATHOM_SICK_WHILE": str(self.sick)})
+        self.params = [search_params("a", row[None], exact_distances=True) for row in data.query]
+        with server.client() as client:
+            self.right = [client.call("search", one) for one in self.params]
+            self.stats = client.call("search", {**self.params[0], "explain": True})["stats"]
+        self.assertGreater(self.stats["reads"], 0)
+        self.sick.touch()
+        return server
+
+    def ask(self, client, counts, **more):
+        """Each answer is the right one or an error; they are counted by code."""
+        for number, one in enumerate(self.params):
+            client.send("search", {**one, **more}, number)
+        for _ in self.params:
+            _, number, error, result = client.receive()
+            code = error["code"] if error else "ok"
+            counts[code] = counts.get(code, 0) + 1
+            if not error:
+                self.assertEqual(result, self.right[number])
+
+    def expect_well(self, server):
+        self.sick.unlink()
+        counts = {}
+        with server.client() as client:
+            client.call("reload", {"index": "a"})
+            self.ask(client, counts)
+        self.assertEqual(counts, {"ok": len(self.params)})
+
+    def test_faults_of_every_kind_spoil_no_answer_and_no_reload(self):
+        server = self.fall_sick("read~23:EIO;read~29:flip=bit12345;read~31:short=0;read~37:short=100;read~41:EAGAIN;read~47:EINTR;"
+                                "read~199:stall=2ms")
+        counts, reloads = {}, {}
+        with server.client() as client:
+            for turn in range(40):
+                self.ask(client, counts)
+                client.send("reload", {"index": "a", "dram_budget": (8 << 20) + turn % 2})
+                error = client.receive()[2]
+                code = error["code"] if error else "ok"
+                reloads[code] = reloads.get(code, 0) + 1
+        for outcome in (counts, reloads):
+            self.assertLessEqual(set(outcome), {"ok", "unavailable", "data_loss"}, outcome)
+        self.assertEqual(set(counts), {"ok", "unavailable", "data_loss"})
+        self.expect_well(server)
+
+    def test_a_disk_that_is_stuck_holds_no_deadline_up_and_comes_back(self):
+        server = self.fall_sick("read#1+:stall=3600s")
+        if self.stats["io_engine"] != "uring":
+            self.skipTest("a pread that blocks cannot be left")
+        counts = {}
+        with server.client() as client:
+            for _ in range(4):
+                self.ask(client, counts, deadline_ms=20)
+        self.assertLessEqual(set(counts), {"deadline_exceeded", "resource_exhausted"})
+        self.expect_well(server)
+
+
+    def test_memory_that_is_short_fails_requests_and_not_the_server(self):
+        """Sixteen allocations in turn; and all of them."""
+        for plan in (";".join(f"alloc#{number}:fail" for number in range(1, 16 * 5, 5)), "alloc#1+:fail"):
+            with self.subTest(plan=plan):
+                server = self.fall_sick(plan)
+                failed = sum(self.is_refused(server) for _ in range(40))
+                self.assertGreater(failed, 0)
+                self.expect_well(server)
+
+    def is_refused(self, server):
+        """Whether one of some requests is, each of another kind; or there is not even a connection."""
+        try:
+            with server.client() as client:
+                for method, params in (("hello", {"protocol": 1, "client": "t"}), ("info", {}), ("reload", {"index": "a"}),
+                                       ("search", self.params[0]), ("stats", {})):
+                    result = client.call(method, params)
+                    if method == "search":
+                        self.assertEqual(result, self.right[0])
+        except (EOFError, ConnectionError):
+            return True
+        except RpcError as error:
+            self.assertEqual(error.code, "resource_exhausted", error)
+            return True
+        return False
 
 
 class RealDamage(ProtocolTest):

@@ -21,6 +21,7 @@ import numpy as np
 BIN = Path(os.environ.get("FATHOM_BIN", "build/release/bin"))
 TESTS = Path(os.environ.get("FATHOM_TESTS", "build/release/tests"))
 
+PATIENCE = 60  # seconds, before what does not come about is a failure: no verdict depends on how busy a machine is
 ID_NONE = 2**64 - 1
 DIM = 32
 ROWS = 2000
@@ -80,12 +81,32 @@ def make_fake(directory, **settings):
     return directory
 
 
+def make_stuck(directory, **settings):
+    """An index that gives no query back until let_go()."""
+    make_fake(directory, stuck=1, **settings)
+    (directory / "hold").touch()
+    return directory
+
+
+def let_go(directory):
+    (directory / "hold").unlink()
+
+
+def until(condition, what):
+    """Waits for what comes about by itself."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"after {PATIENCE} s it is still not so that {what}")
+        time.sleep(0.01)
+
+
 class Server:
     """A server process on free ports. Its log is read from a file; stop() tells how it ended."""
 
-    def __init__(self, *flags, indexes, fake=False, listen="127.0.0.1:0", http="127.0.0.1:0", env=None,
+    def __init__(self, *flags, indexes, fake=False, sick=False, listen="127.0.0.1:0", http="127.0.0.1:0", env=None,
                  limit_files=None, wait=True):
-        program = TESTS / "fathom-server-fake" if fake else BIN / "fathom-server"
+        program = TESTS / f"fathom-server-{'fake' if fake else 'sick'}" if fake or sick else BIN / "fathom-server"
         command = [str(program), "--listen", listen, "--http", http]
         for name, directory in indexes.items():
             command += ["--index", f"{name}={directory}"]
@@ -105,7 +126,7 @@ class Server:
                 raise
 
     def find_ports(self):
-        self.wait_for("ready:", 30)
+        self.wait_for("ready:")
         if not self.listen.startswith("unix:"):
             self.port = int(re.search(r'(?<!http )listening on [^\s"]*:(\d+)', self.log()).group(1))
         found = re.search(r'http listening on [^\s"]*:(\d+)', self.log())
@@ -114,14 +135,22 @@ class Server:
     def log(self):
         return Path(self.log_file.name).read_text(errors="replace")
 
-    def wait_for(self, text, seconds=5):
-        end = time.monotonic() + seconds
+    def wait_for(self, text):
+        end = time.monotonic() + PATIENCE
         while text not in self.log():
             if self.process.poll() is not None and text not in self.log():
                 raise RuntimeError(f"the server ended ({self.process.returncode}):\n{self.log()}")
             if time.monotonic() > end:
-                raise RuntimeError(f"no {text!r} in the log after {seconds} s:\n{self.log()}")
+                raise RuntimeError(f"no {text!r} in the log after {PATIENCE} s:\n{self.log()}")
             time.sleep(0.01)
+
+    def wait_until_taken(self, queries):
+        """Until so many are in slots or wait for one."""
+        with self.client() as client:
+            def taken():
+                stats = client.call("stats")
+                return stats["running"] + stats["waiting"] == queries
+            until(taken, f"{queries} queries are taken")
 
     def client(self, **options):
         if self.listen.startswith("unix:"):
@@ -131,8 +160,8 @@ class Server:
     def signal(self, number):
         self.process.send_signal(number)
 
-    def wait(self, seconds=20):
-        return self.process.wait(seconds)
+    def wait(self):
+        return self.process.wait(PATIENCE)
 
     def stop(self):
         if self.process.poll() is None:
@@ -168,7 +197,7 @@ class RpcError(Exception):
 
 
 class Client:
-    def __init__(self, address, timeout=20):
+    def __init__(self, address, timeout=PATIENCE):
         family = socket.AF_UNIX if isinstance(address, (str, bytes)) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)

@@ -33,6 +33,7 @@ struct fathom_engine *slow_past_deadline(struct fault_env *fault, const char *pl
         assert_int_equal(result.count, 0);
         if (reads(&result.stats) >= least_reads)
             return engine;
+        fault_release(fault);
         fathom_engine_destroy(engine);
     }
 }

@@ -11,10 +11,13 @@
 /* An engine of SLOW_INFLIGHT queries behind a fault plan, or a failed test. */
 struct fathom_engine *slow_engine(struct fault_env *fault, enum fathom_io io, const char *plan);
 
-/* Asks one query, a read of which stalls for much longer than the query's deadline; io_uring only.
- * Fails the test unless it answers that the deadline has passed. reads: of what must have been
- * asked for meanwhile; on a machine so busy that the deadline was first it is asked once more. The
- * engine is made here, and its read is still out; the caller destroys it. */
+/* The plan of a device that does not give one read back until fault_release(). */
+#define SLOW_STUCK(number) "read#" #number ":stall=3600s"
+
+/* Asks one query, a read of which is held back by the plan; io_uring only. Fails the test unless it
+ * answers that the deadline has passed. reads: of what must have been asked for meanwhile; on a
+ * machine so busy that the deadline was first it is asked once more. The engine is made here, and
+ * its read is still out; the caller releases it, and destroys the engine. */
 struct fathom_engine *slow_past_deadline(struct fault_env *fault, const char *plan,
                                          const struct fathom_index *index,
                                          struct fathom_query request,

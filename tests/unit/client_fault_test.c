@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client_fake.h"
@@ -26,13 +25,6 @@ static struct fathom_client *open_client(const struct fake *fake, uint32_t read_
     if (fathom_client_open(&client, fake->address, &options, &err))
         fail_msg("%s: %s", err.name, err.message);
     return client;
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 static const float vector[3];
@@ -179,7 +171,7 @@ static void a_late_answer_is_dropped_and_its_request_cancelled(void **state)
     assert_int_equal(fathom_client_search(client, &search, NULL, &err), FATHOM_CLIENT_EDEADLINE);
     assert_string_equal(err.name, "deadline_exceeded");
     assert_untouched();
-    fathom_client_set_call_timeout(client, 5000);
+    fathom_client_set_call_timeout(client, 0);
     assert_int_equal(fathom_client_search(client, &search, NULL, &err), 0);
     assert_true(ids[0] == 7);
     fathom_client_close(client);
@@ -187,18 +179,17 @@ static void a_late_answer_is_dropped_and_its_request_cancelled(void **state)
     assert_true(cancelled);
 }
 
+/* A message that never ends, for as long as the client listens. */
 static void trickle(struct fake_conn *conn)
 {
+    char byte = 1;
     fake_hello(conn);
     fake_read(conn);
-    fake_send(conn, "\x94\x01\xce", 3);
-    for (int i = 0; i < 100; i++) {
+    fake_send(conn, "\x94\x01\x01\xc0\xc6\0\xff\xff\xff", 9);
+    do {
         fake_send(conn, "\0", 1);
-        usleep(20000);
-        char byte;
-        if (recv(conn->fd, &byte, 1, MSG_DONTWAIT) == 0)
-            return;
-    }
+        usleep(5000);
+    } while (recv(conn->fd, &byte, 1, MSG_DONTWAIT) != 0);
 }
 
 static void a_trickle_of_bytes_cannot_stretch_a_call(void **state)
@@ -206,11 +197,9 @@ static void a_trickle_of_bytes_cannot_stretch_a_call(void **state)
     (void)state;
     struct fake fake;
     fake_start(&fake, NULL, 1, trickle, NULL);
-    struct fathom_client *client = open_client(&fake, 1000, 60);
+    struct fathom_client *client = open_client(&fake, 3600000, 60);
     struct fathom_client_search search = tiny_search();
-    uint64_t start = now_ms();
-    assert_int_not_equal(fathom_client_search(client, &search, NULL, NULL), 0);
-    assert_true(now_ms() - start < 1000);
+    assert_int_equal(fathom_client_search(client, &search, NULL, NULL), FATHOM_CLIENT_EDEADLINE);
     fathom_client_close(client);
     fake_join(&fake);
 }
@@ -222,12 +211,26 @@ static void say_nothing(struct fake_conn *conn)
         ;
 }
 
+/* Silence is not borne for long: on a busy machine that may be the time until the hello, which is
+ * then said again to another server. */
+static struct fathom_client *open_impatient(struct fake *fake)
+{
+    struct fathom_client *client;
+    struct fathom_client_options options = fathom_client_options_default();
+    options.read_timeout_ms = 40;
+    for (;;) {
+        fake_start(fake, NULL, 1, say_nothing, NULL);
+        if (fathom_client_open(&client, fake->address, &options, NULL) == 0)
+            return client;
+        fake_join(fake);
+    }
+}
+
 static void silence_ends_a_call_that_has_no_other_bound(void **state)
 {
     (void)state;
     struct fake fake;
-    fake_start(&fake, NULL, 1, say_nothing, NULL);
-    struct fathom_client *client = open_client(&fake, 40, 0);
+    struct fathom_client *client = open_impatient(&fake);
     fathom_client_set_call_timeout(client, 0);
     struct fathom_client_error err;
     assert_int_equal(fathom_client_ping(client, &err), FATHOM_CLIENT_EDEADLINE);
@@ -247,12 +250,10 @@ static void a_deadline_for_the_server_bounds_the_wait_here_too(void **state)
     (void)state;
     struct fake fake;
     fake_start(&fake, NULL, 1, say_nothing, NULL);
-    struct fathom_client *client = open_client(&fake, 20000, 20000);
+    struct fathom_client *client = open_client(&fake, 3600000, 3600000);
     struct fathom_client_search search = tiny_search();
     search.deadline_ms = 1;
-    uint64_t start = now_ms();
     assert_int_equal(fathom_client_search(client, &search, NULL, NULL), FATHOM_CLIENT_EDEADLINE);
-    assert_true(now_ms() - start < 10000);
     fathom_client_close(client);
     fake_join(&fake);
 }
@@ -287,7 +288,7 @@ static void a_receive_that_timed_out_can_be_repeated(void **state)
     assert_int_equal(fathom_client_inflight(client), 1);
     assert_int_equal(fathom_client_cancel(client, msgid, NULL), 0);
     assert_int_equal(fathom_client_submit(client, &search, NULL, NULL), 0);
-    fathom_client_set_call_timeout(client, 5000);
+    fathom_client_set_call_timeout(client, 0);
     assert_int_equal(fathom_client_receive(client, &result, NULL), 1);
     assert_int_equal(result.msgid, msgid);
     assert_int_equal(fathom_client_receive(client, &result, NULL), 1);

@@ -264,18 +264,17 @@ static void a_deadline_is_kept_while_a_read_stalls(void **state)
     struct fathom_result result;
     if (!io_works(FATHOM_IO_URING))
         skip(); /* a pread that blocks cannot be left */
-    struct fathom_engine *engine = slow_engine(&fault, FATHOM_IO_URING, "read#1:stall=1s");
+    struct fathom_engine *engine = slow_engine(&fault, FATHOM_IO_URING, SLOW_STUCK(1));
     struct fathom_query request = small_request(&fixture->small, 0);
-    uint64_t start = env_clock_ns(env_os());
-    request.deadline_ns = start + 50000000;
+    uint64_t deadline = env_clock_ns(env_os()) + 50000000;
+    request.deadline_ns = deadline;
     assert_int_equal(fathom_engine_submit(engine, fixture->index, &request, NULL), 0);
     wait_for_result(engine, &result);
-    uint64_t took = env_clock_ns(env_os()) - start;
+    assert_true(env_clock_ns(env_os()) >= deadline);
     assert_int_equal(result.status, FATHOM_EDEADLINE);
     assert_int_equal(result.count, 0);
-    if (took < 50000000 || took > 600000000)
-        fail_msg("the answer took %llu us", (unsigned long long)took / 1000);
     expect_usable(fixture, engine); /* the read is still out */
+    fault_release(&fault);
     fathom_engine_destroy(engine);
 }
 
@@ -322,9 +321,8 @@ static void a_cancelled_query_answers_at_once_and_the_others_go_on(void **state)
     char user[2];
     if (!io_works(FATHOM_IO_URING))
         skip();
-    struct fathom_engine *engine = slow_engine(&fault, FATHOM_IO_URING, "read#1:stall=1s");
+    struct fathom_engine *engine = slow_engine(&fault, FATHOM_IO_URING, SLOW_STUCK(1));
     struct fathom_query request = small_request(&fixture->small, 0);
-    uint64_t start = env_clock_ns(env_os());
     struct fathom_result result;
     request.user = &user[0];
     assert_int_equal(fathom_engine_submit(engine, fixture->index, &request, NULL), 0);
@@ -338,8 +336,8 @@ static void a_cancelled_query_answers_at_once_and_the_others_go_on(void **state)
     wait_for_result(engine, &result);
     assert_int_equal(result.status, 0);
     assert_ptr_equal(result.user, &user[1]);
-    assert_true(env_clock_ns(env_os()) - start < 900000000);
-    expect_usable(fixture, engine);
+    expect_usable(fixture, engine); /* the read is still out */
+    fault_release(&fault);
     fathom_engine_destroy(engine);
 }
 

@@ -266,9 +266,10 @@ static void a_deadline_is_kept_while_a_list_stalls(void **state)
     if (!io_works(FATHOM_IO_URING))
         skip();
     struct fathom_engine *engine =
-        slow_past_deadline(&fault, "read#2:stall=1s", fixture->partly[0],
+        slow_past_deadline(&fault, SLOW_STUCK(2), fixture->partly[0],
                            small_request(&fixture->small, 0), list_reads, 2);
     expect_usable(fixture, engine); /* the read is still out */
+    fault_release(&fault);
     fathom_engine_destroy(engine);
 }
 

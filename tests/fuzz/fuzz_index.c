@@ -1,6 +1,7 @@
-/* An index file with right checksums and wrong content: opened for every residency, verified and
- * searched. The input is no file but a list of changes to one of a few small files (tiny_index.h),
- * which are sealed again afterwards, so that what is found lies behind the checksums:
+/* An index file with right checksums and wrong content: verified, opened for a residency or for
+ * each of them, and searched. The input is no file but a list of changes to one of a few small
+ * files (tiny_index.h), which are sealed again afterwards, so that what is found lies behind the
+ * checksums:
  *
  *     u8 file, u8 flags, then any number of: u8 section (0: the superblock), u16 offset, u8 count,
  *     bytes
@@ -18,8 +19,10 @@
 #define FILES      4
 #define FLAG_STALE 1 /* pages are left as the changes made them: checksums refuse them */
 #define FLAG_CUT   2 /* the file ends early, by the first u16 */
-#define QUERIES    2
-#define K          5
+#define FLAG_BITS  2 /* above them: 0 for each residency, or one of them; else it is only verified \
+                      */
+#define QUERIES 2
+#define K       5
 
 static const struct tiny_options shapes[FILES] = {
     {.rows = 200,
@@ -79,9 +82,8 @@ static void change(const struct pristine *file, struct image *image, struct fuzz
     }
 }
 
-static struct image make_image(const struct pristine *file, struct fuzz_input *input)
+static struct image make_image(const struct pristine *file, uint8_t flags, struct fuzz_input *input)
 {
-    uint8_t flags = fuzz_u8(input);
     struct image image = {fuzz_copy(file->bytes, file->count), file->count, true};
     size_t end = flags & FLAG_CUT ? fuzz_u16(input) : file->count;
     while (fuzz_left(input) > 0)
@@ -204,10 +206,12 @@ static bool verify(const struct env *env)
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 {
-    struct fathom_engine_options options = {.io = FATHOM_IO_PREAD, .inflight = QUERIES};
+    struct fathom_engine_options options = {
+        .io = FATHOM_IO_PREAD, .inflight = QUERIES, .page_buffers = FATHOM_PAGE_BUFFERS_MIN};
     struct fuzz_input input = {bytes, bytes + count};
     const struct pristine *file = &pristine_files()[fuzz_u8(&input) % FILES];
-    struct image image = make_image(file, &input);
+    uint8_t flags = fuzz_u8(&input);
+    struct image image = make_image(file, flags, &input);
     struct one_file disk;
     struct fathom_engine *engine;
     struct fathom_error err = {0};
@@ -215,8 +219,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
     int status = engine_create_with(&engine, &disk.env, &options, &err);
     FUZZ_CHECK(status == 0, "an engine: %s", err.msg);
     bool sound = verify(&disk.env);
-    for (int residency = 0; residency < RESIDENCIES; residency++)
-        open_and_ask(&disk.env, engine, &image, residency, sound);
+    for (int residency = 0, chosen = flags >> FLAG_BITS; residency < RESIDENCIES; residency++)
+        if (chosen == 0 || chosen == 1 + residency)
+            open_and_ask(&disk.env, engine, &image, residency, sound);
     fathom_engine_destroy(engine);
     FUZZ_CHECK(disk.open == 0, "%u descriptors are left open", disk.open);
     free(image.bytes);
@@ -225,27 +230,34 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)
 
 /* ---- seeds ---- */
 
-/* Each file as it is, and with one change to each section and to each field of the superblock. */
+/* One file as it is, and with one change to each section and to each field of the superblock; for
+ * one residency at a time, so that a run is short and tells what it was about. */
+static void file_seeds(fuzz_seed_fn *seed, uint8_t file, uint8_t residency)
+{
+    uint8_t chosen = (uint8_t)((1 + residency) << FLAG_BITS);
+    uint8_t bytes[] = {file, chosen, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff};
+    seed(bytes, 2);
+    bytes[1] = chosen | FLAG_STALE;
+    seed(bytes, sizeof bytes);
+    bytes[1] = chosen | FLAG_CUT;
+    seed(bytes, 4);
+    bytes[1] = chosen;
+    for (uint8_t kind = 1; kind < SECTION_END; kind++) {
+        bytes[2] = kind;
+        seed(bytes, sizeof bytes);
+    }
+    bytes[2] = 0;
+    bytes[5] = 1;
+    bytes[6] = 1;
+    for (uint8_t field = 8; field < 136; field += 4) {
+        bytes[3] = field;
+        seed(bytes, 7);
+    }
+}
+
 void fuzz_seeds(fuzz_seed_fn *seed)
 {
-    for (uint8_t file = 0; file < FILES; file++) {
-        uint8_t bytes[] = {file, 0, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff};
-        seed(bytes, 2);
-        bytes[1] = FLAG_STALE;
-        seed(bytes, sizeof bytes);
-        bytes[1] = FLAG_CUT;
-        seed(bytes, 4);
-        bytes[1] = 0;
-        for (uint8_t kind = 1; kind < SECTION_END; kind++) {
-            bytes[2] = kind;
-            seed(bytes, sizeof bytes);
-        }
-        bytes[2] = 0;
-        bytes[5] = 1;
-        bytes[6] = 1;
-        for (uint8_t field = 8; field < 136; field += 4) {
-            bytes[3] = field;
-            seed(bytes, 7);
-        }
-    }
+    for (uint8_t file = 0; file < FILES; file++)
+        for (uint8_t residency = 0; residency < RESIDENCIES; residency++)
+            file_seeds(seed, file, residency);
 }

@@ -19,10 +19,9 @@
 #define FILES      4
 #define FLAG_STALE 1 /* pages are left as the changes made them: checksums refuse them */
 #define FLAG_CUT   2 /* the file ends early, by the first u16 */
-#define FLAG_BITS  2 /* above them: 0 for each residency, or one of them; else it is only verified \
-                      */
-#define QUERIES 2
-#define K       5
+#define FLAG_BITS  2 /* above them: 0 for each residency, or one; else it is only verified */
+#define QUERIES    2
+#define K          5
 
 static const struct tiny_options shapes[FILES] = {
     {.rows = 200,

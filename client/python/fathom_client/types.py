@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["ID_NONE", "SearchResult", "SearchStats", "ServerInfo"]
+
+Hits = List[Tuple[int, float]]
 
 #: Pads rows with fewer than k results; their distance is +inf.
 ID_NONE: int = 2**64 - 1
@@ -73,3 +75,14 @@ class SearchResult:
     def valid(self) -> npt.NDArray[np.bool_]:
         """Which entries are results."""
         return np.not_equal(self.ids, np.uint64(ID_NONE))
+
+    def to_list(self) -> Union[Hits, List[Hits]]:
+        """`(id, distance)` pairs as Python numbers, nearest first and without padding; for a batch a list of
+        them for each vector."""
+        if self.ids.ndim > 1:
+            return [_hits(*row) for row in zip(self.ids, self.distances, self.valid)]
+        return _hits(self.ids, self.distances, self.valid)
+
+
+def _hits(ids: npt.NDArray[np.uint64], distances: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_]) -> Hits:
+    return list(zip(ids[valid].tolist(), distances[valid].tolist()))

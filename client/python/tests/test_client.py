@@ -58,6 +58,10 @@ class Calls(unittest.TestCase):
     def test_rows_with_fewer_results_are_masked(self):
         result = self.client.search("tiny", BASE[:2], k=60)
         np.testing.assert_array_equal(result.valid.sum(axis=1), [50, 50])
+        hits = result.to_list()
+        self.assertEqual([len(row) for row in hits], [50, 50])
+        self.assertEqual(hits[1][3], (int(result.ids[1, 3]), float(result.distances[1, 3])))
+        self.assertEqual(self.client.search("tiny", BASE[1], k=60).to_list(), hits[1])
         self.assertEqual(int(result.ids[0, 59]), fathom_client.ID_NONE)
         self.assertEqual(result.distances[0, 59], np.inf)
 

@@ -99,10 +99,9 @@ static int save_state(struct checkpoint *checkpoint, const char *identity, struc
     struct work_writer *writer;
     anonymous.identity = 0; /* it is what tells the identity */
     int status = work_create(&writer, &anonymous, state_name, err);
-    if (status == 0)
-        status = work_append(writer, identity, strlen(identity), err);
-    else
+    if (status != 0)
         return status;
+    status = work_append(writer, identity, strlen(identity), err);
     return checkpoint_finish(checkpoint, writer, status, 0, 0, err);
 }
 

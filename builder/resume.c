@@ -34,7 +34,7 @@ int build_save_raw(struct build *build, struct fathom_error *err)
 }
 
 /* Between two ranges of the order. */
-int build_save_ordered(void *context, uint32_t done, struct fathom_error *err)
+static int save_ordered(void *context, uint32_t done, struct fathom_error *err)
 {
     struct build *build = context;
     const struct cells *cells = &build->cells;
@@ -55,7 +55,7 @@ struct order_keeper build_order_keeper(struct build *build)
 {
     return (struct order_keeper){.sorted = build->cells_loaded,
                                  .done = build->ordered,
-                                 .save = build_save_ordered,
+                                 .save = save_ordered,
                                  .context = build};
 }
 

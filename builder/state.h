@@ -47,11 +47,10 @@ struct build {
 struct format_stop build_format_stop(struct build *build);
 
 /* Each saves what it is called for when a checkpoint is due, and what that rests on. Rows are saved
- * always. save_cells, save_ordered and save_graph are callbacks of their stages; context: the
+ * always. save_cells and save_graph are callbacks of their stages; context: the
  * build. */
 int build_save_cells(void *context, const struct cells_state *state,
                      struct fathom_error *err) FATHOM_MUST_USE;
-int build_save_ordered(void *context, uint32_t done, struct fathom_error *err) FATHOM_MUST_USE;
 int build_save_raw(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;
 int build_save_rows(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;
 /* What puts rows in order goes on from there, and keeps what it has done. */

@@ -201,6 +201,12 @@ static bool start_probe(struct http *http, struct ready_check *check, unsigned s
 
 /* ---- the paths ---- */
 
+static void get_live(struct http *http, struct evhttp_request *request)
+{
+    (void)http;
+    send_words(request, HTTP_OK, "ok");
+}
+
 static void get_ready(struct http *http, struct evhttp_request *request)
 {
     if (atomic_load_explicit(&http->service->draining, memory_order_relaxed)) {
@@ -351,15 +357,11 @@ static void on_request(struct evhttp_request *request, void *context)
     static const struct {
         const char *path;
         void (*get)(struct http *http, struct evhttp_request *request);
-    } pages[] = {{"/readyz", get_ready}, {"/metrics", get_metrics}};
+    } pages[] = {{"/livez", get_live}, {"/readyz", get_ready}, {"/metrics", get_metrics}};
     registry_view_refresh(&http->view);
     if (!path)
         path = "/";
     bool reads = method == EVHTTP_REQ_GET || method == EVHTTP_REQ_HEAD;
-    if (strcmp(path, "/livez") == 0 && reads) {
-        send_words(request, HTTP_OK, "ok");
-        return;
-    }
     for (size_t i = 0; i < sizeof pages / sizeof pages[0]; i++) {
         if (strcmp(path, pages[i].path) != 0)
             continue;

@@ -218,6 +218,20 @@ static bool is_finished(struct peer *peer)
            (peer->half_closed && waiting == 0 && (conn->in_flight == 0 || conn->end != CONN_OPEN));
 }
 
+/* Tells it that the server goes away, once nothing is in flight. */
+static void dismiss(struct peer *peer)
+{
+    struct conn *conn = &peer->session.conn;
+    size_t waiting;
+    conn_pending(conn, &waiting);
+    if (conn->end != CONN_OPEN || conn->in_flight > 0 || waiting > 0)
+        return;
+    struct rpc_error err;
+    rpc_error_set(&err, PROTOCOL_ERROR_UNAVAILABLE, "the server is shutting down");
+    conn_finish(conn, CONN_END_SHUTDOWN, &err);
+    peer_mark(peer);
+}
+
 void peer_settle(struct peer *peer)
 {
     struct conn *conn = &peer->session.conn;
@@ -238,7 +252,7 @@ void peer_settle(struct peer *peer)
     set_reading(peer, conn->end == CONN_OPEN && !peer->half_closed && !conn_is_behind(conn) &&
                           !methods_is_ahead(&peer->worker->methods, &peer->session));
     if (peer->worker->draining)
-        peer_dismiss(peer);
+        dismiss(peer);
 }
 
 /* ---- deadlines ---- */
@@ -262,19 +276,6 @@ void peer_check_deadlines(struct peer *peer)
     } else if (stalled) {
         conn->end = CONN_END_OUTPUT;
     }
-    peer_mark(peer);
-}
-
-void peer_dismiss(struct peer *peer)
-{
-    struct conn *conn = &peer->session.conn;
-    size_t waiting;
-    conn_pending(conn, &waiting);
-    if (conn->end != CONN_OPEN || conn->in_flight > 0 || waiting > 0)
-        return;
-    struct rpc_error err;
-    rpc_error_set(&err, PROTOCOL_ERROR_UNAVAILABLE, "the server is shutting down");
-    conn_finish(conn, CONN_END_SHUTDOWN, &err);
     peer_mark(peer);
 }
 
@@ -321,5 +322,5 @@ void peer_open(struct worker *worker, const struct mail_connection *from)
     if (!peer->reading)
         peer_close(peer);
     else if (worker->draining)
-        peer_dismiss(peer);
+        dismiss(peer);
 }

@@ -187,20 +187,6 @@ bool wire_next(struct wire_cursor *cursor, struct wire_value *out)
     }
 }
 
-bool wire_skip(struct wire_cursor *cursor)
-{
-    for (uint64_t left = 1; left > 0; left--) {
-        struct wire_value value;
-        if (!wire_next(cursor, &value))
-            return false;
-        if (value.kind == WIRE_ARRAY)
-            left += value.count;
-        else if (value.kind == WIRE_MAP)
-            left += 2 * (uint64_t)value.count;
-    }
-    return true;
-}
-
 const char *wire_kind_name(enum wire_kind kind)
 {
     switch (kind) {

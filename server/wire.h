@@ -45,8 +45,6 @@ struct wire_cursor {
 /* Reads one value; of an array or a map the head alone. False at the end of the bytes (which
  * scanned bytes never reach within a value; checked all the same). */
 bool wire_next(struct wire_cursor *cursor, struct wire_value *out) FATHOM_MUST_USE;
-/* Passes over one value with all that is in it. */
-bool wire_skip(struct wire_cursor *cursor) FATHOM_MUST_USE;
 /* "an integer", "a string"...: for messages about a value of the wrong kind. */
 const char *wire_kind_name(enum wire_kind kind);
 /* The value is the string text. */

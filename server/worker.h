@@ -94,7 +94,5 @@ void peer_settle(struct peer *peer);
 void peer_check_deadlines(struct peer *peer);
 /* Takes what has arrived so far. */
 void peer_read_all(struct peer *peer);
-/* Tells it that the server goes away, once nothing is in flight. */
-void peer_dismiss(struct peer *peer);
 
 #endif

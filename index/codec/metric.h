@@ -1,8 +1,11 @@
 /* Work space: the Euclidean space in which every metric becomes squared distance, so that graph,
- * cells and codes know one metric only. l2   the vector itself cos  the vector at unit length; 1 -
- * cosine = squared distance / 2 ip   a row x gets one more dimension, sqrt(M^2 - |x|^2) with M the
- * largest norm of the rows, and a query a zero there (Bachrach et al., RecSys 2014): squared
- * distance = |q|^2 + M^2 - 2 <q, x> */
+ * cells and codes know one metric only.
+ *
+ *     l2   the vector itself
+ *     cos  the vector at unit length; 1 - cosine = squared distance / 2
+ *     ip   a row x gets one more dimension, sqrt(M^2 - |x|^2) with M the largest norm of the rows,
+ *          and a query a zero there (Bachrach et al., RecSys 2014):
+ *          squared distance = |q|^2 + M^2 - 2 <q, x> */
 #ifndef CODEC_METRIC_H
 #define CODEC_METRIC_H
 

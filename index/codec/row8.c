@@ -27,12 +27,6 @@ void row8_encode_record(const struct row8_model *model, const float *work, uint8
     memcpy(out + dim, &scale, sizeof scale);
 }
 
-void row8_decode(const struct row8_model *model, const uint8_t *row, float *work)
-{
-    for (uint32_t d = 0; d < model->dim; d++)
-        work[d] = ((int)row[d] - 128) * model->step + model->mean[d];
-}
-
 /* The smallest power of two with max / quantum <= 127 * 128, at which integers up to 127 stay
  * exact. */
 static float weight_quantum(float max)

@@ -32,7 +32,6 @@ static inline uint32_t row8_record_bytes(uint32_t dim, bool exact)
 
 /* A record with its own scale: out has row8_record_bytes(dim, false). */
 void row8_encode_record(const struct row8_model *model, const float *work, uint8_t *out);
-void row8_decode(const struct row8_model *model, const uint8_t *row, float *work);
 
 /* A query prepared for kernel_score8. Its arrays are owned by the caller: padded = dim rounded up
  * to 64. */

@@ -34,7 +34,7 @@ enum section_kind {
     SECTION_CELLS,        /* stream: u32 first_row[cells + 1] */
     SECTION_CODES, /* stream: bands of FORMAT_BAND_BYTES units: band b holds bytes [16b, 16b+16) of
                       every code (the last band is narrower), row after row */
-    SECTION_FACTORS,    /* stream: for each level, u32 packed factors[rows] */
+    SECTION_FACTORS,    /* stream: for each level, u16 or u32 packed factors[rows] */
     SECTION_LIST_PAGES, /* stream: u32 first_row[pages of lists + 1] */
     SECTION_LISTS,      /* stream: pages of encoded lists (codec/lists.h), row after row */
     SECTION_HEAT,    /* stream: u8 rank of each row's list, 0 for those that searches need most */

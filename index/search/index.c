@@ -130,12 +130,14 @@ static int check_options(const char *name, const struct fathom_open_options *opt
     return 0;
 }
 
-/* open_file: index_file_open or index_file_open_path. stop may be NULL. */
-static int open_and_load(struct fathom_index **out, const struct env *env, const char *name,
-                         int (*open_file)(struct index_file *file, const struct env *env,
-                                          const char *name, struct fathom_error *err),
-                         const struct fathom_open_options *options, const struct format_stop *stop,
-                         struct fathom_error *err)
+/* index_file_open or index_file_open_path. */
+typedef int open_file_fn(struct index_file *file, const struct env *env, const char *name,
+                         struct fathom_error *err);
+
+/* Nothing but the file is open yet. */
+static int open_file_of(struct fathom_index **out, const struct env *env, const char *name,
+                        open_file_fn *open_file, const struct fathom_open_options *options,
+                        struct fathom_error *err)
 {
     *out = NULL;
     int status = check_options(name, options, err);
@@ -148,15 +150,28 @@ static int open_and_load(struct fathom_index **out, const struct env *env, const
     index->file.fd = -1;
     atomic_store_explicit(&index->references, 1, memory_order_relaxed);
     status = open_file(&index->file, env, name, err);
-    index->file.stop = stop;
-    if (status == 0)
-        status = load(index, err);
-    if (status) {
+    if (status)
         index_destroy(index);
+    else
+        *out = index;
+    return status;
+}
+
+/* stop may be NULL. */
+static int open_and_load(struct fathom_index **out, const struct env *env, const char *name,
+                         open_file_fn *open_file, const struct fathom_open_options *options,
+                         const struct format_stop *stop, struct fathom_error *err)
+{
+    int status = open_file_of(out, env, name, open_file, options, err);
+    if (status)
         return status;
+    (*out)->file.stop = stop;
+    status = load(*out, err);
+    if (status) {
+        index_destroy(*out);
+        *out = NULL;
     }
-    *out = index;
-    return 0;
+    return status;
 }
 
 int index_open_with(struct fathom_index **out, const struct env *env, const char *dir,
@@ -178,27 +193,17 @@ int fathom_index_open(struct fathom_index **out, const char *dir,
     return index_open_with(out, env_os(), dir, options, err);
 }
 
-/* open_file: as in open_and_load. */
-static int outlook(const struct env *env, const char *name,
-                   int (*open_file)(struct index_file *file, const struct env *env,
-                                    const char *name, struct fathom_error *err),
+static int outlook(const struct env *env, const char *name, open_file_fn *open_file,
                    const struct fathom_open_options *options, struct fathom_outlook *out,
                    struct fathom_error *err)
 {
+    struct fathom_index *index;
     *out = (struct fathom_outlook){0};
-    int status = check_options(name, options, err);
+    int status = open_file_of(&index, env, name, open_file, options, err);
     if (status)
         return status;
-    struct fathom_index *index = mem_alloc(sizeof *index);
-    if (!index)
-        return error_set(err, -ENOMEM, "%s: no memory to open the index", name);
-    index->options = *options;
-    index->file.fd = -1;
-    status = open_file(&index->file, env, name, err);
-    if (status == 0) {
-        begin(index);
-        status = residency_outlook(index, out, err);
-    }
+    begin(index);
+    status = residency_outlook(index, out, err);
     index_destroy(index);
     return status;
 }

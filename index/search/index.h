@@ -209,16 +209,6 @@ void codes_join(const struct fathom_index *index, uint32_t row, uint8_t *code);
 int rank_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
 uint64_t rank_part_bytes(const struct properties *properties, const struct planes_level *level);
 
-/* Bytes of the cells part; shared by planning and loading, so that they agree. Who reads codes asks
- * for no row's cell. */
-uint64_t cells_part_bytes(const struct properties *properties, bool scan_reads);
-/* With the table of list pages (of list_pages entries) where not all lists are resident. */
-uint64_t directory_part_bytes(const struct properties *properties, uint64_t list_pages,
-                              uint32_t hot_ranks);
-/* What the model keeps in memory: without the rotation rows of dimensions that have no bit at this
- * level. */
-uint64_t model_part_bytes(const struct model *model, const struct plan *plan);
-
 /* scan.c: loads the pages of section scan that the plan makes resident; and what that takes. */
 int scan_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
 uint64_t scan_part_bytes(const struct plan *plan);

@@ -37,14 +37,17 @@ static uint64_t resident(uint64_t bytes)
     return size_round_up(bytes, MEM_ALIGN);
 }
 
-uint64_t cells_part_bytes(const struct properties *p, bool scan_reads)
+/* Who reads codes asks for no row's cell. */
+static uint64_t cells_part_bytes(const struct properties *p, bool scan_reads)
 {
     uint64_t blocks = scan_reads ? 0 : (p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK;
     return resident((uint64_t)p->cells * p->work_dim + 64) +
            resident(4 * ((uint64_t)p->cells + 1)) + resident(4 * blocks);
 }
 
-uint64_t directory_part_bytes(const struct properties *p, uint64_t list_pages, uint32_t hot_ranks)
+/* With the table of list pages (of list_pages entries) where not all lists are resident. */
+static uint64_t directory_part_bytes(const struct properties *p, uint64_t list_pages,
+                                     uint32_t hot_ranks)
 {
     uint64_t bytes = 0;
     if (hot_ranks > 0)
@@ -55,7 +58,8 @@ uint64_t directory_part_bytes(const struct properties *p, uint64_t list_pages, u
     return bytes;
 }
 
-uint64_t model_part_bytes(const struct model *model, const struct plan *plan)
+/* Without the rotation rows of dimensions that have no bit at this level. */
+static uint64_t model_part_bytes(const struct model *model, const struct plan *plan)
 {
     const struct planes_model *planes = &model->planes;
     uint64_t bytes = resident(4 * (uint64_t)planes->dim);

@@ -114,6 +114,7 @@ class Real(ProtocolTest):
     def test_paths_and_methods_that_do_not_exist(self):
         for method, path, expected in (("GET", "/", 404), ("GET", "/v1/indexes/l2", 404), ("GET", "/v1/indexes//search", 404),
                                        ("GET", "/v1/indexes/l2/search", 405), ("POST", "/v1/indexes", 405), ("POST", "/metrics", 405),
+                                       ("POST", "/livez", 405),
                                        ("DELETE", "/v1/indexes/l2/search", 405), ("GET", "/v1/indexes/" + "x" * 100 + "/search", 404),
                                        ("HEAD", "/livez", 200)):
             self.assertEqual(request(self.server, method, path)[0], expected, (method, path))

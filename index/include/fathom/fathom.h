@@ -5,11 +5,21 @@
  *     struct fathom_error err;
  *     struct fathom_open_options open = fathom_open_options_default();
  *     open.dram_budget_bytes = 256 << 20;
- *     if (fathom_index_open(&index, "wordnet.fathom", &open, &err)) ...   // err.msg says what and
- * where struct fathom_engine_options options = fathom_engine_options_default(); if
- * (fathom_engine_create(&engine, &options, &err)) ... struct fathom_query query =
- * fathom_query_default(); query.vector = floats;  query.k = 10; if (fathom_search(engine, index,
- * &query, ids, distances, NULL, &err)) ...
+ *     if (fathom_index_open(&index, "wordnet.fathom", &open, &err))
+ *         return complain(err.msg);   // what, where and what to do
+ *     struct fathom_engine_options options = fathom_engine_options_default();
+ *     options.index = index;
+ *     if (fathom_engine_create(&engine, &options, &err))
+ *         return complain(err.msg);
+ *     uint64_t ids[10];
+ *     float distances[10];
+ *     struct fathom_query query = fathom_query_default();
+ *     query.vector = floats;          // of the index's dimension
+ *     int found = fathom_search(engine, index, &query, ids, distances, NULL, &err);
+ *     if (found < 0)
+ *         return complain(err.msg);
+ *     fathom_engine_destroy(engine);
+ *     fathom_index_close(index);
  *
  * Threads: an opened index is immutable and may be shared (const pointers). An engine belongs to
  * one thread: the one that created it. Ids are u64; distances are f32 and smaller is nearer:
@@ -144,8 +154,8 @@ FATHOM_API void fathom_index_get_info(const struct fathom_index *index,
 #define FATHOM_LEDGER_PARTS_MAX 24
 struct fathom_ledger {
     struct {
-        const char
-            *name; /* "codes", "lists", "directory", "ids", "cells", "model", "entries", "caches" */
+        const char *name; /* "codes", "lists", "directory", "ids", "cells", "entries", "model",
+                             "fixed" (the rest) */
         uint64_t bytes;
     } parts[FATHOM_LEDGER_PARTS_MAX];
     unsigned part_count;

@@ -76,6 +76,14 @@ static struct fathom_client_options client_options(const struct load_plan *plan)
     return options;
 }
 
+/* A text that is no address is the caller's fault; all else is the network's. */
+static int cannot_connect(const struct fathom_client_error *why, unsigned number,
+                          const struct load_plan *plan, struct fathom_error *err)
+{
+    int code = why->code == FATHOM_CLIENT_EADDRESS ? FATHOM_EARGUMENT : -ECONNREFUSED;
+    return error_set(err, code, "connection %u of %u: %s", number, plan->connections, why->message);
+}
+
 int load_reload(const struct load_plan *plan, struct fathom_error *err)
 {
     const struct fathom_client_options options = client_options(plan);
@@ -88,7 +96,7 @@ int load_reload(const struct load_plan *plan, struct fathom_error *err)
         return 0;
     int status = fathom_client_open(&client, plan->address, &options, &why);
     if (status)
-        return error_set(err, -ECONNREFUSED, "%s", why.message);
+        return cannot_connect(&why, 1, plan, err);
     if (fathom_client_reload_under(client, plan->index, &terms, NULL, &why))
         status = error_set(err, FATHOM_EARGUMENT, "%s: %s", plan->index, why.message);
     fathom_client_close(client);
@@ -102,8 +110,7 @@ static int connect_all(struct load *load, struct fathom_error *err)
     struct fathom_client_error why;
     for (unsigned i = 0; i < plan->connections; i++) {
         if (fathom_client_open(&load->clients[i], plan->address, &options, &why))
-            return error_set(err, -ECONNREFUSED, "connection %u of %u: %s", i + 1,
-                             plan->connections, why.message);
+            return cannot_connect(&why, i + 1, plan, err);
         load->polled[i] =
             (struct pollfd){.fd = fathom_client_fd(load->clients[i]), .events = POLLIN};
     }

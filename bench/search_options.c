@@ -58,14 +58,13 @@ static const struct argp_option search_argp_options[] = {
     {"threads", OPTION_THREADS, "T,...", 0, "Threads (the CPUs there are)", 0},
     {"inflight", OPTION_INFLIGHT, "I,...", 0, "Queries in flight per thread (16)", 0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0, "Read the full vector of every result", 0},
-    {"rerank", OPTION_RERANK, "on|off", 0,
-     "Read full vectors of rows whose place 8 bits leave in doubt (auto: where that is the "
-     "cheapest "
-     "way to the target recall)",
+    {"rerank", OPTION_RERANK, "auto|on|off", 0,
+     "Read full vectors of rows whose place 8 bits leave in doubt (default: auto, where that is "
+     "the cheapest way to the target recall)",
      0},
-    {"io", OPTION_IO, "uring|pread", 0,
+    {"io", OPTION_IO, "auto|uring|pread", 0,
      "How to read (auto: io_uring, or pread where that is refused)", 0},
-    {"navigator", OPTION_NAVIGATOR, "graph|cells", 0,
+    {"navigator", OPTION_NAVIGATOR, "auto|graph|cells", 0,
      "Force the navigator (auto: the planner chooses)", 0},
     {"code-bytes", OPTION_CODE_BYTES, "N", 0,
      "Force the navigation code's bytes per row (the planner chooses)", 0},
@@ -115,13 +114,6 @@ static bool next_item(struct argp_state *state, const char *option, const char *
     return true;
 }
 
-static enum fathom_rerank parse_rerank(struct argp_state *state, const char *text)
-{
-    if (strcmp(text, "on") != 0 && strcmp(text, "off") != 0)
-        argp_error(state, "--rerank: must be on or off, not '%s'", text);
-    return strcmp(text, "on") == 0 ? FATHOM_RERANK_ON : FATHOM_RERANK_OFF;
-}
-
 static unsigned parse_numbers(struct argp_state *state, const char *option, const char *text,
                               uint64_t max, uint64_t *out)
 {
@@ -158,26 +150,6 @@ static uint64_t parse_warm_up_ns(struct argp_state *state, const char *text)
     if (!tool_parse_duration_ns(text, &ns))
         argp_error(state, "--warm-up: '%s' is no time, such as 500ms", text);
     return ns;
-}
-
-static int parse_choice(struct argp_state *state, const char *option, const char *text,
-                        const char *(*name)(int), int last)
-{
-    for (int value = 0; value <= last; value++)
-        if (!strcmp(text, name(value)))
-            return value;
-    argp_error(state, "%s: '%s' is none of its choices (see --help)", option, text);
-    return 0;
-}
-
-static const char *io_name(int value)
-{
-    return fathom_io_name((enum fathom_io)value);
-}
-
-static const char *navigator_name(int value)
-{
-    return fathom_navigator_name((enum fathom_navigator)value);
 }
 
 static void check(struct argp_state *state, const struct search_options *options)
@@ -247,11 +219,11 @@ static bool parse_open(int key, char *arg, struct argp_state *state, struct sear
     struct fathom_open_options *open = &options->open;
     switch (key) {
     case OPTION_IO:
-        options->io = (enum fathom_io)parse_choice(state, "--io", arg, io_name, FATHOM_IO_PREAD);
+        options->io = (enum fathom_io)tool_arg_choice(state, "--io", arg, "auto uring pread");
         return true;
     case OPTION_NAVIGATOR:
-        open->navigator = (enum fathom_navigator)parse_choice(
-            state, "--navigator", arg, navigator_name, FATHOM_NAVIGATOR_CELLS);
+        open->navigator =
+            (enum fathom_navigator)tool_arg_choice(state, "--navigator", arg, "auto graph cells");
         return true;
     case OPTION_PLAN_RECALL:
         options->plan_recall =
@@ -301,7 +273,8 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         options->exact_distances = true;
         return 0;
     case OPTION_RERANK:
-        options->rerank = parse_rerank(state, arg);
+        options->rerank =
+            (enum fathom_rerank)tool_arg_choice(state, "--rerank", arg, "auto off on");
         return 0;
     case OPTION_WAIT:
         options->wait = true;

@@ -32,8 +32,14 @@ enum option_key {
 };
 
 static const struct argp_option shared_options[] = {
-    {"input", 'i', "FILE", 0, "Vectors: .npy .fbin .f16bin .u8bin .i8bin .fvecs .bvecs .hdf5", 0},
-    {"metric", 'm', "METRIC", 0, "l2, ip or cos (build: required; estimate: l2)", 0},
+    {"input", 'i', "FILE", 0,
+     "Vectors: .npy .fbin .f16bin .u8bin .i8bin .fvecs .bvecs, or FILE.hdf5::DATASET (default: "
+     "train) (build: required)",
+     0},
+    {"metric", 'm', "l2|ip|cos", 0,
+     "l2: squared Euclidean; ip: minus the inner product; cos: 1 - cosine (build: required; "
+     "estimate: l2)",
+     0},
     {"ids", 'I', "FILE", 0, "Ids by row: .npy of i64 or u64, or text, one number a line", 0},
     {"degree", 'R', "R", 0, "Neighbours of a row at the most (default: by the data)", 0},
     {"build-list", 'L', "L", 0, "Width of the search for neighbours (default: 2 R)", 0},
@@ -49,15 +55,18 @@ static const struct argp_option shared_options[] = {
      0},
     {"threads", 't', "T", 0, "Threads (default: one for each CPU)", 0},
     {"seed", 's', "S", 0, "The same input, options and seed give the same bytes (default: 1)", 0},
-    {"zero-rows", KEY_ZERO_ROWS, "WHAT", 0, "Zero rows under cos: reject (default) or skip", 0},
+    {"zero-rows", KEY_ZERO_ROWS, "reject|skip", 0,
+     "cos: what to do with rows of zeros (default: reject); skip leaves them out and lists them",
+     0},
     {"json", KEY_JSON, NULL, 0, "One JSON document on stdout", 0},
     {0},
 };
 
 static const struct argp_option build_options[] = {
-    {"out", 'o', "DIR", 0, "Index directory; the index in it is replaced at the end", 0},
+    {"out", 'o', "DIR", 0, "Index directory; the index in it is replaced at the end (required)", 0},
     {"resume", KEY_RESUME, NULL, 0, "Go on with an interrupted build", 0},
-    {"progress", KEY_PROGRESS, "HOW", 0, "auto (a bar on a terminal), json (on stderr) or off", 0},
+    {"progress", KEY_PROGRESS, "auto|json|off", 0,
+     "A bar on a terminal (auto), JSON lines on stderr, or nothing", 0},
     {0},
 };
 
@@ -67,22 +76,6 @@ static const struct argp_option estimate_options[] = {
     {"type", 'T', "TYPE", 0, "f32, f16, i8 or u8, when there is no --input", 0},
     {0},
 };
-
-static enum fathom_metric parse_metric(struct argp_state *state, const char *text)
-{
-    for (int metric = FATHOM_METRIC_L2; metric <= FATHOM_METRIC_COS; metric++)
-        if (strcmp(text, fathom_metric_name(metric)) == 0)
-            return metric;
-    argp_error(state, "--metric: '%s' is not l2, ip or cos", text);
-    return 0;
-}
-
-static bool parse_zero_rows(struct argp_state *state, const char *text)
-{
-    if (strcmp(text, "skip") != 0 && strcmp(text, "reject") != 0)
-        argp_error(state, "--zero-rows: '%s' is not reject or skip", text);
-    return strcmp(text, "skip") == 0;
-}
 
 static void check_request(struct argp_state *state, const struct request *request)
 {
@@ -113,7 +106,7 @@ static error_t parse_shared(int key, char *arg, struct argp_state *state)
         o->ids = arg;
         break;
     case 'm':
-        o->metric = parse_metric(state, arg);
+        o->metric = FATHOM_METRIC_L2 + tool_arg_choice(state, "metric", arg, "l2 ip cos");
         break;
     case 'R':
         o->degree = tool_arg_u64(state, "degree", arg, BUILD_DEGREE_MIN, BUILD_DEGREE_MAX);
@@ -140,7 +133,7 @@ static error_t parse_shared(int key, char *arg, struct argp_state *state)
         o->seed = tool_arg_u64(state, "seed", arg, 0, INT64_MAX);
         break;
     case KEY_ZERO_ROWS:
-        o->skip_zero_rows = parse_zero_rows(state, arg);
+        o->skip_zero_rows = tool_arg_choice(state, "zero-rows", arg, "reject skip") == 1;
         break;
     case KEY_JSON:
         request->json = true;
@@ -166,7 +159,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         request->options.resume = true;
         break;
     case KEY_PROGRESS:
-        request->progress = tool_arg_progress(state, arg);
+        request->progress = tool_arg_choice(state, "progress", arg, TOOL_PROGRESS_WORDS);
         break;
     case 'n':
         request->count = tool_arg_u64(state, "count", arg, 1, UINT32_MAX - 1);
@@ -426,11 +419,13 @@ static int verb_estimate(int argc, char **argv)
         .options = estimate_options,
         .children = children,
         .parser = parse,
-        .doc = "Predict memory, disk and time of a build from the shape of its input."
-               "\v"
-               "Examples:\n"
-               "  fathom-build estimate --input base.npy --metric cos\n"
-               "  fathom-build estimate --count 10000000 --dim 768 --type f32\n"};
+        .doc =
+            "Predict memory, disk and time of a build from the header of its input and a sample of "
+            "its rows, or from their number and shape."
+            "\v"
+            "Examples:\n"
+            "  fathom-build estimate --input base.npy --metric cos\n"
+            "  fathom-build estimate --count 10000000 --dim 768 --type f32\n"};
     struct request request = request_default(true);
     struct fathom_error err = {0};
     int code = tool_parse(&argp, argc, argv, &request);

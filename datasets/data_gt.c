@@ -30,8 +30,8 @@ static const struct argp_option options[] = {
     {"k", 'k', "K", 0, "Neighbours of each query (default: 100)", 0},
     {"out", 'o', "FILE", 0, "The truth set (required)", 0},
     {"ids64", OPTION_IDS64, NULL, 0, "Write u64 ids", 0},
-    {"zero-rows", OPTION_ZERO_ROWS, "refuse|skip", 0,
-     "cos: what to do with rows of zeros (default: refuse); skip leaves them out and lists them",
+    {"zero-rows", OPTION_ZERO_ROWS, "reject|skip", 0,
+     "cos: what to do with rows of zeros (default: reject); skip leaves them out and lists them",
      0},
     {0},
 };
@@ -49,24 +49,6 @@ static const char doc[] =
     "  fathom-data gt --base base.npy --query query.npy --metric cos --zero-rows skip --out "
     "gt.bin\n";
 
-static enum fathom_metric parse_metric(struct argp_state *state, const char *text)
-{
-    for (int metric = FATHOM_METRIC_L2; metric <= FATHOM_METRIC_COS; metric++) {
-        if (!strcmp(text, fathom_metric_name((enum fathom_metric)metric)))
-            return (enum fathom_metric)metric;
-    }
-    argp_error(state, "--metric: '%s' is none of l2, ip and cos", text);
-    return 0;
-}
-
-static bool parse_zero_rows(struct argp_state *state, const char *text)
-{
-    bool skip = !strcmp(text, "skip");
-    if (!skip && strcmp(text, "refuse"))
-        argp_error(state, "--zero-rows: '%s' is neither refuse nor skip", text);
-    return skip;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct gt_request *request = state->input;
@@ -81,7 +63,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         request->query = arg;
         break;
     case 'm':
-        request->metric = parse_metric(state, arg);
+        request->metric = FATHOM_METRIC_L2 + tool_arg_choice(state, "metric", arg, "l2 ip cos");
         break;
     case 'k':
         request->k = (uint32_t)tool_arg_u64(state, "k", arg, 1, FATHOM_K_MAX);
@@ -93,7 +75,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         request->ids64 = true;
         break;
     case OPTION_ZERO_ROWS:
-        request->skip_zero_rows = parse_zero_rows(state, arg);
+        request->skip_zero_rows = tool_arg_choice(state, "zero-rows", arg, "reject skip") == 1;
         break;
     case ARGP_KEY_END:
         data_require(state, request->base, "base");

@@ -33,7 +33,7 @@ static error_t parse_common(int key, char *arg, struct argp_state *state)
         common->json = true;
         break;
     case OPTION_PROGRESS:
-        common->progress = tool_arg_progress(state, arg);
+        common->progress = tool_arg_choice(state, "progress", arg, TOOL_PROGRESS_WORDS);
         break;
     case OPTION_THREADS:
         common->threads = (unsigned)tool_arg_u64(state, "threads", arg, 1, THREADS_MAX);

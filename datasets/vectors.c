@@ -144,7 +144,7 @@ static int open_checked(struct vector_file *file, const char *path, const char *
     if (!file->format)
         return error_set(err, FATHOM_EARGUMENT,
                          "%s: the extension says no vector format; known are .fvecs .bvecs .ivecs "
-                         ".fbin .f16bin .i8bin .u8bin .npy .hdf5 .h5",
+                         ".fbin .f16bin .i8bin .u8bin .npy .hdf5 .h5 (Python: numpy.save)",
                          path);
     int rc = set_names(file, path, dataset, err);
     if (rc)

@@ -134,16 +134,9 @@ static int parse_budget(const char *value, struct config_budget *out, struct fat
 static int parse_choice(const struct setting *setting, const char *value, int *out,
                         struct fathom_error *err)
 {
-    size_t size = strlen(value);
-    const char *at = setting->choices;
-    for (int place = 0; at; place++) {
-        size_t word = strcspn(at, " ");
-        if (word == size && memcmp(at, value, size) == 0) {
-            *out = place;
-            return 0;
-        }
-        at = at[word] ? at + word + 1 : NULL;
-    }
+    *out = tool_parse_choice(value, setting->choices);
+    if (*out >= 0)
+        return 0;
     return error_set(err, FATHOM_EARGUMENT, "'%s' is none of: %s", value, setting->choices);
 }
 
@@ -372,10 +365,8 @@ struct flags {
 static error_t gather_flag(int key, char *arg, struct argp_state *state)
 {
     struct flags *flags = state->input;
-    if (key == ARGP_KEY_ARG)
-        argp_error(state, "'%s': no arguments are expected, only flags", arg);
     if (key < FLAG_KEY || key >= FLAG_KEY + (int)SETTINGS)
-        return key == ARGP_KEY_ARG ? 0 : ARGP_ERR_UNKNOWN;
+        return ARGP_ERR_UNKNOWN;
     if (flags->count == FLAGS_MAX) {
         argp_error(state, "more than %d flags", FLAGS_MAX);
         return EINVAL;

@@ -58,7 +58,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case ARGP_KEY_ARG:
         if (!request->takes_index || request->index)
-            argp_error(state, "'%s' is one argument too many", arg);
+            return ARGP_ERR_UNKNOWN;
         request->index = arg;
         break;
     case ARGP_KEY_END:

@@ -37,9 +37,9 @@ static const struct argp_option search_options[] = {
     {"search-list", OPTION_LIST, "L", 0, "Longer is more exact and slower", 1},
     {"target-recall", OPTION_RECALL, "R", 0, "Let the index choose L for this recall", 1},
     {"exact-distances", OPTION_EXACT, NULL, 0, "Read the vector of every result", 1},
-    {"rerank", OPTION_RERANK, "on|off", 0,
-     "Read full vectors of rows whose place 8 bits leave in doubt (auto: where the target recall "
-     "needs it)",
+    {"rerank", OPTION_RERANK, "auto|on|off", 0,
+     "Read full vectors of rows whose place 8 bits leave in doubt (default: auto, where the target "
+     "recall needs it)",
      1},
     {"dtype", OPTION_DTYPE, "f32|f16|u8|i8", 0,
      "Cast the queries, with checks (default: as they are in FILE)", 1},
@@ -81,10 +81,7 @@ static error_t parse_search(int key, char *arg, struct argp_state *state)
         request->exact_distances = true;
         break;
     case OPTION_RERANK:
-        if (strcmp(arg, "on") != 0 && strcmp(arg, "off") != 0)
-            argp_error(state, "--rerank: must be on or off, not '%s'", arg);
-        request->rerank =
-            strcmp(arg, "on") == 0 ? FATHOM_CLIENT_RERANK_ON : FATHOM_CLIENT_RERANK_OFF;
+        request->rerank = tool_arg_choice(state, "rerank", arg, "auto off on");
         break;
     case OPTION_DTYPE:
         if (!vectors_dtype_parse(arg, &request->dtype))
@@ -153,7 +150,7 @@ static error_t parse_query(int key, char *arg, struct argp_state *state)
         request->inflight = (uint32_t)tool_arg_u64(state, "inflight", arg, 1, INFLIGHT_MAX);
         break;
     case OPTION_PROGRESS:
-        request->progress = tool_arg_progress(state, arg);
+        request->progress = tool_arg_choice(state, "progress", arg, TOOL_PROGRESS_WORDS);
         break;
     case ARGP_KEY_END:
         if (request->ids64 && !request->out)

@@ -26,7 +26,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         if (arguments->dir)
-            argp_error(state, "one index directory at a time");
+            return ARGP_ERR_UNKNOWN;
         arguments->dir = argument;
         return 0;
     case ARGP_KEY_END:

@@ -66,7 +66,7 @@ static void print_help(FILE *out, const char *program, const char *about,
         out,
         "\n`%s VERB --help` tells a verb's options; --version prints the version.\n"
         "Exit codes: 0 ok, 1 a check failed, 2 usage, 3 I/O, 4 corrupt, 5 incompatible format,\n"
-        "75 interrupted.\n",
+        "75 interrupted and resumable.\n",
         program);
 }
 
@@ -83,13 +83,13 @@ static int end(const char *program, int code)
 int tool_main(int argc, char **argv, const char *about, const struct tool_verb *verbs)
 {
     const char *program = program_invocation_short_name;
-    signal(SIGXFSZ, SIG_IGN); /* a write beyond `ulimit -f` is an error like a full disk */
     if (argc < 2) {
         print_help(stderr, program, about, verbs);
         return TOOL_EXIT_USAGE;
     }
     const char *word = argv[1];
-    if (!strcmp(word, "--help") || !strcmp(word, "-?") || !strcmp(word, "help")) {
+    if (!strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "-?") ||
+        !strcmp(word, "help")) {
         print_help(stdout, program, about, verbs);
         return TOOL_EXIT_OK;
     }
@@ -118,8 +118,26 @@ static void print_version(FILE *out, struct argp_state *state)
     fprintf(out, "%s %s\n", program_invocation_short_name, FATHOM_VERSION);
 }
 
+/* What every verb answers alike, when its own parser does not take it. */
+static error_t parse_rest(int key, char *arg, struct argp_state *state)
+{
+    if (key == 'h')
+        argp_state_help(state, state->out_stream, ARGP_HELP_STD_HELP);
+    else if (key == ARGP_KEY_ARG)
+        argp_error(state, "'%s' is one argument too many", arg);
+    else
+        return ARGP_ERR_UNKNOWN;
+    return 0;
+}
+
 int tool_parse(const struct argp *argp, int argc, char **argv, void *input)
 {
+    static const struct argp_option rest_options[] = {{NULL, 'h', NULL, OPTION_HIDDEN, NULL, 0},
+                                                      {0}};
+    static const struct argp rest = {.options = rest_options, .parser = parse_rest};
+    /* Asked in this order; input goes to the first. */
+    const struct argp_child both[] = {{argp, 0, NULL, 0}, {&rest, 0, NULL, 0}, {0}};
+    const struct argp whole = {.children = both};
     char name[256];
     const char *slash = strrchr(argv[0], '/'), *word = slash ? slash + 1 : argv[0];
     bool is_verb = strcmp(word, program_invocation_short_name) != 0;
@@ -128,7 +146,7 @@ int tool_parse(const struct argp *argp, int argc, char **argv, void *input)
     argp_program_version_hook = print_version;
     char *given = argv[0];
     argv[0] = name; /* what argp and getopt put before their messages */
-    error_t rc = argp_parse(argp, argc, argv, 0, NULL, input);
+    error_t rc = argp_parse(&whole, argc, argv, 0, NULL, input);
     argv[0] = given;
     if (!rc)
         return TOOL_EXIT_OK;
@@ -185,15 +203,13 @@ struct tool_budget tool_arg_budget(struct argp_state *state, const char *option,
     return value;
 }
 
-enum tool_progress_mode tool_arg_progress(struct argp_state *state, const char *text)
+int tool_arg_choice(struct argp_state *state, const char *option, const char *text,
+                    const char *words)
 {
-    if (!strcmp(text, "auto"))
-        return TOOL_PROGRESS_AUTO;
-    if (!strcmp(text, "json"))
-        return TOOL_PROGRESS_JSON;
-    if (strcmp(text, "off"))
-        argp_error(state, "--progress: '%s' is none of auto, json and off", text);
-    return TOOL_PROGRESS_OFF;
+    int place = tool_parse_choice(text, words);
+    if (place < 0)
+        argp_error(state, "%s%s: '%s' is none of: %s", dashes(option), option, text, words);
+    return place;
 }
 
 /* ---- how a program ends ---- */

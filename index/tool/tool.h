@@ -55,6 +55,8 @@ bool tool_parse_budget(const char *text, struct tool_budget *out);
 bool tool_parse_duration_ns(const char *text, uint64_t *out);
 bool tool_parse_u64(const char *text, uint64_t min, uint64_t max, uint64_t *out);
 bool tool_parse_f64(const char *text, double min, double max, double *out);
+/* The place of text among words ("auto json off"), or -1. */
+int tool_parse_choice(const char *text, const char *words);
 /* A recall as it was typed: a float has digits of its own behind the sixth. */
 double tool_recall(float recall);
 /* For use in an argp parser: parse or argp_error (exit 2) naming the option. */
@@ -64,6 +66,8 @@ double tool_arg_f64(struct argp_state *state, const char *option, const char *te
                     double max);
 uint64_t tool_arg_bytes(struct argp_state *state, const char *option, const char *text);
 struct tool_budget tool_arg_budget(struct argp_state *state, const char *option, const char *text);
+int tool_arg_choice(struct argp_state *state, const char *option, const char *text,
+                    const char *words);
 
 /* "1.50 GiB", "12.3 ms": into out, which is returned. */
 char *tool_format_bytes(uint64_t bytes, char out[32]);
@@ -84,9 +88,7 @@ bool tool_interrupted(void);
 /* ---- progress ---- */
 
 enum tool_progress_mode { TOOL_PROGRESS_AUTO, TOOL_PROGRESS_JSON, TOOL_PROGRESS_OFF };
-
-/* For use in an argp parser: auto, json or off. */
-enum tool_progress_mode tool_arg_progress(struct argp_state *state, const char *text);
+#define TOOL_PROGRESS_WORDS "auto json off" /* in that order, for tool_arg_choice */
 
 struct tool_progress; /* AUTO: a bar on a terminal for anything above a second, nothing on a pipe */
 

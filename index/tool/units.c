@@ -137,6 +137,19 @@ bool tool_parse_f64(const char *text, double min, double max, double *out)
     return true;
 }
 
+int tool_parse_choice(const char *text, const char *words)
+{
+    size_t size = strlen(text), word;
+    for (int place = 0;; place++) {
+        word = strcspn(words, " ");
+        if (word == size && memcmp(words, text, size) == 0)
+            return place;
+        if (!words[word])
+            return -1;
+        words += word + 1;
+    }
+}
+
 double tool_recall(float recall)
 {
     return round((double)recall * 1e6) / 1e6;

@@ -83,7 +83,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         request->share = tool_arg_f64(state, "share", arg, 0, 1);
         break;
     case 'p':
-        request->progress = tool_arg_progress(state, arg);
+        request->progress = tool_arg_choice(state, "progress", arg, TOOL_PROGRESS_WORDS);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -150,9 +150,13 @@ static void help_and_version_go_to_stdout(void **state)
     assert_outcome(&outcome, 0, "prog " FATHOM_VERSION "\n", "");
     outcome = RUN("draw", "--version");
     assert_outcome(&outcome, 0, "prog " FATHOM_VERSION "\n", "");
-    outcome = RUN("draw", "--help");
-    assert_outcome(&outcome, 0, "Usage: prog draw [OPTION...]", "");
-    assert_outcome(&outcome, 0, "An example.", "");
+    outcome = RUN("-h");
+    assert_outcome(&outcome, 0, "paints", "");
+    for (int i = 0; i < 2; i++) {
+        outcome = RUN("draw", i ? "-h" : "--help");
+        assert_outcome(&outcome, 0, "Usage: prog draw [OPTION...]\nDraws.\n", "");
+        assert_outcome(&outcome, 0, "An example.", "");
+    }
 }
 
 static void usage_errors_exit_with_2_and_name_the_option(void **state)
@@ -161,7 +165,7 @@ static void usage_errors_exit_with_2_and_name_the_option(void **state)
     struct outcome outcome = RUN("draw", "--colour");
     assert_outcome(&outcome, 2, "", "prog draw: unrecognized option '--colour'");
     outcome = RUN("draw", "extra");
-    assert_outcome(&outcome, 2, "", "prog draw: Too many arguments");
+    assert_outcome(&outcome, 2, "", "prog draw: 'extra' is one argument too many");
     outcome = RUN("draw", "--count", "11");
     assert_outcome(&outcome, 2, "", "prog draw: --count: '11' is not a whole number from 1 to 10");
     outcome = RUN("draw", "--number", "2");
@@ -171,7 +175,7 @@ static void usage_errors_exit_with_2_and_name_the_option(void **state)
     outcome = RUN("draw", "--share", "1.5");
     assert_outcome(&outcome, 2, "", "--share: '1.5' is not a number from 0 to 1");
     outcome = RUN("draw", "--progress", "loud");
-    assert_outcome(&outcome, 2, "", "'loud' is none of auto, json and off");
+    assert_outcome(&outcome, 2, "", "--progress: 'loud' is none of: auto json off");
 }
 
 static void arguments_arrive(void **state)

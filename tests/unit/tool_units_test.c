@@ -170,6 +170,17 @@ static void numbers_are_printed_with_three_digits(void **state)
     }
 }
 
+static void a_choice_is_one_whole_word(void **state)
+{
+    static const char *const wrong[] = {"", "l", "l22", "l2 ip", "cos ", "L2"};
+    (void)state;
+    assert_int_equal(tool_parse_choice("l2", "l2 ip cos"), 0);
+    assert_int_equal(tool_parse_choice("cos", "l2 ip cos"), 2);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (tool_parse_choice(wrong[i], "l2 ip cos") != -1)
+            fail_msg("'%s' was taken", wrong[i]);
+}
+
 static void every_code_has_its_exit(void **state)
 {
     (void)state;
@@ -192,6 +203,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(whole_numbers_are_bounded),
     cmocka_unit_test(fractions_are_bounded),
     cmocka_unit_test(numbers_are_printed_with_three_digits),
+    cmocka_unit_test(a_choice_is_one_whole_word),
     cmocka_unit_test(every_code_has_its_exit),
 };
 FATHOM_TEST_MAIN(tests)

@@ -1,6 +1,6 @@
 /* `fathom-bench search`: for each budget, number of threads and of queries in flight, opens the
  * index, makes one run for each search list, and reports them as a table for people or a JSON
- * document for programs. The fields are those of docs/BENCHMARKS.md's records. */
+ * document for programs. docs/PROGRAMS.md tells the fields. */
 #include <malloc.h>
 #include <stdio.h>
 

@@ -1,4 +1,4 @@
-# The clients against a real server, and the Python package's own tests. They need an interpreter with msgpack and numpy
+# The clients against a real server, the programs against docs/PROGRAMS.md, and the Python package's own tests. They need an interpreter with msgpack and numpy
 # (python3-msgpack, python3-numpy); without one they report themselves skipped.
 set(client_python "")
 foreach(candidate python3 /usr/bin/python3)
@@ -10,7 +10,7 @@ foreach(candidate python3 /usr/bin/python3)
     endif()
 endforeach()
 
-foreach(name client_cli_test client_python_test client_engines_test client_package_test)
+foreach(name client_cli_test client_python_test client_engines_test programs_test client_package_test)
     if(NOT client_python)
         add_test(NAME ${name} COMMAND sh -c "echo no python3 with msgpack and numpy here, install python3-msgpack python3-numpy; exit 77")
     elseif(name STREQUAL client_package_test)

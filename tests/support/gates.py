@@ -10,6 +10,7 @@
     machine      no path of somebody's home or work folder
     python       every script compiles
     links        what a document links to within the project is there
+    names        what is on disk, on the wire or in /metrics by a name has it in its document
 
 That a layer includes only what it may is CMake's gate (include paths are per target). Comments and
 strings are blanked before the code is searched, so that "open (the file)" in a sentence is no call.
@@ -77,6 +78,25 @@ MACHINE = re.compile(
 
 # [text](target) or [text](target#place); links to other sites are not looked at.
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+# Where names are made -> (how, the document that must tell them, and how one stands in it).
+NAMES = {
+    "client/protocol.h": (
+        re.compile(r"define PROTOCOL_(?:METHOD|KEY|ERROR|REASON)_\w+\s+(?:\\\n\s*)?\"(\w+)\""),
+        "docs/PROTOCOL.md",
+        r"`\"?{}\"?`|^### {}\b|^\| \*?`{}`",
+    ),
+    "index/format/superblock.c": (
+        re.compile(r"\[SECTION_\w+\] = \"(\w+)\""),
+        "docs/FORMAT.md",
+        r"^\| \d+ \| {} \|",
+    ),
+    "server/metrics.c": (
+        re.compile(r"(?:\(out, |\{)\"([a-z_]+)\", (?:\"(?:gauge|counter|histogram)\"|\"[A-Z])"),
+        "docs/OPERATIONS.md",
+        r"`fathom_{}`",
+    ),
+}
 
 CODE = (".c", ".h", ".py", ".sh", ".cmake")
 TEXT = CODE + (".txt", ".json", ".md", ".toml", ".yml", ".cfg", "dev", "run")
@@ -173,6 +193,18 @@ def check_links(folder, path, text):
                 yield number, "links", f"{target} is not there"
 
 
+def check_names(folder, path, text):
+    pattern, document, form = NAMES[path]
+    told = (folder / document).read_text(encoding="utf-8")
+    found = list(pattern.finditer(text))
+    if not found:
+        yield 1, "names", "there are none; is the pattern of this gate still right?"
+    for match in found:
+        if not re.search(form.replace("{}", match.group(1)), told, re.MULTILINE):
+            number = text.count("\n", 0, match.start()) + 1
+            yield number, "names", f"{match.group(1)} is not told in {document}"
+
+
 def check_file(path, text, folder=Path()):
     yield from check_text(path, text)
     if path.endswith((".c", ".h")):
@@ -185,6 +217,8 @@ def check_file(path, text, folder=Path()):
         yield from check_python(path, text)
     if path.endswith(".md"):
         yield from check_links(folder, path, text)
+    if path in NAMES:
+        yield from check_names(folder, path, text)
 
 
 def source_files(folder):

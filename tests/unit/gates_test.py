@@ -92,6 +92,19 @@ class Gates(unittest.TestCase):
             lines = [line for line, _, _ in gates.check_links(Path(folder), "docs/X.md", text)]
             self.assertEqual(lines, [2])
 
+    def test_a_name_that_its_document_does_not_tell_is_found(self):
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "docs").mkdir()
+            Path(folder, "docs", "PROTOCOL.md").write_text("### ping\n| *`rows`* | int | `\"rate\"` and token\n")
+            text = (
+                '#define PROTOCOL_METHOD_PING "ping"\n#define PROTOCOL_KEY_ROWS                  \\\n    "rows"\n'
+                '#define PROTOCOL_REASON_RATE "rate"\n#define PROTOCOL_KEY_TOKEN "token"\n'
+            )
+            wrong = list(gates.check_names(Path(folder), "client/protocol.h", text))
+            self.assertEqual([line for line, _, _ in wrong], [5])
+            # A pattern that finds nothing guards nothing.
+            self.assertEqual(len(list(gates.check_names(Path(folder), "client/protocol.h", ""))), 1)
+
     def test_a_folder_with_a_fault_exits_with_1(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "index", "base", "x.c")

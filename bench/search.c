@@ -117,6 +117,15 @@ static int opening_run(struct search_session *session, unsigned first, unsigned 
     return 0;
 }
 
+static int check_dimension(const struct search_session *session, struct fathom_error *err)
+{
+    uint32_t dim = session->workload.dim, wanted = session->info.dim;
+    return dim == wanted ? 0
+                         : error_set(err, FATHOM_EDIM,
+                                     "%s: its vectors have %u dimensions, those of %s have %u",
+                                     session->options.query, dim, session->options.index, wanted);
+}
+
 static int open_and_run(struct search_session *session, unsigned first, unsigned end,
                         struct fathom_error *err)
 {
@@ -129,6 +138,8 @@ static int open_and_run(struct search_session *session, unsigned first, unsigned
         options->open.page_buffers = FEW_PAGE_BUFFERS;
         status = opening_open(session, err);
     }
+    if (!status)
+        status = check_dimension(session, err);
     if (!status) {
         search_report_opening(session);
         status = opening_run(session, first, end, err);

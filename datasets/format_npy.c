@@ -190,8 +190,9 @@ static int apply_header(struct vector_file *file, const struct npy_header *heade
                          "%s: is in Fortran order; save it as np.ascontiguousarray(a)", file->path);
     if (header->axes != 2 && !(file->integers && header->axes == 1))
         return error_set(err, FATHOM_EINPUT,
-                         "%s: has %u axes where two (rows, dimension) are needed", file->path,
-                         header->axes);
+                         "%s: has %u ax%s where two are needed; save it as a.reshape(rows, "
+                         "dimension)",
+                         file->path, header->axes, header->axes == 1 ? "is" : "es");
     rc = vector_file_set_shape(file, header->shape[0], header->axes == 2 ? header->shape[1] : 1,
                                scalar, err);
     return rc ? rc : vector_file_check_end(file, err);

@@ -71,6 +71,28 @@ static void remove_debris(const struct output *output, const char *name, size_t 
     mem_free(victim);
 }
 
+/* Renaming puts a file in the place of whatever has its name: of another file is what is meant; of
+ * /dev/stdout, or of a link to a larger disk, it is not. */
+static int check_place(const struct env *env, const char *path, struct fathom_error *err)
+{
+    struct env_stat stat;
+    int fd = env->open(env->context, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC, 0);
+    if (fd == -ELOOP)
+        return error_set(err, -EEXIST,
+                         "%s: is a symbolic link; name the file itself, which is to be replaced",
+                         path);
+    if (fd == -ENXIO) /* a socket */
+        stat = (struct env_stat){0};
+    else if (fd < 0 || env->fstat(env->context, fd, &stat) != 0)
+        stat.is_regular = true; /* there is none, or who creates it will say what is wrong */
+    file_close(env, fd);
+    return stat.is_regular ? 0
+                           : error_set(err, -EEXIST,
+                                       "%s: is a directory, a device or the like; an output is a "
+                                       "file of its own",
+                                       path);
+}
+
 int output_open(struct output *output, const struct env *env, const char *path,
                 struct fathom_error *err)
 {
@@ -84,6 +106,9 @@ int output_open(struct output *output, const struct env *env, const char *path,
         return error_set(err, -ENOMEM, "%s: no memory to create it", path);
     snprintf(output->path, bytes, "%s", path);
     snprintf(output->tmp_path, bytes, "%s" TMP_SUFFIX "%u", path, (unsigned)getpid());
+    int rc = check_place(env, path, err);
+    if (rc)
+        return rc;
     const char *slash = strrchr(output->path, '/');
     remove_debris(output, slash ? slash + 1 : output->path, bytes);
     output->fd = file_create(env, output->tmp_path, err);

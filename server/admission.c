@@ -5,15 +5,30 @@
 #include "protocol.h"
 #include "reply.h"
 
+#include <stdio.h>
 #include <string.h>
+
+/* A typing error is seen at once beside what there is. */
+static void no_index(const struct service *service, const struct text_view *name,
+                     struct rpc_error *err)
+{
+    char known[160] = "";
+    size_t used = 0;
+    unsigned count = registry_count(service->registry);
+    for (unsigned i = 0; i < count && used < sizeof known; i++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "",
+                                 registry_name(service->registry, i));
+    rpc_error_set(err, PROTOCOL_ERROR_NOT_FOUND, "there is no index \"%.*s\"; there %s: %s%s",
+                  (int)name->size, name->bytes, count == 1 ? "is" : "are", known,
+                  used < sizeof known ? "" : "...");
+}
 
 int admission_find_index(const struct service *service, const struct text_view *name,
                          struct rpc_error *err)
 {
     int slot = registry_find(service->registry, name->bytes, name->size);
     if (slot < 0)
-        rpc_error_set(err, PROTOCOL_ERROR_NOT_FOUND, "there is no index \"%.*s\"", (int)name->size,
-                      name->bytes);
+        no_index(service, name, err);
     return slot;
 }
 

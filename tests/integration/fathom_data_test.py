@@ -211,7 +211,7 @@ class Convert(DataTest):
             self.assertTrue((read_bin(self.path("b.fbin"), "<f4") == rows).all())
         for array, advice in ((np.asfortranarray(rows), "np.ascontiguousarray"),
                               (rows.astype(">f4"), "big-endian"), (rows.astype("f8"), "astype('<f4')"),
-                              (rows.ravel(), "1 axes"), (rows[:0], "no rows")):
+                              (rows.ravel(), "1 axis"), (rows[:0], "no rows")):
             self.save("a.npy", array)
             self.assertIn(advice, run("convert", self.path("a.npy"), self.path("c.fbin"), code=4).stderr)
         self.assertFalse(self.path("c.fbin").exists())

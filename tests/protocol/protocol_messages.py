@@ -80,7 +80,7 @@ class Messages(ProtocolTest):
         everything = self.client.call("info")
         self.assertEqual(len(everything["indexes"]), 3)
         self.assertIn(one, everything["indexes"])
-        self.expect("not_found", self.client, "info", {"index": "nothing"})
+        self.expect("not_found", self.client, "info", {"index": "nothing"}, text='no index "nothing"; there are: ')
 
     def test_stats_count_what_was_done(self):
         before = self.client.call("stats")

@@ -405,6 +405,10 @@ class Search(unittest.TestCase):
         for rate in ("0", "x", "50%%", "%", "10,", "2000%%", "100000%"):
             self.search("--rate", rate, expect=2)
         self.assertIn("--k 30", self.search("--k", 30, expect=2))
+        other = self.folder / "other.fbin"
+        run("fathom-data", "synth", "--count", 3, "--dim", 5, "--out", other)
+        refused = run("fathom-bench", "search", "--index", self.index, "--query", other, expect=2)
+        self.assertIn("other.fbin: its vectors have 5 dimensions", refused)
         self.assertIn(
             "nowhere",
             run(

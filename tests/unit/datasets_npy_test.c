@@ -90,7 +90,7 @@ static void wrong_headers_are_refused(void **state)
          "Fortran order; save it as np.asc"},
         {"{'descr': '|u1', 'fortran_order': Maybe, 'shape': (2, 3), }", "neither True nor False"},
         {"{'descr': [('x', '|u1')], 'fortran_order': False, 'shape': (2, 3), }", "structured"},
-        {"{'descr': '|u1', 'fortran_order': False, 'shape': (6,), }", "has 1 axes where two"},
+        {"{'descr': '|u1', 'fortran_order': False, 'shape': (6,), }", "has 1 axis where two"},
         {"{'descr': '|u1', 'fortran_order': False, 'shape': (), }", "has 0 axes where two"},
         {"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2, 3), }", "has 3 axes where two"},
         {"{'descr': '|u1', 'fortran_order': False, 'shape': (6), }", "not a tuple"},

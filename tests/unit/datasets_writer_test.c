@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fault.h"
@@ -131,6 +132,30 @@ static void debris_of_dead_runs_is_removed_and_of_living_ones_kept(void **state)
     assert_true(path_exists(alive));
     assert_true(path_exists(other));
     assert_true(path_exists(foreign));
+}
+
+/* A rename would put a file in the place of any of them. */
+static void what_is_no_file_is_not_replaced(void **state)
+{
+    char target[SCRATCH_PATH_MAX], path[SCRATCH_PATH_MAX];
+    static const char *const names[] = {"link.u8bin", "fifo.u8bin", "folder.u8bin"};
+    static const char *const said[] = {"symbolic link", "an output is a file",
+                                       "an output is a file"};
+    scratch_name(*state, "target", target);
+    text_write(target, "old");
+    for (int i = 0; i < 3; i++) {
+        struct fathom_error err = {0};
+        struct vector_writer *writer;
+        scratch_name(*state, names[i], path);
+        int rc = i == 0 ? symlink(target, path) : i == 1 ? mkfifo(path, 0600) : mkdir(path, 0700);
+        assert_int_equal(rc, 0);
+        assert_int_equal(vector_writer_open(&writer, env_os(), path, 1, DIM, FATHOM_U8, &err),
+                         -EEXIST);
+        assert_true(message_has(&err, names[i]) && message_has(&err, said[i]));
+        assert_int_equal(i == 2 ? rmdir(path) : unlink(path), 0);
+    }
+    text_assert(target, "old");
+    assert_int_equal(names_with(((struct scratch *)*state)->dir, ".tmp-"), 0);
 }
 
 /* The whole of writing, under a fault plan; returns the code. */
@@ -340,6 +365,8 @@ int main(void)
                                         scratch_remove),
         cmocka_unit_test_setup_teardown(debris_of_dead_runs_is_removed_and_of_living_ones_kept,
                                         scratch_make, scratch_remove),
+        cmocka_unit_test_setup_teardown(what_is_no_file_is_not_replaced, scratch_make,
+                                        scratch_remove),
         cmocka_unit_test_setup_teardown(a_fault_at_any_operation_leaves_the_old_file_or_the_new_one,
                                         scratch_make, scratch_remove),
         cmocka_unit_test_setup_teardown(failed_allocations_are_errors_and_leak_nothing,

@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -70,6 +71,24 @@ static void refuse(struct listener *listener, int fd)
     close(fd);
 }
 
+/* The worker with the fewest connections; of several, the next in turn. In turn alone would leave a
+ * worker idle when it is its clients that go away. */
+static struct worker *choose_worker(struct listener *listener)
+{
+    struct worker *best = NULL;
+    unsigned fewest = UINT_MAX, first = listener->next_worker;
+    for (unsigned i = 0; i < listener->worker_count; i++) {
+        struct worker *worker = &listener->workers[(first + i) % listener->worker_count];
+        unsigned count = atomic_load_explicit(&worker->connections, memory_order_relaxed);
+        if (count >= fewest)
+            continue;
+        best = worker;
+        fewest = count;
+    }
+    listener->next_worker = (best->number + 1) % listener->worker_count;
+    return best;
+}
+
 static void hand_over(struct listener *listener, int fd, const struct sockaddr_storage *name,
                       socklen_t size, bool is_unix)
 {
@@ -86,8 +105,8 @@ static void hand_over(struct listener *listener, int fd, const struct sockaddr_s
     mail->mail.kind = MAIL_CONNECTION;
     mail->fd = fd;
     describe_peer(mail, name, size, is_unix);
-    struct worker *worker = &listener->workers[listener->next_worker];
-    listener->next_worker = (listener->next_worker + 1) % listener->worker_count;
+    struct worker *worker = choose_worker(listener);
+    atomic_fetch_add_explicit(&worker->connections, 1, memory_order_relaxed);
     mailbox_post(&worker->mailbox, &mail->mail);
 }
 

@@ -1,5 +1,5 @@
 /* Listening sockets: addresses in words to bound sockets, and the accept loop on the main thread's
- * event base, which hands each connection to the next worker in turn.
+ * event base, which hands each connection to the worker that has the fewest.
  *
  * Out of file descriptors (EMFILE), a level-triggered accept loop would spin; the listener pauses
  * itself for 100 ms instead. SO_REUSEPORT was not chosen for spreading: the kernel spreads by

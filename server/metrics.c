@@ -6,6 +6,7 @@
 #include "env.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 static void head(struct evbuffer *out, const char *name, const char *type, const char *help)
 {
@@ -49,6 +50,13 @@ static void render_connections(struct evbuffer *out, const struct service *servi
                                const struct stats_sum *sum)
 {
     single(out, "connections", "gauge", "Open connections.", sum->connections);
+    head(out, "worker_connections", "gauge", "Open connections of each worker.");
+    for (unsigned i = 0; i < service->config->workers; i++) {
+        char worker[16];
+        snprintf(worker, sizeof worker, "%u", i);
+        labelled(out, "worker_connections", "worker", worker,
+                 counter_read(&service->stats->threads[i].connections));
+    }
     single(out, "connections_opened_total", "counter", "Connections taken by a worker.",
            sum->opened);
     single(out, "connections_refused_total", "counter", "Connections above --max-connections.",

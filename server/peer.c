@@ -59,8 +59,8 @@ void peer_close(struct peer *peer)
         peer->next->prev = peer->prev;
     conn_fini(&session->conn);
     worker->peer_count--;
+    worker_count_closed(worker);
     atomic_store_explicit(&worker->stats->connections, worker->peer_count, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&worker->service->connections, 1, memory_order_relaxed);
     mem_free(peer);
 }
 
@@ -284,7 +284,7 @@ void peer_check_deadlines(struct peer *peer)
 static void refuse(struct worker *worker, int fd)
 {
     close(fd);
-    atomic_fetch_sub_explicit(&worker->service->connections, 1, memory_order_relaxed);
+    worker_count_closed(worker);
 }
 
 void peer_open(struct worker *worker, const struct mail_connection *from)

@@ -45,6 +45,12 @@ int worker_init(struct worker *worker, struct service *service, unsigned number,
     return rc < 0 ? error_set(err, rc, "cannot make an eventfd") : 0;
 }
 
+void worker_count_closed(struct worker *worker)
+{
+    atomic_fetch_sub_explicit(&worker->connections, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&worker->service->connections, 1, memory_order_relaxed);
+}
+
 static void free_mail(struct mail *mail)
 {
     if (mail->kind == MAIL_CONNECTION || mail->kind == MAIL_RELOADED)
@@ -58,7 +64,7 @@ static void drop_mail(struct worker *worker)
         struct mail *next = mail->next;
         if (mail->kind == MAIL_CONNECTION) {
             close(((struct mail_connection *)(void *)mail)->fd);
-            atomic_fetch_sub_explicit(&worker->service->connections, 1, memory_order_relaxed);
+            worker_count_closed(worker);
         }
         free_mail(mail);
         mail = next;

@@ -42,6 +42,7 @@ struct worker {
     struct thread_stats *stats;
     unsigned number;
     struct mailbox mailbox;
+    atomic_uint connections; /* given to it and not yet closed; the listener looks for the fewest */
     struct mail drain_mail,
         stop_mail; /* here, so that ending needs no memory; each is posted once */
     /* The rest is the worker's thread's. */
@@ -75,6 +76,8 @@ void worker_run(struct worker *worker,
                 void (*ready)(void *context, int rc, const struct fathom_error *err),
                 void *context);
 
+/* For whoever closes a connection that was given to the worker. */
+void worker_count_closed(struct worker *worker);
 /* For peers, after each read: steps the engine when reading sockets has kept it waiting for long
  * enough. Otherwise refusing a flood of requests would starve the ones that were let in. */
 void worker_pump_if_due(struct worker *worker);

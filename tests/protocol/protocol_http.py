@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import shutil
 import signal
 import socket
@@ -149,7 +150,34 @@ class Real(ProtocolTest):
         self.assertEqual((done.returncode, done.stdout + done.stderr), (0, ""))
 
 
+def worker_connections(server):
+    text = request(server, "GET", "/metrics")[2]
+    return [int(count) for count in re.findall(r'^fathom_worker_connections\{worker="\d+"\} (\d+)$', text, re.M)]
+
+
 class Faked(ProtocolTest):
+    def test_a_connection_goes_to_the_worker_that_has_the_fewest(self):
+        server = self.serve("--workers", 2, indexes={"a": make_fake(self.scratch / "a")}, fake=True)
+        clients = []
+
+        def connect(count):
+            for _ in range(count):
+                clients.append(server.client())
+                clients[-1].call("ping")  # answered: its worker has it
+
+        connect(4)
+        self.assertEqual(worker_connections(server), [2, 2])
+        clients.pop(2).socket.close()
+        clients.pop(0).socket.close()
+        end = time.monotonic() + 20
+        while sum(worker_connections(server)) > 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        self.assertEqual(sorted(worker_connections(server)), [0, 2])
+        connect(2)
+        self.assertEqual(worker_connections(server), [2, 2])
+        for client in clients:
+            client.socket.close()
+
     def test_readiness_fails_with_its_index(self):
         good, bad = make_fake(self.scratch / "good"), make_fake(self.scratch / "bad", status=-10003)
         server = self.serve(indexes={"good": good, "bad": bad}, fake=True)

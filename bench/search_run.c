@@ -1,6 +1,6 @@
 /* The closed loop: every thread keeps its slots full and records what comes back. The open loop:
- * query number i is due at begin + i / rate; a thread that is free takes the next that is due, and
- * sleeps until there is one, or until a read of its queries is done.
+ * query number i is due at begin + i / rate; a thread that is free takes the next, due or not, and
+ * waits for its time or for the reads of its queries.
  *
  *     gate -> warm-up -> gate -> measured queries -> sums
  *
@@ -12,11 +12,11 @@
 #include "search_run.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "error.h"
 #include "mem.h"
@@ -182,10 +182,10 @@ static int fill_slots(struct worker *worker, const struct phase *phase, uint64_t
 }
 
 /* How many results there were, or negative. */
-static int poll_results(struct worker *worker, bool wait, bool measured)
+static int poll_results(struct worker *worker, uint64_t until_ns, bool measured)
 {
     struct fathom_result results[RESULTS_MAX];
-    int count = fathom_engine_poll(worker->engine, results, RESULTS_MAX, wait);
+    int count = fathom_engine_poll_until(worker->engine, results, RESULTS_MAX, until_ns);
     if (count < 0)
         return error_set(&worker->err, count, "polling the engine: %s", fathom_strerror(count));
     uint64_t now_ns = env_clock_ns(worker->bench->plan->env);
@@ -208,7 +208,7 @@ static int run_phase(struct worker *worker, const struct phase *phase)
             return worker_fail(worker, status);
         if (worker->idle_count == plan->inflight)
             return holds ? worker_fail(worker, FATHOM_EBUSY) : 0;
-        status = poll_results(worker, true, phase->measured);
+        status = poll_results(worker, UINT64_MAX, phase->measured);
         if (status < 0)
             return worker_fail(worker, status);
     }
@@ -216,54 +216,41 @@ static int run_phase(struct worker *worker, const struct phase *phase)
 
 /* ---- the open loop ---- */
 
-enum due { DUE_NOW, DUE_LATER, DUE_NEVER };
+/* The next query of a worker that is free to take one: no other worker wakes for its time. */
+struct appointment {
+    uint64_t ticket, due_ns;
+    bool is_made, is_last; /* is_last: there will be no other */
+};
 
-/* Takes the next ticket when its time has come; *due_ns is its time, also when that is later. */
-static enum due take_due(struct worker *worker, uint64_t total, uint64_t *ticket, uint64_t *due_ns)
+static void make_appointment(struct worker *worker, uint64_t total, struct appointment *next)
 {
     struct bench *bench = worker->bench;
     const struct search_plan *plan = bench->plan;
     uint64_t begin_ns = atomic_load_explicit(&bench->begin_ns, memory_order_relaxed);
-    *ticket = atomic_load_explicit(&bench->tickets, memory_order_relaxed);
-    do {
-        if (*ticket >= total || atomic_load_explicit(&bench->failed, memory_order_relaxed) ||
-            plan->stop())
-            return DUE_NEVER;
-        *due_ns = begin_ns + (uint64_t)((double)*ticket * 1e9 / plan->rate);
-        if (*due_ns > env_clock_ns(plan->env))
-            return DUE_LATER;
-    } while (!atomic_compare_exchange_weak_explicit(&bench->tickets, ticket, *ticket + 1,
-                                                    memory_order_relaxed, memory_order_relaxed));
-    return DUE_NOW;
+    next->ticket = atomic_fetch_add_explicit(&bench->tickets, 1, memory_order_relaxed);
+    next->due_ns = begin_ns + (uint64_t)((double)next->ticket * 1e9 / plan->rate);
+    next->is_made = next->ticket < total;
+    next->is_last = !next->is_made;
 }
 
-/* Sleeps until until_ns, or until a poll of the engine has something to do. */
-static void wait_until(struct worker *worker, uint64_t until_ns)
+static bool must_stop(const struct worker *worker)
 {
-    const struct search_plan *plan = worker->bench->plan;
-    struct pollfd engine = {.fd = fathom_engine_event_fd(worker->engine), .events = POLLIN};
-    if (engine.fd < 0 && worker->idle_count < plan->inflight)
-        return; /* its reads are done inside the poll */
-    uint64_t now_ns = env_clock_ns(plan->env);
-    uint64_t wait_ns = until_ns > now_ns ? until_ns - now_ns : 0;
-    struct timespec wait = {.tv_nsec = (long)(wait_ns < WAIT_NS_MAX ? wait_ns : WAIT_NS_MAX)};
-    ppoll(&engine, 1, &wait, NULL);
+    return atomic_load_explicit(&worker->bench->failed, memory_order_relaxed) ||
+           worker->bench->plan->stop();
 }
 
-/* Submits what is due, if there is a slot: 1 when it did, 0, or negative. *held_ns is the time of a
- * query that was taken and found every slot of the engine busy, 0 when there is none. */
-static int submit_due(struct worker *worker, uint64_t ticket, uint64_t *held_ns)
+/* Polls until results are there or the time has come. */
+static int poll_or_sleep(struct worker *worker, uint64_t until_ns)
 {
-    uint64_t due_ns = *held_ns, now_ns = env_clock_ns(worker->bench->plan->env);
-    int status = submit(worker, ticket, due_ns);
-    if (status == FATHOM_EBUSY)
-        return 0;
-    if (status)
-        return status;
-    *held_ns = 0;
-    if (latency_add(&worker->late, now_ns - due_ns))
-        return error_set(&worker->err, -ENOMEM, "no memory for the latencies");
-    return 1;
+    const struct env *env = worker->bench->plan->env;
+    uint64_t now_ns = env_clock_ns(env);
+    if (until_ns > now_ns + WAIT_NS_MAX)
+        until_ns = now_ns + WAIT_NS_MAX;
+    int finished = poll_results(worker, until_ns, true);
+    now_ns = env_clock_ns(env);
+    if (finished == 0 && now_ns < until_ns) /* nothing is running */
+        nanosleep(&(struct timespec){.tv_nsec = (long)(until_ns - now_ns)}, NULL);
+    return finished;
 }
 
 /* As a server's worker does (docs/adr/0024): one query at a time is submitted between polls, for
@@ -271,36 +258,52 @@ static int submit_due(struct worker *worker, uint64_t ticket, uint64_t *held_ns)
 #define BACKLOG       8
 #define BACKLOG_BATCH 4
 
-static bool is_backlog(const struct worker *worker, uint64_t due_ns)
+static unsigned batch_of(const struct worker *worker, uint64_t late_ns)
 {
-    const struct search_plan *plan = worker->bench->plan;
-    return (double)(env_clock_ns(plan->env) - due_ns) * plan->rate > BACKLOG * 1e9;
+    return (double)late_ns * worker->bench->plan->rate > BACKLOG * 1e9 ? BACKLOG_BATCH : 1;
+}
+
+/* Submits what is due, unless every slot of the engine is busy. */
+static int keep_appointment(struct worker *worker, struct appointment *next, uint64_t now_ns)
+{
+    int status = submit(worker, next->ticket, next->due_ns);
+    if (status == FATHOM_EBUSY)
+        return 0;
+    next->is_made = false;
+    if (!status && latency_add(&worker->late, now_ns - next->due_ns))
+        status = error_set(&worker->err, -ENOMEM, "no memory for the latencies");
+    return status;
 }
 
 static int run_open(struct worker *worker, uint64_t total)
 {
     const struct search_plan *plan = worker->bench->plan;
-    uint64_t ticket = 0, held_ns = 0, due_ns = 0;
+    struct appointment next = {0};
     unsigned unpolled = 0;
-    enum due due = DUE_LATER;
     for (;;) {
-        if (!held_ns && worker->idle_count && due != DUE_NEVER) {
-            due = take_due(worker, total, &ticket, &due_ns);
-            held_ns = due == DUE_NOW ? due_ns : 0;
+        if (must_stop(worker)) {
+            next.is_made = false;
+            next.is_last = true;
         }
-        int submitted = held_ns ? submit_due(worker, ticket, &held_ns) : 0;
-        if (submitted < 0)
-            return worker_fail(worker, submitted);
-        if (submitted && ++unpolled < BACKLOG_BATCH && is_backlog(worker, due_ns))
+        if (!next.is_made && !next.is_last && worker->idle_count)
+            make_appointment(worker, total, &next);
+        uint64_t now_ns = env_clock_ns(plan->env);
+        bool is_due = next.is_made && next.due_ns <= now_ns;
+        if (!is_due || unpolled >= batch_of(worker, now_ns - next.due_ns)) {
+            uint64_t until_ns = is_due ? 0 : next.is_made ? next.due_ns : UINT64_MAX;
+            int finished = poll_or_sleep(worker, until_ns);
+            if (finished < 0)
+                return worker_fail(worker, finished);
+            unpolled = 0;
+            if (next.is_last && worker->idle_count == plan->inflight)
+                return 0;
+        }
+        if (!is_due)
             continue;
-        unpolled = 0;
-        int finished = poll_results(worker, false, true);
-        if (finished < 0)
-            return worker_fail(worker, finished);
-        if (due == DUE_NEVER && !held_ns && worker->idle_count == plan->inflight)
-            return 0;
-        if (!submitted && !finished)
-            wait_until(worker, due == DUE_LATER ? due_ns : UINT64_MAX);
+        int status = keep_appointment(worker, &next, now_ns);
+        if (status)
+            return worker_fail(worker, status);
+        unpolled++;
     }
 }
 

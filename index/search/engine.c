@@ -152,7 +152,7 @@ void fathom_engine_destroy(struct fathom_engine *engine)
 
 static unsigned outstanding(const struct query *query)
 {
-    return query->pages_issued - query->pages_done + query->navigation_reads_out;
+    return query->row_reads_out + query->navigation_reads_out;
 }
 
 /* Frees the slots whose results the caller has had, once no read of theirs is out. */
@@ -364,27 +364,45 @@ static unsigned collect(struct fathom_engine *engine, struct fathom_result *out,
     return count;
 }
 
-int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out, unsigned max,
-                       bool wait)
+static bool any_done(const struct fathom_engine *engine)
+{
+    for (unsigned i = 0; i < engine->inflight; i++)
+        if (engine->slots[i].phase == QUERY_DONE)
+            return true;
+    return false;
+}
+
+/* One turn is one call of the kernel where reads must be awaited: it takes what is queued and
+ * sleeps. */
+int fathom_engine_poll_until(struct fathom_engine *engine, struct fathom_result *out, unsigned max,
+                             uint64_t until_ns)
 {
     recycle(engine);
     for (;;) {
-        uint64_t now = env_clock_ns(engine->env);
-        uint64_t deadline = expire(engine, now);
-        int status = engine_issue(engine);
-        if (status == 0)
-            status = engine_reap(engine, false, 0);
-        if (status > 0)
-            status = engine_issue(engine); /* queries that went on to a second wave */
+        uint64_t now = env_clock_ns(engine->env), deadline = expire(engine, now);
+        uint64_t limit = deadline && deadline < until_ns ? deadline : until_ns;
+        engine_queue(engine);
+        bool waits = now < until_ns && engine->running > 0 && ring_in_flight(engine->ring) > 0 &&
+                     !any_done(engine);
+        int status = engine_reap(engine, waits ? engine_reads_lacking(engine) : 0,
+                                 limit == UINT64_MAX ? 0 : limit - now);
         if (status < 0)
             return status;
-        unsigned count = collect(engine, out, max, now);
-        if (count || !wait || engine->running == 0 || ring_in_flight(engine->ring) == 0)
-            return (int)count;
-        status = engine_reap(engine, true, deadline ? deadline - now : 0);
-        if (status < 0)
-            return status;
+        unsigned count = collect(engine, out, max, env_clock_ns(engine->env));
+        if (count == 0 && waits)
+            continue;
+        if (status > 0) { /* queries that went on to a second wave */
+            engine_queue(engine);
+            status = ring_submit(engine->ring);
+        }
+        return status < 0 && count == 0 ? status : (int)count;
     }
+}
+
+int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out, unsigned max,
+                       bool wait)
+{
+    return fathom_engine_poll_until(engine, out, max, wait ? UINT64_MAX : 0);
 }
 
 void fathom_engine_cancel(struct fathom_engine *engine, void *user)

@@ -40,6 +40,7 @@ struct fathom_engine {
     unsigned inflight, running;
     unsigned next_issue; /* slot to serve first, so that none starves */
     unsigned held_back;  /* pages wanted since reads were last issued, about */
+    bool is_short;       /* of room: pages are wanted that could not be asked for */
     struct scratch scratch;
     struct chosen chosen; /* by the last query that had a target */
     struct kernel_score8 scores[QUERY_PAGE_BATCH];
@@ -58,12 +59,15 @@ uint32_t engine_beam(const struct fathom_engine *engine);
 void engine_fail(struct query *query, int status);
 void engine_fail_walk(struct query *query, int status);
 
-/* Hands over what queries want, as far as there is room. 0 or -errno. */
-int engine_issue(struct fathom_engine *engine);
-/* The same after a query has begun, when enough is wanted. */
+/* Queues what queries want, as far as there is room; the ring hands it over with its next submit or
+ * reap. */
+void engine_queue(struct fathom_engine *engine);
+/* Hands it over after a query has begun, when enough is wanted. */
 void engine_issue_early(struct fathom_engine *engine, const struct query *query);
-/* Takes reads that have come, and steps their queries; wait: at least one, or until timeout_ns have
- * passed (0: no limit). Returns how many, or -errno. */
-int engine_reap(struct fathom_engine *engine, bool wait, uint64_t timeout_ns);
+/* Takes reads that have come, and steps their queries; waits until there are as many as wait_min,
+ * or timeout_ns have passed (0: no limit). Returns how many, or -errno. */
+int engine_reap(struct fathom_engine *engine, unsigned wait_min, uint64_t timeout_ns);
+/* How many reads must come, whichever they are, before anything can be done with them. */
+unsigned engine_reads_lacking(const struct fathom_engine *engine);
 
 #endif

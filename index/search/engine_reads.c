@@ -2,6 +2,7 @@
  * have come, and how a query fails by one. Every page is checked against its place before it is
  * used. Never waits but in engine_reap, when asked to. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -72,6 +73,7 @@ static bool next_read(const struct query *query, struct read_info *read, uint64_
 static void note_issued(struct query *query, const struct read_info *read)
 {
     query->navigation_reads_out += read->kind != READ_ROWS;
+    query->row_reads_out += read->kind == READ_ROWS;
     if (read->kind == READ_LISTS) {
         query->own.list_pages[read->page].state = LIST_PAGE_READING;
         query->stats.list_reads++;
@@ -104,9 +106,10 @@ static bool issue_one(struct fathom_engine *engine, struct query *query, struct 
     return true;
 }
 
-int engine_issue(struct fathom_engine *engine)
+void engine_queue(struct fathom_engine *engine)
 {
     engine->held_back = 0;
+    engine->is_short = false;
     for (unsigned n = 0; n < engine->inflight; n++) {
         unsigned i = (engine->next_issue + n) % engine->inflight;
         struct read_info read;
@@ -114,10 +117,10 @@ int engine_issue(struct fathom_engine *engine)
         while (next_read(&engine->slots[i], &read, &page))
             if (!issue_one(engine, &engine->slots[i], read, page)) {
                 engine->next_issue = i;
-                return ring_submit(engine->ring);
+                engine->is_short = true;
+                return;
             }
     }
-    return ring_submit(engine->ring);
 }
 
 /* Between submits nobody polls: without this, all slots would navigate while the device has nothing
@@ -128,8 +131,10 @@ void engine_issue_early(struct fathom_engine *engine, const struct query *query)
     engine->held_back += query->phase == QUERY_WALK   ? 1
                          : query->phase == QUERY_SCAN ? HELD_BACK_MOST
                                                       : query->page_count;
-    if (engine_is_reading(query) && engine->held_back >= HELD_BACK_MOST)
-        (void)!engine_issue(engine);
+    if (!engine_is_reading(query) || engine->held_back < HELD_BACK_MOST)
+        return;
+    engine_queue(engine);
+    (void)!ring_submit(engine->ring);
 }
 
 /* ---- completions ---- */
@@ -193,10 +198,8 @@ static void take_rows(struct fathom_engine *engine, struct query *query,
         const uint8_t *payload =
             payload_of(query, section, buffer + (pages[i] - pages[0]) * PAGE_BYTES, pages[i],
                        query_span(query), result);
-        if (!payload) {
-            query->pages_done += read->wanted - i;
+        if (!payload)
             return;
-        }
         query_page(query, read->page + i, payload, engine->scores);
     }
     if (query->pages_done == query->page_count)
@@ -270,19 +273,38 @@ static void complete(struct fathom_engine *engine, const struct ring_completion 
     uint8_t *buffer = page_pool_at(&engine->pool, first);
     bool rows = read.kind == READ_ROWS;
     query->navigation_reads_out -= !rows;
+    query->row_reads_out -= rows;
     if (!rows && (query->phase == QUERY_WALK || query->phase == QUERY_SCAN))
         take_navigation(engine, query, &read, buffer, completion->result);
     else if (rows && engine_is_reading(query))
         take_rows(engine, query, &read, buffer, completion->result);
-    else
-        query->pages_done += read.wanted;
     page_pool_give(&engine->pool, first, read.span);
 }
 
-int engine_reap(struct fathom_engine *engine, bool wait, uint64_t timeout_ns)
+/* Rows are judged when the last of their wave is in, so a query that lacks two is not helped by the
+ * first, and being woken costs more than taking it later. Pages of lists and codes are work at
+ * once. */
+static unsigned reads_lacking(const struct query *query)
+{
+    bool navigates = query->phase == QUERY_WALK || query->phase == QUERY_SCAN;
+    return navigates ? 1 : query->row_reads_out;
+}
+
+unsigned engine_reads_lacking(const struct fathom_engine *engine)
+{
+    unsigned least = UINT_MAX;
+    for (unsigned i = 0; i < engine->inflight; i++) {
+        const struct query *query = &engine->slots[i];
+        unsigned lacking = engine_is_reading(query) ? reads_lacking(query) : UINT_MAX;
+        least = lacking < least ? lacking : least;
+    }
+    return engine->is_short || least == UINT_MAX ? 1 : least;
+}
+
+int engine_reap(struct fathom_engine *engine, unsigned wait_min, uint64_t timeout_ns)
 {
     struct ring_completion done[REAP_BATCH];
-    int count = ring_reap(engine->ring, done, REAP_BATCH, wait, timeout_ns);
+    int count = ring_reap(engine->ring, done, REAP_BATCH, wait_min, timeout_ns);
     for (int i = 0; i < count; i++)
         complete(engine, &done[i]);
     return count;

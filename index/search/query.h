@@ -68,7 +68,8 @@ struct query {
     uint32_t page_count, pages_issued, pages_done;
     struct navigator own;          /* where lists are read from SSD; kept from query to query */
     int64_t own_borrowed;          /* bytes of it that the index's budget lent */
-    uint32_t navigation_reads_out; /* pages of lists or codes on their way */
+    uint32_t navigation_reads_out; /* of lists or codes on their way */
+    uint32_t row_reads_out;        /* of rows, vectors or ids likewise */
     struct scan_cell *scan_cells;  /* in the order of the file */
     uint32_t scan_cell_count;
     struct scan_cursor scan_cursor;

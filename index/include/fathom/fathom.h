@@ -263,6 +263,11 @@ FATHOM_API int fathom_engine_submit(struct fathom_engine *engine, const struct f
  * any is running). */
 FATHOM_API int fathom_engine_poll(struct fathom_engine *engine, struct fathom_result *out,
                                   unsigned max, bool wait) FATHOM_MUST_USE;
+/* The same, but blocks until until_ns (of CLOCK_MONOTONIC) at the latest, and then returns 0. A
+ * loop that waits for nothing else but its next query is woken less often by this than by the
+ * event fd. */
+FATHOM_API int fathom_engine_poll_until(struct fathom_engine *engine, struct fathom_result *out,
+                                        unsigned max, uint64_t until_ns) FATHOM_MUST_USE;
 /* Marks the queries with this user pointer cancelled: they finish with FATHOM_ECANCELLED once their
  * reads are back. */
 FATHOM_API void fathom_engine_cancel(struct fathom_engine *engine, void *user);

@@ -91,6 +91,7 @@ static const struct setting settings[] = {
      "Lines of `key = value`, keys as the flags"},
 };
 #define SETTINGS (sizeof settings / sizeof settings[0])
+_Static_assert(PROTOCOL_MESSAGE_BYTES_DEFAULT == 16 * MIB, "the table says so in text");
 _Static_assert(SETTINGS <= sizeof(((struct config *)0)->sources), "a source for each setting");
 
 /* ---- values ---- */

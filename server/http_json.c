@@ -9,8 +9,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define JSON_DEPTH_MAX 8
-
 /* ---- in ---- */
 
 static bool put_value(struct wire_writer *writer, const json_t *value, unsigned depth);
@@ -30,7 +28,7 @@ static bool put_value(struct wire_writer *writer, const json_t *value, unsigned 
 {
     switch (json_typeof(value)) {
     case JSON_ARRAY:
-        return depth < JSON_DEPTH_MAX && put_array(writer, value, depth + 1);
+        return depth < PROTOCOL_DEPTH_MAX && put_array(writer, value, depth + 1);
     case JSON_OBJECT:
         wire_put_map(writer, 0);
         return true; /* no key takes one */
@@ -96,7 +94,7 @@ int http_json_read_search(struct request *out, struct buffer *message, const cha
     json_decref(object);
     if (!shallow)
         return rpc_error_set(err, PROTOCOL_ERROR_INVALID_ARGUMENT, "nested deeper than %d levels",
-                             JSON_DEPTH_MAX);
+                             PROTOCOL_DEPTH_MAX);
     if (wire_end(&writer) < 0)
         return rpc_error_exhausted(err, PROTOCOL_REASON_MEMORY, 1000,
                                    "no memory for this request; try again later");

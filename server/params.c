@@ -8,6 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
+/* What the wire allows is what the library takes. */
+_Static_assert(PROTOCOL_DIM_MAX == FATHOM_DIM_MAX && PROTOCOL_K_MAX == FATHOM_K_MAX &&
+                   PROTOCOL_SEARCH_LIST_MAX == FATHOM_SEARCH_LIST_MAX &&
+                   PROTOCOL_ID_NONE == FATHOM_ID_NONE,
+               "limits of protocol.h and fathom.h");
+
 /* ---- values of one kind ---- */
 
 static int next_value(struct wire_cursor *cursor, const char *key, struct wire_value *out,

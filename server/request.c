@@ -51,6 +51,8 @@ static const struct param_rule search_rules[] = {
     {PROTOCOL_KEY_RERANK, false, param_search_rerank},
 };
 
+_Static_assert(sizeof search_rules / sizeof *search_rules <= PARAM_RULES_MAX, "the most rules");
+
 static const struct param_rule info_rules[] = {
     {PROTOCOL_KEY_INDEX, false, param_index},
 };

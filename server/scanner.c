@@ -93,7 +93,7 @@ static int begin_container(struct scanner *scanner, uint64_t values)
     if (values > scanner->bytes_max - scanner->bytes)
         return SCANNER_ETOOLONG;
     scanner->elements += values;
-    if (scanner->depth == SCANNER_DEPTH_MAX)
+    if (scanner->depth == PROTOCOL_DEPTH_MAX)
         return SCANNER_EDEPTH;
     if (values > 0)
         scanner->open[scanner->depth++] = values;

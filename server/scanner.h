@@ -16,12 +16,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SCANNER_DEPTH_MAX 8
+#include "protocol.h"
 
 enum scanner_status {
     SCANNER_MORE = 0,      /* all bytes were taken and the value goes on */
     SCANNER_DONE = 1,      /* the value ends; the bytes after *used belong to the next */
-    SCANNER_EDEPTH = -1,   /* nested deeper than SCANNER_DEPTH_MAX */
+    SCANNER_EDEPTH = -1,   /* nested deeper than PROTOCOL_DEPTH_MAX */
     SCANNER_EBUDGET = -2,  /* declares more values than the budget */
     SCANNER_ETOOLONG = -3, /* declares more bytes than the limit */
     SCANNER_EBYTE = -4,    /* holds 0xc1 where a type is expected */
@@ -30,10 +30,10 @@ enum scanner_status {
 struct scanner {
     uint64_t bytes_max;
     uint64_t elements_max;
-    uint64_t bytes;                   /* taken from this value so far */
-    uint64_t elements;                /* declared by this value so far, itself included */
-    uint64_t skip;                    /* bytes of the payload under way that are still to come */
-    uint64_t open[SCANNER_DEPTH_MAX]; /* values still to come at each level */
+    uint64_t bytes;                    /* taken from this value so far */
+    uint64_t elements;                 /* declared by this value so far, itself included */
+    uint64_t skip;                     /* bytes of the payload under way that are still to come */
+    uint64_t open[PROTOCOL_DEPTH_MAX]; /* values still to come at each level */
     unsigned depth;
     unsigned head_have, head_need; /* of the type byte and its length field */
     uint8_t head[5];

@@ -13,6 +13,8 @@
 #include "client_request.h"
 #include "protocol.h"
 
+_Static_assert(FATHOM_CLIENT_ID_NONE == PROTOCOL_ID_NONE, "what pads rows of results");
+
 enum { DEADLINE_GRACE_MS = 1000 }; /* for the server's own "deadline_exceeded" to arrive */
 
 const char *fathom_client_version(void)

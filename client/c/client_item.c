@@ -188,7 +188,7 @@ static const char *scan_take(struct client_scan *scan, const struct item *item)
     scan->items_left -= children; /* charged when declared, so that nesting cannot multiply it */
     scan->open[scan->depth - 1]--;
     if (children > 0) {
-        if (scan->depth == 1 + CLIENT_SCAN_DEPTH_MAX)
+        if (scan->depth == 1 + PROTOCOL_DEPTH_MAX)
             return "is nested too deeply";
         scan->open[scan->depth++] = children;
     }

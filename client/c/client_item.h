@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { CLIENT_SCAN_DEPTH_MAX = 8 };
+#include "protocol.h"
 
 enum item_kind {
     ITEM_NIL,
@@ -66,9 +66,9 @@ struct client_scan {
     size_t bytes_max;    /* a message may not be longer */
     uint64_t items_left; /* the budget of items over the whole message, however they are nested */
     unsigned depth;
-    uint64_t open[1 + CLIENT_SCAN_DEPTH_MAX]; /* items still to come at each level, the message
+    uint64_t open[1 + PROTOCOL_DEPTH_MAX]; /* items still to come at each level, the message
                                                  itself being the first */
-    const char *fault;                        /* what was wrong, after ITEM_INVALID */
+    const char *fault;                     /* what was wrong, after ITEM_INVALID */
 };
 
 void client_scan_init(struct client_scan *scan, size_t bytes_max, uint64_t items_max);

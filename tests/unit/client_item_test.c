@@ -126,7 +126,7 @@ static void a_message_may_be_as_deep_as_the_protocol_says(void **state)
 {
     (void)state;
     const uint8_t deep[] = {0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0x91, 0xc0};
-    _Static_assert(sizeof deep == CLIENT_SCAN_DEPTH_MAX + 1, "arrays, and what the last one holds");
+    _Static_assert(sizeof deep == PROTOCOL_DEPTH_MAX + 1, "arrays, and what the last one holds");
     struct client_scan scan;
     client_scan_init(&scan, sizeof deep, 1000);
     assert_int_equal(client_scan_step(&scan, deep, sizeof deep), ITEM_OK);

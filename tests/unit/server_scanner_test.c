@@ -249,7 +249,7 @@ static void noise_never_takes_more_than_it_is_given_nor_any_memory(void **state)
         scanner_init(&scanner, BYTES_MAX, ELEMENTS_MAX);
         int status = scanner_feed(&scanner, bytes, count, &used);
         assert_true(used <= count);
-        assert_true(scanner.depth <= SCANNER_DEPTH_MAX);
+        assert_true(scanner.depth <= PROTOCOL_DEPTH_MAX);
         assert_true(scanner.elements <= ELEMENTS_MAX);
         if (status == SCANNER_MORE)
             assert_int_equal(used, count);

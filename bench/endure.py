@@ -5,6 +5,10 @@ reloads, and one beside thousands of clients that are slow. `./dev endure` runs 
     reloads   N reloads between two indexes while queries run, after some to warm up. Fails when a
               query does, when a reply is of no generation that was served, or when the N have made
               memory or descriptors grow.
+    mixed     for some seconds all at once: reloads of two indexes under budgets that change, queries that
+              are held against the vectors themselves, and clients that mean harm. Fails when an
+              answer is wrong, recall is short, memory is above the budget by more than connections
+              may take and a server takes itself, or memory and descriptors do not come back.
     slow      p99 of good clients alone and beside N that are silent or send a byte a second, in
               turn. The ratio of the medians is the figure; nothing fails by it.
 
@@ -24,15 +28,20 @@ from pathlib import Path
 import msgpack
 import numpy as np
 
-from fathom_client import Client
+from fathom_client import Client, ResourceExhausted
+from hostile import Hostile
 from programs import ProgramFailed, Programs, die_on_terminate
 
 ROWS, DIM, K = 20000, 64, 10
 LOADERS = 3
-SETTLE_SECONDS = 2
+SETTLE_SECONDS, SETTLE_TIMES = 2, 15
 MEMORY_GROWTH = 0.10  # of what is resident after the reloads that warm up
 WARM_UP = 30  # reloads until each thread has been through all that it does
 ROUNDS, ROUND_SECONDS, ROUND_QPS = 3, 8, 500
+MIXED_BUDGETS = ("3MiB", "8MiB", "60%", "4MiB", "1MiB", "100%", "6MiB")  # of 5 MB; the least is above 1 MiB
+CONNECTION_BYTES = 16 << 20  # for what connections hold, of which hostile ones make full use
+SERVER_BYTES = 14 << 20  # libraries, threads, pools and what the heap has not given back
+MIXED_RECALL, MIXED_PAUSE_SECONDS = 0.9, 0.5
 HELLO = msgpack.packb([0, 1, "hello", [{"protocol": 1, "client": "slow"}]])
 
 
@@ -43,20 +52,29 @@ class Failed(Exception):
 class Endurance:
     def __init__(self, programs, work):
         self.programs, self.work = programs, work
-        self.queries = work / "query.fbin"
+        self.queries = work / "first.query.fbin"
 
     def say(self, text):
         print(text, flush=True)
 
     def build(self, name, seed):
         """An index of rows of this seed; made once."""
-        index = self.work / name
+        base, index = self.work / f"{name}.fbin", self.work / name
         if not index.exists():
-            base = self.work / "base.fbin"
             self.programs.json(
                 "fathom-data", "synth", count=ROWS, dim=DIM, seed=seed, out=base, queries=200,
-                query_out=self.queries,
+                query_out=self.work / f"{name}.query.fbin",
             )  # fmt: skip
+            self.programs.json("fathom-build", "build", input=base, out=index, metric="l2")
+        return index
+
+    def build_reversed(self):
+        """Another generation that the same queries are near to: the rows of the first from their end."""
+        base, index = self.work / "reversed.fbin", self.work / "reversed"
+        if not index.exists():
+            with open(self.work / "first.fbin", "rb") as file:
+                header, rows = file.read(8), np.fromfile(file, "<f4").reshape(-1, DIM)
+            base.write_bytes(header + rows[::-1].tobytes())
             self.programs.json("fathom-build", "build", input=base, out=index, metric="l2")
         return index
 
@@ -95,6 +113,65 @@ class Endurance:
             load.generations.add(client.reload("a")["generation"])
             load.check()
         return at_rest(server.process.pid)
+
+    # --- all at once ---
+
+    def mixed(self, seconds):
+        choices = [self.build("first", 1), self.build_reversed()]
+        served = self.work / "served"
+        point_to(served, choices[0])
+        with self.programs.server(
+            self.work, {"a": served}, workers=2, connection_memory=CONNECTION_BYTES, max_connections=1000
+        ) as server:
+            server.start()
+            pid = server.process.pid
+            load = Load(server.address, self.vectors())
+            with Client(server.address) as client:
+                client.reload("a", dram_budget=MIXED_BUDGETS[-1])
+                load.judges = {}
+                for choice in (choices[1], choices[0]):
+                    point_to(served, choice)
+                    generation = client.reload("a")["generation"]
+                    load.judges[generation] = Judge(self.work / f"{choice.name}.fbin", self.vectors())
+                before = at_rest(pid)
+                load.start()
+                with Hostile(server.address, LOADERS, self.vectors(), 1000) as hostile:
+                    turns, over = self.mix(client, load, served, choices, pid, time.monotonic() + seconds)
+                load.stop()
+                client.reload("a", dram_budget=MIXED_BUDGETS[-1])
+            after = at_rest(pid)
+            for _ in range(SETTLE_TIMES):  # the last hostile ones may not be closed yet
+                if after[1] <= before[1] and after[0] <= before[0] + SERVER_BYTES:
+                    break
+                after = at_rest(pid)
+        recalls = [judge.recall() for judge in load.judges.values()]
+        self.say(
+            f"{turns} reloads, {load.answered} batches, {hostile.done} hostile connections in {seconds} s: "
+            f"no answer wrong, recall {min(recalls):.4f}; memory at most {over / 1e6:.1f} MB above the "
+            f"budget, at rest {before[0] / 1e6:.1f} and {after[0] / 1e6:.1f} MB; descriptors {before[1]}, {after[1]}"
+        )
+        if over > CONNECTION_BYTES + SERVER_BYTES:
+            raise Failed(f"memory was {over} bytes above the budget")
+        if min(recalls) < MIXED_RECALL:
+            raise Failed(f"a recall of {min(recalls):.4f}")
+        if after[1] > before[1] or after[0] > before[0] + SERVER_BYTES:
+            raise Failed(f"resident bytes and descriptors were {before} and are {after}")
+
+    def mix(self, client, load, served, choices, pid, end):
+        """Reloads until the end: how many, and how far memory was above the budget at most."""
+        turns, over, budget = 0, 0, client.info("a")["dram_bytes"]["budget"]
+        while time.monotonic() < end and not load.problems:
+            turns += 1
+            point_to(served, choices[turns // 2 % 2])
+            reset_peak(pid)
+            try:
+                wanted = MIXED_BUDGETS[turns % len(MIXED_BUDGETS)]
+                last, budget = budget, client.reload("a", dram_budget=wanted)["dram_budget"]
+            except ResourceExhausted:
+                continue
+            time.sleep(MIXED_PAUSE_SECONDS)
+            over = max(over, peak_bytes(pid) - max(last, budget))
+        return turns, over
 
     # --- slow clients ---
 
@@ -137,7 +214,7 @@ class Load:
     def __init__(self, address, vectors):
         self.address, self.vectors = address, vectors
         self.answered, self.seen, self.problems = 0, set(), []
-        self.generations = set()
+        self.generations, self.judges = set(), None
         self.ending = threading.Event()
         self.threads = [threading.Thread(target=self.ask, args=(i,)) for i in range(LOADERS)]
 
@@ -151,10 +228,20 @@ class Load:
         try:
             with Client(self.address) as client:
                 while not self.ending.is_set():
-                    self.seen.add(client.search("a", self.vectors[number : number + 4], k=K).generation)
+                    self.ask_one(client, number)
+                    number = (number + LOADERS) % (len(self.vectors) - 4)
                     self.answered += 1  # roughly: it is a figure to read
         except Exception as error:  # whatever ends a query is what this run looks for
             self.problems.append(error)
+
+    def ask_one(self, client, number):
+        """Four queries at once; with judges of each generation they are looked into."""
+        vectors = self.vectors[number : number + 4]
+        if self.judges is None:
+            self.seen.add(client.search("a", vectors, k=K).generation)
+            return
+        result = client.search("a", vectors, k=K, target_recall=0.95, exact_distances=True)
+        self.judges[result.generation].judge(number, result)
 
     def check(self):
         if self.problems:
@@ -168,6 +255,28 @@ class Load:
             raise Failed(f"a query failed: {self.problems[0]}")
         if not self.seen <= self.generations:
             raise Failed(f"replies of generations that were not served: {self.seen - self.generations}")
+
+
+class Judge:
+    """What the rows of one index say of answers. Shared by threads: it only counts, roughly."""
+
+    def __init__(self, base, queries):
+        self.rows, self.queries = np.fromfile(base, "<f4", offset=8).reshape(-1, DIM).astype("f8"), queries.astype("f8")
+        squares = (self.rows**2).sum(1)
+        self.truth = [set(np.argsort(squares - 2 * (self.rows @ query))[:K].tolist()) for query in self.queries]
+        self.found = self.wanted = 0
+
+    def judge(self, number, result):
+        for query, ids, distances in zip(range(number, number + 4), result.ids, result.distances):
+            right = ((self.rows[ids.astype("i8")] - self.queries[query]) ** 2).sum(1)
+            sound = len(set(ids.tolist())) == K and (np.diff(distances) >= 0).all()
+            if not sound or not np.allclose(right, distances, rtol=1e-4):
+                raise Failed(f"query {query} is answered with {ids.tolist()} at {distances.tolist()}")
+            self.found += len(self.truth[query] & set(ids.tolist()))
+            self.wanted += K
+
+    def recall(self):
+        return self.found / max(self.wanted, 1)
 
 
 class SlowClients:
@@ -232,8 +341,22 @@ def point_to(link, target):
 def at_rest(pid):
     """Resident bytes and descriptors of a process, once old generations have had time to close."""
     time.sleep(SETTLE_SECONDS)
+    return resident_bytes(pid), len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_bytes(pid):
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd"))
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def reset_peak(pid):
+    Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_bytes(pid):
+    """The most that was resident since then, at whatever moment."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024
 
 
 def main():
@@ -243,6 +366,7 @@ def main():
     parser.add_argument("--bin", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--reloads", type=int, default=1000, metavar="N", help="0: none (1000)")
+    parser.add_argument("--mixed", type=int, default=120, metavar="SECONDS", help="0: none (120)")
     parser.add_argument("--slow", type=int, default=5000, metavar="N", help="0: none (5000)")
     options = parser.parse_args()
     die_on_terminate()
@@ -251,6 +375,8 @@ def main():
     try:
         if options.reloads:
             endurance.reloads(options.reloads)
+        if options.mixed:
+            endurance.mixed(options.mixed)
         if options.slow:
             endurance.slow(options.slow)
     except (Failed, ProgramFailed) as error:

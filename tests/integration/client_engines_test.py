@@ -22,7 +22,7 @@ class RawConnection:
 
     def __init__(self, address):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(30)
+        self.socket.settimeout(60)
         self.socket.connect(address[len("unix:") :])
         self.unpacker = msgpack.Unpacker(raw=False, max_buffer_size=1 << 28)
         self.received = bytearray()

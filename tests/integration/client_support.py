@@ -79,7 +79,7 @@ class Server:
                  "--listen", self.unix, "--http", "off", "--workers", "2", *map(str, arguments)],
                 stdout=log, stderr=log,
             )
-        for _ in range(1000):
+        for _ in range(6000):  # a minute, on however busy a machine
             found = re.search(r"listening on (127\.0\.0\.1:\d+)", self.log())
             if found and "ready:" in self.log():
                 self.tcp = found.group(1)
@@ -97,14 +97,14 @@ class Server:
         return self.tcp, self.unix
 
     def wait(self):
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def close(self):
         """Ends the server. One that had ended by itself, or ends badly, has told why in its log."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

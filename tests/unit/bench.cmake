@@ -8,7 +8,7 @@ find_program(FATHOM_PYTHON NAMES python3 REQUIRED)
 foreach(name bench_load_test bench_search_test bench_suite_test
         bench_suite_run_test bench_fathom_test)
     add_test(NAME ${name} COMMAND ${FATHOM_PYTHON} -B ${CMAKE_CURRENT_LIST_DIR}/${name}.py)
-    set_tests_properties(${name} PROPERTIES TIMEOUT 300
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${FATHOM_TEST_SECONDS}
         ENVIRONMENT
         "FATHOM_BIN=${CMAKE_RUNTIME_OUTPUT_DIRECTORY};FATHOM_SOURCE=${PROJECT_SOURCE_DIR}")
 endforeach()

@@ -128,7 +128,7 @@ class Load(unittest.TestCase):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         self.assertEqual(done.returncode, expect, done.stderr)

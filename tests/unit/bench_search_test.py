@@ -45,7 +45,7 @@ def run(*command, expect=0):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     if done.returncode != expect:

@@ -83,6 +83,7 @@ static int end(const char *program, int code)
 int tool_main(int argc, char **argv, const char *about, const struct tool_verb *verbs)
 {
     const char *program = program_invocation_short_name;
+    signal(SIGXFSZ, SIG_IGN); /* a write beyond `ulimit -f` is an error like a full disk */
     if (argc < 2) {
         print_help(stderr, program, about, verbs);
         return TOOL_EXIT_USAGE;

@@ -24,8 +24,9 @@ SANITIZED = bool(os.environ.get("FATHOM_SANITIZE"))
 STOP_CPU_SECONDS = 10.0 if SANITIZED else 2.0
 
 
-def run(program, *arguments, code=0):
-    done = subprocess.run([str(BIN / program), *map(str, arguments)], capture_output=True, text=True, check=False)
+def run(program, *arguments, code=0, file_limit=resource.RLIM_INFINITY):
+    done = subprocess.run([str(BIN / program), *map(str, arguments)], capture_output=True, text=True, check=False,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY)))
     assert done.returncode == code, f"{program} {arguments}: exit {done.returncode}: {done.stderr}"
     return done
 
@@ -56,8 +57,8 @@ class BuildTest(unittest.TestCase):
             self.path(name), *more)
         return self.path(name)
 
-    def build(self, base, *more, metric="l2", code=0):
-        return run("fathom-build", "build", "--input", base, "--metric", metric, "--out", self.out, *more, code=code)
+    def build(self, base, *more, metric="l2", **how):
+        return run("fathom-build", "build", "--input", base, "--metric", metric, "--out", self.out, *more, **how)
 
     def names(self):
         return sorted(entry.name for entry in self.out.iterdir())
@@ -200,6 +201,16 @@ class Refusals(BuildTest):
         self.out.write_text("a file")
         self.assertIn("not a directory", self.build(base, code=3).stderr)
         self.assertEqual(self.out.read_text(), "a file")
+
+    def test_a_file_that_may_not_grow_is_an_io_error_and_keeps_the_old_index(self):
+        base = self.synth(3000)
+        self.build(base)
+        before = (self.out / "index.fathom").read_bytes()
+        refused = self.build(base, "--seed", 7, code=3, file_limit=100 << 10).stderr
+        self.assertIn("File too large", refused)
+        self.assertIn(str(self.out), refused)
+        self.assertEqual(self.names(), ["index.fathom"])
+        self.assertEqual((self.out / "index.fathom").read_bytes(), before)
 
     def test_a_failed_build_keeps_the_old_index(self):
         self.build(self.synth(100))

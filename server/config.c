@@ -458,14 +458,46 @@ int config_load(struct config *config, int argc, char **argv, char **environment
     return rc <= FATHOM_ECORRUPT ? TOOL_EXIT_USAGE : TOOL_EXIT_IO;
 }
 
+/* The value of a setting that has one, as --help would have it. */
+static void format_value(const struct setting *setting, const void *at, char *out, size_t bytes)
+{
+    const struct config_budget *budget = at;
+    const uint64_t *number = at;
+    char *const *text = at;
+    const char *word = setting->choices;
+    char formatted[32];
+    int choice;
+    switch (setting->kind) {
+    case KIND_TEXT:
+        snprintf(out, bytes, "%s", *text ? *text : "");
+        return;
+    case KIND_CHOICE:
+        for (memcpy(&choice, at, sizeof choice); choice > 0; choice--)
+            word = strchr(word, ' ') + 1;
+        snprintf(out, bytes, "%.*s", (int)strcspn(word, " "), word);
+        return;
+    case KIND_COUNT:
+        snprintf(out, bytes, "%llu", (unsigned long long)*number);
+        return;
+    case KIND_TIME:
+        snprintf(out, bytes, "%s", tool_format_duration_ns(*number, formatted));
+        return;
+    case KIND_BUDGET:
+        if (budget->share > 0)
+            snprintf(out, bytes, "%g%%", budget->share * 100);
+        else
+            snprintf(out, bytes, "%s", tool_format_bytes(budget->bytes, formatted));
+        return;
+    default:
+        snprintf(out, bytes, "%s", tool_format_bytes(*number, formatted));
+    }
+}
+
 static void log_setting(const struct config *config, unsigned place, struct log *log)
 {
     const struct setting *setting = &settings[place];
-    const void *at = (const char *)config + setting->offset;
     const char *source = source_names[config->sources[place]];
-    char *const *text = at;
-    const uint64_t *number = at;
-    char formatted[32];
+    char value[1024];
     switch (setting->kind) {
     case KIND_INDEX:
         for (unsigned i = 0; i < config->index_count; i++)
@@ -482,37 +514,10 @@ static void log_setting(const struct config *config, unsigned place, struct log 
         for (unsigned i = 0; i < config->listen_count; i++)
             log_line(log, LOG_LEVEL_INFO, "config: listen = %s (%s)", config->listens[i], source);
         return;
-    case KIND_TEXT:
-        log_line(log, LOG_LEVEL_INFO, "config: %s = %s (%s)", setting->name, *text ? *text : "",
-                 source);
-        return;
-    case KIND_CHOICE: {
-        int choice;
-        const char *word = setting->choices;
-        for (memcpy(&choice, at, sizeof choice); choice > 0; choice--)
-            word = strchr(word, ' ') + 1;
-        log_line(log, LOG_LEVEL_INFO, "config: %s = %.*s (%s)", setting->name,
-                 (int)strcspn(word, " "), word, source);
-        return;
+    default:
+        format_value(setting, (const char *)config + setting->offset, value, sizeof value);
+        log_line(log, LOG_LEVEL_INFO, "config: %s = %s (%s)", setting->name, value, source);
     }
-    case KIND_BUDGET: {
-        const struct config_budget *budget = at;
-        if (budget->share > 0)
-            snprintf(formatted, sizeof formatted, "%g%%", budget->share * 100);
-        else
-            tool_format_bytes(budget->bytes, formatted);
-        break;
-    }
-    case KIND_BYTES:
-        tool_format_bytes(*number, formatted);
-        break;
-    case KIND_TIME:
-        tool_format_duration_ns(*number, formatted);
-        break;
-    case KIND_COUNT:
-        snprintf(formatted, sizeof formatted, "%llu", (unsigned long long)*number);
-    }
-    log_line(log, LOG_LEVEL_INFO, "config: %s = %s (%s)", setting->name, formatted, source);
 }
 
 void config_log(const struct config *config, struct log *log)

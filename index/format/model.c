@@ -168,6 +168,50 @@ static bool decode_levels(struct planes_level *levels, const uint8_t *bytes, uin
     return reserved == 0;
 }
 
+/* Pointers into memory: the section as it was read, and behind it its levels, decoded. */
+static void point_into(struct model *out, const uint8_t *memory, const struct model_header *header,
+                       const struct model_layout *at, const struct planes_level *levels,
+                       uint32_t dim)
+{
+    out->row8 = (struct row8_model){
+        .dim = dim, .step = header->step, .mean = (const float *)(memory + at->mean)};
+    out->planes =
+        (struct planes_model){.dim = dim,
+                              .code_dim = header->code_dim,
+                              .order_count = header->order_count,
+                              .level_count = header->level_count,
+                              .rotation = (const int8_t *)(memory + at->rotation),
+                              .rotation_scale = (const float *)(memory + at->rotation_scale),
+                              .sigma = (const float *)(memory + at->sigma),
+                              .order = (const uint16_t *)(memory + at->order),
+                              .origin = memory + at->origin,
+                              .levels = levels,
+                              .level_bytes = memory + offsetof(struct model_header, level_bytes),
+                              .level_quantum = header->level_quantum};
+}
+
+static bool sizes_valid(const struct model_header *header)
+{
+    return header->code_dim > 0 && header->code_dim % PLANES_GROUP == 0 &&
+           header->code_dim <= PLANES_GROUPS_MAX * PLANES_GROUP && header->order_count > 0 &&
+           header->order_count <= PLANES_MAX * header->code_dim / PLANES_GROUP &&
+           header->reserved == 0 && header->level_count > 0 &&
+           header->level_count <= PLANES_LEVELS_MAX;
+}
+
+static bool values_valid(const struct model *model, const uint8_t *memory,
+                         const struct model_layout *at)
+{
+    const struct planes_model *p = &model->planes;
+    bool valid = isfinite(model->row8.step) && model->row8.step > 0 && isfinite(p->level_quantum) &&
+                 all_finite(model->row8.mean, p->dim) &&
+                 all_finite(p->rotation_scale, p->code_dim) && all_finite(p->sigma, p->code_dim) &&
+                 padding_is_zero(memory, at, p) && order_valid(p);
+    for (uint32_t l = 0; valid && l < p->level_count; l++)
+        valid = level_valid(p, l);
+    return valid;
+}
+
 int model_decode(struct model *out, const uint8_t *bytes, size_t count,
                  const struct properties *properties, const char *path, struct fathom_error *err)
 {
@@ -176,12 +220,11 @@ int model_decode(struct model *out, const uint8_t *bytes, size_t count,
     if (count < sizeof header)
         return error_set(err, FATHOM_ECORRUPT, "%s: model section is too short", path);
     memcpy(&header, bytes, sizeof header);
-    uint32_t dim = properties->work_dim, code_dim = header.code_dim;
-    if (code_dim == 0 || code_dim % PLANES_GROUP || code_dim > PLANES_GROUPS_MAX * PLANES_GROUP ||
-        header.order_count == 0 || header.order_count > PLANES_MAX * code_dim / PLANES_GROUP ||
-        header.reserved || header.level_count == 0 || header.level_count > PLANES_LEVELS_MAX)
+    if (!sizes_valid(&header))
         return error_set(err, FATHOM_ECORRUPT, "%s: model section: a size is out of range", path);
-    struct model_layout at = layout_of(dim, code_dim, header.order_count, header.level_count);
+    uint32_t dim = properties->work_dim;
+    struct model_layout at =
+        layout_of(dim, header.code_dim, header.order_count, header.level_count);
     if (count != at.end)
         return error_set(err, FATHOM_ECORRUPT,
                          "%s: model section has %zu bytes, its sizes ask for %zu", path, count,
@@ -194,31 +237,10 @@ int model_decode(struct model *out, const uint8_t *bytes, size_t count,
     memcpy(memory, bytes, count);
     out->memory = memory;
     out->bytes = total;
-    bool reserved_zero = decode_levels((struct planes_level *)(memory + levels_at),
-                                       memory + at.levels, header.level_count);
-    out->row8 = (struct row8_model){
-        .dim = dim, .step = header.step, .mean = (const float *)(memory + at.mean)};
-    out->planes =
-        (struct planes_model){.dim = dim,
-                              .code_dim = code_dim,
-                              .order_count = header.order_count,
-                              .level_count = header.level_count,
-                              .rotation = (const int8_t *)(memory + at.rotation),
-                              .rotation_scale = (const float *)(memory + at.rotation_scale),
-                              .sigma = (const float *)(memory + at.sigma),
-                              .order = (const uint16_t *)(memory + at.order),
-                              .origin = memory + at.origin,
-                              .levels = (const struct planes_level *)(memory + levels_at),
-                              .level_bytes = memory + offsetof(struct model_header, level_bytes),
-                              .level_quantum = header.level_quantum};
-    bool valid = reserved_zero && isfinite(header.step) && header.step > 0 &&
-                 isfinite(header.level_quantum) && all_finite(out->row8.mean, dim) &&
-                 all_finite(out->planes.rotation_scale, code_dim) &&
-                 all_finite(out->planes.sigma, code_dim) &&
-                 padding_is_zero(memory, &at, &out->planes) && order_valid(&out->planes);
-    for (uint32_t l = 0; valid && l < header.level_count; l++)
-        valid = level_valid(&out->planes, l);
-    if (valid)
+    struct planes_level *levels = (struct planes_level *)(memory + levels_at);
+    bool reserved_zero = decode_levels(levels, memory + at.levels, header.level_count);
+    point_into(out, memory, &header, &at, levels, dim);
+    if (reserved_zero && values_valid(out, memory, &at))
         return 0;
     model_fini(out);
     return error_set(err, FATHOM_ECORRUPT, "%s: model section: a value is out of range", path);

@@ -132,14 +132,11 @@ static const struct argp_option inspect_options[] = {
 static int run_inspect(int argc, char **argv)
 {
     static const struct argp argp = {
-        inspect_options,
-        parse_option,
-        "DIR",
-        "Says what an index is: format, features, sizes, sections, provenance.\v"
-        "Example: fathom-check inspect wordnet.fathom --json | jq .provenance",
-        NULL,
-        NULL,
-        NULL};
+        .options = inspect_options,
+        .parser = parse_option,
+        .args_doc = "DIR",
+        .doc = "Says what an index is: format, features, sizes, sections, provenance.\v"
+               "Example: fathom-check inspect wordnet.fathom --json | jq .provenance"};
     struct check_arguments arguments = {0};
     struct fathom_error err = {0};
     struct index_file file;
@@ -221,15 +218,13 @@ static const struct argp_option verify_options[] = {
 static int run_verify(int argc, char **argv)
 {
     static const struct argp argp = {
-        verify_options,
-        parse_option,
-        "DIR",
-        "Reads every page of an index and checks it against its checksum; names what is damaged.\v"
-        "Exit codes: 0 sound, 3 cannot be read, 4 damaged, 5 a format that this program does not "
-        "know.",
-        NULL,
-        NULL,
-        NULL};
+        .options = verify_options,
+        .parser = parse_option,
+        .args_doc = "DIR",
+        .doc = "Reads every page of an index and checks it against its checksum; names what is "
+               "damaged.\v"
+               "Exit codes: 0 sound, 3 cannot be read, 4 damaged, 5 a format that this program "
+               "does not know."};
     struct check_arguments arguments = {0};
     struct fathom_verify_report report = {0};
     struct fathom_error err = {0};

@@ -7,17 +7,21 @@
  * request is due, since it needs little, and reports what it got, how late it was all the same, and
  * the CPU time that it took from a server on the same machine.
  *
- *     due -> request -> the next connection (submit) -> poll -> receive -> recorded
+ *     due -> request -> the next connection (submit) -> epoll -> receive -> recorded
+ *
+ * The appointed times are the ticks of one periodic timer. A time limit for each wait would be set
+ * and taken back for every answer, and in a virtual machine each of that is a call of the host.
  *
  * One thread: sending and receiving cost a few microseconds each, and a second one would take its
  * CPU from the server when both are on one machine. */
 #include "load_run.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include "error.h"
 #include "fathom/client.h"
@@ -25,7 +29,9 @@
 
 #define DRAIN_NS        5000000000ull
 #define CALL_TIMEOUT_MS 10000
-#define WAIT_NS_MAX     50000000ull /* the stop flag is looked at this often */
+#define WAIT_MS_MAX     50 /* the stop flag is looked at this often */
+#define EVENTS_MAX      64
+#define TIMER           UINT32_MAX /* among the numbers of connections */
 
 struct request {
     struct request *next_idle, *next_made;
@@ -38,11 +44,12 @@ struct load {
     const struct load_plan *plan;
     struct load_run *run;
     struct fathom_client **clients;
-    struct pollfd *polled; /* one for each client; fd -1 when its connection is lost */
+    int epoll_fd, timer_fd;
     unsigned next_client;
     struct request *idle, *made;
     uint64_t inflight;
     uint64_t start_ns, end_ns; /* end_ns: the last answer */
+    uint64_t interval_ns;      /* between appointed times; 0: a closed loop */
     struct latency latency, late;
     uint64_t *ids; /* [query_count][k], the first answer to each */
     uint8_t *answered;
@@ -62,7 +69,7 @@ static uint64_t due_ns(const struct load *load, uint64_t number)
 {
     if (is_closed(load))
         return now_ns(load);
-    return load->start_ns + (uint64_t)((double)number * 1e9 / load->plan->rate);
+    return load->start_ns + number * load->interval_ns;
 }
 
 /* ---- connections ---- */
@@ -111,8 +118,10 @@ static int connect_all(struct load *load, struct fathom_error *err)
     for (unsigned i = 0; i < plan->connections; i++) {
         if (fathom_client_open(&load->clients[i], plan->address, &options, &why))
             return cannot_connect(&why, i + 1, plan, err);
-        load->polled[i] =
-            (struct pollfd){.fd = fathom_client_fd(load->clients[i]), .events = POLLIN};
+        struct epoll_event event = {.events = EPOLLIN, .data.u32 = i};
+        if (epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, fathom_client_fd(load->clients[i]), &event))
+            return error_set(err, -errno, "connection %u cannot be watched: %s", i + 1,
+                             strerrordesc_np(errno));
     }
     struct fathom_client_server server;
     fathom_client_get_server(load->clients[0], &server);
@@ -127,7 +136,8 @@ static int choose_client(struct load *load)
     for (unsigned tried = 0; tried < load->plan->connections; tried++) {
         unsigned i = load->next_client;
         load->next_client = (i + 1) % load->plan->connections;
-        if (load->polled[i].fd >= 0 && fathom_client_inflight(load->clients[i]) < depth)
+        if (fathom_client_fd(load->clients[i]) >= 0 &&
+            fathom_client_inflight(load->clients[i]) < depth)
             return (int)i;
     }
     return -1;
@@ -205,7 +215,6 @@ static int send_request(struct load *load, unsigned i, uint64_t number)
     } else {
         load->inflight++;
     }
-    load->polled[i].fd = fathom_client_fd(load->clients[i]);
     return status;
 }
 
@@ -245,31 +254,44 @@ static int receive_answers(struct load *load, unsigned i)
             break;
         status = take_answer(load, &result, &why);
     } while (!status && fathom_client_ready(client));
-    load->polled[i].fd = fathom_client_fd(client);
     return status;
 }
 
 /* ---- the loop ---- */
 
-/* Waits until until_ns, or until an answer is there, whichever is first; then takes what is there.
- */
-static int wait_and_receive(struct load *load, uint64_t until_ns)
+/* Waits for an answer, for the next appointed time, or for as long as the stop flag may; then takes
+ * what is there. */
+static int wait_and_receive(struct load *load)
 {
-    uint64_t now = now_ns(load);
-    uint64_t wait_ns = until_ns > now ? until_ns - now : 0;
-    if (wait_ns > WAIT_NS_MAX)
-        wait_ns = WAIT_NS_MAX;
-    struct timespec wait = {.tv_nsec = (long)wait_ns};
-    int ready = ppoll(load->polled, load->plan->connections, &wait, NULL);
-    for (unsigned i = 0; ready > 0 && i < load->plan->connections; i++) {
-        if (!load->polled[i].revents)
+    struct epoll_event events[EVENTS_MAX];
+    int ready = epoll_wait(load->epoll_fd, events, EVENTS_MAX, WAIT_MS_MAX);
+    for (int i = 0; i < ready; i++) {
+        uint64_t ticks;
+        if (events[i].data.u32 == TIMER) { /* reading it sets the next tick */
+            ssize_t got = read(load->timer_fd, &ticks, sizeof ticks);
+            (void)got;
             continue;
-        ready--;
-        int status = receive_answers(load, i);
+        }
+        int status = receive_answers(load, events[i].data.u32);
         if (status)
             return status;
     }
     return 0;
+}
+
+static int start_timer(struct load *load)
+{
+    uint64_t interval_ns = load->interval_ns;
+    struct timespec tick = {.tv_sec = (time_t)(interval_ns / 1000000000u),
+                            .tv_nsec = (long)(interval_ns % 1000000000u)};
+    struct timespec first = {.tv_sec = (time_t)(load->start_ns / 1000000000u),
+                             .tv_nsec = (long)(load->start_ns % 1000000000u)};
+    const struct itimerspec times = {.it_interval = tick, .it_value = first};
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = TIMER};
+    return timerfd_settime(load->timer_fd, TFD_TIMER_ABSTIME, &times, NULL) ||
+                   epoll_ctl(load->epoll_fd, EPOLL_CTL_ADD, load->timer_fd, &event)
+               ? -errno
+               : 0;
 }
 
 /* Sends all that is due and finds a connection, at most a burst, so that answers are not left
@@ -292,16 +314,9 @@ static int send_due(struct load *load, uint64_t *next, uint64_t total)
 static bool any_connection(const struct load *load)
 {
     for (unsigned i = 0; i < load->plan->connections; i++)
-        if (load->polled[i].fd >= 0)
+        if (fathom_client_fd(load->clients[i]) >= 0)
             return true;
     return false;
-}
-
-/* When to look again: at the next appointed time, or, when nothing is to be sent before an answer
- * comes, at the end. */
-static uint64_t wake_ns(const struct load *load, uint64_t next, uint64_t total, uint64_t end_ns)
-{
-    return next < total && !is_closed(load) ? due_ns(load, next) : end_ns;
 }
 
 static int run_loop(struct load *load)
@@ -310,8 +325,9 @@ static int run_loop(struct load *load)
     uint64_t total = is_closed(load) ? UINT64_MAX : (uint64_t)(plan->rate * plan->seconds);
     uint64_t next = 0, cpu_ns = env_thread_cpu_ns();
     load->start_ns = load->end_ns = now_ns(load);
+    int status = is_closed(load) ? 0 : start_timer(load);
     uint64_t last_ns = load->start_ns + (uint64_t)(plan->seconds * 1e9);
-    while ((next < total || load->inflight) && now_ns(load) < last_ns + DRAIN_NS &&
+    while (!status && (next < total || load->inflight) && now_ns(load) < last_ns + DRAIN_NS &&
            any_connection(load)) {
         if (plan->stop()) {
             load->run->stopped = true;
@@ -319,23 +335,25 @@ static int run_loop(struct load *load)
         }
         if (is_closed(load) && now_ns(load) >= last_ns)
             total = next;
-        int status = send_due(load, &next, total);
+        status = send_due(load, &next, total);
         if (!status)
-            status = wait_and_receive(load, wake_ns(load, next, total, last_ns + DRAIN_NS));
-        if (status)
-            return status;
+            status = wait_and_receive(load);
     }
     load->run->due = load->run->stopped ? next : total;
     load->run->unanswered = load->inflight;
     load->run->wall_ns = load->end_ns - load->start_ns;
     load->run->cpu_ns = env_thread_cpu_ns() - cpu_ns;
-    return 0;
+    return status;
 }
 
 static void load_fini(struct load *load)
 {
     for (unsigned i = 0; load->clients && i < load->plan->connections; i++)
         fathom_client_close(load->clients[i]);
+    if (load->epoll_fd >= 0)
+        close(load->epoll_fd);
+    if (load->timer_fd >= 0)
+        close(load->timer_fd);
     for (struct request *next; load->made; load->made = next) {
         next = load->made->next_made;
         mem_free(load->made);
@@ -343,7 +361,6 @@ static void load_fini(struct load *load)
     latency_clear(&load->latency);
     latency_clear(&load->late);
     mem_free(load->clients);
-    mem_free(load->polled);
     mem_free(load->ids);
     mem_free(load->answered);
 }
@@ -351,14 +368,22 @@ static void load_fini(struct load *load)
 int load_run(struct load_run *out, const struct load_plan *plan, struct fathom_error *err)
 {
     const struct workload *workload = plan->workload;
-    struct load load = {.plan = plan, .run = out};
+    struct load load = {.plan = plan,
+                        .run = out,
+                        .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
+                        .timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
+    if (plan->rate > 0)
+        load.interval_ns = plan->rate < 1e9 ? (uint64_t)(1e9 / plan->rate + .5) : 1;
     *out = (struct load_run){.recall = -1, .urgency = env_thread_hurry(ENV_URGENCY_REALTIME)};
     load.clients = mem_alloc_array(plan->connections, sizeof *load.clients);
-    load.polled = mem_alloc_array(plan->connections, sizeof *load.polled);
     load.ids = mem_alloc_array((size_t)workload->query_count * workload->k, sizeof *load.ids);
     load.answered = mem_alloc(workload->query_count);
     int status = -ENOMEM;
-    if (load.clients && load.polled && load.ids && load.answered) {
+    if (load.epoll_fd < 0 || load.timer_fd < 0) {
+        status = error_set(err, -EMFILE, "no descriptors for the measurement");
+        goto done;
+    }
+    if (load.clients && load.ids && load.answered) {
         status = connect_all(&load, err);
         if (status)
             goto done;
@@ -369,7 +394,7 @@ int load_run(struct load_run *out, const struct load_plan *plan, struct fathom_e
     if (!status)
         status = latency_summarize(&out->late, (const struct latency *[]){&load.late}, 1);
     if (status)
-        error_set(err, status, "no memory for the measurement");
+        error_set(err, status, "the measurement failed: %s", fathom_strerror(status));
     else
         out->recall = workload_recall(workload, load.ids, load.answered);
 done:

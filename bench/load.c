@@ -25,31 +25,31 @@ enum {
 };
 
 static const struct argp_option load_argp_options[] = {
-    {"server", OPTION_SERVER, "ADDR", 0, "HOST:PORT or unix:PATH (127.0.0.1:7117)", 0},
-    {"index", OPTION_INDEX, "NAME", 0, "The index, as the server names it", 0},
-    {"query", OPTION_QUERY, "FILE", 0, "The queries: .npy .fbin .fvecs .hdf5 ...", 0},
+    {"server", OPTION_SERVER, "ADDR", 0, "HOST:PORT or unix:PATH (default: 127.0.0.1:7117)", 0},
+    {"index", OPTION_INDEX, "NAME", 0, "The index, as the server names it (required)", 0},
+    {"query", OPTION_QUERY, "FILE", 0, "The queries: .npy .fbin .fvecs .hdf5 ... (required)", 0},
     {"gt", OPTION_GT, "FILE", 0, "Their truth set (fathom-data gt); without it recall is null", 0},
     {"ids", OPTION_IDS, "FILE", 0,
      "The ids that the index was built with (.npy), for the truth set's row numbers", 0},
-    {"k", 'k', "K", 0, "Results per query (10)", 0},
-    {"search-list", OPTION_SEARCH_LIST, "L", 0, "The search list (the server's default)", 0},
+    {"k", 'k', "K", 0, "Results per query (default: 10)", 0},
+    {"search-list", OPTION_SEARCH_LIST, "L", 0, "The search list (default: the server's)", 0},
     {"target-recall", OPTION_TARGET_RECALL, "R", 0,
      "Instead: the index's own operating point for this recall", 0},
     {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%", 0,
      "First have the server reload the index under this budget, in bytes or as a share of its "
-     "vectors "
-     "as f32, planned for --target-recall (as it is)",
+     "vectors as f32, planned for --target-recall (default: as it is)",
      0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0,
      "Have the full vector of every result read", 0},
     {"rate", OPTION_RATE, "QPS|SHARE%,...", 0,
-     "Requests a second, sent at their times whatever happens (1000); one run for each. For shares "
+     "Requests a second, sent at their times whatever happens (default: 1000); one run for each. "
+     "For shares "
      "of the peak (60%) that is measured first, with 16 requests in flight on each connection",
      0},
-    {"seconds", OPTION_SECONDS, "S", 0, "For this long each (10)", 0},
-    {"connections", OPTION_CONNECTIONS, "C", 0, "Connections, each pipelined (8)", 0},
+    {"seconds", OPTION_SECONDS, "S", 0, "For this long each (default: 10)", 0},
+    {"connections", OPTION_CONNECTIONS, "C", 0, "Connections, each pipelined (default: 8)", 0},
     {"deadline", OPTION_DEADLINE, "TIME", 0,
-     "The deadline that each request asks for, as 50ms (none)", 0},
+     "The deadline that each request asks for, as 50ms (default: none)", 0},
     {"token", OPTION_TOKEN, "TEXT", 0, "For a server that asks for one", 0},
     {"json", OPTION_JSON, NULL, 0, "One JSON document on stdout", 0},
     {0},

@@ -36,61 +36,64 @@ enum {
 };
 
 static const struct argp_option search_argp_options[] = {
-    {"index", OPTION_INDEX, "DIR", 0, "The index", 0},
-    {"query", OPTION_QUERY, "FILE", 0, "The queries: .npy .fbin .fvecs .hdf5 ...", 0},
+    {"index", OPTION_INDEX, "DIR", 0, "The index (required)", 0},
+    {"query", OPTION_QUERY, "FILE", 0, "The queries: .npy .fbin .fvecs .hdf5 ... (required)", 0},
     {"gt", OPTION_GT, "FILE", 0, "Their truth set (fathom-data gt); without it recall is null", 0},
     {"ids", OPTION_IDS, "FILE", 0,
      "The ids that the index was built with (.npy), for the truth set's row numbers", 0},
-    {"k", 'k', "K", 0, "Results per query (10)", 0},
-    {"search-list", OPTION_SEARCH_LIST, "L,L,...", 0, "One run for each search list (40)", 0},
+    {"k", 'k', "K", 0, "Results per query (default: 10)", 0},
+    {"search-list", OPTION_SEARCH_LIST, "L,L,...", 0, "One run for each search list (default: 40)",
+     0},
     {"target-recall", OPTION_TARGET_RECALL, "R,R,...", 0,
      "Instead: one run for each of the index's own operating points for these recalls", 0},
     {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%,...", 0,
-     "Bound of all that is kept in memory for the index (none), in bytes or as a share of its "
+     "Bound of all that is kept in memory for the index (default: none), in bytes or as a share of "
+     "its "
      "vectors as f32; the index is opened anew for each, with 16 page buffers a thread where it is "
      "too small for as many as usual",
      0},
     {"plan-recall", OPTION_PLAN_RECALL, "R", 0,
      "What is resident is to be the cheapest for this target recall, or for any (0), in all runs "
-     "(for "
-     "each run's own --target-recall; the index is opened anew for each)",
+     "(default: for each run's own --target-recall; the index is opened anew for each)",
      0},
-    {"threads", OPTION_THREADS, "T,...", 0, "Threads (the CPUs there are)", 0},
-    {"inflight", OPTION_INFLIGHT, "I,...", 0, "Queries in flight per thread (16)", 0},
+    {"threads", OPTION_THREADS, "T,...", 0, "Threads (default: one for each CPU)", 0},
+    {"inflight", OPTION_INFLIGHT, "I,...", 0, "Queries in flight per thread (default: 16)", 0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0, "Read the full vector of every result", 0},
     {"rerank", OPTION_RERANK, "auto|on|off", 0,
      "Read full vectors of rows whose place 8 bits leave in doubt (default: auto, where that is "
      "the cheapest way to the target recall)",
      0},
     {"io", OPTION_IO, "auto|uring|pread", 0,
-     "How to read (auto: io_uring, or pread where that is refused)", 0},
+     "How to read (default: auto, io_uring, or pread where that is refused)", 0},
     {"navigator", OPTION_NAVIGATOR, "auto|graph|cells", 0,
-     "Force the navigator (auto: the planner chooses)", 0},
+     "Force the navigator (default: auto, the planner chooses)", 0},
     {"code-bytes", OPTION_CODE_BYTES, "N", 0,
-     "Force the navigation code's bytes per row (the planner chooses)", 0},
+     "Force the navigation code's bytes per row (default: the planner chooses)", 0},
     {"list-share", OPTION_LIST_SHARE, "S", 0,
-     "Force the graph with this part of its lists in memory, above 0 to 1 (the planner chooses)",
+     "Force the graph with this part of its lists in memory, above 0 to 1 (default: the "
+     "planner chooses)",
      0},
     {"code-share", OPTION_CODE_SHARE, "S", 0,
      "Force the cells with this part of their codes in memory and the others read, above 0 to 1 "
-     "(the planner chooses)",
+     "(default: the planner chooses)",
      0},
     {"refine-threshold", OPTION_REFINE_THRESHOLD, "P", 0,
-     "Read a page when this much of a result hangs on it (the default)", 0},
+     "Read a page when this much of a result hangs on it (default: the operating point's)", 0},
     {"rate", OPTION_RATE, "QPS|SHARE%,...", 0,
      "After each run, open loops: so many queries a second, or this share of the run's QPS, sent "
      "at their times whatever happens; latency is counted from there",
      0},
     {"seconds", OPTION_SECONDS, "S", 0,
-     "Measure each run for this long, and each query once at least (2)", 0},
+     "Measure each run for this long, and each query once at least (default: 2)", 0},
     {"passes", OPTION_PASSES, "N", 0, "Instead: exactly N passes over the queries", 0},
     {"repeat", OPTION_REPEAT, "N", 0,
-     "Measure each run N times and report the speed of the median one, and the spread (1); from "
-     "the "
-     "second time on for --seconds, however few queries that are",
+     "Measure each run N times and report the speed of the median one, and the spread (default: "
+     "1); "
+     "from the second time on for --seconds, however few queries that are",
      0},
     {"warm-up", OPTION_WARM_UP, "TIME", 0,
-     "Search for this long before a run is measured, or for one pass, whichever is shorter (1s)",
+     "Search for this long before a run is measured, or for one pass, whichever is shorter "
+     "(default: 1s)",
      0},
     {"wait", OPTION_WAIT, NULL, 0,
      "Before the index is opened, say \"ready\" on stderr and wait for a line on stdin: for who "

@@ -213,7 +213,7 @@ struct fathom_query_stats {
     uint32_t reranked; /* 1: results were ranked by full vectors where 8 bits left them in doubt */
     uint64_t bytes;    /* read from the index file: 4,096 for each page */
     uint64_t queue_ns, io_ns, compute_ns, total_ns;
-    const char *stop_reason; /* "converged", "exhausted", "stalled", "limit" */
+    const char *stop_reason; /* "converged", "exhausted", "limit" */
 };
 
 struct fathom_result {

@@ -140,7 +140,7 @@ struct fathom_client_stats {
     uint32_t code_distances, full_distances;
     uint32_t reranked; /* 1: by full vectors, where 8 bits left the result in doubt */
     uint64_t queue_us, device_us, compute_us, total_us;
-    char stop_reason[16]; /* "converged", "exhausted", "stalled", "limit" */
+    char stop_reason[16]; /* "converged", "exhausted", "limit" */
     char io_engine[16];   /* "uring", "pread" */
     char navigator[16];   /* "graph", "cells" */
 };

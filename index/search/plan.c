@@ -356,12 +356,29 @@ struct walk {
 };
 
 /* Whoever has not said which recall will be asked for may ask for any up to RECALL_KEPT: a plan
- * takes over only if it reaches, up to there, what those before it did, but for what 240 rows can
- * hardly tell. */
+ * takes over only if it reaches, up to there, what those before it did, but for what a sample of
+ * rows can hardly tell. */
 #define RECALL_KEPT 0.98f
 #define REACH_LESS  0.006f
 /* Where the recall that is to be asked for is out of reach, what comes so near the best will do. */
 #define REACH_NEAR 0.001f
+
+/* A plan that promises so little less than is asked for on average still keeps to it: a promise is
+ * careful. Each part of it that is missing makes the plan dearer, the whole of it twice as dear
+ * (docs/adr/0041). */
+#define PROMISE_SHORT 0.004f
+
+/* What a plan that reaches so much costs at a target; INFINITY: it does not come near. */
+static double price_near(const struct walk *walk, const struct plan *plan, float reached,
+                         float target)
+{
+    float missing = target - reached;
+    if (missing <= 0)
+        return price(walk->sizes, plan, target);
+    if (missing > PROMISE_SHORT)
+        return INFINITY;
+    return price(walk->sizes, plan, reached - REACH_NEAR) * (1 + missing / PROMISE_SHORT);
+}
 
 /* Whether a larger plan takes over: when it is no dearer at the recall that counts, or that had
  * been out of reach. So more memory costs no more and reaches no less (docs/adr/0041). */
@@ -371,11 +388,13 @@ static bool takes_over(const struct walk *walk, const struct plan *plan, float r
     float most = fmaxf(reached, walk->reach), target = asked_recall(walk->options);
     if (most < target)
         target = most - REACH_NEAR;
-    if ((reached >= target) != (walk->reach >= target))
-        return reached >= target;
+    double price_us = price_near(walk, plan, reached, target),
+           had_us = price_near(walk, &walk->chosen, walk->reach, target);
+    if (isinf(price_us) != isinf(had_us))
+        return isinf(had_us);
     if (asked == 0 && reached < fminf(RECALL_KEPT, walk->best) - REACH_LESS)
         return false;
-    return price(walk->sizes, plan, target) <= price(walk->sizes, &walk->chosen, target);
+    return price_us <= had_us;
 }
 
 static void consider(struct walk *walk, const struct plan *plan)

@@ -27,7 +27,9 @@
 #define THREAD_LEAST  (1u << 17)  /* of each thread, */
 #define BLAS_BYTES    (1u << 16)  /* and in BLAS, but for what grows with the dimension */
 #define WRITER_BYTES  (1u << 20)
-#define SAMPLES_BYTES (3u << 19) /* of operating points, and engines */
+#define SAMPLES_BYTES (27u << 17) /* of operating points, and engines; */
+#define OFFERED_ROWS  3200        /* rows that the sample is picked from, with what each has */
+#define OFFERED_BYTES 2400
 #define LIBRARY_USUAL (21u << 19)
 #define LIBRARY_LATE  (21u << 16) /* LAPACK */
 #define INPUT_BYTES   (4u << 20)  /* of the input that are read at a time, */
@@ -113,15 +115,17 @@ static uint64_t opened_bytes(const struct shape *s, uint64_t code_bytes)
 /* The largest residency runs beside the smallest, the largest two codes at the end (points.c). */
 static uint64_t measured_bytes(const struct shape *s, unsigned threads)
 {
-    uint64_t rows8 = opened_bytes(s, s->dim), engines = SAMPLES_BYTES + 6000 * s->dim;
+    uint64_t rows8 = opened_bytes(s, s->dim), engines = SAMPLES_BYTES + 8300 * s->dim;
+    uint64_t picking =
+        smaller(s->rows, OFFERED_ROWS) * (OFFERED_BYTES + 2 * s->dim) + cells_bytes(s);
     if (s->rows < BUILD_MEASURED_ROWS)
         return 0;
     if (threads == 1)
-        return engines + rows8;
+        return larger(picking, engines + rows8);
     engines += 5000 * s->dim;
-    return engines +
-           larger(rows8 + s->rows * s->dim / 4,
-                  opened_bytes(s, s->order_count) + opened_bytes(s, s->order_count * 3 / 4));
+    return larger(picking, engines + larger(rows8 + s->rows * s->dim / 4,
+                                            opened_bytes(s, s->order_count) +
+                                                opened_bytes(s, s->order_count * 3 / 4)));
 }
 
 /* The rows that R is probed on, and their graph. */
@@ -384,16 +388,17 @@ static double probe_us(const struct shape *s, double mean_degree)
 }
 
 /* Searches for a sample until recall rises no more; opening the index once for each of some
- * seventeen residencies, whose codes and 8-bit rows grow with the dimension; and the sample's
- * truth, with exact ranks where vectors are stored. */
+ * thirteen residencies, whose codes and 8-bit rows grow with the dimension; picking the sample, by
+ * the rows of 256 cells; and its truth, with exact ranks where vectors are stored. */
 static double measure_us(const struct shape *s)
 {
     double rows = (double)s->rows, values = rows * (double)s->dim;
     if (s->rows < BUILD_MEASURED_ROWS)
         return 0;
-    double searches = 110e3 * s->mean_degree * rows / (2e4 + rows);
-    double truth = 4.4e-3 * values + (s->vector_bytes ? 2e5 : 0);
-    return searches + 14.5e-3 * values + truth;
+    double searches = 90e3 * s->mean_degree * rows / (2e4 + rows);
+    double picking = OFFERED_ROWS * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
+    double truth = 14.7e-3 * values + (s->vector_bytes ? 4.2e5 : 0);
+    return searches + 11e-3 * values + picking + truth;
 }
 
 /* What one thread does for all, as it stands between a stage and its files: it brings rows in,

@@ -16,33 +16,34 @@
 #include "points_sample.h"
 #include "query.h"
 
-#define SAMPLE_ROWS       240
 #define RECALL_ENOUGH     0.99f  /* no larger search list is tried above it, */
 #define REACH_LESS        0.005f /* or so near to what 8-bit distances can reach, */
 #define RECALL_GAIN       0.001f /* nor once a step brings less */
 #define INFLIGHT          8
-#define READS_THAT_MATTER 0.5f
+#define READS_THAT_MATTER 0.1f
 #define PAGE_BUFFERS      (8 * INFLIGHT) /* as usual; small, whatever points there are already */
 #define PLANS_AT_ONCE     2              /* each keeps an opened index in memory */
-#define PLAN_STEPS        64 /* of progress: a residency takes as long as so many rows' truths */
+#define TRUTH_STEPS       240            /* of progress: for the sample and its truth, */
+#define PLAN_STEPS        64             /* and for each residency */
 
 /* Codes that are measured, in bits a dimension: from where a navigator begins to be of use to the
  * longest. */
-static const double graph_bits[] = {1.75, 2.25, 2.75, 3.5, 4.5, 6};
-static const double cell_bits[] = {0.5, 0.75, 1, 1.25, 1.5, 1.75, 2.25, 3, 4, 5.5};
+static const double graph_bits[] = {1.75, 2.5, 3.5, 6};
+static const double cell_bits[] = {0.5, 0.75, 1, 1.25, 1.75, 2.5, 3.5, 5.5};
 #define PLANS_MAX                                                                                  \
     (sizeof graph_bits / sizeof *graph_bits + sizeof cell_bits / sizeof *cell_bits + 1)
 
-static const uint32_t search_lists[] = {4, 10, 16, 24, 40, 64, 100, 160, 256, 400};
+/* Search lists are measured from the shortest for a k on, each twice as long as the one before, up
+ * to this. What lies between follows from those (points_choose.c). */
+#define LIST_MOST 400
+#define LISTS     8 /* of k 10 at the most: 4 to 400; of k 100: 38 to 400 */
 static const float thresholds[] = {0.025f, 0.04f, 0.06f, 0.085f, 0.12f, 0.17f};
-#define LISTS      (sizeof search_lists / sizeof *search_lists)
 #define THRESHOLDS (sizeof thresholds / sizeof *thresholds)
 _Static_assert(THRESHOLDS <= REPLAYS_MAX, "a replay has room for all thresholds");
 static const uint32_t ks[] = {10, SAMPLE_LARGE_K};
 
-/* Every list for k 10, those from 40 on for k 100. */
-_Static_assert((LISTS + 6) * THRESHOLDS <= POINTS_RESIDENT_MAX, "a residency's points have room");
-_Static_assert(PLANS_MAX *(LISTS + 6) * THRESHOLDS <= POINTS_MAX, "all points have room");
+_Static_assert((LISTS + 5) * THRESHOLDS <= POINTS_RESIDENT_MAX, "a residency's points have room");
+_Static_assert(PLANS_MAX *(LISTS + 5) * THRESHOLDS <= POINTS_MAX, "all points have room");
 
 struct measure {
     const struct env *env;
@@ -54,8 +55,9 @@ struct measure {
     struct operating_point *out;
     uint32_t count;
     const struct points_watch *watch;
-    struct format_stop stop;   /* the watch's, for opening: what is loaded may be GiBs */
-    uint64_t row_count, steps; /* of the whole: SAMPLE_ROWS, and PLAN_STEPS for each residency */
+    struct format_stop stop;       /* the watch's, for opening: what is loaded may be GiBs */
+    uint64_t row_count, rows_seen; /* of the file; while its records are streamed */
+    uint64_t steps; /* of the whole: TRUTH_STEPS, and PLAN_STEPS for each residency */
     atomic_uint done;
 };
 
@@ -82,7 +84,8 @@ static bool truth_stopped(void *context)
 static void truth_advance(void *context, uint64_t rows)
 {
     struct measure *m = context;
-    unsigned done = (unsigned)(rows * SAMPLE_ROWS / m->row_count);
+    m->rows_seen += rows;
+    unsigned done = (unsigned)(m->rows_seen * TRUTH_STEPS / (SAMPLE_PASSES * m->row_count));
     advance(m, done - atomic_load_explicit(&m->done, memory_order_relaxed));
 }
 
@@ -91,6 +94,7 @@ static int open_least(const struct measure *m, struct fathom_index **out, struct
 {
     struct fathom_open_options options = fathom_open_options_default();
     struct fathom_outlook outlook;
+    options.navigator = FATHOM_NAVIGATOR_CELLS;
     options.inflight = INFLIGHT;
     int status = index_outlook_file(m->env, m->path, &options, &outlook, err);
     if (status != 0)
@@ -113,7 +117,7 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
     *level_count = index->level_count;
     memcpy(levels, index->level_bytes, *level_count * sizeof *levels);
     m->row_count = index->properties.rows;
-    m->steps = SAMPLE_ROWS + (uint64_t)PLAN_STEPS * PLANS_MAX;
+    m->steps = TRUTH_STEPS + (uint64_t)PLAN_STEPS * PLANS_MAX;
     status = points_sample_make(&m->sample, index, SAMPLE_ROWS, m->threads, &watch, err);
     fathom_index_close(index);
     return status;
@@ -133,11 +137,14 @@ struct plan_job {
 
 struct searcher;
 
-/* A search for one row of the sample. */
+/* Searches for one row of the sample, with ever longer lists. */
 struct trial {
     struct query_probe probe;
     struct searcher *searcher;
-    struct replay replays[THRESHOLDS];
+    struct replay replays[THRESHOLDS]; /* with this list */
+    struct replay before[THRESHOLDS];  /* and with the one before */
+    bool complete;                     /* all that it should find were candidates with this list, */
+    bool settled;                      /* or with a shorter one */
 };
 
 struct searcher {
@@ -158,8 +165,9 @@ static bool usable(const struct measure *m, uint32_t i)
 static void take_candidates(void *context, struct query *query, struct navigator *navigator)
 {
     struct trial *trial = context;
-    points_replay(&trial->searcher->measure->sample, (uint32_t)(trial - trial->searcher->trials),
-                  query, navigator, thresholds, THRESHOLDS, trial->replays);
+    trial->complete = points_replay(&trial->searcher->measure->sample,
+                                    (uint32_t)(trial - trial->searcher->trials), query, navigator,
+                                    thresholds, THRESHOLDS, trial->replays);
 }
 
 /* Takes finished queries: their probes have seen all there is to see. */
@@ -173,70 +181,135 @@ static int collect(struct searcher *s, bool wait)
     return count < 0 ? count : 0;
 }
 
-/* Evenly spaced rows come first in the sample's order (prepare), so a prefix is a sample too. */
-static uint32_t sample_for(const struct measure *m, uint32_t k)
+/* ---- rows that need not be searched for again ---- */
+
+/* A row whose neighbours are all among the candidates of a shorter list has little to gain by a
+ * longer one, and long lists cost the most. Of such rows only one of so many is searched for,
+ * always the same, and tells what has become of the others (docs/adr/0046). */
+#define SETTLED_STEP 4
+
+static bool is_skipped(const struct searcher *s, uint32_t i, uint32_t k)
 {
-    return k == SAMPLE_LARGE_K && m->sample.count > SAMPLE_LARGE ? SAMPLE_LARGE : m->sample.count;
+    uint32_t place = i / points_sample_step(&s->measure->sample, k);
+    return s->trials[i].settled && place % SETTLED_STEP != SETTLED_STEP / 2;
+}
+
+static void move_by(struct replay *replay, const struct replay *to, const struct replay *from,
+                    float share)
+{
+    replay->recall += share * (to->recall - from->recall);
+    replay->reads += share * (to->reads - from->reads);
+    replay->reranked_recall += share * (to->reranked_recall - from->reranked_recall);
+    replay->reranked_reads += share * (to->reranked_reads - from->reranked_reads);
+}
+
+/* Those that were skipped fare as those that were settled and yet searched for did on average. */
+static void settle(struct searcher *s, uint32_t k)
+{
+    const struct points_sample *sample = &s->measure->sample;
+    const struct replay none = {0};
+    struct replay change[THRESHOLDS] = {{0}};
+    uint32_t told = 0;
+    for (uint32_t i = 0; i < sample->count; i++) {
+        struct trial *trial = &s->trials[i];
+        if (!points_sample_has(sample, k, i) || !trial->settled || is_skipped(s, i, k))
+            continue;
+        for (unsigned t = 0; t < THRESHOLDS; t++)
+            move_by(&change[t], &trial->replays[t], &trial->before[t], 1);
+        told++;
+    }
+    for (uint32_t i = 0; i < sample->count && told > 0; i++)
+        for (unsigned t = 0; t < THRESHOLDS && is_skipped(s, i, k); t++)
+            move_by(&s->trials[i].replays[t], &change[t], &none, 1.0f / (float)told);
+    for (uint32_t i = 0; i < sample->count; i++)
+        s->trials[i].settled |= s->trials[i].complete;
+}
+
+static int search_row(struct searcher *s, uint32_t i, uint32_t k, uint32_t search_list)
+{
+    const struct measure *m = s->measure;
+    struct trial *trial = &s->trials[i];
+    struct fathom_query query = fathom_query_default();
+    int status;
+    query.vector = m->sample.vectors + (size_t)i * m->sample.dim;
+    query.k = k;
+    query.search_list = search_list;
+    trial->searcher = s;
+    trial->probe =
+        (struct query_probe){.row = m->sample.rows[i], .take = take_candidates, .context = trial};
+    memcpy(trial->before, trial->replays, sizeof trial->before);
+    while ((status = engine_submit_probe(s->engine, s->index, &query, &trial->probe, NULL)) ==
+               FATHOM_EBUSY &&
+           (status = collect(s, true)) == 0) {
+    }
+    return status;
 }
 
 static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list)
 {
     const struct measure *m = s->measure;
     int status = 0;
-    for (uint32_t i = 0; i < sample_for(m, k) && status == 0; i++) {
-        struct trial *trial = &s->trials[i];
-        struct fathom_query query = fathom_query_default();
-        query.vector = m->sample.vectors + (size_t)i * m->sample.dim;
-        query.k = k;
-        query.search_list = search_list;
-        *trial = (struct trial){
-            .probe = {.row = m->sample.rows[i], .take = take_candidates, .context = trial},
-            .searcher = s};
-        if (is_stopped(m))
-            return FATHOM_EINTERRUPTED;
-        if (!usable(m, i))
+    for (uint32_t i = 0; i < m->sample.count && status == 0; i++) {
+        if (!points_sample_has(&m->sample, k, i) || !usable(m, i) || is_skipped(s, i, k))
             continue;
-        while ((status = engine_submit_probe(s->engine, s->index, &query, &trial->probe, NULL)) ==
-                   FATHOM_EBUSY &&
-               (status = collect(s, true)) == 0) {
-        }
+        status = is_stopped(m) ? FATHOM_EINTERRUPTED : search_row(s, i, k, search_list);
     }
     while (status == 0 && fathom_engine_running(s->engine))
         status = collect(s, true);
+    if (status == 0)
+        settle(s, k);
     return status;
 }
 
+/* ---- from rows to points ---- */
+
+/* Recalls and reads of rows in the order of their hardness. */
 struct sums {
     double recall, squares, reads;
+    double last, steps; /* recall of the last, and the squares of differences between neighbours */
 };
 
-static void add(struct sums *sums, double recall, double reads)
+static void add(struct sums *sums, uint32_t count, double recall, double reads)
 {
     sums->recall += recall;
     sums->squares += recall * recall;
     sums->reads += reads;
+    if (count > 0)
+        sums->steps += (recall - sums->last) * (recall - sums->last);
+    sums->last = recall;
+}
+
+/* How far recall varies between rows that are about as hard decides what so few rows are worth;
+ * how far it varies besides, what the many do that these were picked from. */
+static double error_of(const struct sums *sums, uint32_t count)
+{
+    if (count < 2)
+        return 0;
+    double mean = sums->recall / count,
+           all = fmax(0, (sums->squares - count * mean * mean) / (count - 1)),
+           alike = sums->steps / (2.0 * (count - 1));
+    return sqrt(alike / count + fmax(0, all - alike) / ((double)POINTS_OFFERED * count));
 }
 
 static struct attained attained_by(const struct sums *sums, uint32_t count)
 {
-    double mean = count ? sums->recall / count : 0,
-           variance = count > 1 ? (sums->squares - count * mean * mean) / (count - 1) : 0;
+    double mean = count ? sums->recall / count : 0;
     return (struct attained){.recall = (float)mean,
-                             .recall_low =
-                                 (float)(mean - 1.645 * sqrt(variance > 0 ? variance / count : 0)),
+                             .recall_low = (float)(mean - 1.645 * error_of(sums, count)),
                              .reads = (float)(count ? sums->reads / count : 0)};
 }
 
 static void summarise(const struct searcher *s, uint32_t threshold, struct operating_point *point)
 {
+    const struct points_sample *sample = &s->measure->sample;
     struct sums plain = {0}, reranked = {0};
     uint32_t count = 0;
-    for (uint32_t i = 0; i < sample_for(s->measure, point->k); i++) {
+    for (uint32_t i = 0; i < sample->count; i++) {
         const struct replay *replay = &s->trials[i].replays[threshold];
-        if (!usable(s->measure, i))
+        if (!points_sample_has(sample, point->k, i) || !usable(s->measure, i))
             continue;
-        add(&plain, replay->recall, replay->reads);
-        add(&reranked, replay->reranked_recall, replay->reranked_reads);
+        add(&plain, count, replay->recall, replay->reads);
+        add(&reranked, count, replay->reranked_recall, replay->reranked_reads);
         count++;
     }
     point->plain = attained_by(&plain, count);
@@ -264,19 +337,23 @@ static const struct operating_point *add_points(const struct searcher *s, struct
     return first;
 }
 
+static uint32_t next_list(uint32_t list)
+{
+    return 2 * list < LIST_MOST ? 2 * list : LIST_MOST;
+}
+
 static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
 {
-    float before = -1,
-          enough = points_sample_reach(&s->measure->sample, sample_for(s->measure, k), k);
+    float before = -1, enough = points_sample_reach(&s->measure->sample, k);
     enough = fminf(RECALL_ENOUGH, enough - REACH_LESS);
-    for (size_t l = 0; l < LISTS; l++) {
-        if (search_lists[l] < query_least_list(job->navigator, k))
-            continue;
-        int status = search_sample(s, k, search_lists[l]);
+    memset(s->trials, 0, sizeof s->trials);
+    for (uint32_t list = query_least_list(job->navigator, k);; list = next_list(list)) {
+        int status = search_sample(s, k, list);
         if (status != 0)
             return status;
-        const struct operating_point *point = add_points(s, job, k, search_lists[l]);
-        if (point->plain.recall_low >= enough || point->plain.recall - before < RECALL_GAIN)
+        const struct operating_point *point = add_points(s, job, k, list);
+        if (list == LIST_MOST || point->plain.recall_low >= enough ||
+            point->plain.recall - before < RECALL_GAIN)
             break;
         before = point->plain.recall;
     }
@@ -397,7 +474,7 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
         add_plan(&all, FATHOM_NAVIGATOR_GRAPH, 0);
         list_plans(&all, FATHOM_NAVIGATOR_CELLS, cell_bits, sizeof cell_bits / sizeof *cell_bits,
                    levels, level_count);
-        m->steps = SAMPLE_ROWS + (uint64_t)PLAN_STEPS * all.count;
+        m->steps = TRUTH_STEPS + (uint64_t)PLAN_STEPS * all.count;
         unsigned workers = m->threads < PLANS_AT_ONCE ? m->threads : PLANS_AT_ONCE;
         uint64_t budget = m->budget;
         status = run_jobs(&all, workers, budget);

@@ -48,13 +48,12 @@ static const struct attained *attained(const struct operating_point *point, bool
     return rerank ? &point->reranked : &point->plain;
 }
 
-/* The recall that a query from outside may count on. What a row of the sample loses in the graph,
- * by the hole that it leaves there, makes up for half of the interval (docs/adr/0034). */
+/* The recall that a query may count on: half of the interval guards against the luck of the sample
+ * (docs/adr/0046). */
 static float promise(const struct operating_point *point, bool rerank)
 {
     const struct attained *a = attained(point, rerank);
-    return point->navigator == FATHOM_NAVIGATOR_GRAPH ? 0.5f * (a->recall + a->recall_low)
-                                                      : a->recall_low;
+    return 0.5f * (a->recall + a->recall_low);
 }
 
 static struct operating_choice choice_at(const struct operating_point *point, bool rerank)
@@ -66,9 +65,16 @@ static struct operating_choice choice_at(const struct operating_point *point, bo
                                      .reads = attained(point, rerank)->reads};
 }
 
-/* Where target lies between two points, of which the high one reaches it. Recall rises ever more
- * slowly with the list, and with the doubt that is cleared up, so a straight line between two
- * measured points lies below it. */
+/* What is missed falls like a power of the search list, so close that a list half way between two
+ * that are twice as long as each other is told within .001 or so (docs/adr/0046). */
+#define LEAST_MISS 1e-4f
+static float miss(float recall)
+{
+    return fmaxf(1 - recall, LEAST_MISS);
+}
+
+/* Where target lies between two points, of which the high one reaches it: of different lists, or of
+ * different thresholds, between which a straight line is careful. */
 static struct operating_choice choice_between(const struct operating_point *low,
                                               const struct operating_point *high, bool rerank,
                                               float target)
@@ -79,11 +85,15 @@ static struct operating_choice choice_between(const struct operating_point *low,
     float below = promise(low, rerank), above = promise(high, rerank);
     if (above < target || below >= target)
         return choice;
-    float share = (target - below) / (above - below);
+    float lists = (float)(high->search_list - low->search_list), list = (float)low->search_list,
+          share = (target - below) / (above - below);
+    if (lists > 0) {
+        float power = logf(miss(below) / miss(target)) / logf(miss(below) / miss(above));
+        float wanted = ceilf(list * powf((float)high->search_list / list, power) - 1e-3f);
+        choice.search_list = (uint32_t)fminf(wanted, (float)high->search_list);
+        share = ((float)choice.search_list - list) / lists;
+    }
     float reads = attained(low, rerank)->reads;
-    choice.search_list =
-        low->search_list +
-        (uint32_t)ceilf(share * (float)(high->search_list - low->search_list) - 1e-3f);
     choice.refine_threshold =
         low->refine_threshold + share * (high->refine_threshold - low->refine_threshold);
     choice.reads = reads + share * (choice.reads - reads);

@@ -26,6 +26,10 @@ struct contest {
     bool reads;                                /* are pages weighed? */
     float beyond;                              /* the distance of the last neighbour of the truth */
     uint8_t places[QUERY_RESERVED_CANDIDATES]; /* of the candidates in the truth */
+    /* The slots of their pages and of the truth's, and all pages that might be read. */
+    const struct page_slot *slots[QUERY_RESERVED_CANDIDATES], *truth_slots[SAMPLE_TRUTH];
+    uint64_t pages[QUERY_RESERVED_CANDIDATES];
+    uint32_t page_count;
     /* The hits of each threshold, before they are re-ranked: that makes candidates of them. */
     struct hit hits[REPLAYS_MAX][QUERY_RESERVED_K + QUERY_RESERVED_K / 4 + QUERY_EXACT_MARGIN];
     uint32_t hit_counts[REPLAYS_MAX];
@@ -43,18 +47,30 @@ static const struct sample_neighbour *find_neighbour(const struct contest *conte
                    compare_row);
 }
 
-static void find_places(struct contest *contest)
+/* Returns whether all that should be found are among the candidates. */
+static bool find_places(struct contest *contest)
 {
+    uint32_t right = 0;
     for (uint32_t i = 0; i < contest->query->candidate_count; i++) {
         const struct sample_neighbour *found =
             find_neighbour(contest, contest->query->candidates[i].row);
         contest->places[i] = found ? (uint8_t)(found - contest->truth) : NOT_IN_TRUTH;
+        right += found && found->rank < contest->query->k;
     }
+    return right == contest->query->k;
 }
 
-static bool is_read(const struct contest *contest, uint32_t row)
+/* Once for all thresholds, of which least is the lowest. */
+static void find_pages(struct contest *contest, float least)
 {
-    return contest->reads && refine_page_of(contest->query, contest->navigator, row)->chosen;
+    struct query *query = contest->query;
+    refine_list(query, contest->navigator, least);
+    contest->page_count = query->page_count;
+    memcpy(contest->pages, query->pages, query->page_count * sizeof *query->pages);
+    for (uint32_t i = 0; i < query->candidate_count; i++)
+        contest->slots[i] = refine_page_of(query, contest->navigator, query->candidates[i].row);
+    for (uint32_t t = 0; t < contest->sample->truth_count; t++)
+        contest->truth_slots[t] = refine_page_of(query, contest->navigator, contest->truth[t].row);
 }
 
 /* What a page that is read brings, and what is known of the other candidates. */
@@ -64,13 +80,13 @@ static void enter_all(const struct contest *contest)
     query->hit_count = 0;
     for (uint32_t t = 0; t < contest->sample->truth_count && contest->reads; t++) {
         const struct sample_neighbour *n = &contest->truth[t];
-        if (n->row != UINT32_MAX && is_read(contest, n->row))
+        if (contest->truth_slots[t]->chosen)
             hits_push(query, (struct hit){.key = n->distance, .row = n->row, .sigma = n->sigma});
     }
     for (uint32_t i = 0; i < query->candidate_count; i++) {
         const struct candidate *c = &query->candidates[i];
         struct hit hit = {.key = c->estimate, .row = c->row, .sigma = fmaxf(c->sigma, FLT_MIN)};
-        if (is_read(contest, c->row)) {
+        if (contest->reads && contest->slots[i]->chosen) {
             if (contest->places[i] != NOT_IN_TRUTH)
                 continue;
             hit.key = fmaxf(hit.key, contest->beyond);
@@ -121,7 +137,7 @@ static void rerank(const struct contest *contest, uint32_t t, struct replay *out
     out->reranked_recall = judge(contest);
 }
 
-void points_replay(const struct points_sample *sample, uint32_t i, struct query *query,
+bool points_replay(const struct points_sample *sample, uint32_t i, struct query *query,
                    struct navigator *navigator, const float *thresholds, uint32_t count,
                    struct replay *out)
 {
@@ -132,12 +148,14 @@ void points_replay(const struct points_sample *sample, uint32_t i, struct query 
     for (uint32_t t = 0; t < sample->truth_count; t++)
         contest.beyond = fmaxf(contest.beyond, contest.truth[t].distance);
     contest.reads = refine_weigh(query, navigator);
-    find_places(&contest);
+    bool complete = find_places(&contest);
+    if (contest.reads)
+        find_pages(&contest, thresholds[0]);
     query->keep = query_keep_max(query->k);
     uint32_t differ = contest.reads ? count : 1; /* without reads all thresholds say the same */
     for (uint32_t t = 0; t < differ; t++) {
         if (contest.reads)
-            refine_pick(query, navigator, thresholds[t]);
+            refine_pick_of(query, navigator, thresholds[t], contest.pages, contest.page_count);
         enter_all(&contest);
         out[t] = (struct replay){.recall = judge(&contest),
                                  .reads = contest.reads ? refine_price(query) : 0};
@@ -150,4 +168,5 @@ void points_replay(const struct points_sample *sample, uint32_t i, struct query 
     for (uint32_t t = differ; t < count; t++)
         out[t] = out[0];
     query->hit_count = 0;
+    return complete;
 }

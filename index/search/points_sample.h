@@ -1,12 +1,15 @@
 /* The rows of an index that operating points are measured with, and their exact neighbours. Private
- * to measuring (points.c, points_truth.c). */
+ * to measuring (points.c, points_pick.c, points_stream.c, points_truth.c, points_replay.c). */
 #ifndef SEARCH_POINTS_SAMPLE_H
 #define SEARCH_POINTS_SAMPLE_H
 
 #include "index.h"
+#include "query.h"
 
+#define SAMPLE_ROWS    800 /* that points are measured with */
 #define SAMPLE_LARGE_K 100 /* the largest k that is measured, */
-#define SAMPLE_LARGE   48  /* and rows of the sample that suffice for it: each has many results */
+#define SAMPLE_LARGE   32  /* and rows of the sample that suffice for it: each has many results */
+#define POINTS_OFFERED 4   /* rows that are looked at for each of a sample */
 /* Neighbours of the truth. Those that rounding to 8 bits moves across the k-th place are within,
  * and whatever is re-ranked. */
 #define SAMPLE_TRUTH 136
@@ -23,29 +26,79 @@ struct sample_neighbour {
 struct points_sample {
     uint32_t count, dim;
     uint32_t truth_count;           /* neighbours of each: SAMPLE_TRUTH, or all other rows */
-    uint32_t *rows;                 /* count */
+    uint32_t *rows;                 /* count, the hardest to search for last (points_pick.c) */
     float *vectors;                 /* count x dim, user space: as they were given */
     struct sample_neighbour *truth; /* count x SAMPLE_TRUTH, of each in the order of their rows */
 };
 
-/* How far the search for the truth is; called from the thread that called. */
+/* Of every so many rows one is searched for with k: */
+static inline uint32_t points_sample_step(const struct points_sample *sample, uint32_t k)
+{
+    return k == SAMPLE_LARGE_K && sample->count > SAMPLE_LARGE ? sample->count / SAMPLE_LARGE : 1;
+}
+
+/* that in their middle, which is neither easier nor harder than they are on average. */
+static inline bool points_sample_has(const struct points_sample *sample, uint32_t k, uint32_t i)
+{
+    uint32_t step = points_sample_step(sample, k);
+    return i % step == step / 2;
+}
+
+/* Whoever waits for a sample. */
 struct sample_watch {
-    bool (*stopped)(void *context); /* true: end soon with FATHOM_EINTERRUPTED */
-    void (*advance)(void *context, uint64_t rows);
+    /* True: end soon with FATHOM_EINTERRUPTED. Called by several threads at a time. */
+    bool (*stopped)(void *context);
+    void (*advance)(void *context, uint64_t rows); /* so many more of SAMPLE_PASSES of all rows */
     void *context;
 };
+#define SAMPLE_PASSES 2 /* over the records of the file */
 
-/* At most count rows, evenly spaced over the file in an order of which every prefix is spread
- * evenly too, more or less. Their neighbours come from one pass over the records in the file, so
- * that what is resident does not matter. The result does not depend on threads; points_sample_fini
- * accepts what a failure leaves. */
+/* At most count rows, and their neighbours. All comes from the file, so that what is resident does
+ * not matter. The result does not depend on threads; points_sample_fini accepts what a failure
+ * leaves. index: opened for cells. */
 int points_sample_make(struct points_sample *out, const struct fathom_index *index, uint32_t count,
                        unsigned threads, const struct sample_watch *watch,
                        struct fathom_error *err) FATHOM_MUST_USE;
-/* The recall@k of a search, for the first count rows, that misses nothing but what 8-bit distances
- * put in the wrong order; 1 where they are exact. */
-float points_sample_reach(const struct points_sample *sample, uint32_t count, uint32_t k);
+/* The recall@k of a search that misses nothing but what 8-bit distances put in the wrong order; 1
+ * where they are exact. */
+float points_sample_reach(const struct points_sample *sample, uint32_t k);
 void points_sample_fini(struct points_sample *sample);
+
+/* The rows of a sample, in the order of their hardness. */
+int points_pick(const struct fathom_index *index, uint32_t *rows, uint32_t count, unsigned threads,
+                const struct sample_watch *watch, struct fathom_error *err) FATHOM_MUST_USE;
+
+/* Reads rows as they were given, and prepares them to be compared with records. */
+struct points_reader {
+    struct query query;
+    struct navigator navigator;
+    uint8_t *bytes; /* of a row */
+};
+int points_reader_init(struct points_reader *reader,
+                       const struct fathom_index *index) FATHOM_MUST_USE;
+void points_reader_fini(struct points_reader *reader);
+/* A row as it was given, or what its 8-bit form says where that is all; out: dim, may be the
+ * reader's query.vector. */
+int points_reader_load(struct points_reader *reader, uint32_t row, float *out,
+                       struct fathom_error *err) FATHOM_MUST_USE;
+/* Prepares what is in the reader's query.vector. weights: 2 x work_dim, each half rounded up to
+ * MEM_ALIGN; they belong to out. */
+void points_reader_prepare(struct points_reader *reader, int8_t *weights, struct row8_query *out);
+
+/* Some of a file's records: whole ones, one behind the other. */
+struct record_piece {
+    const uint8_t *rows;
+    uint64_t first; /* its first row */
+    uint32_t count;
+};
+/* All records of a file, a piece at a time, of which each is shown to all of so many workers at the
+ * same time. */
+int points_stream(const struct fathom_index *index, unsigned threads,
+                  const struct sample_watch *watch,
+                  void (*look)(void *context, const struct record_piece *piece, unsigned worker),
+                  void *context, struct fathom_error *err) FATHOM_MUST_USE;
+/* Says so, and returns status. */
+int points_failed(const struct fathom_index *index, int status, struct fathom_error *err);
 
 /* What a search would come to that refines at a threshold. */
 struct replay {
@@ -54,10 +107,11 @@ struct replay {
         reranked_reads; /* and that is re-ranked then; 0 where 8 bits are exact */
 };
 
-/* Of the candidates of a query for sample row i, at each of at most REPLAYS_MAX thresholds
- * (points_replay.c). The query cannot go on afterwards. */
+/* Of the candidates of a query for sample row i, at each of at most REPLAYS_MAX thresholds, the
+ * lowest first (points_replay.c). The query cannot go on afterwards. Returns whether all that it
+ * should find are among them, so that a longer list would bring nothing but more to be mistaken. */
 #define REPLAYS_MAX 6
-void points_replay(const struct points_sample *sample, uint32_t i, struct query *query,
+bool points_replay(const struct points_sample *sample, uint32_t i, struct query *query,
                    struct navigator *navigator, const float *thresholds, uint32_t count,
                    struct replay *out);
 

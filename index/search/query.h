@@ -187,9 +187,15 @@ void refine_choose_vectors(struct query *query, struct navigator *navigator);
 bool refine_weigh(struct query *query, struct navigator *navigator);
 /* Of the threshold: pages of less gain are not thought about. */
 #define REFINE_LEAST_GAIN 0.125f
-/* Its second half: the pages worth reading at a threshold into query->pages, their slots chosen;
- * and what they cost the device, in reads of one page into small page buffers. */
+/* Pages that might be read at a threshold or a higher one into query->pages, in the order of the
+ * file. */
+void refine_list(struct query *query, const struct navigator *navigator, float threshold);
+/* Its second half: the pages worth reading at a threshold into query->pages, their slots chosen; of
+ * those that refine_list has found at a threshold that is no higher, if it has; and what they cost
+ * the device, in reads of one page into small page buffers. */
 void refine_pick(struct query *query, const struct navigator *navigator, float threshold);
+void refine_pick_of(struct query *query, const struct navigator *navigator, float threshold,
+                    const uint64_t *pages, uint32_t count);
 float refine_price(const struct query *query);
 /* The slot of the page of a candidate's row, after refine_weigh. */
 struct page_slot *refine_page_of(const struct query *query, const struct navigator *navigator,

@@ -108,14 +108,13 @@ struct page_slot *refine_page_of(const struct query *query, const struct navigat
     return find_page(n, section_row_place(query_section(query), row).page);
 }
 
-/* Pages that might be read, in the order of the file. */
-static void list_pages(struct query *query, const struct navigator *n, float least)
+void refine_list(struct query *query, const struct navigator *n, float threshold)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < query->candidate_count; i++) {
         struct page_slot *slot = refine_page_of(query, n, query->candidates[i].row);
         slot->chosen = 0;
-        if (slot->gain > least)
+        if (slot->gain > threshold * REFINE_LEAST_GAIN)
             query->pages[count++] = slot->page;
     }
     query_sort_pages(query, count);
@@ -144,9 +143,9 @@ static bool weigh_runs(const struct query *query, const struct navigator *n, flo
     return read > skipped;
 }
 
-void refine_pick(struct query *query, const struct navigator *n, float threshold)
+/* Of the pages that are listed. */
+static void pick_listed(struct query *query, const struct navigator *n, float threshold)
 {
-    list_pages(query, n, threshold * REFINE_LEAST_GAIN);
     bool read = weigh_runs(query, n, threshold);
     for (uint32_t i = query->page_count; i-- > 0;) {
         struct page_slot *slot = find_page(n, query->pages[i]);
@@ -159,6 +158,25 @@ void refine_pick(struct query *query, const struct navigator *n, float threshold
         if (find_page(n, query->pages[i])->chosen)
             query->pages[count++] = query->pages[i];
     query->page_count = count;
+}
+
+void refine_pick(struct query *query, const struct navigator *n, float threshold)
+{
+    refine_list(query, n, threshold);
+    pick_listed(query, n, threshold);
+}
+
+void refine_pick_of(struct query *query, const struct navigator *n, float threshold,
+                    const uint64_t *pages, uint32_t count)
+{
+    query->page_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct page_slot *slot = find_page(n, pages[i]);
+        slot->chosen = 0;
+        if (slot->gain > threshold * REFINE_LEAST_GAIN)
+            query->pages[query->page_count++] = pages[i];
+    }
+    pick_listed(query, n, threshold);
 }
 
 void refine_choose(struct query *query, struct navigator *n)

@@ -3,11 +3,14 @@
 #include "fathom_test.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "answers.h"
 #include "bits.h"
+#include "format.h"
+#include "points.h"
 #include "points_sample.h"
 #include "query.h"
 #include "runs.h"
@@ -158,13 +161,14 @@ struct trial {
     const struct points_sample *sample;
     uint32_t query;
     struct replay replays[THRESHOLDS];
+    bool complete;
 };
 
 static void take(void *context, struct query *query, struct navigator *navigator)
 {
     struct trial *trial = context;
-    points_replay(trial->sample, trial->query, query, navigator, thresholds, THRESHOLDS,
-                  trial->replays);
+    trial->complete = points_replay(trial->sample, trial->query, query, navigator, thresholds,
+                                    THRESHOLDS, trial->replays);
 }
 
 static void replay(struct trial *trial, const struct set *set, struct fathom_engine *engine,
@@ -367,6 +371,7 @@ static void neighbours_are_ranked_by_the_vectors_that_were_given(void **state)
     struct small_index small;
     struct fathom_index *index;
     (void)state;
+    open.navigator = FATHOM_NAVIGATOR_CELLS;
     small_index_make(&small, &options);
     assert_int_equal(fathom_index_open(&index, small.dir, &open, NULL), 0);
     for (unsigned threads = 1; threads <= 2; threads++) {
@@ -376,7 +381,7 @@ static void neighbours_are_ranked_by_the_vectors_that_were_given(void **state)
         for (uint32_t i = 0; i < COARSE_SAMPLE; i++)
             check_ranks(&small, index, &sample, i);
         /* 8 bits get a few wrong, else this would say nothing. */
-        float reach = points_sample_reach(&sample, COARSE_SAMPLE, 10);
+        float reach = points_sample_reach(&sample, 10);
         assert_true(reach < 1 && reach > 0.8f);
         points_sample_fini(&sample);
     }
@@ -384,7 +389,212 @@ static void neighbours_are_ranked_by_the_vectors_that_were_given(void **state)
     small_index_remove(&small);
 }
 
+/* ---- which rows ---- */
+
+#define PICKED 240
+
+static void index_path(const struct set *set, char path[FOLDER_PATH_MAX + 16])
+{
+    snprintf(path, FOLDER_PATH_MAX + 16, "%s/" FORMAT_FILE_NAME, set->small.dir);
+}
+
+/* Opened as it is for measuring: at its least. */
+static struct fathom_index *open_least(const struct set *set)
+{
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_outlook outlook;
+    struct fathom_index *index;
+    char path[FOLDER_PATH_MAX + 16];
+    index_path(set, path);
+    options.navigator = FATHOM_NAVIGATOR_CELLS;
+    assert_int_equal(index_outlook_file(env_os(), path, &options, &outlook, NULL), 0);
+    options.dram_budget_bytes = outlook.least_bytes;
+    assert_int_equal(fathom_index_open(&index, set->small.dir, &options, NULL), 0);
+    return index;
+}
+
+/* What a search for row i of a sample comes to, without it. */
+static bool replay_row(struct fathom_engine *engine, const struct fathom_index *index,
+                       const struct points_sample *sample, uint32_t i, uint32_t list,
+                       struct trial *trial)
+{
+    struct fathom_query request = fathom_query_default();
+    struct query_probe replays = {.row = sample->rows[i], .take = take, .context = trial};
+    request.vector = sample->vectors + (size_t)i * sample->dim;
+    request.k = 10;
+    request.search_list = list;
+    *trial = (struct trial){.sample = sample, .query = i};
+    probe(engine, index, &request, &replays);
+    return trial->complete;
+}
+
+static void rows_come_in_the_order_of_their_hardness_from_all_over_the_file(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct sample_watch watch = {.stopped = never, .advance = ignore};
+    struct fathom_open_options cells = fathom_open_options_default();
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    struct fathom_index *index = open_least(&fixture->bytes), *searched;
+    struct points_sample sample, again;
+    bool seen[PICKED * POINTS_OFFERED] = {false};
+    double missed[3] = {0};
+    cells.navigator = FATHOM_NAVIGATOR_CELLS;
+    assert_int_equal(points_sample_make(&sample, index, PICKED, 1, &watch, NULL), 0);
+    assert_int_equal(points_sample_make(&again, index, PICKED, 3, &watch, NULL), 0);
+    assert_memory_equal(sample.rows, again.rows, PICKED * sizeof *sample.rows);
+    assert_int_equal(fathom_index_open(&searched, fixture->bytes.small.dir, &cells, NULL), 0);
+    for (uint32_t i = 0; i < PICKED; i++) {
+        struct trial trial;
+        uint32_t offered = PICKED * POINTS_OFFERED,
+                 place = (uint32_t)((uint64_t)sample.rows[i] * offered / ROWS);
+        assert_int_equal(sample.rows[i], (2 * place + 1) * ROWS / (2 * offered));
+        assert_false(seen[place]);
+        seen[place] = true;
+        (void)replay_row(engine, searched, &sample, i, 4, &trial);
+        missed[3 * i / PICKED] += 1 - trial.replays[0].recall;
+    }
+    assert_true(3 * missed[0] < missed[1] && 1.5 * missed[1] < missed[2]);
+    points_sample_fini(&sample);
+    points_sample_fini(&again);
+    fathom_index_close(searched);
+    fathom_index_close(index);
+    fathom_engine_destroy(engine);
+}
+
+struct asked {
+    uint32_t times, last; /* last: from which on it is to stop; 0: never */
+};
+
+static bool stops(void *context)
+{
+    struct asked *asked = context;
+    return ++asked->times == asked->last;
+}
+
+/* Reading a row may take long, and so may preparing it. */
+static void a_sample_that_is_to_stop_looks_at_no_more_rows(void **state)
+{
+    const struct fixture *fixture = *state;
+    const struct set *sets[] = {&fixture->bytes, &fixture->floats};
+    for (unsigned n = 0; n < 2; n++) {
+        struct fathom_index *index = open_least(sets[n]);
+        struct asked asked = {.last = 0};
+        struct sample_watch watch = {.stopped = stops, .advance = ignore, .context = &asked};
+        struct points_sample sample;
+        assert_int_equal(points_sample_make(&sample, index, PICKED, 1, &watch, NULL), 0);
+        points_sample_fini(&sample);
+        uint32_t whole = asked.times;
+        /* Of each row that is offered; of each that is taken when it is read, and when it is
+         * prepared; and of each stretch of the file. */
+        assert_true(whole >= PICKED * (POINTS_OFFERED + 2 + n) + SAMPLE_PASSES);
+        for (uint32_t last = 1; last <= whole; last += 1 + last / 3) {
+            asked = (struct asked){.last = last};
+            assert_int_equal(points_sample_make(&sample, index, PICKED, 1, &watch, NULL),
+                             FATHOM_EINTERRUPTED);
+            assert_int_equal(asked.times, last);
+            points_sample_fini(&sample);
+        }
+        fathom_index_close(index);
+    }
+}
+
+/* ---- which searches ---- */
+
+static void what_is_complete_is_among_the_candidates(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct sample_watch watch = {.stopped = never, .advance = ignore};
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    struct fathom_index *least = open_least(&fixture->bytes), *index;
+    struct points_sample sample;
+    uint32_t complete = 0;
+    assert_int_equal(points_sample_make(&sample, least, PICKED, 1, &watch, NULL), 0);
+    assert_int_equal(fathom_index_open(&index, fixture->bytes.small.dir, &options, NULL), 0);
+    for (uint32_t i = 0; i < PICKED; i++) {
+        struct trial trial;
+        (void)replay_row(engine, index, &sample, i, 15, &trial);
+        /* 8-bit rows are exact here, and nothing is read: what is found was a candidate. */
+        assert_true(trial.complete == (trial.replays[0].recall > 0.999f));
+        complete += trial.complete;
+    }
+    assert_true(complete > PICKED / 20 && complete < PICKED - PICKED / 20);
+    points_sample_fini(&sample);
+    fathom_index_close(index);
+    fathom_index_close(least);
+    fathom_engine_destroy(engine);
+}
+
+/* The mean of all rows of a sample at what a point says. */
+static struct replay mean_of(struct fathom_engine *engine, const struct fathom_index *index,
+                             const struct points_sample *sample,
+                             const struct operating_point *point)
+{
+    struct replay mean = {0};
+    for (uint32_t i = 0; i < sample->count; i++) {
+        struct trial trial;
+        (void)replay_row(engine, index, sample, i, point->search_list, &trial);
+        for (unsigned t = 0; t < THRESHOLDS; t++)
+            if (thresholds[t] == point->refine_threshold) {
+                mean.recall += trial.replays[t].recall / (float)sample->count;
+                mean.reads += trial.replays[t].reads / (float)sample->count;
+            }
+    }
+    return mean;
+}
+
+static struct fathom_index *open_for(const struct set *set, const struct operating_point *point)
+{
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_index *index;
+    options.navigator = point->navigator;
+    options.code_bytes = point->code_bytes;
+    options.page_buffers = PAGE_BUFFERS;
+    assert_int_equal(fathom_index_open(&index, set->small.dir, &options, NULL), 0);
+    return index;
+}
+
+static bool is_to_be_compared(const struct operating_point *point)
+{
+    return point->k == 10 && point->search_list >= 32 && point->code_bytes <= DIM / 4 &&
+           point->refine_threshold == thresholds[1];
+}
+
+static void points_are_those_of_all_rows_of_the_sample(void **state)
+{
+    static struct operating_point points[POINTS_MAX];
+    const struct fixture *fixture = *state;
+    struct sample_watch watch = {.stopped = never, .advance = ignore};
+    struct points_watch nobody = {0};
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    struct fathom_index *least = open_least(&fixture->bytes);
+    struct points_sample sample;
+    uint32_t count, compared = 0;
+    char path[FOLDER_PATH_MAX + 16];
+    index_path(&fixture->bytes, path);
+    assert_int_equal(points_measure(env_os(), path, 2, 0, &nobody, points, &count, NULL), 0);
+    assert_int_equal(points_sample_make(&sample, least, SAMPLE_ROWS, 1, &watch, NULL), 0);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!is_to_be_compared(&points[i]))
+            continue;
+        struct fathom_index *index = open_for(&fixture->bytes, &points[i]);
+        struct replay mean = mean_of(engine, index, &sample, &points[i]);
+        assert_true(fabsf(points[i].plain.recall - mean.recall) < 0.002f);
+        assert_true(fabsf(points[i].plain.reads - mean.reads) < 0.02f * mean.reads);
+        fathom_index_close(index);
+        compared++;
+    }
+    assert_true(compared > 3);
+    points_sample_fini(&sample);
+    fathom_index_close(least);
+    fathom_engine_destroy(engine);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(rows_come_in_the_order_of_their_hardness_from_all_over_the_file),
+    cmocka_unit_test(a_sample_that_is_to_stop_looks_at_no_more_rows),
+    cmocka_unit_test(what_is_complete_is_among_the_candidates),
+    cmocka_unit_test(points_are_those_of_all_rows_of_the_sample),
     cmocka_unit_test(neighbours_are_ranked_by_the_vectors_that_were_given),
     cmocka_unit_test(cells_refined_on_paper_come_to_what_a_search_does),
     cmocka_unit_test(a_walk_refined_on_paper_comes_to_what_a_search_does),

@@ -15,7 +15,7 @@ sys.path.insert(0, str(SOURCE / "client" / "python"))
 
 import fathom_client  # noqa: E402
 from client_support import DIM, K, QUERIES, ROWS, Server, World, recall  # noqa: E402
-from fathom_client import AsyncClient, Client  # noqa: E402
+from fathom_client import AsyncClient, Client, _wire  # noqa: E402
 
 WORLD = SERVER = None
 
@@ -41,6 +41,17 @@ class Blocking(unittest.TestCase):
             same = result.ids == WORLD.truth_ids
             np.testing.assert_allclose(result.distances[same], WORLD.truth_distances[same], rtol=1e-4)
             self.assertTrue(result.complete and result.valid.all())
+
+    def test_limits_and_versions_are_those_of_the_project(self):
+        header = (SOURCE / "client" / "protocol.h").read_text()
+        for name, here in (("VERSION", _wire.PROTOCOL_VERSION), ("BATCH_MAX", _wire.BATCH_MAX),
+                           ("DIM_MAX", _wire.DIM_MAX), ("K_MAX", _wire.K_MAX),
+                           ("DEFAULT_LISTEN", f'"{_wire.DEFAULT_ADDRESS}"')):
+            self.assertRegex(header, rf"#define PROTOCOL_{name} +{here}\s")
+        version = fathom_client.__version__
+        self.assertRegex((SOURCE / "CMakeLists.txt").read_text(), rf"project\(fathom VERSION {version} ")
+        self.assertIn(f'version = "{version}"', (SOURCE / "client" / "python" / "pyproject.toml").read_text())
+        self.assertEqual(self.client.hello().server, f"fathom-server/{version}")
 
     def test_a_batch_answers_as_its_rows_do(self):
         batch = self.client.search("tiny", WORLD.queries[:20], k=5)

@@ -14,15 +14,27 @@ void mem_set_fault(bool (*fn)(void *context), void *context)
     fault_context = context;
 }
 
-void *mem_alloc_aligned(size_t bytes, size_t align)
+static void *allocate(size_t bytes, size_t align, void (*prepare)(void *memory, size_t bytes))
 {
     size_t rounded = bytes ? size_round_up(bytes, align) : align;
     if (rounded < bytes || (fault_hook && fault_hook(fault_context)))
         return NULL;
     void *memory = aligned_alloc(align, rounded);
+    if (memory && prepare)
+        prepare(memory, rounded);
     if (memory)
         memset(memory, 0, rounded);
     return memory;
+}
+
+void *mem_alloc_aligned(size_t bytes, size_t align)
+{
+    return allocate(bytes, align, NULL);
+}
+
+void *mem_alloc_prepared(size_t bytes, void (*prepare)(void *memory, size_t bytes))
+{
+    return allocate(bytes, MEM_ALIGN, prepare);
 }
 
 void *mem_alloc(size_t bytes)

@@ -17,6 +17,8 @@ void *mem_alloc(size_t bytes);
 void *mem_alloc_array(size_t count, size_t size);
 /* Zeroed memory aligned to align (a power of two >= MEM_ALIGN), for O_DIRECT buffers. */
 void *mem_alloc_aligned(size_t bytes, size_t align);
+/* mem_alloc; prepare is called before anything of the memory is touched. */
+void *mem_alloc_prepared(size_t bytes, void (*prepare)(void *memory, size_t bytes));
 void mem_free(void *memory);
 
 /* Tests only: fn is asked before each allocation and true makes it fail. NULL takes it away. */

@@ -191,6 +191,14 @@ static bool make_large(uint8_t *memory, size_t bytes)
     return madvise(memory, bytes, ADVICE_COLLAPSE) == 0;
 }
 
+void env_prefer_large(void *memory, size_t bytes)
+{
+    size_t before = -(uintptr_t)memory & (ENV_LARGE_PAGE_BYTES - 1);
+    size_t whole = bytes > before ? (bytes - before) / ENV_LARGE_PAGE_BYTES : 0;
+    if (whole)
+        (void)madvise((uint8_t *)memory + before, whole * ENV_LARGE_PAGE_BYTES, MADV_HUGEPAGE);
+}
+
 static void os_unmap_large(void *context, void *memory, size_t bytes)
 {
     (void)context;

@@ -55,6 +55,10 @@ struct env {
 
 #define ENV_LARGE_PAGE_BYTES ((size_t)2 << 20)
 
+/* For memory that is not touched yet: what of it is whole large pages is to lie in such, where the
+ * system has some. It takes no more than before. */
+void env_prefer_large(void *memory, size_t bytes);
+
 /* The operating system. Never NULL; shared by all threads. */
 const struct env *env_os(void);
 

@@ -49,6 +49,27 @@ static void memory_is_zeroed_and_aligned(void **state)
     }
 }
 
+static size_t prepared_bytes;
+
+static void soil(void *memory, size_t bytes)
+{
+    memset(memory, 0xff, bytes);
+    prepared_bytes = bytes;
+}
+
+static void memory_is_prepared_before_it_is_zeroed(void **state)
+{
+    (void)state;
+    uint8_t *memory = mem_alloc_prepared(1000, soil);
+    assert_non_null(memory);
+    assert_int_equal(prepared_bytes, 1024); /* all that was taken */
+    assert_int_equal((uintptr_t)memory % MEM_ALIGN, 0);
+    for (size_t i = 0; i < 1000; i++)
+        assert_int_equal(memory[i], 0);
+    mem_free(memory);
+    mem_free(mem_alloc_prepared(1000, NULL));
+}
+
 static void no_bytes_give_a_unique_pointer(void **state)
 {
     (void)state;
@@ -116,6 +137,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(sizes_that_overflow_are_refused),
     cmocka_unit_test(sizes_up_to_the_limit_are_exact),
     cmocka_unit_test(memory_is_zeroed_and_aligned),
+    cmocka_unit_test(memory_is_prepared_before_it_is_zeroed),
     cmocka_unit_test(no_bytes_give_a_unique_pointer),
     cmocka_unit_test(an_array_that_overflows_is_no_memory),
     cmocka_unit_test(the_fault_hook_fails_the_allocation_it_chooses),

@@ -4,9 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -329,6 +332,48 @@ static void what_the_page_cache_holds_is_counted_and_forgotten(void **state)
 
 #define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, scratch_make, scratch_remove)
 
+/* Bytes of [from, to) that the system has been told to put into large pages. */
+static size_t preferred_bytes(uintptr_t from, uintptr_t to)
+{
+    FILE *maps = fopen("/proc/self/smaps", "re");
+    char line[512];
+    uintptr_t start = 0, end = 0, one, other;
+    size_t bytes = 0;
+    assert_non_null(maps);
+    while (fgets(line, sizeof line, maps)) {
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &one, &other) == 2) {
+            start = one < from ? from : one;
+            end = other > to ? to : other;
+        } else if (!strncmp(line, "VmFlags:", 8) && strstr(line, " hg") && start < end) {
+            bytes += end - start;
+        }
+    }
+    fclose(maps);
+    return bytes;
+}
+
+/* A large page that is not filled would take memory that nobody has counted. */
+static void large_pages_are_preferred_only_where_they_are_filled(void **state)
+{
+    (void)state;
+    const size_t large = ENV_LARGE_PAGE_BYTES, room = 5 * large;
+    uint8_t *map = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(map != MAP_FAILED);
+    uint8_t *first = map + (-(uintptr_t)map & (large - 1));
+    uintptr_t from = (uintptr_t)map, to = from + room;
+    env_prefer_large(first + 64, 2 * large - 64); /* one is whole */
+    if (preferred_bytes(from, to) == 0 && madvise(first, large, MADV_HUGEPAGE))
+        skip(); /* no large pages here at all */
+    assert_int_equal(preferred_bytes(from, to), large);
+    assert_int_equal(preferred_bytes((uintptr_t)first + large, (uintptr_t)first + 2 * large),
+                     large);
+    env_prefer_large(first + 2 * large, large - 1); /* none is whole */
+    env_prefer_large(first + 3 * large - 1, large);
+    env_prefer_large(first, 0);
+    assert_int_equal(preferred_bytes(from, to), large);
+    munmap(map, room);
+}
+
 static const struct CMUnitTest tests[] = {
     IN_SCRATCH(raw_calls_return_minus_errno),
     IN_SCRATCH(raw_calls_do_what_their_names_say),
@@ -337,6 +382,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_clock_runs_forward_in_nanoseconds),
     cmocka_unit_test(large_pages_are_zeroed_and_aligned_or_refused),
     cmocka_unit_test(large_pages_fail_on_plan),
+    cmocka_unit_test(large_pages_are_preferred_only_where_they_are_filled),
     cmocka_unit_test(a_thread_hurries_as_far_as_it_is_allowed_and_says_how_far),
     cmocka_unit_test(each_worker_runs_once_and_the_last_on_the_caller),
     cmocka_unit_test(one_worker_needs_no_thread_and_none_is_refused),

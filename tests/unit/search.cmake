@@ -6,4 +6,4 @@ foreach(module answers buffers plan plan_points ledger engine walk pool scan cel
 endforeach()
 # Its own versions of these count what the library holds.
 target_link_options(search_ledger_test PRIVATE LINKER:--wrap=mem_alloc,--wrap=mem_alloc_array,--wrap=mem_alloc_aligned
-                    LINKER:--wrap=mem_free)
+                    LINKER:--wrap=mem_alloc_prepared,--wrap=mem_free)

@@ -19,10 +19,12 @@
 void *__real_mem_alloc(size_t bytes);
 void *__real_mem_alloc_array(size_t count, size_t size);
 void *__real_mem_alloc_aligned(size_t bytes, size_t align);
+void *__real_mem_alloc_prepared(size_t bytes, void (*prepare)(void *memory, size_t bytes));
 void __real_mem_free(void *memory);
 void *__wrap_mem_alloc(size_t bytes);
 void *__wrap_mem_alloc_array(size_t count, size_t size);
 void *__wrap_mem_alloc_aligned(size_t bytes, size_t align);
+void *__wrap_mem_alloc_prepared(size_t bytes, void (*prepare)(void *memory, size_t bytes));
 void __wrap_mem_free(void *memory);
 
 #define BLOCKS_MAX 4096
@@ -62,6 +64,11 @@ void *__wrap_mem_alloc_array(size_t count, size_t size)
 void *__wrap_mem_alloc_aligned(size_t bytes, size_t align)
 {
     return note(__real_mem_alloc_aligned(bytes, align), bytes, align);
+}
+
+void *__wrap_mem_alloc_prepared(size_t bytes, void (*prepare)(void *memory, size_t bytes))
+{
+    return note(__real_mem_alloc_prepared(bytes, prepare), bytes, MEM_ALIGN);
 }
 
 void __wrap_mem_free(void *memory)

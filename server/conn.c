@@ -225,12 +225,23 @@ static bool expire(struct rpc_error *err, const char *what, uint64_t allowed_ns)
     return true;
 }
 
+void conn_reading(struct conn *conn, bool on, uint64_t now_ns)
+{
+    if (!on) {
+        conn->paused_ns = now_ns;
+        return;
+    }
+    if (conn->paused_ns && conn->message_ns)
+        conn->message_ns += now_ns - conn->paused_ns;
+    conn->paused_ns = 0;
+}
+
 bool conn_expired(const struct conn *conn, uint64_t now_ns, struct rpc_error *err)
 {
     const struct conn_limits *limits = conn->limits;
     if (!conn->received && passed(conn->opened_ns, limits->first_byte_ns, now_ns))
         return expire(err, "nothing was sent", limits->first_byte_ns);
-    if (passed(conn->message_ns, limits->message_ns, now_ns))
+    if (conn->paused_ns == 0 && passed(conn->message_ns, limits->message_ns, now_ns))
         return expire(err, "a message was not completed", limits->message_ns);
     if (passed(conn->stalled_ns, limits->stall_ns, now_ns))
         return expire(err, "no reply was read", limits->stall_ns);

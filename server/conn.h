@@ -47,6 +47,7 @@ struct conn {
     size_t out_at;
     uint64_t opened_ns;
     uint64_t message_ns; /* when the first byte of the unfinished message came; 0: there is none */
+    uint64_t paused_ns;  /* since when nothing is read from it; 0: it is */
     uint64_t active_ns;  /* when something last happened: a message, a reply */
     uint64_t stalled_ns; /* since when replies wait without progress; 0: none wait */
     uint32_t in_flight;  /* requests that are not answered yet; kept by the owner */
@@ -80,6 +81,9 @@ void conn_sent(struct conn *conn, size_t count, uint64_t now_ns);
 int conn_added(struct conn *conn, uint64_t now_ns) FATHOM_MUST_USE;
 /* The peer is behind with its replies: do not read more requests from it for now. */
 bool conn_is_behind(const struct conn *conn);
+
+/* The caller begins, or ceases, to read from the peer. What it sends meanwhile is not missed. */
+void conn_reading(struct conn *conn, bool on, uint64_t now_ns);
 
 /* An absolute deadline has passed; err says which. */
 bool conn_expired(const struct conn *conn, uint64_t now_ns, struct rpc_error *err);

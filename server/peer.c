@@ -24,8 +24,10 @@ static void set_reading(struct peer *peer, bool on)
 {
     if (peer->reading == on)
         return;
-    if ((on ? event_add(&peer->read_event, NULL) : event_del(&peer->read_event)) == 0)
-        peer->reading = on;
+    if ((on ? event_add(&peer->read_event, NULL) : event_del(&peer->read_event)) != 0)
+        return;
+    peer->reading = on;
+    conn_reading(&peer->session.conn, on, peer->worker->now_ns);
 }
 
 static void set_writing(struct peer *peer, bool on)

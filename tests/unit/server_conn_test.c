@@ -248,6 +248,18 @@ static void a_message_that_was_completed_has_no_deadline_any_more(void **state)
     assert_false(expired(fixture, 100 * SECOND));
 }
 
+/* What the client sends meanwhile waits on our side: it is not the one that is late. */
+static void a_message_is_not_late_while_nothing_is_read(void **state)
+{
+    struct fixture *fixture = *state;
+    assert_int_equal(feed(fixture, "\x91\xc4\x02", 3, 2 * SECOND), 0);
+    conn_reading(&fixture->conn, false, 5 * SECOND); /* three of its ten seconds are gone */
+    assert_false(expired(fixture, 100 * SECOND));
+    conn_reading(&fixture->conn, true, 100 * SECOND);
+    assert_false(expired(fixture, 107 * SECOND));
+    assert_true(expired(fixture, 107 * SECOND + 1));
+}
+
 static void idleness_ends_after_five_minutes_unless_something_is_in_flight(void **state)
 {
     struct fixture *fixture = *state;
@@ -316,6 +328,7 @@ static const struct CMUnitTest tests[] = {
     CASE(silence_ends_after_two_seconds),
     CASE(a_byte_a_second_does_not_push_the_deadline_of_a_message_back),
     CASE(a_message_that_was_completed_has_no_deadline_any_more),
+    CASE(a_message_is_not_late_while_nothing_is_read),
     CASE(idleness_ends_after_five_minutes_unless_something_is_in_flight),
     CASE(replies_that_nobody_reads_end_it),
     CASE(sent_bytes_leave_in_order_whatever_the_steps),

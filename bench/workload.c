@@ -64,6 +64,11 @@ static int translate_truth(struct truth *truth, const struct env *env, const cha
     struct vector_file *file = NULL;
     int64_t *external = NULL;
     int status = vector_file_open_integers(&file, env, path, NULL, err);
+    if (status == FATHOM_EARGUMENT)
+        return error_set(err, status,
+                         "%s: ids are read from .npy, .ivecs or .hdf5 here; of text, "
+                         "numpy.save(\"ids.npy\", numpy.loadtxt(\"%s\", dtype=\"i8\")) makes one",
+                         path, path);
     if (status)
         return status;
     struct vector_info info = vector_file_info(file);

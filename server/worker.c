@@ -15,7 +15,7 @@
 #define READ_BUFFER_BYTES (16u << 10)
 #define SWEEP_US          250000 /* how exact the deadlines of connections are */
 #define EXPIRY_US         5000   /* and those of searches */
-#define PUMP_NS           200000 /* the engine waits no longer than this for the sockets */
+#define ENGINE_WAIT_NS    200000 /* the engine waits no longer than this for the sockets */
 /* Answers are gathered for this long before they are sent, or for this many times what reading
  * requests has taken: under a flood of requests the engine keeps four fifths of the thread. */
 #define BATCH_NS    50000
@@ -232,7 +232,7 @@ void worker_pump_if_due(struct worker *worker)
     uint64_t started_ns = worker->now_ns;
     worker->now_ns = env_clock_ns(env_os());
     worker->read_ns += worker->now_ns - started_ns;
-    if (worker->now_ns - worker->pumped_ns > PUMP_NS)
+    if (worker->now_ns - worker->pumped_ns > ENGINE_WAIT_NS)
         pump(worker);
 }
 

@@ -213,12 +213,12 @@ struct index_file {
 int index_file_open(struct index_file *file, const struct env *env, const char *dir,
                     struct fathom_error *err) FATHOM_MUST_USE;
 void index_file_close(struct index_file *file);
-/* The file offset and length in pages of a row of a row store; *offset_in_page is where it starts
- * in the first page's payload. A row that spans pages has its payloads' concatenation. */
+/* Where a row of a row store lies. A row that spans pages is the concatenation of their payloads.
+ */
 struct row_place {
-    uint64_t page; /* within the file */
+    uint64_t page; /* its first, within the file */
     uint32_t page_count;
-    uint32_t byte; /* within the payload */
+    uint32_t byte; /* where it starts in the payload of the first */
 };
 struct row_place section_row_place(const struct section *section, uint64_t row);
 

@@ -46,7 +46,7 @@ void fake_hello(struct fake_conn *conn);
 /* Appends `[1, msgid, nil, ` or `[1, msgid, `: the test packs what follows. */
 void fake_begin_result(msgpack_packer *pack, uint64_t msgid);
 void fake_pack_text(msgpack_packer *pack, const char *text);
-/* A whole search reply: ids msgid_base + i, distances i / 2. extra pairs follow by the caller. */
+/* A whole search reply: ids first_id + i, distances i / 2. extra pairs follow by the caller. */
 void fake_pack_search(msgpack_packer *pack, uint64_t msgid, unsigned n, unsigned k,
                       uint64_t first_id, unsigned extra_pairs);
 void fake_send_buffer(struct fake_conn *conn, msgpack_sbuffer *buffer);

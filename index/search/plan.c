@@ -363,10 +363,11 @@ struct walk {
 /* Where the recall that is to be asked for is out of reach, what comes so near the best will do. */
 #define REACH_NEAR 0.001f
 
-/* A plan that promises so little less than is asked for on average still keeps to it: a promise is
- * careful. Each part of it that is missing makes the plan dearer, the whole of it twice as dear
- * (docs/adr/0041). */
-#define PROMISE_SHORT 0.004f
+/* A plan that promises so little less than is asked for keeps to it as often as not: a promise is
+ * careful. Each .001 that is missing makes it dearer by so much, which is more than such a part of
+ * recall costs where it is to be had (docs/adr/0041). */
+#define PROMISE_SHORT 0.003f
+#define SHORT_PRICE   0.05
 
 /* What a plan that reaches so much costs at a target; INFINITY: it does not come near. */
 static double price_near(const struct walk *walk, const struct plan *plan, float reached,
@@ -377,7 +378,7 @@ static double price_near(const struct walk *walk, const struct plan *plan, float
         return price(walk->sizes, plan, target);
     if (missing > PROMISE_SHORT)
         return INFINITY;
-    return price(walk->sizes, plan, reached - REACH_NEAR) * (1 + missing / PROMISE_SHORT);
+    return price(walk->sizes, plan, reached - REACH_NEAR) * (1 + SHORT_PRICE * missing / 0.001);
 }
 
 /* Whether a larger plan takes over: when it is no dearer at the recall that counts, or that had

@@ -171,8 +171,8 @@ static void a_plan_is_for_the_recall_that_will_be_asked(void **state)
         {0, true},       /* any may be asked */
         {0.5f, false},   /* both reach it, and the short codes are cheaper */
         {0.96f, false},  /* just */
-        {0.961f, false}, /* for so little less than is promised they are cheap enough */
-        {0.965f, true},  /* no more */
+        {0.962f, false}, /* for so little less than is promised they are cheap enough */
+        {0.964f, true},  /* no more */
         {0.9999f, true}, /* none does: what comes nearest */
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -13,7 +13,6 @@
 #include "degree.h"
 #include "error.h"
 #include "gather.h"
-#include "heat.h"
 #include "ids.h"
 #include "lock.h"
 #include "measure.h"
@@ -364,57 +363,20 @@ static int stage_train(struct build *build, struct fathom_error *err)
                        build->options.code_bits, err);
 }
 
-/* How far the stage is after heat and after lists, of 20: what they take on 128 to 784 dimensions.
- */
-#define HEAT_20THS  7
-#define LISTS_20THS 11
-
-/* All codes, from a checkpoint or into one: of many rows they take as long as writing them. */
-static int encode_in_memory(struct build *build, struct fathom_error *err)
-{
-    const struct rows8 *rows = &build->input.rows;
-    struct checkpoint *checkpoint = &build->checkpoint;
-    struct encoded_codes *codes = &build->codes;
-    int status = !build->rows_saved
-                     ? 0
-                     : checkpoint_load_codes(checkpoint, CHECKPOINT_CODES, &build->trained.planes,
-                                             rows->count, codes, err);
-    if (status != 0)
-        return status < 0 ? status : 0;
-    struct crew_step step;
-    uint64_t begin = rows->count * (uint64_t)LISTS_20THS / 20;
-    status = encode_codes(codes, crew_step(&step, &build->crew, begin, rows->count, rows->count),
-                          &build->trained, rows, &build->cells, err);
-    if (status == 0 && build->rows_saved)
-        status = checkpoint_save_codes(checkpoint, CHECKPOINT_CODES, codes, err);
-    return status;
-}
-
 static int stage_encode(struct build *build, struct fathom_error *err)
 {
-    uint64_t rows = build->input.rows.count, heat_end = rows * HEAT_20THS / 20,
-             lists_end = rows * LISTS_20THS / 20;
-    crew_phase(&build->crew, "encode", rows, "rows");
-    if (build->parts.count)
-        return parts_encode(&build->parts, &build->trained, err);
-    uint32_t *heat;
-    struct crew_step step;
-    int status = heat_measure(&heat, crew_step(&step, &build->crew, 0, heat_end, rows),
-                              &build->graph, &build->input.rows, err);
-    if (status == 0)
-        status =
-            encode_lists(&build->lists, crew_step(&step, &build->crew, heat_end, lists_end, rows),
-                         &build->graph, heat, err);
-    mem_free(heat);
-    mem_free(build->graph.lists); /* encoded now; the entries are still needed */
-    build->graph.lists = NULL;
-    return status == 0 ? encode_in_memory(build, err) : status;
+    crew_phase(&build->crew, "encode", build->input.rows.count, "rows");
+    return build->parts.count ? parts_encode(&build->parts, &build->trained, err)
+                              : build_encode(build, err);
 }
 
 static int stage_write(struct build *build, struct fathom_error *err)
 {
+    bool saved = build->rows_saved || build->parts.count > 0;
     struct product product = {.options = &build->options,
                               .crew = &build->crew,
+                              .checkpoint = saved ? &build->checkpoint : NULL,
+                              .stop = build_format_stop(build),
                               .input = &build->input,
                               .cells = &build->cells,
                               .graph = &build->graph,

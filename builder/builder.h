@@ -61,6 +61,8 @@ struct build_options {
     uint32_t parts; /* of the graph that are built one after the other; 0: as the budget wants */
     uint32_t held_rows; /* in memory at a time until the graph, which then has parts; 0: as the
                            budget wants */
+    uint32_t piece_rows; /* of codes and of vectors between two checkpoints, as tests want; 0: as
+                            many as take some seconds */
     unsigned threads;
     uint64_t seed;
     bool resume;            /* go on with what a killed build left in out */

@@ -3,6 +3,8 @@
 #include "checkpoint.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "error.h"
@@ -83,6 +85,12 @@ int checkpoint_has(struct checkpoint *checkpoint, const char *name, struct fatho
     if (status < 0 && err)
         *err = why;
     return status;
+}
+
+const char *checkpoint_name(char name[WORK_NAME_MAX], const char *kind, uint32_t number)
+{
+    snprintf(name, WORK_NAME_MAX, "%s%" PRIu32, kind, number);
+    return name;
 }
 
 int checkpoint_malformed(const char *name, struct fathom_error *err)
@@ -309,48 +317,29 @@ int checkpoint_load_graph(struct checkpoint *checkpoint, const char *name, struc
     return checkpoint_unusable(checkpoint, name, status, err);
 }
 
-/* ---- codes ---- */
+/* ---- an index on its way ---- */
 
-int checkpoint_save_codes(struct checkpoint *checkpoint, const char *name,
-                          const struct encoded_codes *codes, struct fathom_error *err)
+int checkpoint_save_writing(struct checkpoint *checkpoint, const struct index_progress *progress,
+                            struct fathom_error *err)
 {
     struct work_writer *writer;
-    uint64_t start = env_clock_ns(checkpoint->work.env), bytes = codes->bytes + codes->factor_bytes;
-    int status = work_create(&writer, &checkpoint->work, name, err);
+    int status = work_create(&writer, &checkpoint->work, CHECKPOINT_WRITING, err);
     if (status != 0)
         return status;
-    status = work_append(writer, codes->codes, codes->bytes, err);
-    if (status == 0)
-        status = work_append(writer, codes->factors, codes->factor_bytes, err);
-    return checkpoint_finish(checkpoint, writer, status, start, bytes, err);
+    status = work_append(writer, progress, sizeof *progress, err);
+    return checkpoint_finish(checkpoint, writer, status, 0, 0, err);
 }
 
-static int read_codes(struct work_file *file, const char *name, struct encoded_codes *codes,
-                      struct fathom_error *err)
-{
-    if (work_bytes(file) != codes->bytes + codes->factor_bytes)
-        return checkpoint_malformed(name, err);
-    int status = work_next(file, codes->codes, codes->bytes, err);
-    return status == 0 ? work_next(file, codes->factors, codes->factor_bytes, err) : status;
-}
-
-int checkpoint_load_codes(struct checkpoint *checkpoint, const char *name,
-                          const struct planes_model *planes, uint32_t rows,
-                          struct encoded_codes *codes, struct fathom_error *err)
+int checkpoint_load_writing(struct checkpoint *checkpoint, struct index_progress *progress,
+                            struct fathom_error *err)
 {
     struct work_file *file;
-    *codes = (struct encoded_codes){0};
-    int status = work_open(&file, &checkpoint->work, name, err);
+    int status = work_open(&file, &checkpoint->work, CHECKPOINT_WRITING, err);
     if (status == 0) {
-        status = encoded_codes_init(codes, planes, rows) == 0
-                     ? read_codes(file, name, codes, err)
-                     : error_set(err, -ENOMEM, "no memory to resume a build");
+        status = work_next(file, progress, sizeof *progress, err);
         work_close(file);
     }
-    if (status == 0)
-        return 1;
-    encoded_codes_fini(codes);
-    return checkpoint_unusable(checkpoint, name, status, err);
+    return status == 0 ? 1 : checkpoint_unusable(checkpoint, CHECKPOINT_WRITING, status, err);
 }
 
 /* ---- written ---- */

@@ -10,6 +10,10 @@
  *              memory, these are in rows.part
  *   rows       8-bit rows in their final order, their cells, and where they were in the input
  *   graph      neighbour lists after some batches, or all; of a part of the graph: grown0, grown1
+ *   heat       of all lists; where there are so many rows that encoding takes long
+ *   lists0     encoded lists of a piece of the rows; there too
+ *   codes0     codes and factors of a piece of the rows, or of a part
+ *   writing    the new index so far: sections, and of vectors as far as they are in order
  *   written    the new index is complete but for its operating points
  *
  * Saving is paced: as rarely as its cost must be small, but so often that no more than a minute of
@@ -19,6 +23,7 @@
 
 #include "cells.h"
 #include "encode.h"
+#include "format.h"
 #include "graph.h"
 #include "input.h"
 #include "stored.h"
@@ -88,11 +93,22 @@ int checkpoint_save_graph(struct checkpoint *checkpoint, const char *name,
                           const struct graph *graph, const struct graph_state *state,
                           struct fathom_error *err) FATHOM_MUST_USE;
 
-#define CHECKPOINT_CODES "codes" /* the name of the file of all */
-
-int checkpoint_save_codes(struct checkpoint *checkpoint, const char *name,
-                          const struct encoded_codes *codes,
+/* Heat is of rows rows. Codes and lists are those of a piece, within all that codes and slots have
+ * room for. */
+int checkpoint_save_heat(struct checkpoint *checkpoint, const uint32_t *heat, uint32_t rows,
+                         struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_save_lists(struct checkpoint *checkpoint, const struct list_slots *slots,
+                          const struct encode_piece *piece,
                           struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_save_codes(struct checkpoint *checkpoint, struct encoded_codes *codes,
+                          const struct planes_model *planes, const struct encode_piece *piece,
+                          struct fathom_error *err) FATHOM_MUST_USE;
+
+#define CHECKPOINT_WRITING "writing"
+
+/* How far the index is whose file is being written. */
+int checkpoint_save_writing(struct checkpoint *checkpoint, const struct index_progress *progress,
+                            struct fathom_error *err) FATHOM_MUST_USE;
 
 /* What is known of an index whose file is written. */
 struct written {
@@ -125,9 +141,16 @@ int checkpoint_load_rows(struct checkpoint *checkpoint, bool stay, struct rows8 
 int checkpoint_load_graph(struct checkpoint *checkpoint, const char *name, struct graph *graph,
                           uint32_t rows, struct graph_state *state,
                           struct fathom_error *err) FATHOM_MUST_USE;
-int checkpoint_load_codes(struct checkpoint *checkpoint, const char *name,
-                          const struct planes_model *planes, uint32_t rows,
-                          struct encoded_codes *codes, struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_load_heat(struct checkpoint *checkpoint, uint32_t *heat, uint32_t rows,
+                         struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_load_lists(struct checkpoint *checkpoint, const struct list_slots *slots,
+                          const struct encode_piece *piece,
+                          struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_load_codes(struct checkpoint *checkpoint, struct encoded_codes *codes,
+                          const struct planes_model *planes, const struct encode_piece *piece,
+                          struct fathom_error *err) FATHOM_MUST_USE;
+int checkpoint_load_writing(struct checkpoint *checkpoint, struct index_progress *progress,
+                            struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_load_written(struct checkpoint *checkpoint, struct written *written,
                             struct fathom_error *err) FATHOM_MUST_USE;
 
@@ -145,6 +168,8 @@ int checkpoint_finish(struct checkpoint *checkpoint, struct work_writer *writer,
 /* 0 when the step is to be done again because its file is missing or of no use, which is said. */
 int checkpoint_unusable(struct checkpoint *checkpoint, const char *name, int status,
                         struct fathom_error *err) FATHOM_MUST_USE;
+/* "part0", "codes0" and so on; into name, which is returned. */
+const char *checkpoint_name(char name[WORK_NAME_MAX], const char *kind, uint32_t number);
 /* FATHOM_ECORRUPT. */
 int checkpoint_malformed(const char *name, struct fathom_error *err);
 

@@ -1,6 +1,7 @@
-/* Encoding, in blocks of rows. Each block writes places of its own. */
+/* Encoding, piece by piece, each in blocks of rows. Each block writes places of its own. */
 #include "encode.h"
 
+#include <assert.h>
 #include <errno.h>
 
 #include "error.h"
@@ -12,7 +13,39 @@
 #define CODE_BLOCK 512
 #define LIST_BLOCK 1024
 #define PAGE_BLOCK 16
-#define LIST_BYTES (1 + (LISTS_DEGREE_MAX + 3) / 4 + 4 * (LISTS_DEGREE_MAX + 3))
+#define PLACE_SHARE 20 /* of the lists' time, one such share puts them on pages */
+
+/* ---- pieces ---- */
+
+#define PIECE_VALUES (1u << 29) /* of rows, each of which counts for some more */
+#define ROW_VALUES   128
+
+bool encode_piece_at(struct encode_piece *piece, uint32_t number, uint32_t rows, uint32_t dim,
+                     uint32_t piece_rows)
+{
+    uint64_t most = piece_rows ? piece_rows : PIECE_VALUES / (dim + ROW_VALUES);
+    uint64_t first = number * most, left = first < rows ? rows - first : 0;
+    *piece = (struct encode_piece){
+        .number = number, .first = (uint32_t)first, .count = (uint32_t)(left < most ? left : most)};
+    return left > 0;
+}
+
+static int load(const struct encode_keeper *keeper, const struct encode_piece *piece,
+                struct fathom_error *err)
+{
+    return keeper ? keeper->load(keeper->context, piece, err) : 0;
+}
+
+static int save(const struct encode_keeper *keeper, const struct encode_piece *piece,
+                struct fathom_error *err)
+{
+    return keeper ? keeper->save(keeper->context, piece, err) : 0;
+}
+
+static uint32_t piece_rows_of(const struct encode_keeper *keeper)
+{
+    return keeper ? keeper->piece_rows : 0;
+}
 
 /* ---- codes ---- */
 
@@ -22,6 +55,7 @@ struct code_pass {
     const struct rows8 *rows;
     const struct cells *cells;
     struct encoded_codes *out;
+    struct encode_piece piece;
 };
 
 /* One code to its places in the bands: band b of all rows follows band b - 1 of all rows. */
@@ -74,9 +108,9 @@ static int code_block(void *context, uint64_t block, unsigned worker)
     struct residual residual = {0};
     uint8_t *code = mem_alloc(planes->order_count);
     int status = code ? residual_init(&residual, pass->rows->dim, planes->code_dim) : -ENOMEM;
-    uint64_t begin = block * CODE_BLOCK, end = begin + CODE_BLOCK;
-    if (end > pass->rows->count)
-        end = pass->rows->count;
+    uint64_t begin = pass->piece.first + block * CODE_BLOCK, end = begin + CODE_BLOCK;
+    if (end > pass->piece.first + (uint64_t)pass->piece.count)
+        end = pass->piece.first + (uint64_t)pass->piece.count;
     uint32_t cell = cell_of_row(pass->cells, (uint32_t)begin);
     for (uint64_t row = begin; row < end && status == 0; row++) {
         bool next = row == begin;
@@ -102,18 +136,40 @@ int encoded_codes_init(struct encoded_codes *out, const struct planes_model *pla
     return out->codes && out->factors ? 0 : -ENOMEM;
 }
 
-int encode_codes(struct encoded_codes *out, const struct crew *crew, const struct trained *trained,
-                 const struct rows8 *rows, const struct cells *cells, struct fathom_error *err)
+/* 1 when an earlier build has made it. */
+static int make_codes(struct code_pass *pass, const struct encode_keeper *keeper,
+                      struct fathom_error *err)
 {
-    struct code_pass pass = {
-        .crew = crew, .trained = trained, .rows = rows, .cells = cells, .out = out};
-    int status = encoded_codes_init(out, &trained->planes, rows->count);
-    if (status == 0)
-        status = crew_run(crew, crew_blocks(rows->count, CODE_BLOCK), code_block, &pass);
-    if (status == 0)
+    int status = load(keeper, &pass->piece, err);
+    if (status != 0)
+        return status;
+    status = crew_run(pass->crew, crew_blocks(pass->piece.count, CODE_BLOCK), code_block, pass);
+    if (status != 0)
+        return error_set(err, status, "encode: %s", fathom_strerror(status));
+    return save(keeper, &pass->piece, err);
+}
+
+int encode_codes(struct encoded_codes *out, const struct crew *crew,
+                 const struct code_source *source, const struct encode_keeper *keeper,
+                 struct fathom_error *err)
+{
+    const struct rows8 *rows = source->rows;
+    struct code_pass pass = {.crew = crew,
+                             .trained = source->trained,
+                             .rows = rows,
+                             .cells = source->cells,
+                             .out = out};
+    int status = encoded_codes_init(out, &source->trained->planes, rows->count);
+    if (status != 0)
+        (void)error_set(err, status, "encode: %s", fathom_strerror(status));
+    for (uint32_t i = 0; status >= 0 && encode_piece_at(&pass.piece, i, rows->count, rows->dim,
+                                                        piece_rows_of(keeper));
+         i++)
+        status = make_codes(&pass, keeper, err);
+    if (status >= 0)
         return 0;
     encoded_codes_fini(out);
-    return error_set(err, status, "encode: %s", fathom_strerror(status));
+    return status;
 }
 
 void encoded_codes_fini(struct encoded_codes *codes)
@@ -127,29 +183,33 @@ void encoded_codes_fini(struct encoded_codes *codes)
 
 struct list_pass {
     const struct crew *crew;
-    const struct graph *graph;
+    const struct list_slots *slots;
     struct encoded_lists *out;
-    uint16_t *lengths; /* of each row's list */
+    struct encode_piece piece;
 };
 
-/* The list of a row, to out of LIST_BYTES; returns its length. */
-static size_t encode_list(const struct graph *graph, uint32_t row, uint8_t *out)
+/* Neighbours take 5.2 bytes for each of R places, an encoded list 4.4. */
+static void encode_slot(const struct list_slots *slots, uint32_t row)
 {
     uint32_t neighbours[LISTS_DEGREE_MAX];
-    const uint32_t *from = graph_list(graph, row);
-    memcpy(neighbours, from + 1, from[0] * sizeof *from);
-    return list_encode(row, neighbours, from[0], (uint32_t)graph->rows, out);
+    const uint32_t *list = graph_list(slots->graph, row);
+    uint32_t degree = list[0];
+    assert(list_bytes_max(degree) <= slots->graph->stride * sizeof *list);
+    memcpy(neighbours, list + 1, degree * sizeof *list);
+    slots->lengths[row] = (uint16_t)list_encode(row, neighbours, degree, slots->graph->rows,
+                                                list_slot(slots, row));
 }
 
-static int measure_block(void *context, uint64_t block, unsigned worker)
+static int list_block(void *context, uint64_t block, unsigned worker)
 {
     (void)worker;
     struct list_pass *pass = context;
-    uint8_t list[LIST_BYTES];
-    uint64_t begin = block * LIST_BLOCK;
-    for (uint64_t row = begin; row < begin + LIST_BLOCK && row < pass->graph->rows; row++)
-        pass->lengths[row] = (uint16_t)encode_list(pass->graph, (uint32_t)row, list);
-    crew_advance(pass->crew, begin);
+    uint64_t begin = pass->piece.first + block * LIST_BLOCK, end = begin + LIST_BLOCK;
+    if (end > pass->piece.first + (uint64_t)pass->piece.count)
+        end = pass->piece.first + (uint64_t)pass->piece.count;
+    for (uint64_t row = begin; row < end; row++)
+        encode_slot(pass->slots, (uint32_t)row);
+    crew_advance(pass->crew, end);
     return 0;
 }
 
@@ -158,17 +218,16 @@ static int page_block(void *context, uint64_t block, unsigned worker)
     (void)worker;
     struct list_pass *pass = context;
     const struct encoded_lists *out = pass->out;
-    uint8_t list[LIST_BYTES];
+    const uint16_t *lengths = pass->slots->lengths;
     for (uint64_t page = block * PAGE_BLOCK; page < (block + 1) * PAGE_BLOCK; page++) {
         if (page >= out->page_count)
             break;
         uint32_t first = out->page_first[page], count = out->page_first[page + 1] - first;
-        uint8_t *at = list_page_begin(out->pages + page * PAGE_PAYLOAD, pass->lengths + first,
-                                      count, out->length_bytes);
+        uint8_t *at = list_page_begin(out->pages + page * PAGE_PAYLOAD, lengths + first, count,
+                                      out->length_bytes);
         for (uint32_t row = first; row < first + count; row++) {
-            size_t bytes = encode_list(pass->graph, row, list);
-            memcpy(at, list, bytes);
-            at += bytes;
+            memcpy(at, list_slot(pass->slots, row), lengths[row]);
+            at += lengths[row];
         }
     }
     crew_advance(pass->crew, block * PAGE_BLOCK);
@@ -190,8 +249,8 @@ static uint32_t place_pages(const uint16_t *lengths, uint32_t rows, uint32_t len
     return pages;
 }
 
-int encode_place(struct encoded_lists *out, const uint16_t *lengths, const uint32_t *heat,
-                 uint32_t rows)
+int encode_place(struct encoded_lists *out, const struct crew *crew, const uint16_t *lengths,
+                 const uint32_t *heat, uint32_t rows)
 {
     uint16_t longest = 0;
     for (uint32_t row = 0; row < rows; row++) {
@@ -205,32 +264,65 @@ int encode_place(struct encoded_lists *out, const uint16_t *lengths, const uint3
     if (!out->page_first || !out->heat)
         return -ENOMEM;
     (void)place_pages(lengths, rows, out->length_bytes, out->page_first);
-    return heat_ranks(out->heat, heat, lengths, rows, out->bytes);
+    return heat_ranks(out->heat, crew, heat, lengths, rows, out->bytes);
 }
 
-int encode_lists(struct encoded_lists *out, const struct crew *crew, const struct graph *graph,
-                 const uint32_t *heat, struct fathom_error *err)
+/* 1 when an earlier build has made it. */
+static int make_lists(struct list_pass *pass, const struct encode_keeper *keeper,
+                      struct fathom_error *err)
 {
-    *out = (struct encoded_lists){0};
-    struct list_pass pass = {.graph = graph, .out = out};
-    struct crew_step lengths, pages;
-    pass.crew = crew_step(&lengths, crew, 0, graph->rows / 2, graph->rows);
-    pass.lengths = mem_alloc_array(graph->rows, sizeof *pass.lengths);
-    int status = pass.lengths
-                     ? crew_run(crew, crew_blocks(graph->rows, LIST_BLOCK), measure_block, &pass)
-                     : -ENOMEM;
-    if (status == 0)
-        status = encode_place(out, pass.lengths, heat, graph->rows);
+    int status = load(keeper, &pass->piece, err);
+    if (status != 0)
+        return status;
+    status = crew_run(pass->crew, crew_blocks(pass->piece.count, LIST_BLOCK), list_block, pass);
+    if (status != 0)
+        return error_set(err, status, "lists: %s", fathom_strerror(status));
+    return save(keeper, &pass->piece, err);
+}
+
+/* From their slots to pages. */
+static int place_lists(struct list_pass *pass, const uint32_t *heat, struct fathom_error *err)
+{
+    struct encoded_lists *out = pass->out;
+    const struct list_slots *slots = pass->slots;
+    uint32_t rows = slots->graph->rows;
+    struct crew_step step;
+    int status = encode_place(out, pass->crew, slots->lengths, heat, rows);
     if (status == 0 && !(out->pages = mem_alloc_array(out->page_count, PAGE_PAYLOAD)))
         status = -ENOMEM;
-    pass.crew = crew_step(&pages, crew, graph->rows / 2, graph->rows, out->page_count);
+    pass->crew = crew_step(&step, pass->crew, rows / PLACE_SHARE * (PLACE_SHARE - 1), rows,
+                           out->page_count);
     if (status == 0)
-        status = crew_run(crew, crew_blocks(out->page_count, PAGE_BLOCK), page_block, &pass);
-    mem_free(pass.lengths);
-    if (status == 0)
-        return 0;
-    encoded_lists_fini(out);
-    return error_set(err, status, "lists: %s", fathom_strerror(status));
+        status = crew_run(pass->crew, crew_blocks(out->page_count, PAGE_BLOCK), page_block, pass);
+    return status == 0 ? 0 : error_set(err, status, "lists: %s", fathom_strerror(status));
+}
+
+int encode_lists(struct encoded_lists *out, const struct crew *crew, struct list_slots *slots,
+                 const uint32_t *heat, const struct encode_keeper *keeper,
+                 struct fathom_error *err)
+{
+    struct graph *graph = slots->graph;
+    struct list_pass pass = {.slots = slots, .out = out};
+    struct crew_step step;
+    *out = (struct encoded_lists){0};
+    pass.crew =
+        crew_step(&step, crew, 0, graph->rows / PLACE_SHARE * (PLACE_SHARE - 1), graph->rows);
+    slots->lengths = mem_alloc_array(graph->rows, sizeof *slots->lengths);
+    int status = slots->lengths ? 0 : error_set(err, -ENOMEM, "lists: no memory to encode them");
+    for (uint32_t i = 0; status >= 0 && encode_piece_at(&pass.piece, i, graph->rows, graph->stride,
+                                                        piece_rows_of(keeper));
+         i++)
+        status = make_lists(&pass, keeper, err);
+    pass.crew = crew;
+    if (status >= 0)
+        status = place_lists(&pass, heat, err);
+    mem_free(slots->lengths);
+    mem_free(graph->lists); /* encoded now; the entries are still needed */
+    slots->lengths = NULL;
+    graph->lists = NULL;
+    if (status != 0)
+        encoded_lists_fini(out);
+    return status;
 }
 
 void encoded_lists_fini(struct encoded_lists *lists)

@@ -16,6 +16,8 @@
 #define SEARCH_LIST  64
 #define BLOCK        64 /* searches */
 #define DEGREE_BITS  8  /* of a heat, the lower */
+#define DIGIT_MOST   UINT16_MAX
+#define STOP_ROWS    65536 /* between two looks at whether to stop */
 
 struct heat_pass {
     const struct crew *crew;
@@ -65,16 +67,19 @@ static int count_expansions(struct heat_pass *pass)
 }
 
 /* In-degrees, where they are below the limit of their bits, under the counts. */
-static void join_degrees(const struct graph *graph, uint32_t *heat)
+static int join_degrees(const struct crew *crew, const struct graph *graph, uint32_t *heat)
 {
     const uint32_t most = (1u << DEGREE_BITS) - 1, count_most = UINT32_MAX >> DEGREE_BITS;
     for (uint32_t row = 0; row < graph->rows; row++)
         heat[row] = (heat[row] < count_most ? heat[row] : count_most) << DEGREE_BITS;
     for (uint32_t row = 0; row < graph->rows; row++) {
         const uint32_t *list = graph_list(graph, row);
+        if (row % STOP_ROWS == 0 && crew_stopped(crew))
+            return FATHOM_EINTERRUPTED;
         for (uint32_t i = 1; i <= list[0]; i++)
             heat[list[i]] += (heat[list[i]] & most) < most;
     }
+    return 0;
 }
 
 int heat_measure(uint32_t **out, const struct crew *crew, const struct graph *graph,
@@ -90,10 +95,10 @@ int heat_measure(uint32_t **out, const struct crew *crew, const struct graph *gr
     *out = mem_alloc_array(rows->count, sizeof **out);
     pass.expansions = (atomic_uint *)(void *)*out;
     int status = *out ? count_expansions(&pass) : -ENOMEM;
-    if (status == 0) {
-        join_degrees(graph, *out);
+    if (status == 0)
+        status = join_degrees(crew, graph, *out);
+    if (status == 0)
         return 0;
-    }
     mem_free(*out);
     *out = NULL;
     return error_set(err, status, "graph: heat of lists: %s", fathom_strerror(status));
@@ -101,27 +106,44 @@ int heat_measure(uint32_t **out, const struct crew *crew, const struct graph *gr
 
 /* ---- ranks ---- */
 
-/* Heat in the upper half, row in the lower, so that equals are in the order of rows. */
-static int hotter_first(const void *a, const void *b)
+/* Puts rows, in the order `from` (NULL: their own), by 16 bits of their heats, the hottest first;
+ * equals keep their order. */
+static int sort_pass(const struct crew *crew, const uint32_t *heat, uint32_t rows, unsigned shift,
+                     const uint32_t *from, uint32_t *to)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
+    uint32_t *next = mem_alloc_array((size_t)DIGIT_MOST + 1, sizeof *next), before = 0;
+    int status = next ? 0 : -ENOMEM;
+    for (uint32_t row = 0; row < rows && status == 0; row++)
+        next[DIGIT_MOST - (heat[row] >> shift & DIGIT_MOST)]++;
+    for (uint32_t digit = 0; digit <= DIGIT_MOST && status == 0; digit++) {
+        uint32_t count = next[digit];
+        next[digit] = before;
+        before += count;
+    }
+    for (uint32_t i = 0; i < rows && status == 0; i++) {
+        uint32_t row = from ? from[i] : i;
+        if (i % STOP_ROWS == 0 && crew_stopped(crew))
+            status = FATHOM_EINTERRUPTED;
+        to[next[DIGIT_MOST - (heat[row] >> shift & DIGIT_MOST)]++] = row;
+    }
+    mem_free(next);
+    return status;
 }
 
-int heat_ranks(uint8_t *ranks, const uint32_t *heat, const uint16_t *lengths, uint32_t rows,
-               uint64_t bytes)
+int heat_ranks(uint8_t *ranks, const struct crew *crew, const uint32_t *heat,
+               const uint16_t *lengths, uint32_t rows, uint64_t bytes)
 {
-    uint64_t *order = mem_alloc_array(rows, sizeof *order), before = 0;
-    if (!order)
-        return -ENOMEM;
-    for (uint32_t row = 0; row < rows; row++)
-        order[row] = (uint64_t)(UINT32_MAX - heat[row]) << 32 | row;
-    qsort(order, rows, sizeof *order, hotter_first);
-    for (uint32_t i = 0; i < rows; i++) {
-        uint32_t row = (uint32_t)order[i];
-        ranks[row] = (uint8_t)(before * FORMAT_HEAT_RANKS / bytes);
-        before += lengths[row];
+    uint32_t *half = mem_alloc_array(rows, sizeof *half);
+    uint32_t *order = mem_alloc_array(rows, sizeof *order);
+    uint64_t before = 0;
+    int status = half && order ? sort_pass(crew, heat, rows, 0, NULL, half) : -ENOMEM;
+    if (status == 0)
+        status = sort_pass(crew, heat, rows, 16, half, order);
+    for (uint32_t i = 0; i < rows && status == 0; i++) {
+        ranks[order[i]] = (uint8_t)(before * FORMAT_HEAT_RANKS / bytes);
+        before += lengths[order[i]];
     }
+    mem_free(half);
     mem_free(order);
-    return 0;
+    return status;
 }

@@ -11,7 +11,7 @@ int heat_measure(uint32_t **out, const struct crew *crew, const struct graph *gr
 
 /* Ranks of FORMAT_HEAT_RANKS equal shares of the lists' bytes, the hottest first. lengths: of each
  * row's list; bytes: their sum. */
-int heat_ranks(uint8_t *ranks, const uint32_t *heat, const uint16_t *lengths, uint32_t rows,
-               uint64_t bytes) FATHOM_MUST_USE;
+int heat_ranks(uint8_t *ranks, const struct crew *crew, const uint32_t *heat,
+               const uint16_t *lengths, uint32_t rows, uint64_t bytes) FATHOM_MUST_USE;
 
 #endif

@@ -108,7 +108,7 @@ static int open_reader(struct merge *merge, uint32_t p, struct fathom_error *err
     if (part->row == part->row_end)
         return 0;
     int status = work_open_beside(&reader->file, &merge->parts->checkpoint->work,
-                                  parts_name(name, "part", p), merge->parts->count, err);
+                                  checkpoint_name(name, "part", p), merge->parts->count, err);
     if (status == 0)
         status = work_next(reader->file, &header, sizeof header, err);
     if (status != 0)
@@ -502,7 +502,7 @@ static int encode_merged(struct encoding *e, struct fathom_error *err)
         return status;
     status = finish_file(e->thin, each_list(e->merge, measure_list, e, err), err);
     if (status == 0) {
-        status = encode_place(e->lists, e->lengths, e->heat, parts->rows);
+        status = encode_place(e->lists, parts->crew, e->lengths, e->heat, parts->rows);
         if (status != 0)
             (void)error_set(err, status, "lists: %s", fathom_strerror(status));
     }
@@ -549,7 +549,7 @@ int parts_merge(struct parts *parts, uint32_t degree, struct encoded_lists *list
     mem_free(merge.reached);
     mem_free(merge.repairs);
     for (uint32_t p = 0; p < parts->count && status == 0; p++)
-        work_remove(&parts->checkpoint->work, parts_name(name, "part", p));
+        work_remove(&parts->checkpoint->work, checkpoint_name(name, "part", p));
     if (status == 0)
         work_remove(&parts->checkpoint->work, "merged");
     return status;

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "error.h"
@@ -21,12 +20,6 @@
 #define HALO_STEP    0.4
 #define HALO_MOST    1.5
 #define SAMPLE_SHARE 0.2 /* of it, for the sample */
-
-const char *parts_name(char name[WORK_NAME_MAX], const char *kind, uint32_t part)
-{
-    snprintf(name, WORK_NAME_MAX, "%s%u", kind, part);
-    return name;
-}
 
 int parts_init(struct parts *parts, struct checkpoint *checkpoint, const struct cells *cells,
                uint32_t rows, uint32_t dim, uint32_t count, struct fathom_error *err)
@@ -358,7 +351,7 @@ static int build_part(struct parts *parts, uint32_t number, const struct graph_o
     struct members members;
     struct graph graph = {0};
     uint32_t *heat = NULL;
-    (void)parts_name(growth.name, "grown", number);
+    (void)checkpoint_name(growth.name, "grown", number);
     int status = members_init(parts, part, &members, err);
     if (status == 0) {
         struct crew_step step, end;
@@ -371,7 +364,7 @@ static int build_part(struct parts *parts, uint32_t number, const struct graph_o
                              &graph, &members.rows, err);
     }
     if (status == 0)
-        status = spill(parts, &members, &graph, heat, parts_name(name, "part", number), err);
+        status = spill(parts, &members, &graph, heat, checkpoint_name(name, "part", number), err);
     if (status == 0) {
         work_remove(&parts->checkpoint->work, growth.name);
         checkpoint_kept(parts->checkpoint);
@@ -393,7 +386,7 @@ int parts_graph(struct parts *parts, const struct graph_options *options,
         const struct part *part = &parts->list[p];
         if (part->row == part->row_end)
             continue;
-        status = checkpoint_has(parts->checkpoint, parts_name(name, "part", p), err);
+        status = checkpoint_has(parts->checkpoint, checkpoint_name(name, "part", p), err);
         if (status == 0 && !parts->near)
             status = find_all_near(parts, err);
         status = status == 0 ? build_part(parts, p, options, err) : status;
@@ -435,24 +428,27 @@ static int part_cells(const struct parts *parts, const struct part *part, struct
     return out->first ? 0 : -ENOMEM;
 }
 
-static int encode_part(struct parts *parts, const struct part *part, const char *name,
-                       const struct trained *trained, struct fathom_error *err)
+static int encode_part(struct parts *parts, uint32_t number, const struct trained *trained,
+                       struct fathom_error *err)
 {
+    const struct part *part = &parts->list[number];
     struct rows8 rows = {0};
     struct cells cells = {0};
     struct encoded_codes codes = {0};
+    struct encode_piece piece = {.number = number, .count = part->row_end - part->row};
+    const struct code_source source = {trained, &rows, &cells};
     struct crew_step step;
     const struct crew *crew =
-        crew_step(&step, parts->crew, part->row, part->row_end, part->row_end - part->row);
+        crew_step(&step, parts->crew, part->row, part->row_end, piece.count);
     int status = part_cells(parts, part, &cells);
     if (status != 0)
         return error_set(err, status, "encode: %s", fathom_strerror(status));
-    status = load_rows(parts, part->row, part->row_end - part->row, &rows, err);
+    status = load_rows(parts, part->row, piece.count, &rows, err);
     if (status == 0)
-        status = encode_codes(&codes, crew, trained, &rows, &cells, err);
+        status = encode_codes(&codes, crew, &source, NULL, err);
     rows8_fini(&rows);
     if (status == 0)
-        status = checkpoint_save_codes(parts->checkpoint, name, &codes, err);
+        status = checkpoint_save_codes(parts->checkpoint, &codes, &trained->planes, &piece, err);
     encoded_codes_fini(&codes);
     mem_free(cells.first);
     return status;
@@ -466,8 +462,8 @@ int parts_encode(struct parts *parts, const struct trained *trained, struct fath
         const struct part *part = &parts->list[p];
         if (part->row == part->row_end)
             continue;
-        status = checkpoint_has(parts->checkpoint, parts_name(name, "codes", p), err);
-        status = status == 0 ? encode_part(parts, part, name, trained, err) : status;
+        status = checkpoint_has(parts->checkpoint, checkpoint_name(name, "codes", p), err);
+        status = status == 0 ? encode_part(parts, p, trained, err) : status;
         status = status == 1 ? 0 : status;
     }
     return status;

@@ -47,11 +47,6 @@ int parts_graph(struct parts *parts, const struct graph_options *options,
 int parts_encode(struct parts *parts, const struct trained *trained,
                  struct fathom_error *err) FATHOM_MUST_USE;
 
-/* ---- names of work files ---- */
-
-/* "part0", "codes0" and so on; into name, which is returned. */
-const char *parts_name(char name[WORK_NAME_MAX], const char *kind, uint32_t part);
-
 /* ---- merge.c ---- */
 
 /* Leaves the work files lists, thin and joined. */

@@ -478,7 +478,8 @@ static struct spill work_files(const struct build_options *options, const struct
                                 .stored = predict_held(options, s->rows, (uint32_t)s->dim) > 0,
                                 .mean_degree = s->mean_degree,
                                 .code_bytes = s->order_count + s->factor_bytes,
-                                .list_bytes = lists_bytes(s)};
+                                .list_bytes = lists_bytes(s),
+                                .piece_rows = options->piece_rows};
     double seconds[BUILD_STAGES];
     memcpy(seconds, estimate->stage_seconds, sizeof seconds);
     if (progress)

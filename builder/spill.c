@@ -6,6 +6,7 @@
 #include "spill.h"
 
 #include "checkpoint.h"
+#include "encode.h"
 #include "gather.h"
 #include "page.h"
 #include "parts.h"
@@ -47,6 +48,19 @@ static uint64_t small_files(const struct spill_shape *s)
 }
 
 /* ---- in memory ---- */
+
+/* All that is encoded. */
+static uint64_t encoded_files(const struct spill_shape *s)
+{
+    uint32_t rows = (uint32_t)s->rows, pieces = 0;
+    struct encode_piece piece;
+    uint64_t codes = 0;
+    for (; encode_piece_at(&piece, pieces, rows, (uint32_t)s->dim, s->piece_rows); pieces++)
+        codes += work_file_bytes(piece.count * s->code_bytes);
+    if (pieces == 1)
+        return codes;
+    return codes + work_file_bytes(4 * s->rows) + work_file_bytes(s->list_bytes + 2 * s->rows);
+}
 
 struct pacing {
     double now_ns, last_ns;
@@ -111,10 +125,10 @@ static struct spill in_memory(const struct spill_shape *s, const double seconds[
     if (p.now_ns - p.last_ns + 1e9 * rest >= CHECKPOINT_MOST_NS)
         p.rows_saved = true;
     if (p.rows_saved) {
-        uint64_t codes = work_file_bytes(s->rows * s->code_bytes);
+        uint64_t encoded = encoded_files(s);
         uint64_t before = p.graph_share > 0 ? graph_file(s, p.graph_share) : 0;
         return (struct spill){small_files(s) + rows_file(s) + graph_file(s, 1) +
-                                  (before > codes ? before : codes),
+                                  (before > encoded ? before : encoded),
                               true};
     }
     uint64_t cells = p.cells_saved || (progress && p.begun) ? cells_file(s) : 0;

@@ -12,6 +12,7 @@ struct spill_shape {
     double mean_degree;
     uint64_t code_bytes; /* of a row, with factors */
     uint64_t list_bytes; /* of all lists, encoded */
+    uint32_t piece_rows; /* build_options.piece_rows */
 };
 
 /* How far a build has come that begins its graph. */

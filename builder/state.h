@@ -46,6 +46,9 @@ struct build {
 /* So that reading an index back ends when the build is to stop. */
 struct format_stop build_format_stop(struct build *build);
 
+/* The stage of codes where all is in memory (encoding.c). */
+int build_encode(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;
+
 /* Each saves what it is called for when a checkpoint is due, and what that rests on. Rows are saved
  * always. save_cells and save_graph are callbacks of their stages; context: the
  * build. */

@@ -1,6 +1,6 @@
-/* The sections in the order of their kinds. What is made from full vectors reads them again from
- * the input, in the new order; all else is in memory. */
-#include "write.h"
+/* The sections in the order of their kinds, from memory or from work files; what is made from full
+ * vectors is in write_vectors.c. */
+#include "writing.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,18 +8,21 @@
 
 #include "bits.h"
 #include "error.h"
-#include "metric.h"
 
-#define PIECE_BYTES  (1u << 20)
-#define VECTOR_BYTES (32u << 20) /* of vectors that are put in order at a time */
-#define RECORD_BLOCK 256
-#define RUN_ROWS     256 /* consecutive rows of the file read at once, at the most */
+#define PIECE_BYTES (1u << 20)
 
-struct write {
-    const struct product *product;
-    struct index_writer *writer;
-    struct properties properties;
-};
+int write_keep(struct write *write, struct fathom_error *err)
+{
+    struct checkpoint *checkpoint = write->product->checkpoint;
+    struct index_progress progress;
+    if (!checkpoint || !checkpoint_due(checkpoint, sizeof progress))
+        return 0;
+    int status = index_writer_progress(write->writer, &progress, err);
+    if (status == 0)
+        status = checkpoint_save_writing(checkpoint, &progress, err);
+    write->saved |= status == 0;
+    return status;
+}
 
 /* A whole section from memory, in pieces, so that a stop is noticed between them. piece: a multiple
  * of row_bytes. */
@@ -70,7 +73,7 @@ static int append_band(struct write *write, uint64_t before, uint64_t width,
         struct work_file *file;
         if (rows == 0)
             continue;
-        status = work_open(&file, &parts->checkpoint->work, parts_name(name, "codes", p), err);
+        status = work_open(&file, &parts->checkpoint->work, checkpoint_name(name, "codes", p), err);
         if (status == 0)
             status = append_stored(write, file, before * rows, width * rows, err);
         work_close(file);
@@ -80,18 +83,20 @@ static int append_band(struct write *write, uint64_t before, uint64_t width,
 
 static int write_stored_codes(struct write *write, struct fathom_error *err)
 {
-    const struct planes_model *planes = &write->product->trained->planes;
-    uint32_t bytes = planes->order_count;
+    uint32_t bytes = write->product->trained->planes.order_count;
     int status = index_writer_begin(write->writer, SECTION_CODES, 0, err);
     for (uint32_t at = 0; at < bytes && status == 0; at += FORMAT_BAND_BYTES)
         status = append_band(write, at,
                              bytes - at < FORMAT_BAND_BYTES ? bytes - at : FORMAT_BAND_BYTES, err);
-    if (status == 0)
-        status = index_writer_end(write->writer, err);
-    if (status == 0)
-        status = index_writer_begin(write->writer, SECTION_FACTORS, 0, err);
+    return status == 0 ? index_writer_end(write->writer, err) : status;
+}
+
+static int write_stored_factors(struct write *write, struct fathom_error *err)
+{
+    const struct planes_model *planes = &write->product->trained->planes;
+    int status = index_writer_begin(write->writer, SECTION_FACTORS, 0, err);
     for (uint32_t l = 0; l < planes->level_count && status == 0; l++)
-        status = append_band(write, bytes + planes_factor_bytes_below(planes, l),
+        status = append_band(write, planes->order_count + planes_factor_bytes_below(planes, l),
                              planes->levels[l].factor_bytes, err);
     return status == 0 ? index_writer_end(write->writer, err) : status;
 }
@@ -224,7 +229,7 @@ static int append_stored_scan(struct write *write, struct fathom_error *err)
         struct encoded from = {.rows = parts->list[p].row_end - parts->list[p].row};
         if (from.rows == 0)
             continue;
-        status = work_open(&from.file, &parts->checkpoint->work, parts_name(name, "codes", p), err);
+        status = work_open(&from.file, &parts->checkpoint->work, checkpoint_name(name, "codes", p), err);
         if (status == 0)
             status = append_scan(write, &from, err);
         work_close(from.file);
@@ -306,139 +311,6 @@ static int write_ids(struct write *write, struct fathom_error *err)
     return status;
 }
 
-/* ---- what is made from the vectors themselves ---- */
-
-struct wanted {
-    uint64_t file_row;
-    uint32_t place; /* in the piece */
-};
-
-/* Vectors of the input in the new order, piece by piece. */
-struct reorder {
-    struct write *write;
-    size_t row_bytes; /* of a vector in the file */
-    uint32_t most;    /* rows of a piece */
-    struct wanted *wanted;
-    uint8_t *run, *piece;
-    uint8_t *records; /* of a piece; NULL when vectors are written */
-    float **scratch;  /* of each thread: a row of work space */
-    uint32_t count;   /* rows in the piece */
-};
-
-static int compare_wanted(const void *a, const void *b)
-{
-    const struct wanted *x = a, *y = b;
-    return (x->file_row > y->file_row) - (x->file_row < y->file_row);
-}
-
-/* Reads the rows of the next piece, in the order of the file; rows that are neighbours there are
- * read together. */
-static int gather(struct reorder *r, uint64_t first, struct fathom_error *err)
-{
-    const struct product *product = r->write->product;
-    for (uint32_t i = 0; i < r->count; i++)
-        r->wanted[i] =
-            (struct wanted){input_file_row(product->input, product->cells->rows[first + i]), i};
-    qsort(r->wanted, r->count, sizeof *r->wanted, compare_wanted);
-    for (uint32_t i = 0, rows; i < r->count; i += rows) {
-        for (rows = 1; i + rows < r->count && rows < RUN_ROWS; rows++)
-            if (r->wanted[i + rows].file_row != r->wanted[i].file_row + rows)
-                break;
-        if (crew_stopped(product->crew))
-            return error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
-        int status =
-            vector_file_read(product->input->file, r->wanted[i].file_row, rows, r->run, err);
-        if (status != 0)
-            return status;
-        for (uint32_t j = 0; j < rows; j++)
-            memcpy(r->piece + r->wanted[i + j].place * r->row_bytes, r->run + j * r->row_bytes,
-                   r->row_bytes);
-    }
-    return 0;
-}
-
-static int record_block(void *context, uint64_t block, unsigned worker)
-{
-    struct reorder *r = context;
-    const struct input *input = r->write->product->input;
-    float *row = r->scratch[worker];
-    uint32_t record_bytes = row8_record_bytes(input->work_dim, false);
-    for (uint64_t i = block * RECORD_BLOCK; i < (block + 1) * RECORD_BLOCK && i < r->count; i++) {
-        vectors_to_f32(input->info.dtype, r->piece + i * r->row_bytes, input->info.dim, row);
-        (void)metric_work_row(input->metric, input->info.dim, input->max_norm, row, row);
-        row8_encode_record(&input->model, row, r->records + i * record_bytes);
-    }
-    return 0;
-}
-
-static int append_piece(struct reorder *r, struct fathom_error *err)
-{
-    const struct product *product = r->write->product;
-    if (!r->records)
-        return index_writer_append(r->write->writer, r->piece, r->count * r->row_bytes, err);
-    int status = crew_run(product->crew, crew_blocks(r->count, RECORD_BLOCK), record_block, r);
-    if (status != 0)
-        return error_set(err, status, "write: %s", fathom_strerror(status));
-    size_t record_bytes = row8_record_bytes(product->input->work_dim, false);
-    return index_writer_append(r->write->writer, r->records, r->count * record_bytes, err);
-}
-
-static int reorder_init(struct reorder *r, struct write *write, bool records)
-{
-    const struct product *product = write->product;
-    uint32_t work_dim = product->input->work_dim;
-    r->write = write;
-    r->row_bytes = product->input->info.dim * vectors_scalar_bytes(product->input->info.dtype);
-    uint64_t most = VECTOR_BYTES / r->row_bytes;
-    r->most = (uint32_t)(most < write->properties.rows ? most : write->properties.rows);
-    r->wanted = mem_alloc_array(r->most, sizeof *r->wanted);
-    r->piece = mem_alloc_array(r->most, r->row_bytes);
-    r->run = mem_alloc_array(RUN_ROWS, r->row_bytes);
-    r->scratch = mem_alloc_array(product->crew->threads, sizeof *r->scratch);
-    bool whole = r->wanted && r->piece && r->run && r->scratch;
-    if (records && whole)
-        whole = (r->records = mem_alloc_array(r->most, row8_record_bytes(work_dim, false))) != NULL;
-    for (unsigned w = 0; w < product->crew->threads && whole; w++)
-        whole = (r->scratch[w] = mem_alloc_array(work_dim, sizeof(float))) != NULL;
-    return whole ? 0 : -ENOMEM;
-}
-
-static void reorder_fini(struct reorder *r)
-{
-    for (unsigned w = 0; w < r->write->product->crew->threads && r->scratch; w++)
-        mem_free(r->scratch[w]);
-    mem_free(r->scratch);
-    mem_free(r->wanted);
-    mem_free(r->piece);
-    mem_free(r->run);
-    mem_free(r->records);
-}
-
-/* The vectors themselves, or the sharper 8-bit records that are made from them. */
-static int write_from_vectors(struct write *write, enum section_kind kind, struct fathom_error *err)
-{
-    const struct product *product = write->product;
-    bool records = kind == SECTION_RECORDS;
-    struct reorder r = {0};
-    int status = reorder_init(&r, write, records);
-    if (status != 0)
-        (void)error_set(err, status, "write: no memory to put vectors in order");
-    uint32_t row_bytes =
-        records ? row8_record_bytes(product->input->work_dim, false) : (uint32_t)r.row_bytes;
-    if (status == 0)
-        status = index_writer_begin(write->writer, kind, row_bytes, err);
-    for (uint64_t first = 0; first < write->properties.rows && status == 0; first += r.count) {
-        uint64_t left = write->properties.rows - first;
-        r.count = left < r.most ? (uint32_t)left : r.most;
-        status = gather(&r, first, err);
-        if (status == 0)
-            status = append_piece(&r, err);
-        crew_advance(product->crew, first + r.count);
-    }
-    reorder_fini(&r);
-    return status == 0 ? index_writer_end(write->writer, err) : status;
-}
-
 /* ---- the whole ---- */
 
 static void fill_properties(struct write *write, uint64_t generation)
@@ -472,63 +344,116 @@ static void fill_properties(struct write *write, uint64_t generation)
 static int write_codes(struct write *write, struct fathom_error *err)
 {
     const struct encoded_codes *codes = write->product->codes;
-    int status = write_section(write, SECTION_CODES, codes->codes, codes->bytes, err);
-    return status == 0
-               ? write_section(write, SECTION_FACTORS, codes->factors, codes->factor_bytes, err)
-               : status;
+    return write->product->parts
+               ? write_stored_codes(write, err)
+               : write_section(write, SECTION_CODES, codes->codes, codes->bytes, err);
+}
+
+static int write_factors(struct write *write, struct fathom_error *err)
+{
+    const struct encoded_codes *codes = write->product->codes;
+    return write->product->parts
+               ? write_stored_factors(write, err)
+               : write_section(write, SECTION_FACTORS, codes->factors, codes->factor_bytes, err);
 }
 
 static int write_lists(struct write *write, struct fathom_error *err)
 {
     const struct encoded_lists *lists = write->product->lists;
     uint64_t bytes = (uint64_t)lists->page_count * PAGE_PAYLOAD;
-    int status = write_section(write, SECTION_LIST_PAGES, lists->page_first,
-                               4 * ((uint64_t)lists->page_count + 1), err);
-    if (status == 0)
-        status = write->product->parts
-                     ? write_stored_lists(write, bytes, err)
-                     : write_section(write, SECTION_LISTS, lists->pages, bytes, err);
-    return status == 0
-               ? write_section(write, SECTION_HEAT, lists->heat, write->properties.rows, err)
-               : status;
+    return write->product->parts ? write_stored_lists(write, bytes, err)
+                                 : write_section(write, SECTION_LISTS, lists->pages, bytes, err);
 }
 
-static int write_rows(struct write *write, struct fathom_error *err)
+static int write_records(struct write *write, struct fathom_error *err)
 {
     const struct product *product = write->product;
-    const struct properties *p = &write->properties;
-    if (p->records_exact)
-        return product->parts
-                   ? write_stored_rows(write, err)
-                   : write_rows8(write, SECTION_RECORDS, &product->input->rows, p->work_dim, err);
-    int status = write_from_vectors(write, SECTION_RECORDS, err);
-    return status != 0 ? status : write_from_vectors(write, SECTION_VECTORS, err);
+    if (!write->properties.records_exact)
+        return write_from_vectors(write, SECTION_RECORDS, err);
+    return product->parts ? write_stored_rows(write, err)
+                          : write_rows8(write, SECTION_RECORDS, &product->input->rows,
+                                        write->properties.work_dim, err);
 }
 
+static int write_kind(struct write *write, enum section_kind kind, const char *manifest,
+                      struct fathom_error *err)
+{
+    const struct product *product = write->product;
+    const struct encoded_lists *lists = product->lists;
+    const struct properties *p = &write->properties;
+    switch (kind) {
+    case SECTION_MANIFEST:
+        return write_section(write, kind, manifest, strlen(manifest), err);
+    case SECTION_MODEL:
+        return write_model(write, err);
+    case SECTION_CENTROIDS:
+        return write_rows8(write, kind, &product->cells->centroids, 0, err);
+    case SECTION_CELLS:
+        return write_section(write, kind, product->cells->first, 4 * ((uint64_t)p->cells + 1), err);
+    case SECTION_CODES:
+        return write_codes(write, err);
+    case SECTION_FACTORS:
+        return write_factors(write, err);
+    case SECTION_LIST_PAGES:
+        return write_section(write, kind, lists->page_first, 4 * ((uint64_t)lists->page_count + 1),
+                             err);
+    case SECTION_LISTS:
+        return write_lists(write, err);
+    case SECTION_HEAT:
+        return write_section(write, kind, lists->heat, p->rows, err);
+    case SECTION_IDS:
+        return write_ids(write, err);
+    case SECTION_ENTRIES:
+        return write_section(write, kind, product->graph->entries, 4 * (uint64_t)p->entry_count,
+                             err);
+    case SECTION_RECORDS:
+        return write_records(write, err);
+    case SECTION_VECTORS:
+        return p->records_exact ? 0 : write_from_vectors(write, kind, err);
+    case SECTION_SCAN:
+        return write_scan(write, err);
+    default:
+        return 0; /* points come later */
+    }
+}
+
+/* Those that an earlier build has not written. */
 static int write_sections(struct write *write, const char *manifest, struct fathom_error *err)
 {
+    int status = 0;
+    for (int kind = SECTION_MANIFEST; kind <= SECTION_SCAN && status == 0; kind++) {
+        if (index_writer_has(write->writer, kind))
+            continue;
+        status = write_kind(write, kind, manifest, err);
+        if (status == 0)
+            status = write_keep(write, err);
+    }
+    return status;
+}
+
+/* ---- from start to end ---- */
+
+/* The file that a killed build has left, as far as it was noted and is good; else a new one. */
+static int open_writer(struct write *write, struct fathom_error *err)
+{
     const struct product *product = write->product;
-    const struct properties *p = &write->properties;
-    int status = write_section(write, SECTION_MANIFEST, manifest, strlen(manifest), err);
-    if (status == 0)
-        status = write_model(write, err);
-    if (status == 0)
-        status = write_rows8(write, SECTION_CENTROIDS, &product->cells->centroids, 0, err);
-    if (status == 0)
-        status = write_section(write, SECTION_CELLS, product->cells->first,
-                               4 * ((uint64_t)p->cells + 1), err);
-    if (status == 0)
-        status = product->parts ? write_stored_codes(write, err) : write_codes(write, err);
-    if (status == 0)
-        status = write_lists(write, err);
-    if (status == 0)
-        status = write_ids(write, err);
-    if (status == 0)
-        status = write_section(write, SECTION_ENTRIES, product->graph->entries,
-                               4 * (uint64_t)p->entry_count, err);
-    if (status == 0)
-        status = write_rows(write, err);
-    return status == 0 ? write_scan(write, err) : status;
+    const struct build_options *options = product->options;
+    struct checkpoint *checkpoint = product->checkpoint;
+    struct index_progress progress;
+    int status = checkpoint ? checkpoint_load_writing(checkpoint, &progress, err) : 0;
+    if (status < 0)
+        return status;
+    if (status > 0 && progress.super.properties.generation == write->properties.generation) {
+        status = index_writer_go_on(&write->writer, options->env, options->out, &progress,
+                                    &product->stop, err);
+        write->saved = status == 0 || status == FATHOM_EINTERRUPTED;
+        if (write->saved)
+            return status;
+        status = checkpoint_unusable(checkpoint, CHECKPOINT_WRITING, status, err);
+        if (status != 0)
+            return status;
+    }
+    return index_writer_create(&write->writer, options->env, options->out, &write->properties, err);
 }
 
 int write_index(const struct product *product, struct index_writer **out, uint64_t *generation,
@@ -540,8 +465,7 @@ int write_index(const struct product *product, struct index_writer **out, uint64
     if (status != 0)
         return status;
     fill_properties(&write, *generation);
-    status = index_writer_create(&write.writer, product->options->env, product->options->out,
-                                 &write.properties, err);
+    status = open_writer(&write, err);
     if (status == 0)
         status = write_sections(&write, manifest, err);
     free(manifest);
@@ -549,6 +473,9 @@ int write_index(const struct product *product, struct index_writer **out, uint64
         *out = write.writer;
         return 0;
     }
-    index_writer_abandon(write.writer);
+    if (write.saved)
+        index_writer_suspend(write.writer);
+    else
+        index_writer_abandon(write.writer);
     return status;
 }

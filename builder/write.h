@@ -10,6 +10,8 @@
 struct product {
     const struct build_options *options;
     const struct crew *crew;
+    struct checkpoint *checkpoint; /* of the index on its way; NULL: none is saved */
+    struct format_stop stop;
     struct input *input;
     const struct cells *cells; /* rows: the row of the build by new row */
     const struct graph *graph; /* entries; its lists are in lists */
@@ -24,8 +26,8 @@ struct product {
     double mean_degree;
 };
 
-/* Writes the sections of DIR/index.fathom under a temporary name; *generation receives its name. On
- * success *out is to be published or abandoned. */
+/* Writes the sections of DIR/index.fathom under a temporary name, from where a killed build had come
+ * to; *generation receives its name. On success *out is to be published or abandoned. */
 int write_index(const struct product *product, struct index_writer **out, uint64_t *generation,
                 struct fathom_error *err) FATHOM_MUST_USE;
 

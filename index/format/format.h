@@ -194,7 +194,24 @@ const char *index_writer_path(const struct index_writer *writer);
  * index_writer_checkpoint leaves one. */
 int index_writer_publish(struct index_writer *writer, const struct format_stop *stop,
                          struct fathom_error *err) FATHOM_MUST_USE;
-/* Lets go of the file and leaves it, for index_writer_reopen. Accepts NULL. */
+/* How far a file is whose sections are still being written. */
+struct index_progress {
+    struct superblock super; /* with the pages and sections that there are */
+    uint32_t open, reserved; /* whether the last section is not ended */
+};
+
+/* Everything written so far is in the file when this returns: should the writer end here,
+ * index_writer_go_on has another one that goes on from there. Between rows that end a page, or
+ * sections. */
+int index_writer_progress(struct index_writer *writer, struct index_progress *out,
+                          struct fathom_error *err) FATHOM_MUST_USE;
+/* Each page is read and checked. -ENOENT: there is no such file. FATHOM_EINTERRUPTED leaves it. */
+int index_writer_go_on(struct index_writer **out, const struct env *env, const char *dir,
+                       const struct index_progress *progress, const struct format_stop *stop,
+                       struct fathom_error *err) FATHOM_MUST_USE;
+/* Of the section, when it is begun and not ended; else 0. */
+uint64_t index_writer_begun_bytes(const struct index_writer *writer, enum section_kind kind);
+/* Lets go of the file and leaves it, for index_writer_reopen or index_writer_go_on. Accepts NULL. */
 void index_writer_suspend(struct index_writer *writer);
 /* Drops what was written. Accepts NULL. */
 void index_writer_abandon(struct index_writer *writer);

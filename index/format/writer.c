@@ -79,8 +79,16 @@ int index_writer_create(struct index_writer **out, const struct env *env, const 
     return 0;
 }
 
-/* The superblock says how far the file was when it was made a file that can be opened; what was
- * written later is cut off. */
+/* What was written later is cut off. */
+static int cut(struct index_writer *writer, uint64_t bytes, struct fathom_error *err)
+{
+    int status = writer->env->ftruncate(writer->env->context, writer->fd, bytes);
+    return status == 0 ? 0
+                       : error_set(err, status, "%s: cannot be cut: %s", writer->tmp_path,
+                                   fathom_strerror(status));
+}
+
+/* The superblock says how far the file was when it was made a file that can be opened. */
 static int cut_to_superblock(struct index_writer *writer, struct fathom_error *err)
 {
     uint64_t bytes;
@@ -92,12 +100,7 @@ static int cut_to_superblock(struct index_writer *writer, struct fathom_error *e
         return status;
     uint64_t whole = le_load64(writer->buffer + SUPERBLOCK_FILE_PAGES) * PAGE_BYTES;
     status = superblock_decode(&writer->super, writer->buffer, whole, path, err);
-    if (status == 0 && bytes > whole) {
-        status = writer->env->ftruncate(writer->env->context, writer->fd, whole);
-        if (status)
-            (void)error_set(err, status, "%s: cannot be cut: %s", path, fathom_strerror(status));
-    }
-    return status;
+    return status == 0 && bytes > whole ? cut(writer, whole, err) : status;
 }
 
 static int take_over(struct index_writer *writer, const struct format_stop *stop,
@@ -131,6 +134,87 @@ int index_writer_reopen(struct index_writer **out, const struct env *env, const 
     else
         index_writer_suspend(writer);
     return status;
+}
+
+/* ---- going on with sections ---- */
+
+static int not_a_progress(const struct index_writer *writer, struct fathom_error *err)
+{
+    return error_set(err, FATHOM_ECORRUPT, "%s: is not what is known of it", writer->tmp_path);
+}
+
+static int check_page_range(struct index_writer *writer, const struct section *section,
+                            const struct format_stop *stop, struct fathom_error *err)
+{
+    struct page_place place = {.generation = writer->super.properties.generation,
+                               .section = section->kind};
+    const uint64_t end = section->first_page + section->page_count;
+    int status = 0;
+    for (uint64_t first = section->first_page, take; first < end && status == 0; first += take) {
+        take = end - first < BUFFER_PAGES ? end - first : BUFFER_PAGES;
+        if (stop->stopped && stop->stopped(stop->context))
+            return error_set(err, FATHOM_EINTERRUPTED, "%s: %s", writer->tmp_path,
+                             fathom_strerror(FATHOM_EINTERRUPTED));
+        status = file_read_full(writer->env, writer->fd, writer->tmp_path, writer->buffer,
+                                take * PAGE_BYTES, first * PAGE_BYTES, err);
+        for (uint64_t i = 0; i < take && status == 0; i++) {
+            place.number = first + i;
+            if (!page_check(writer->buffer + i * PAGE_BYTES, &place))
+                status = error_set(err, FATHOM_ECHECKSUM, "%s: page %" PRIu64 " is damaged",
+                                   writer->tmp_path, place.number);
+        }
+    }
+    return status;
+}
+
+/* Sections fill the file as far as it goes, and are of pages of this generation. */
+static int check_progress(struct index_writer *writer, const struct index_progress *progress,
+                          const struct format_stop *stop, struct fathom_error *err)
+{
+    const struct superblock *super = &progress->super;
+    uint64_t next = 1;
+    int status = 0;
+    if (super->section_count > FORMAT_SECTIONS_MAX || (progress->open && !super->section_count))
+        return not_a_progress(writer, err);
+    for (uint32_t i = 0; i < super->section_count && status == 0; i++) {
+        const struct section *section = &super->sections[i];
+        if (section->first_page != next || section->page_count > super->file_pages - next)
+            return not_a_progress(writer, err);
+        next += section->page_count;
+        status = check_page_range(writer, section, stop, err);
+    }
+    return status == 0 && next != super->file_pages ? not_a_progress(writer, err) : status;
+}
+
+int index_writer_go_on(struct index_writer **out, const struct env *env, const char *dir,
+                       const struct index_progress *progress, const struct format_stop *stop,
+                       struct fathom_error *err)
+{
+    *out = NULL;
+    struct index_writer *writer =
+        writer_make(env, dir, progress->super.properties.generation, err);
+    if (!writer)
+        return -ENOMEM;
+    writer->super = progress->super;
+    int status = writer->fd = file_open_update(env, writer->tmp_path, err);
+    if (status >= 0)
+        status = check_progress(writer, progress, stop, err);
+    if (status == 0)
+        status = cut(writer, writer->super.file_pages * PAGE_BYTES, err);
+    if (status != 0) {
+        index_writer_suspend(writer);
+        return status;
+    }
+    writer->first_page = writer->super.file_pages;
+    writer->section =
+        progress->open ? &writer->super.sections[writer->super.section_count - 1] : NULL;
+    *out = writer;
+    return 0;
+}
+
+uint64_t index_writer_begun_bytes(const struct index_writer *writer, enum section_kind kind)
+{
+    return writer->section && writer->section->kind == (uint32_t)kind ? writer->section->bytes : 0;
 }
 
 void index_writer_suspend(struct index_writer *writer)
@@ -296,6 +380,22 @@ static int write_superblock(struct index_writer *writer, struct fathom_error *er
     superblock_encode(&writer->super, writer->buffer);
     return file_write_full(writer->env, writer->fd, writer->tmp_path, writer->buffer, PAGE_BYTES, 0,
                            err);
+}
+
+int index_writer_progress(struct index_writer *writer, struct index_progress *out,
+                          struct fathom_error *err)
+{
+    const struct section *section = writer->section;
+    /* A page that has no room for another row is sealed when that comes, or now. */
+    bool full = section && section->rows_per_page && PAGE_PAYLOAD - writer->fill < section->row_bytes;
+    int status = full ? finish_page(writer, err) : 0;
+    if (status == 0 && writer->fill)
+        return error_set(err, FATHOM_EARGUMENT, "index writer: progress in the middle of a page");
+    if (status == 0)
+        status = flush(writer, err);
+    *out = (struct index_progress){.super = writer->super, .open = writer->section != NULL};
+    out->super.file_pages = writer->first_page;
+    return status;
 }
 
 int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *err)

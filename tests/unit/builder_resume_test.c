@@ -24,6 +24,7 @@ struct trial {
     char notes[1024], phases[256]; /* of the last build */
     uint32_t parts;                /* of its graph; 0: all in memory */
     uint32_t held;                 /* rows in memory at a time until then; 0: all */
+    uint32_t piece;                /* rows that are encoded and written between two checkpoints */
     bool tuned;                    /* R and L are chosen by the build */
 };
 
@@ -64,6 +65,7 @@ static struct build_options options_for(struct trial *trial, const struct env *e
     options.checkpoint_ns = 0;
     options.parts = trial->parts;
     options.held_rows = trial->held;
+    options.piece_rows = trial->piece;
     options.resume = resume;
     options.env = env;
     options.watch = (struct build_watch){.note = take_note, .phase = take_phase, .context = trial};
@@ -245,6 +247,120 @@ static void a_build_killed_while_rows_are_put_in_order_goes_on_there(void **stat
     assert_true(kill_in_the_order(&trial, *state) > 20);
 }
 
+static void a_build_in_pieces_killed_at_any_operation_resumes_to_the_same_index(void **state)
+{
+    struct trial trial = trial_of(*state, ROWS);
+    trial.piece = 190; /* three */
+    kill_everywhere(&trial, 1);
+}
+
+static void a_build_in_pieces_that_failed_resumes_to_the_same_index(void **state)
+{
+    struct trial trial = trial_of(*state, ROWS);
+    trial.piece = 190;
+    fail_everywhere(&trial, 13);
+}
+
+/* The same env, which counts work files of some kind as they get their names. */
+struct counted {
+    struct env env;
+    const char *kind;
+    int count;
+};
+
+static int counted_rename(void *context, const char *from, const char *to)
+{
+    struct counted *counted = context;
+    counted->count += strstr(to, counted->kind) != NULL;
+    return env_os()->rename(env_os()->context, from, to);
+}
+
+static int count_made(struct trial *trial, const char *kind, const struct bytes *expected)
+{
+    struct counted counted = {.env = *env_os(), .kind = kind};
+    struct bytes got;
+    counted.env.rename = counted_rename;
+    counted.env.context = &counted;
+    assert_int_equal(build(trial, &counted.env, true, NULL), 0);
+    got.data = file_slurp(trial->index, &got.count);
+    assert_int_equal(got.count, expected->count);
+    assert_memory_equal(got.data, expected->data, got.count);
+    free(got.data);
+    unlink(trial->index);
+    return counted.count;
+}
+
+static int pieces_there(const struct scratch *scratch, const char *kind, int most)
+{
+    int count = 0;
+    for (int i = 0; i < most; i++) {
+        char name[64], path[SCRATCH_PATH_MAX];
+        snprintf(name, sizeof name, "index/" WORK_PREFIX "%s%d", kind, i);
+        scratch_name(scratch, name, path);
+        count += path_exists(path);
+    }
+    return count;
+}
+
+/* Wherever it was killed: what was there of lists and codes is not made again. */
+static void pieces_that_are_there_are_not_made_again(void **state)
+{
+    static const char *const kinds[] = {"lists", "codes"};
+    struct trial trial = trial_of(*state, ROWS);
+    trial.piece = 90;
+    const int pieces = 6;
+    struct bytes expected = undisturbed(&trial);
+    for (size_t k = 0; k < 2; k++) {
+        int seen = 0; /* a bit for each number of pieces that a kill left */
+        for (int n = 40;; n += 2) {
+            char plan[64];
+            snprintf(plan, sizeof plan, "op=%d:kill", n);
+            if (!build_killed(&trial, plan, false))
+                break;
+            int there = pieces_there(*state, kinds[k], pieces);
+            if (seen >> there & 1)
+                continue;
+            seen |= 1 << there;
+            int made = count_made(&trial, kinds[k], &expected);
+            if (made != pieces - there)
+                fail_msg("%s: %d %s were there, and %d made", plan, there, kinds[k], made);
+        }
+        assert_int_equal(seen, (1 << (pieces + 1)) - 1);
+        unlink(trial.index);
+    }
+    free(expected.data);
+}
+
+/* A file that is being written is gone on with: what is in it is not written again. */
+static void a_build_killed_while_it_writes_goes_on_there(void **state)
+{
+    struct trial trial = trial_of(*state, ROWS);
+    char writing[SCRATCH_PATH_MAX], written[SCRATCH_PATH_MAX];
+    scratch_name(*state, "index/" WORK_PREFIX "writing", writing);
+    scratch_name(*state, "index/" WORK_PREFIX "written", written);
+    trial.piece = 169; /* vectors of one page; records fill another two and a part */
+    struct bytes expected = undisturbed(&trial);
+    int most = 0, times = 0;
+    for (int n = 60;; n++) {
+        char plan[64];
+        snprintf(plan, sizeof plan, "op=%d:kill", n);
+        assert_true(build_killed(&trial, plan, false));
+        if (path_exists(written))
+            break;
+        if (!path_exists(writing))
+            continue;
+        int saved = count_made(&trial, "writing", &expected);
+        if (most == 0)
+            most = saved;
+        assert_true(saved <= most);
+        most = saved;
+        times++;
+    }
+    assert_true(times > 15);
+    assert_true(most <= 1);
+    free(expected.data);
+}
+
 /* Killed, resumed, killed again further on, and so on to the end. */
 static void a_build_killed_again_and_again_gets_there(void **state)
 {
@@ -359,15 +475,18 @@ static const char *used_from(const char *name)
 static void a_damaged_checkpoint_is_said_and_made_again(void **state)
 {
     static const char *const names[] = {"state", "input",  "cells",  "ordered", "rows",
-                                        "graph", "codes",  "part1",  "grown1",  "lists",
-                                        "thin",  "joined", "codes0", "raw",     "rows.part"};
-    const size_t in_memory = 7, in_file = 13;
+                                        "graph", "heat",   "lists1", "codes1",  "writing",
+                                        "part1", "grown1", "lists",  "thin",    "joined",
+                                        "codes0", "raw",   "rows.part"};
+    const size_t in_memory = 10, in_file = 16;
     struct trial trial = trial_of(*state, ROWS);
+    trial.piece = 190;
     struct bytes expected = undisturbed(&trial);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[SCRATCH_PATH_MAX], last[SCRATCH_PATH_MAX], name[64];
         if (i == in_memory) {
             trial.parts = 3;
+            trial.piece = 0;
             free(expected.data);
             expected = undisturbed(&trial);
         }
@@ -523,6 +642,15 @@ static const struct CMUnitTest tests[] = {
         scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_killed_while_rows_are_put_in_order_goes_on_there,
                                     scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(
+        a_build_in_pieces_killed_at_any_operation_resumes_to_the_same_index, scratch_make_fast,
+        scratch_remove),
+    cmocka_unit_test_setup_teardown(a_build_in_pieces_that_failed_resumes_to_the_same_index,
+                                    scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(pieces_that_are_there_are_not_made_again, scratch_make_fast,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(a_build_killed_while_it_writes_goes_on_there, scratch_make_fast,
+                                    scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_killed_again_and_again_gets_there, scratch_make_fast,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_that_failed_at_any_operation_resumes_to_the_same_index,

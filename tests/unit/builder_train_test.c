@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "encode.h"
+#include "format.h"
 #include "heat.h"
+#include "lists.h"
 #include "page.h"
 #include "prng.h"
 #include "train.h"
@@ -206,6 +208,15 @@ static void degenerate_rows_still_train(void **state)
     training_fini(&two);
 }
 
+static struct graph graph_copy(const struct graph *graph)
+{
+    struct graph copy;
+    assert_int_equal(graph_init(&copy, graph->rows, graph->degree_max), 0);
+    assert_int_equal(copy.stride, graph->stride);
+    memcpy(copy.lists, graph->lists, graph->rows * graph->stride * sizeof *copy.lists);
+    return copy;
+}
+
 static void encoding_does_not_depend_on_the_threads(void **state)
 {
     (void)state;
@@ -215,10 +226,13 @@ static void encoding_does_not_depend_on_the_threads(void **state)
     uint32_t *heat[2];
     for (unsigned i = 0; i < 2; i++) {
         struct crew crew = crew_of(1 + 2 * i);
-        assert_int_equal(
-            encode_codes(&codes[i], &crew, &t.trained, &t.ordered.rows, &t.ordered.cells, NULL), 0);
+        const struct code_source source = {&t.trained, &t.ordered.rows, &t.ordered.cells};
+        struct graph graph = graph_copy(&t.graph); /* encoding uses it up */
+        struct list_slots slots = {.graph = &graph};
+        assert_int_equal(encode_codes(&codes[i], &crew, &source, NULL, NULL), 0);
         assert_int_equal(heat_measure(&heat[i], &crew, &t.graph, &t.ordered.rows, NULL), 0);
-        assert_int_equal(encode_lists(&lists[i], &crew, &t.graph, heat[i], NULL), 0);
+        assert_int_equal(encode_lists(&lists[i], &crew, &slots, heat[i], NULL, NULL), 0);
+        assert_null(graph.lists);
     }
     assert_memory_equal(codes[0].codes, codes[1].codes, codes[0].bytes);
     assert_memory_equal(codes[0].factors, codes[1].factors, codes[0].factor_bytes);
@@ -235,6 +249,67 @@ static void encoding_does_not_depend_on_the_threads(void **state)
     training_fini(&t);
 }
 
+/* What lies on a page is what was in the graph. */
+static void encoded_lists_hold_the_neighbours_of_the_graph(void **state)
+{
+    (void)state;
+    struct training t = train(rows_clustered(3000, 40, 7, 25, 6), 6, 2);
+    struct crew crew = crew_of(2);
+    struct graph graph = graph_copy(&t.graph);
+    struct list_slots slots = {.graph = &graph};
+    struct encoded_lists lists;
+    uint32_t *heat, page = 0, ids[LISTS_DEGREE_MAX + 3];
+    assert_int_equal(heat_measure(&heat, &crew, &t.graph, &t.ordered.rows, NULL), 0);
+    assert_int_equal(encode_lists(&lists, &crew, &slots, heat, NULL, NULL), 0);
+    for (uint32_t row = 0; row < 3000; row++) {
+        const uint32_t *list = graph_list(&t.graph, row);
+        size_t bytes;
+        uint64_t sums[2] = {0};
+        page += lists.page_first[page + 1] == row;
+        uint32_t first = lists.page_first[page];
+        uint8_t room[PAGE_PAYLOAD + LISTS_SLACK] = {0};
+        memcpy(room, lists.pages + (size_t)page * PAGE_PAYLOAD, PAGE_PAYLOAD);
+        const uint8_t *at =
+            list_page_find(room, PAGE_PAYLOAD, lists.page_first[page + 1] - first,
+                           lists.length_bytes, row - first, &bytes);
+        assert_non_null(at);
+        assert_int_equal(list_decode(row, at, bytes, 3000, LISTS_DEGREE_MAX, ids), list[0]);
+        for (uint32_t i = 0; i < list[0]; i++) {
+            sums[0] += (uint64_t)ids[i] * ids[i];
+            sums[1] += (uint64_t)list[1 + i] * list[1 + i];
+        }
+        assert_int_equal(sums[0], sums[1]);
+    }
+    encoded_lists_fini(&lists);
+    mem_free(heat);
+    training_fini(&t);
+}
+
+/* Hotter rows come first and equals in their order, whatever part of a heat tells them apart. */
+static void ranks_are_shares_of_bytes_from_the_hottest_on(void **state)
+{
+    (void)state;
+    enum { ROWS = 5000 };
+    static uint32_t heat[ROWS];
+    static uint16_t lengths[ROWS];
+    static uint8_t ranks[ROWS];
+    struct crew crew = crew_of(1);
+    uint64_t bytes = 0;
+    for (uint32_t row = 0; row < ROWS; row++) {
+        heat[row] = row % 7 == 0 ? row % 11 : (row * 2654435761u) >> row % 32;
+        lengths[row] = (uint16_t)(1 + row % 61);
+        bytes += lengths[row];
+    }
+    assert_int_equal(heat_ranks(ranks, &crew, heat, lengths, ROWS, bytes), 0);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        uint64_t before = 0;
+        for (uint32_t other = 0; other < ROWS; other++)
+            if (heat[other] > heat[row] || (heat[other] == heat[row] && other < row))
+                before += lengths[other];
+        assert_int_equal(ranks[row], before * FORMAT_HEAT_RANKS / bytes);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(axes_are_unit_vectors_at_right_angles_by_falling_variance),
     cmocka_unit_test(levels_rise_and_their_errors_fall),
@@ -243,6 +318,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(code_bits_cap_the_code),
     cmocka_unit_test(degenerate_rows_still_train),
     cmocka_unit_test(encoding_does_not_depend_on_the_threads),
+    cmocka_unit_test(encoded_lists_hold_the_neighbours_of_the_graph),
+    cmocka_unit_test(ranks_are_shares_of_bytes_from_the_hottest_on),
 };
 
 FATHOM_TEST_MAIN(tests)

@@ -1,0 +1,168 @@
+/* What is made from full vectors: they are read again from the input, in the new order, piece by
+ * piece. Of many rows this takes longer than a kill may cost, so each piece ends a page, and how far
+ * it is may be noted behind it. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "metric.h"
+#include "writing.h"
+
+#define VECTOR_BYTES (32u << 20) /* of vectors that are put in order at a time */
+#define RECORD_BLOCK 256
+#define RUN_ROWS     256 /* consecutive rows of the file read at once, at the most */
+
+struct wanted {
+    uint64_t file_row;
+    uint32_t place; /* in the piece */
+};
+
+/* Vectors of the input in the new order, piece by piece. */
+struct reorder {
+    struct write *write;
+    size_t row_bytes; /* of a vector in the file */
+    uint32_t most;    /* rows of a piece */
+    struct wanted *wanted;
+    uint8_t *run, *piece;
+    uint8_t *records; /* of a piece; NULL when vectors are written */
+    float **scratch;  /* of each thread: a row of work space */
+    uint32_t count;   /* rows in the piece */
+};
+
+static int compare_wanted(const void *a, const void *b)
+{
+    const struct wanted *x = a, *y = b;
+    return (x->file_row > y->file_row) - (x->file_row < y->file_row);
+}
+
+/* Reads the rows of the next piece, in the order of the file; rows that are neighbours there are
+ * read together. */
+static int gather(struct reorder *r, uint64_t first, struct fathom_error *err)
+{
+    const struct product *product = r->write->product;
+    for (uint32_t i = 0; i < r->count; i++)
+        r->wanted[i] =
+            (struct wanted){input_file_row(product->input, product->cells->rows[first + i]), i};
+    qsort(r->wanted, r->count, sizeof *r->wanted, compare_wanted);
+    for (uint32_t i = 0, rows; i < r->count; i += rows) {
+        for (rows = 1; i + rows < r->count && rows < RUN_ROWS; rows++)
+            if (r->wanted[i + rows].file_row != r->wanted[i].file_row + rows)
+                break;
+        if (crew_stopped(product->crew))
+            return error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
+        int status =
+            vector_file_read(product->input->file, r->wanted[i].file_row, rows, r->run, err);
+        if (status != 0)
+            return status;
+        for (uint32_t j = 0; j < rows; j++)
+            memcpy(r->piece + r->wanted[i + j].place * r->row_bytes, r->run + j * r->row_bytes,
+                   r->row_bytes);
+    }
+    return 0;
+}
+
+static int record_block(void *context, uint64_t block, unsigned worker)
+{
+    struct reorder *r = context;
+    const struct input *input = r->write->product->input;
+    float *row = r->scratch[worker];
+    uint32_t record_bytes = row8_record_bytes(input->work_dim, false);
+    for (uint64_t i = block * RECORD_BLOCK; i < (block + 1) * RECORD_BLOCK && i < r->count; i++) {
+        vectors_to_f32(input->info.dtype, r->piece + i * r->row_bytes, input->info.dim, row);
+        (void)metric_work_row(input->metric, input->info.dim, input->max_norm, row, row);
+        row8_encode_record(&input->model, row, r->records + i * record_bytes);
+    }
+    return 0;
+}
+
+static int append_piece(struct reorder *r, struct fathom_error *err)
+{
+    const struct product *product = r->write->product;
+    if (!r->records)
+        return index_writer_append(r->write->writer, r->piece, r->count * r->row_bytes, err);
+    int status = crew_run(product->crew, crew_blocks(r->count, RECORD_BLOCK), record_block, r);
+    if (status != 0)
+        return error_set(err, status, "write: %s", fathom_strerror(status));
+    size_t record_bytes = row8_record_bytes(product->input->work_dim, false);
+    return index_writer_append(r->write->writer, r->records, r->count * record_bytes, err);
+}
+
+/* So many that a piece ends a page. stored_bytes: of a row in its section. */
+static uint32_t rows_of_piece(const struct write *write, size_t row_bytes, uint32_t stored_bytes)
+{
+    uint32_t given = write->product->options->piece_rows, per_page = PAGE_PAYLOAD / stored_bytes;
+    uint64_t most = given ? given : VECTOR_BYTES / row_bytes;
+    if (most > per_page && per_page > 0)
+        most -= most % per_page;
+    else if (per_page > 0)
+        most = per_page;
+    return (uint32_t)(most < write->properties.rows ? most : write->properties.rows);
+}
+
+static int reorder_init(struct reorder *r, struct write *write, bool records,
+                        uint32_t stored_bytes)
+{
+    const struct product *product = write->product;
+    uint32_t work_dim = product->input->work_dim;
+    r->write = write;
+    r->row_bytes = product->input->info.dim * vectors_scalar_bytes(product->input->info.dtype);
+    r->most = rows_of_piece(write, r->row_bytes, stored_bytes);
+    r->wanted = mem_alloc_array(r->most, sizeof *r->wanted);
+    r->piece = mem_alloc_array(r->most, r->row_bytes);
+    r->run = mem_alloc_array(RUN_ROWS, r->row_bytes);
+    r->scratch = mem_alloc_array(product->crew->threads, sizeof *r->scratch);
+    bool whole = r->wanted && r->piece && r->run && r->scratch;
+    if (records && whole)
+        whole = (r->records = mem_alloc_array(r->most, stored_bytes)) != NULL;
+    for (unsigned w = 0; w < product->crew->threads && whole; w++)
+        whole = (r->scratch[w] = mem_alloc_array(work_dim, sizeof(float))) != NULL;
+    return whole ? 0 : -ENOMEM;
+}
+
+static void reorder_fini(struct reorder *r)
+{
+    for (unsigned w = 0; w < r->write->product->crew->threads && r->scratch; w++)
+        mem_free(r->scratch[w]);
+    mem_free(r->scratch);
+    mem_free(r->wanted);
+    mem_free(r->piece);
+    mem_free(r->run);
+    mem_free(r->records);
+}
+
+/* Rows from `first` on. */
+static int append_from(struct reorder *r, uint64_t first, struct fathom_error *err)
+{
+    const struct product *product = r->write->product;
+    int status = 0;
+    for (; first < r->write->properties.rows && status == 0; first += r->count) {
+        uint64_t left = r->write->properties.rows - first;
+        r->count = left < r->most ? (uint32_t)left : r->most;
+        status = gather(r, first, err);
+        if (status == 0)
+            status = append_piece(r, err);
+        if (status == 0 && r->count < left) /* the end of the section is noted by itself */
+            status = write_keep(r->write, err);
+        crew_advance(product->crew, first + r->count);
+    }
+    return status;
+}
+
+int write_from_vectors(struct write *write, enum section_kind kind, struct fathom_error *err)
+{
+    const struct input *input = write->product->input;
+    bool records = kind == SECTION_RECORDS;
+    uint32_t stored_bytes = records ? row8_record_bytes(input->work_dim, false)
+                                    : input->info.dim * vectors_scalar_bytes(input->info.dtype);
+    uint64_t begun = index_writer_begun_bytes(write->writer, kind);
+    struct reorder r = {0};
+    int status = reorder_init(&r, write, records, stored_bytes);
+    if (status != 0)
+        (void)error_set(err, status, "write: no memory to put vectors in order");
+    if (status == 0 && begun == 0)
+        status = index_writer_begin(write->writer, kind, stored_bytes, err);
+    if (status == 0)
+        status = append_from(&r, begun / stored_bytes, err);
+    reorder_fini(&r);
+    return status == 0 ? index_writer_end(write->writer, err) : status;
+}

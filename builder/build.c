@@ -93,7 +93,8 @@ static struct build_estimate assume_degree(const struct build *build, uint32_t d
     struct build_estimate estimate = {.rows = info->rows, .dim = info->dim, .dtype = info->dtype};
     assumed.degree = assumed.degree ? assumed.degree : degree;
     assumed.build_list = assumed.build_list ? assumed.build_list : degree_list(assumed.degree);
-    predict_shape(&assumed, 0, 1, NULL, &estimate);
+    const struct predict_known known = {.slowness = 1};
+    predict_shape(&assumed, &known, NULL, &estimate);
     return estimate;
 }
 
@@ -130,6 +131,7 @@ static int start_reading(struct build *build, struct fathom_error *err)
     int status = options->resume ? build_resume(build, &before, err) : 0;
     if (status == 0 && options->resume && !before)
         crew_note(&build->crew, "there is nothing to resume; building afresh");
+    build->taken_over = before != NULL;
     if (status == 0 && !before)
         status = dir_remove_debris(options->env, options->out, "", err);
     if (status == 0) {
@@ -240,12 +242,17 @@ static int choose_degree(struct build *build, struct fathom_error *err)
     uint64_t start = env_clock_ns(options->env);
     if (status == 0)
         status = degree_choose(options, &build->crew, &sample, build->input.rows.count,
-                               build->input.work_dim, &state->probed_degree, err);
+                               build->input.work_dim, &build->known.probe, err);
     rows8_fini(&sample);
-    if (state->probed_degree > 0)
-        build->slowness =
-            predict_slowness(env_clock_ns(options->env) - start, build->input.rows.count,
-                             build->input.work_dim, build->crew.threads, state->probed_degree);
+    struct predict_timed timed = {.probe_ns = env_clock_ns(options->env) - start,
+                                  .probe = build->known.probe};
+    if (!build->taken_over) { /* else some of them may be another run's */
+        timed.cells_ns = build->report->stage_ns[BUILD_CELLS];
+        timed.order_ns = build->report->stage_ns[BUILD_ORDER];
+    }
+    build->known.slowness =
+        predict_slowness(options, build->input.rows.count, build->input.work_dim, &timed);
+    state->probed_degree = build->known.probe.mean;
     state->degree = options->degree;
     state->list = options->build_list;
     return status;
@@ -261,8 +268,8 @@ static uint32_t predict_build(struct build *build)
     struct spill_progress progress = {.begun = build->checkpoint.begun,
                                       .rows_saved = build->rows_saved,
                                       .since_ns = checkpoint_since_ns(&build->checkpoint)};
-    predict_shape(&build->options, build->graph_state.probed_degree,
-                  build->slowness > 0 ? build->slowness : 1, &progress, predicted);
+    build->known.probe.mean = build->graph_state.probed_degree; /* by an earlier run, maybe */
+    predict_shape(&build->options, &build->known, &progress, predicted);
     build->checkpoint.unplanned = !predicted->saves_graph;
     expect_stages(build, predicted);
     return predicted->parts;
@@ -515,7 +522,8 @@ static void build_fini(struct build *build)
 int build_run(const struct build_options *options, struct build_report *report,
               struct fathom_error *err)
 {
-    struct build build = {.options = *options, .lock = -1, .report = report};
+    struct build build = {
+        .options = *options, .lock = -1, .known = {.slowness = 1}, .report = report};
     *report = (struct build_report){0};
     int status = build_options_check(options, err);
     if (status != 0)

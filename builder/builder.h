@@ -59,8 +59,8 @@ struct build_options {
     uint64_t memory_budget_bytes; /* 0: none */
     uint64_t dram_budget_bytes;   /* what the index will be served from; 0: any */
     uint32_t parts; /* of the graph that are built one after the other; 0: as the budget wants */
-    uint32_t held_rows; /* in memory at a time until the graph, which then has parts; 0: as the
-                           budget wants */
+    uint32_t held_rows;  /* in memory at a time until the graph, which then has parts; 0: as the
+                            budget wants */
     uint32_t piece_rows; /* of codes and of vectors between two checkpoints, as tests want; 0: as
                             many as take some seconds */
     unsigned threads;

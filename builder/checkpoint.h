@@ -47,7 +47,7 @@ void checkpoint_kept(struct checkpoint *checkpoint);
 /* How long after the last one a checkpoint of about so many bytes is worth its cost. */
 uint64_t checkpoint_wait_ns(uint64_t spacing_ns, double cost_ns, uint64_t bytes);
 #define CHECKPOINT_COST_NS 1.0            /* of a byte, before one was written */
-#define CHECKPOINT_MOST_NS 45000000000ull /* none waits for longer */
+#define CHECKPOINT_MOST_NS 28000000000ull /* none waits for longer: a minute of two threads */
 uint64_t checkpoint_since_ns(const struct checkpoint *checkpoint); /* the last one */
 /* Whether it is by now. One that was not planned waits for twice as long, if that is not long: what
  * is on disk does not hang on whether the clock is a little early. */

@@ -45,8 +45,8 @@ int checkpoint_save_lists(struct checkpoint *checkpoint, const struct list_slots
     struct work_writer *writer;
     const uint16_t *lengths = slots->lengths + piece->first;
     uint64_t start = env_clock_ns(checkpoint->work.env), bytes = piece->count * sizeof *lengths;
-    int status = work_create(&writer, &checkpoint->work,
-                             checkpoint_name(name, "lists", piece->number), err);
+    int status =
+        work_create(&writer, &checkpoint->work, checkpoint_name(name, "lists", piece->number), err);
     if (status != 0)
         return status;
     status = work_append(writer, lengths, bytes, err);
@@ -88,8 +88,7 @@ int checkpoint_load_lists(struct checkpoint *checkpoint, const struct list_slots
 {
     char name[WORK_NAME_MAX];
     struct work_file *file;
-    int status =
-        checkpoint_has(checkpoint, checkpoint_name(name, "lists", piece->number), err);
+    int status = checkpoint_has(checkpoint, checkpoint_name(name, "lists", piece->number), err);
     if (status <= 0)
         return status;
     status = work_open(&file, &checkpoint->work, name, err);
@@ -121,8 +120,8 @@ static int each_stretch(struct encoded_codes *codes, const struct planes_model *
     }
     for (uint32_t l = 0; l < planes->level_count && status == 0; l++) {
         width = planes->levels[l].factor_bytes;
-        status = move(file, level + (uint64_t)piece->first * width, (size_t)piece->count * width,
-                      err);
+        status =
+            move(file, level + (uint64_t)piece->first * width, (size_t)piece->count * width, err);
         level += rows * width;
     }
     return status;
@@ -130,8 +129,8 @@ static int each_stretch(struct encoded_codes *codes, const struct planes_model *
 
 static uint64_t codes_bytes(const struct planes_model *planes, const struct encode_piece *piece)
 {
-    return (uint64_t)piece->count * (planes->order_count +
-                                     planes_factor_bytes_below(planes, planes->level_count));
+    return (uint64_t)piece->count *
+           (planes->order_count + planes_factor_bytes_below(planes, planes->level_count));
 }
 
 static int put(void *writer, uint8_t *bytes, size_t count, struct fathom_error *err)
@@ -151,8 +150,8 @@ int checkpoint_save_codes(struct checkpoint *checkpoint, struct encoded_codes *c
     char name[WORK_NAME_MAX];
     struct work_writer *writer;
     uint64_t start = env_clock_ns(checkpoint->work.env);
-    int status = work_create(&writer, &checkpoint->work,
-                             checkpoint_name(name, "codes", piece->number), err);
+    int status =
+        work_create(&writer, &checkpoint->work, checkpoint_name(name, "codes", piece->number), err);
     if (status != 0)
         return status;
     status = each_stretch(codes, planes, piece, put, writer, err);
@@ -165,8 +164,8 @@ int checkpoint_load_codes(struct checkpoint *checkpoint, struct encoded_codes *c
 {
     char name[WORK_NAME_MAX];
     struct work_file *file;
-    int status = work_open(&file, &checkpoint->work, checkpoint_name(name, "codes", piece->number),
-                           err);
+    int status =
+        work_open(&file, &checkpoint->work, checkpoint_name(name, "codes", piece->number), err);
     if (status == 0) {
         status = work_bytes(file) == codes_bytes(planes, piece)
                      ? each_stretch(codes, planes, piece, take, file, err)

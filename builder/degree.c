@@ -32,8 +32,10 @@ int degree_sample(struct rows8 *out, const struct rows8 *rows)
     return status;
 }
 
+/* lengths[n]: how many lists have n neighbours. */
 static int measure(const struct build_options *options, const struct crew *crew,
-                   const struct rows8 *rows, double *mean_degree, struct fathom_error *err)
+                   const struct rows8 *rows, uint32_t lengths[DEGREE_PROBE + 1],
+                   struct fathom_error *err)
 {
     struct graph_options probe = {.degree = DEGREE_PROBE,
                                   .list = DEGREE_PROBE_LIST,
@@ -46,12 +48,21 @@ static int measure(const struct build_options *options, const struct crew *crew,
     int status = graph_build(&graph, &quiet, rows, cell, 1, &probe, err);
     if (status != 0)
         return status;
-    uint64_t edges = 0;
     for (uint32_t row = 0; row < rows->count; row++)
-        edges += graph_list(&graph, row)[0];
-    *mean_degree = (double)edges / rows->count;
+        lengths[graph_list(&graph, row)[0]]++;
     graph_fini(&graph);
     return 0;
+}
+
+/* Of lists that are cut to most neighbours. */
+static double mean_length(const uint32_t lengths[DEGREE_PROBE + 1], uint32_t most)
+{
+    uint64_t edges = 0, lists = 0;
+    for (uint32_t length = 0; length <= DEGREE_PROBE; length++) {
+        edges += (uint64_t)lengths[length] * (length < most ? length : most);
+        lists += lengths[length];
+    }
+    return (double)edges / (double)lists;
 }
 
 /* ---- for the memory that the index will be served from (docs/adr/0023) ---- */
@@ -92,16 +103,19 @@ uint32_t degree_code_bits(const struct build_options *options, uint64_t rows, ui
 }
 
 int degree_choose(struct build_options *options, const struct crew *crew,
-                  const struct rows8 *sample, uint32_t rows, uint32_t dim, double *mean_degree,
-                  struct fathom_error *err)
+                  const struct rows8 *sample, uint32_t rows, uint32_t dim,
+                  struct degree_probe *probe, struct fathom_error *err)
 {
-    *mean_degree = 0;
+    *probe = (struct degree_probe){0};
     if (options->degree == 0) {
-        int status = measure(options, crew, sample, mean_degree, err);
+        uint32_t lengths[DEGREE_PROBE + 1] = {0};
+        int status = measure(options, crew, sample, lengths, err);
         if (status != 0)
             return status;
-        options->degree = *mean_degree >= HARD_SHARE * DEGREE_PROBE ? DEGREE_HARD : DEGREE_USUAL;
-        options->degree = within_budget(options, rows, dim, *mean_degree, options->degree);
+        probe->mean = mean_length(lengths, DEGREE_PROBE);
+        options->degree = probe->mean >= HARD_SHARE * DEGREE_PROBE ? DEGREE_HARD : DEGREE_USUAL;
+        options->degree = within_budget(options, rows, dim, probe->mean, options->degree);
+        probe->cut = mean_length(lengths, options->degree);
     }
     if (options->build_list == 0)
         options->build_list = degree_list(options->degree);

@@ -20,12 +20,17 @@
 uint32_t degree_sample_rows(uint32_t rows, uint32_t *numbers);
 /* These rows, of those in memory. -ENOMEM; rows8_fini accepts what is left. */
 int degree_sample(struct rows8 *out, const struct rows8 *rows) FATHOM_MUST_USE;
+/* Neighbours of a list of the sample, on average; 0: they did not need to be measured. */
+struct degree_probe {
+    double mean; /* with DEGREE_PROBE: what the choice is made by */
+    double cut;  /* of the same lists, cut to the R that was chosen */
+};
+
 /* Chooses options->degree and options->build_list where they are 0, for so many rows; by the sample
- * when the degree is. *mean_degree is what the choice was made by, 0 when it did not need to be
- * measured. */
+ * when the degree is. */
 int degree_choose(struct build_options *options, const struct crew *crew,
-                  const struct rows8 *sample, uint32_t rows, uint32_t dim, double *mean_degree,
-                  struct fathom_error *err) FATHOM_MUST_USE;
+                  const struct rows8 *sample, uint32_t rows, uint32_t dim,
+                  struct degree_probe *probe, struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Bits a dimension that codes of an index can have in options->dram_budget_bytes, at most
  * options->code_bits. */
@@ -34,7 +39,8 @@ uint32_t degree_code_bits(const struct build_options *options, uint64_t rows, ui
 /* The L that goes with an R. */
 uint32_t degree_list(uint32_t degree);
 
-/* Why options have this R, for people. mean_degree: of degree_choose. text: DEGREE_REASON_BYTES. */
+/* Why options have this R, for people. mean_degree: degree_probe.mean. text: DEGREE_REASON_BYTES.
+ */
 void degree_explain(const struct build_options *options, double mean_degree, char *text);
 
 #endif

@@ -10,14 +10,14 @@
 #include "le.h"
 #include "lists.h"
 
-#define CODE_BLOCK 512
-#define LIST_BLOCK 1024
-#define PAGE_BLOCK 16
+#define CODE_BLOCK  512
+#define LIST_BLOCK  1024
+#define PAGE_BLOCK  16
 #define PLACE_SHARE 20 /* of the lists' time, one such share puts them on pages */
 
 /* ---- pieces ---- */
 
-#define PIECE_VALUES (1u << 29) /* of rows, each of which counts for some more */
+#define PIECE_VALUES (1u << 30) /* of rows, each of which counts for some more */
 #define ROW_VALUES   128
 
 bool encode_piece_at(struct encode_piece *piece, uint32_t number, uint32_t rows, uint32_t dim,
@@ -154,11 +154,8 @@ int encode_codes(struct encoded_codes *out, const struct crew *crew,
                  struct fathom_error *err)
 {
     const struct rows8 *rows = source->rows;
-    struct code_pass pass = {.crew = crew,
-                             .trained = source->trained,
-                             .rows = rows,
-                             .cells = source->cells,
-                             .out = out};
+    struct code_pass pass = {
+        .crew = crew, .trained = source->trained, .rows = rows, .cells = source->cells, .out = out};
     int status = encoded_codes_init(out, &source->trained->planes, rows->count);
     if (status != 0)
         (void)error_set(err, status, "encode: %s", fathom_strerror(status));
@@ -196,8 +193,8 @@ static void encode_slot(const struct list_slots *slots, uint32_t row)
     uint32_t degree = list[0];
     assert(list_bytes_max(degree) <= slots->graph->stride * sizeof *list);
     memcpy(neighbours, list + 1, degree * sizeof *list);
-    slots->lengths[row] = (uint16_t)list_encode(row, neighbours, degree, slots->graph->rows,
-                                                list_slot(slots, row));
+    slots->lengths[row] =
+        (uint16_t)list_encode(row, neighbours, degree, slots->graph->rows, list_slot(slots, row));
 }
 
 static int list_block(void *context, uint64_t block, unsigned worker)
@@ -290,16 +287,15 @@ static int place_lists(struct list_pass *pass, const uint32_t *heat, struct fath
     int status = encode_place(out, pass->crew, slots->lengths, heat, rows);
     if (status == 0 && !(out->pages = mem_alloc_array(out->page_count, PAGE_PAYLOAD)))
         status = -ENOMEM;
-    pass->crew = crew_step(&step, pass->crew, rows / PLACE_SHARE * (PLACE_SHARE - 1), rows,
-                           out->page_count);
+    pass->crew =
+        crew_step(&step, pass->crew, rows / PLACE_SHARE * (PLACE_SHARE - 1), rows, out->page_count);
     if (status == 0)
         status = crew_run(pass->crew, crew_blocks(out->page_count, PAGE_BLOCK), page_block, pass);
     return status == 0 ? 0 : error_set(err, status, "lists: %s", fathom_strerror(status));
 }
 
 int encode_lists(struct encoded_lists *out, const struct crew *crew, struct list_slots *slots,
-                 const uint32_t *heat, const struct encode_keeper *keeper,
-                 struct fathom_error *err)
+                 const uint32_t *heat, const struct encode_keeper *keeper, struct fathom_error *err)
 {
     struct graph *graph = slots->graph;
     struct list_pass pass = {.slots = slots, .out = out};

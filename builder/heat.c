@@ -12,7 +12,6 @@
 #include "scout.h"
 
 #define SAMPLE_SHARE 10
-#define SAMPLE_MAX   200000
 #define SEARCH_LIST  64
 #define BLOCK        64 /* searches */
 #define DEGREE_BITS  8  /* of a heat, the lower */
@@ -88,8 +87,8 @@ int heat_measure(uint32_t **out, const struct crew *crew, const struct graph *gr
     _Static_assert(sizeof(atomic_uint) == sizeof(uint32_t), "counts become heats in place");
     struct heat_pass pass = {.graph = graph, .rows = rows};
     pass.sample = rows->count / SAMPLE_SHARE + 1;
-    if (pass.sample > SAMPLE_MAX)
-        pass.sample = SAMPLE_MAX;
+    if (pass.sample > HEAT_SAMPLE_MAX)
+        pass.sample = HEAT_SAMPLE_MAX;
     struct crew_step step;
     pass.crew = crew_step(&step, crew, 0, rows->count, pass.sample);
     *out = mem_alloc_array(rows->count, sizeof **out);

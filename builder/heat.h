@@ -4,6 +4,8 @@
 
 #include "graph.h"
 
+#define HEAT_SAMPLE_MAX 200000 /* searches at the most */
+
 /* The heat of each row, of the finished graph: how often searches for a sample of the rows expand
  * it, and among equals how many lists it is in. */
 int heat_measure(uint32_t **out, const struct crew *crew, const struct graph *graph,

@@ -48,7 +48,7 @@ static int predict_input(const struct build_options *options, struct build_estim
                          struct fathom_error *err)
 {
     struct build_options chosen = *options;
-    struct survey survey = {.slowness = 1};
+    struct predict_known known = {.slowness = 1};
     struct vector_file *file;
     int status = vector_file_open(&file, options->env, options->input, NULL, err);
     if (status != 0)
@@ -58,9 +58,9 @@ static int predict_input(const struct build_options *options, struct build_estim
     vector_file_close(file);
     chosen.code_bits =
         degree_code_bits(options, info.rows, metric_work_dim(options->metric, info.dim));
-    status = survey_run(&chosen, &survey, err);
+    status = survey_run(&chosen, &known, err);
     if (status == 0)
-        predict_shape(&chosen, survey.mean_degree, survey.slowness, NULL, out);
+        predict_shape(&chosen, &known, NULL, out);
     return status;
 }
 
@@ -84,6 +84,7 @@ int build_predict(const struct build_options *options, struct build_estimate *ou
         assumed.degree = DEGREE_USUAL;
     if (!assumed.build_list)
         assumed.build_list = degree_list(assumed.degree);
-    predict_shape(&assumed, 0, 1, NULL, out);
+    const struct predict_known known = {.slowness = 1};
+    predict_shape(&assumed, &known, NULL, out);
     return 0;
 }

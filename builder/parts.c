@@ -438,8 +438,7 @@ static int encode_part(struct parts *parts, uint32_t number, const struct traine
     struct encode_piece piece = {.number = number, .count = part->row_end - part->row};
     const struct code_source source = {trained, &rows, &cells};
     struct crew_step step;
-    const struct crew *crew =
-        crew_step(&step, parts->crew, part->row, part->row_end, piece.count);
+    const struct crew *crew = crew_step(&step, parts->crew, part->row, part->row_end, piece.count);
     int status = part_cells(parts, part, &cells);
     if (status != 0)
         return error_set(err, status, "encode: %s", fathom_strerror(status));

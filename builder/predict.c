@@ -11,6 +11,7 @@
 #include "degree.h"
 #include "error.h"
 #include "gather.h"
+#include "heat.h"
 #include "input.h"
 #include "metric.h"
 #include "page.h"
@@ -48,6 +49,8 @@
 #define ORDER_US        3e-3   /* gathered, and appended to another */
 #define SKIP_US         1.5e-4 /* passed over as another range of the order is gathered */
 #define LIST_US         0.14   /* a neighbour in its place in a part, and in the merged list */
+#define CODES_ROW_US    2.4    /* of a list, encoded, */
+#define CODES_DIM_US    0.0163 /* and of a value in its code */
 #define CODES_US        2.5e-3 /* brought in and its code put into a work file, */
 #define PART_CODES_US   0.0135 /* and encoded between */
 #define NEAR_BYTES      4e7    /* of vectors, within reach of caches */
@@ -60,7 +63,8 @@
 struct shape {
     uint64_t rows, dim, stride, code_dim, order_count, factor_bytes, degree;
     uint64_t vector_bytes; /* of a row as it is stored; 0 when 8 bits hold it exactly */
-    double mean_degree;
+    double mean_degree;    /* what searches meet on their way, in proportion to their time, */
+    double list_degree;    /* and what lists hold in the end */
 };
 
 static uint64_t larger(uint64_t a, uint64_t b)
@@ -76,7 +80,7 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 /* Of all rows' lists, with their lengths and the rest of their pages. */
 static uint64_t lists_bytes(const struct shape *s)
 {
-    double list = 2 + s->mean_degree * (EDGE_BYTES + 0.25);
+    double list = 2 + s->list_degree * (EDGE_BYTES + 0.25);
     return (uint64_t)((double)s->rows * list * (1 + list / 2 / PAGE_PAYLOAD));
 }
 
@@ -126,6 +130,26 @@ static uint64_t measured_bytes(const struct shape *s, unsigned threads)
     return larger(picking, engines + larger(rows8 + s->rows * s->dim / 4,
                                             opened_bytes(s, s->order_count) +
                                                 opened_bytes(s, s->order_count * 3 / 4)));
+}
+
+/* Of a budget, with lists that are as long as predicted: what fits half of it runs beside the next
+ * shorter codes, what does not alone, with as much of its lists as fits (points.c). */
+static uint64_t measured_within(const struct shape *s, unsigned threads, uint64_t budget)
+{
+    static const double bits[] = {1.75, 2.25, 2.75, 3.5, 4.5, 6, 8}; /* of codes, and 8-bit rows */
+    uint64_t share = threads > 1 ? budget / 2 : budget, before = 0, most = 0;
+    for (size_t i = 0; i < sizeof bits / sizeof *bits; i++) {
+        uint64_t codes = (uint64_t)(bits[i] * (double)s->dim / 8),
+                 bytes = opened_bytes(s, i + 1 < sizeof bits / sizeof *bits
+                                             ? smaller(codes, s->order_count)
+                                             : codes);
+        if (bytes <= share)
+            most = larger(most, bytes + (threads > 1 ? before : 0));
+        else if (bytes - lists_bytes(s) <= budget)
+            most = larger(most, smaller(bytes, budget));
+        before = bytes;
+    }
+    return most;
 }
 
 /* The rows that R is probed on, and their graph. */
@@ -187,12 +211,19 @@ static struct shape shape_of(const struct build_options *options, uint64_t rows,
                       .dim = work_dim,
                       .degree = options->degree,
                       .vector_bytes = vector_bytes,
-                      .mean_degree = DEGREE_SHARE * options->degree};
+                      .mean_degree = DEGREE_SHARE * options->degree,
+                      .list_degree = DEGREE_SHARE * options->degree};
     s.stride = size_round_up(s.dim, MEM_ALIGN);
     s.code_dim = size_round_up(s.dim, PLANES_GROUP);
     s.order_count = s.code_dim * options->code_bits / PLANES_GROUP;
     s.factor_bytes = train_factor_bytes((uint32_t)s.code_dim, (uint32_t)s.order_count);
     return s;
+}
+
+static unsigned threads_of(const struct build_options *options)
+{
+    bool fewer = options->memory_budget_bytes && options->threads > PREDICT_BUDGET_THREADS;
+    return fewer ? PREDICT_BUDGET_THREADS : options->threads;
 }
 
 /* ---- under a budget ---- */
@@ -323,9 +354,7 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
                            uint32_t parts)
 {
     uint64_t stages[BUILD_STAGES], most = 0, budget = options->memory_budget_bytes;
-    unsigned threads = options->threads;
-    if (budget && threads > PREDICT_BUDGET_THREADS)
-        threads = PREDICT_BUDGET_THREADS;
+    unsigned threads = threads_of(options);
     stage_bytes(options, s, stages);
     if (parts > 1)
         for (int stage = BUILD_GRAPH; stage < BUILD_MEASURE; stage++)
@@ -338,13 +367,13 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
             cells_stored_bytes(s->rows, (uint32_t)s->dim) + FILE_BYTES +
             smaller(held, s->rows) * cells_held_bytes((uint32_t)s->dim);
     }
-    for (int stage = 0; stage < BUILD_STAGES; stage++) {
-        uint64_t bytes = library_bytes() + working_bytes(s, stage, threads) + stages[stage];
-        /* What does not fit is not opened (points_measure). */
-        if (stage == BUILD_MEASURE && budget)
-            bytes = smaller(bytes, budget);
-        most = larger(most, bytes);
+    if (budget) {
+        uint64_t program = predict_program((uint32_t)s->dim) + (options->ids ? 8 * s->rows : 0);
+        uint64_t within = measured_within(s, threads, budget > program ? budget - program : 0);
+        stages[BUILD_MEASURE] = smaller(stages[BUILD_MEASURE], SAMPLES_BYTES + within);
     }
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        most = larger(most, library_bytes() + working_bytes(s, stage, threads) + stages[stage]);
     return most;
 }
 
@@ -419,21 +448,36 @@ static void add_streaming(const struct build_options *options, const struct shap
     out[BUILD_ORDER] += (ORDER_US + SKIP_US * (double)s->rows / held) * values;
 }
 
+/* Rows of all parts with their halos, of those that there are. */
+static double members_of(uint32_t parts)
+{
+    return parts > 1 ? 1 + parts_halo(parts) : 1;
+}
+
+/* For a tenth of the rows of each part, or for HEAT_SAMPLE_MAX (heat.c). */
+static double heat_searches(const struct shape *s, uint32_t parts)
+{
+    double all = 0.1 * members_of(parts) * (double)s->rows;
+    double most = (double)HEAT_SAMPLE_MAX * (parts > 1 ? parts : 1);
+    return all < most ? all : most;
+}
+
 /* Of one thread of those that share a stage; what BLAS does in training is not spread over them. */
-static void shared_us(const struct build_options *options, const struct shape *s, double members,
+static void shared_us(const struct build_options *options, const struct shape *s, uint32_t parts,
                       double out[BUILD_STAGES])
 {
-    double rows = (double)s->rows, dim = (double)s->dim, sample = rows < 16384 ? rows : 16384;
+    double members = members_of(parts), rows = (double)s->rows, dim = (double)s->dim,
+           sample = rows < 16384 ? rows : 16384;
     double cells = rows < CELLS_MOST_ROWS ? rows : CELLS_MOST_ROWS;
-    double heat_us = members * 0.1 * graph_us(HEAT_LIST, s->mean_degree, s);
+    double heat_us = heat_searches(s, parts) * graph_us(HEAT_LIST, s->mean_degree, s);
     double list_us = members * graph_us(options->build_list, s->mean_degree, s);
-    bool parts = members > 1;
     out[BUILD_READ] = 4.5e-3 * rows * dim;
     out[BUILD_CELLS] = rows * (1.35 + 0.0155 * dim * sqrt(cells / 4e5));
     out[BUILD_ORDER] = rows * 0.0143 * dim;
-    out[BUILD_GRAPH] = rows * (list_us + (parts ? heat_us : 0)) + probe_us(s, s->mean_degree);
+    out[BUILD_GRAPH] = rows * list_us + (parts > 1 ? heat_us : 0) + probe_us(s, s->mean_degree);
     out[BUILD_TRAIN] = 1.2e4 + sample * dim * (0.055 + 2.2e-5 * dim);
-    out[BUILD_ENCODE] = rows * (parts ? PART_CODES_US * dim : 3.2 + 0.0163 * dim + heat_us);
+    out[BUILD_ENCODE] = parts > 1 ? rows * PART_CODES_US * dim
+                                  : rows * (CODES_ROW_US + CODES_DIM_US * dim) + heat_us;
     out[BUILD_WRITE] = 0;
     out[BUILD_MEASURE] = measure_us(s);
 }
@@ -450,11 +494,8 @@ static void stage_seconds(const struct build_options *options, const struct shap
                           uint32_t parts, double out[BUILD_STAGES])
 {
     double rows = (double)s->rows, dim = (double)s->dim;
-    double members = parts > 1 ? 1 + parts_halo(parts) : 1;
-    unsigned threads = options->threads;
-    if (options->memory_budget_bytes && threads > PREDICT_BUDGET_THREADS)
-        threads = PREDICT_BUDGET_THREADS;
-    shared_us(options, s, members, out);
+    unsigned threads = threads_of(options);
+    shared_us(options, s, parts, out);
     for (int stage = 0; stage < BUILD_STAGES; stage++)
         out[stage] *= 1e-6 / (stage == BUILD_MEASURE && threads > 2 ? 2 : threads);
     double disk = 7e-10 * (double)disk_bytes(s);
@@ -463,7 +504,7 @@ static void stage_seconds(const struct build_options *options, const struct shap
     out[BUILD_WRITE] += disk + reorder_seconds(s);
     out[BUILD_MEASURE] += disk; /* reading back and verifying */
     if (parts > 1)
-        add_streaming(options, s, members, out);
+        add_streaming(options, s, members_of(parts), out);
 }
 
 /* What is left of the graph at its begin is the graph without the probe. */
@@ -476,7 +517,7 @@ static struct spill work_files(const struct build_options *options, const struct
                                 .degree = (uint32_t)s->degree,
                                 .parts = estimate->parts,
                                 .stored = predict_held(options, s->rows, (uint32_t)s->dim) > 0,
-                                .mean_degree = s->mean_degree,
+                                .mean_degree = s->list_degree,
                                 .code_bytes = s->order_count + s->factor_bytes,
                                 .list_bytes = lists_bytes(s),
                                 .piece_rows = options->piece_rows};
@@ -487,7 +528,17 @@ static struct spill work_files(const struct build_options *options, const struct
     return spill_predict(&shape, seconds, progress, options->checkpoint_ns);
 }
 
-void predict_shape(const struct build_options *options, double mean_degree, double slowness,
+/* Fitted with the probe's mean, as far as R allows it; lists are as long as the probe's, cut. */
+static void know_degrees(struct shape *s, const struct degree_probe *probe)
+{
+    double most = 0.95 * (double)s->degree;
+    if (probe->mean > 0)
+        s->mean_degree = s->list_degree = probe->mean < most ? probe->mean : most;
+    if (probe->cut > 0)
+        s->list_degree = probe->cut;
+}
+
+void predict_shape(const struct build_options *options, const struct predict_known *known,
                    const struct spill_progress *progress, struct build_estimate *out)
 {
     bool exact =
@@ -495,8 +546,7 @@ void predict_shape(const struct build_options *options, double mean_degree, doub
     uint32_t work_dim = metric_work_dim(options->metric, out->dim);
     uint64_t vector_bytes = exact ? 0 : out->dim * fathom_dtype_bytes(out->dtype);
     struct shape s = shape_of(options, out->rows, work_dim, vector_bytes);
-    if (mean_degree > 0)
-        s.mean_degree = mean_degree < 0.95 * options->degree ? mean_degree : 0.95 * options->degree;
+    know_degrees(&s, &known->probe);
     out->degree = options->degree;
     out->build_list = options->build_list;
     out->parts = predict_parts(options, out->rows, work_dim, vector_bytes);
@@ -505,20 +555,30 @@ void predict_shape(const struct build_options *options, double mean_degree, doub
     stage_seconds(options, &s, out->parts, out->stage_seconds);
     out->seconds = 0;
     for (int stage = 0; stage < BUILD_STAGES; stage++)
-        out->seconds += out->stage_seconds[stage] *= slowness;
-    struct spill spill = work_files(options, &s, slowness, progress, out);
+        out->seconds += out->stage_seconds[stage] *= known->slowness;
+    struct spill spill = work_files(options, &s, known->slowness, progress, out);
     out->temporary_bytes = spill.bytes;
     out->saves_graph = spill.graph;
 }
 
 /* The probe is a graph of DEGREE_PROBE over a sample (degree.c): of hard data, whose lists are
- * long, it takes longer without the machine being slower. */
-double predict_slowness(uint64_t took_ns, uint64_t rows, uint32_t dim, unsigned threads,
-                        double mean_degree)
+ * long, it takes longer without the machine being slower. It is over in a second, and its threads
+ * wait for each other so often that a neighbour which takes a third of the machine doubles what it
+ * takes: where there are longer stages to go by, they say more. */
+double predict_slowness(const struct build_options *options, uint64_t rows, uint32_t work_dim,
+                        const struct predict_timed *timed)
 {
-    struct shape s = {.rows = rows, .dim = dim};
-    if (!(mean_degree > 0))
-        return 1;
-    double slowness = 1e-3 * (double)took_ns * threads / probe_us(&s, mean_degree);
+    struct shape s = shape_of(options, rows, work_dim, 0);
+    double seconds[BUILD_STAGES], usual = 0, took = 0;
+    stage_seconds(options, &s, predict_parts(options, rows, work_dim, 0), seconds);
+    if (timed->probe.mean > 0) {
+        usual += 1e-6 * probe_us(&s, timed->probe.mean) / threads_of(options);
+        took += 1e-9 * (double)timed->probe_ns;
+    }
+    if (timed->cells_ns && timed->order_ns) {
+        usual += seconds[BUILD_CELLS] + seconds[BUILD_ORDER];
+        took += 1e-9 * (double)(timed->cells_ns + timed->order_ns);
+    }
+    double slowness = took > 0 ? took / usual : 1;
     return slowness < 0.1 ? 0.1 : slowness > 10 ? 10 : slowness;
 }

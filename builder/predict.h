@@ -3,16 +3,28 @@
 #define BUILDER_PREDICT_H
 
 #include "builder.h"
+#include "degree.h"
 #include "spill.h"
 
-/* Degrees and lists must be chosen already. mean_degree: what a sample says of it; 0: nothing.
- * slowness: of this machine, 1 for the usual one. progress: of a build that begins its graph; NULL:
- * there is none yet. */
-void predict_shape(const struct build_options *options, double mean_degree, double slowness,
+/* What is known of the data and the machine. */
+struct predict_known {
+    struct degree_probe probe; /* 0: nothing; cut alone may be 0 too */
+    double slowness;           /* of this machine, 1 for the usual one */
+};
+
+/* Degrees and lists must be chosen already. progress: of a build that begins its graph; NULL: there
+ * is none yet. */
+void predict_shape(const struct build_options *options, const struct predict_known *known,
                    const struct spill_progress *progress, struct build_estimate *estimate);
-/* Of this machine, by what the probe of degree_choose took and found; rows: of the build. */
-double predict_slowness(uint64_t took_ns, uint64_t rows, uint32_t dim, unsigned threads,
-                        double mean_degree);
+/* What a build has timed of itself before its graph; 0: not in this run. */
+struct predict_timed {
+    uint64_t probe_ns, cells_ns, order_ns;
+    struct degree_probe probe; /* what it found */
+};
+
+/* Of this machine, by what a build of so many rows has timed. */
+double predict_slowness(const struct build_options *options, uint64_t rows, uint32_t work_dim,
+                        const struct predict_timed *timed);
 
 #define PREDICT_BUDGET_THREADS 4 /* that a memory budget is planned for; a build uses no more */
 

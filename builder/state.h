@@ -10,6 +10,7 @@
 #include "input.h"
 #include "order.h"
 #include "parts.h"
+#include "predict.h"
 #include "write.h"
 
 struct build {
@@ -19,6 +20,7 @@ struct build {
     struct checkpoint checkpoint;
     struct work_tally tally;        /* of its files */
     char *identity;                 /* of this build (free with free) */
+    bool taken_over;                /* from a build that was interrupted */
     bool rows_loaded, rows_saved;   /* from, and in, a checkpoint */
     bool written;                   /* by an earlier run, but for operating points */
     struct graph_state graph_state; /* R and L once chosen, and how far lists are */
@@ -39,7 +41,7 @@ struct build {
     struct encoded_lists lists;
     struct index_writer *writer; /* written, not published yet */
     double mean_degree;
-    double slowness; /* of this machine, by the probe for R; 0: not known */
+    struct predict_known known; /* when the graph is begun */
     struct build_report *report;
 };
 

@@ -82,7 +82,7 @@ static int make_rows(struct sample *sample, struct fathom_error *err)
 }
 
 /* R is probed even when it was given: for the time that it takes. */
-static int probe(struct sample *sample, struct build_options *options, struct survey *out,
+static int probe(struct sample *sample, struct build_options *options, struct predict_known *out,
                  struct fathom_error *err)
 {
     struct crew crew = {.threads = options->threads, .watch = {.stopped = options->watch.stopped}};
@@ -103,18 +103,19 @@ static int probe(struct sample *sample, struct build_options *options, struct su
         status = error_set(err, -ENOMEM, "sample: no memory for its rows");
     uint64_t start = env_clock_ns(options->env);
     if (status == 0)
-        status = degree_choose(&probed, &crew, &probe_rows, rows->count, rows->dim,
-                               &out->mean_degree, err);
+        status =
+            degree_choose(&probed, &crew, &probe_rows, rows->count, rows->dim, &out->probe, err);
     rows8_fini(&probe_rows);
+    const struct predict_timed timed = {.probe_ns = env_clock_ns(options->env) - start,
+                                        .probe = out->probe};
     if (status == 0)
-        out->slowness = predict_slowness(env_clock_ns(options->env) - start, rows->count, rows->dim,
-                                         options->threads, out->mean_degree);
+        out->slowness = predict_slowness(&probed, rows->count, rows->dim, &timed);
     cells_fini(&cells);
     options->degree = options->degree ? options->degree : probed.degree;
     return status;
 }
 
-int survey_run(struct build_options *options, struct survey *out, struct fathom_error *err)
+int survey_run(struct build_options *options, struct predict_known *out, struct fathom_error *err)
 {
     struct sample sample = {0};
     int status = input_open(&sample.input, options->env, options->input, options->metric, err);

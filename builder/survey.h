@@ -3,16 +3,11 @@
 #ifndef BUILDER_SURVEY_H
 #define BUILDER_SURVEY_H
 
-#include "crew.h"
-
-struct survey {
-    double mean_degree;
-    double slowness; /* of this machine, 1 for the usual one */
-};
+#include "predict.h"
 
 /* Chooses options->degree and options->build_list where they are 0, as a build would on a sample of
  * rows from all over the file. */
-int survey_run(struct build_options *options, struct survey *out,
+int survey_run(struct build_options *options, struct predict_known *out,
                struct fathom_error *err) FATHOM_MUST_USE;
 
 #endif

@@ -229,7 +229,8 @@ static int append_stored_scan(struct write *write, struct fathom_error *err)
         struct encoded from = {.rows = parts->list[p].row_end - parts->list[p].row};
         if (from.rows == 0)
             continue;
-        status = work_open(&from.file, &parts->checkpoint->work, checkpoint_name(name, "codes", p), err);
+        status =
+            work_open(&from.file, &parts->checkpoint->work, checkpoint_name(name, "codes", p), err);
         if (status == 0)
             status = append_scan(write, &from, err);
         work_close(from.file);

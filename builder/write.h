@@ -26,8 +26,8 @@ struct product {
     double mean_degree;
 };
 
-/* Writes the sections of DIR/index.fathom under a temporary name, from where a killed build had come
- * to; *generation receives its name. On success *out is to be published or abandoned. */
+/* Writes the sections of DIR/index.fathom under a temporary name, from where a killed build had
+ * come to; *generation receives its name. On success *out is to be published or abandoned. */
 int write_index(const struct product *product, struct index_writer **out, uint64_t *generation,
                 struct fathom_error *err) FATHOM_MUST_USE;
 

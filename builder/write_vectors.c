@@ -1,6 +1,6 @@
 /* What is made from full vectors: they are read again from the input, in the new order, piece by
- * piece. Of many rows this takes longer than a kill may cost, so each piece ends a page, and how far
- * it is may be noted behind it. */
+ * piece. Of many rows this takes longer than a kill may cost, so each piece ends a page, and how
+ * far it is may be noted behind it. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -99,8 +99,7 @@ static uint32_t rows_of_piece(const struct write *write, size_t row_bytes, uint3
     return (uint32_t)(most < write->properties.rows ? most : write->properties.rows);
 }
 
-static int reorder_init(struct reorder *r, struct write *write, bool records,
-                        uint32_t stored_bytes)
+static int reorder_init(struct reorder *r, struct write *write, bool records, uint32_t stored_bytes)
 {
     const struct product *product = write->product;
     uint32_t work_dim = product->input->work_dim;

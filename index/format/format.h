@@ -211,7 +211,8 @@ int index_writer_go_on(struct index_writer **out, const struct env *env, const c
                        struct fathom_error *err) FATHOM_MUST_USE;
 /* Of the section, when it is begun and not ended; else 0. */
 uint64_t index_writer_begun_bytes(const struct index_writer *writer, enum section_kind kind);
-/* Lets go of the file and leaves it, for index_writer_reopen or index_writer_go_on. Accepts NULL. */
+/* Lets go of the file and leaves it, for index_writer_reopen or index_writer_go_on. Accepts NULL.
+ */
 void index_writer_suspend(struct index_writer *writer);
 /* Drops what was written. Accepts NULL. */
 void index_writer_abandon(struct index_writer *writer);

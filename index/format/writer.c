@@ -191,8 +191,7 @@ int index_writer_go_on(struct index_writer **out, const struct env *env, const c
                        struct fathom_error *err)
 {
     *out = NULL;
-    struct index_writer *writer =
-        writer_make(env, dir, progress->super.properties.generation, err);
+    struct index_writer *writer = writer_make(env, dir, progress->super.properties.generation, err);
     if (!writer)
         return -ENOMEM;
     writer->super = progress->super;
@@ -387,7 +386,8 @@ int index_writer_progress(struct index_writer *writer, struct index_progress *ou
 {
     const struct section *section = writer->section;
     /* A page that has no room for another row is sealed when that comes, or now. */
-    bool full = section && section->rows_per_page && PAGE_PAYLOAD - writer->fill < section->row_bytes;
+    bool full =
+        section && section->rows_per_page && PAGE_PAYLOAD - writer->fill < section->row_bytes;
     int status = full ? finish_page(writer, err) : 0;
     if (status == 0 && writer->fill)
         return error_set(err, FATHOM_EARGUMENT, "index writer: progress in the middle of a page");

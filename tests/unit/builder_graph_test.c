@@ -259,14 +259,16 @@ static uint32_t chosen_for(struct rows8 rows, uint32_t given, uint64_t dram_budg
     struct ordered ordered = ordered_make(rows, 2);
     struct build_options options = build_options_default();
     struct crew crew = crew_of(2);
-    double mean_degree;
+    struct degree_probe probe;
     options.degree = given;
     options.dram_budget_bytes = dram_budget_bytes;
     assert_int_equal(degree_choose(&options, &crew, &ordered.rows, ordered.rows.count,
-                                   ordered.rows.dim, &mean_degree, NULL),
+                                   ordered.rows.dim, &probe, NULL),
                      0);
     assert_int_equal(options.build_list, degree_list(options.degree));
-    assert_true((mean_degree > 0) == (given == 0 && ordered.rows.count > 1));
+    assert_true((probe.mean > 0) == (given == 0 && ordered.rows.count > 1));
+    assert_true(probe.cut <= probe.mean && probe.cut <= options.degree);
+    assert_true((probe.cut > 0) == (probe.mean > 0));
     ordered_fini(&ordered);
     return options.degree;
 }

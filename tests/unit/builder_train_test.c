@@ -269,9 +269,8 @@ static void encoded_lists_hold_the_neighbours_of_the_graph(void **state)
         uint32_t first = lists.page_first[page];
         uint8_t room[PAGE_PAYLOAD + LISTS_SLACK] = {0};
         memcpy(room, lists.pages + (size_t)page * PAGE_PAYLOAD, PAGE_PAYLOAD);
-        const uint8_t *at =
-            list_page_find(room, PAGE_PAYLOAD, lists.page_first[page + 1] - first,
-                           lists.length_bytes, row - first, &bytes);
+        const uint8_t *at = list_page_find(room, PAGE_PAYLOAD, lists.page_first[page + 1] - first,
+                                           lists.length_bytes, row - first, &bytes);
         assert_non_null(at);
         assert_int_equal(list_decode(row, at, bytes, 3000, LISTS_DEGREE_MAX, ids), list[0]);
         for (uint32_t i = 0; i < list[0]; i++) {

@@ -1,0 +1,128 @@
+/* What a build is thought to take, by arithmetic alone: against builds that were measured on a
+ * quiet machine of two cores (docs/adr/0029), and by what holds on any. */
+#include "builder_support.h"
+
+#include "predict.h"
+
+#define MIB 1048576.0
+
+/* 4,000,000 x 128 f32 of a synthetic set, two threads. */
+static struct build_estimate predict_four(uint64_t budget_mib, double slowness)
+{
+    struct build_options options = build_options_default();
+    struct build_estimate estimate = {.rows = 4000000, .dim = 128, .dtype = FATHOM_F32};
+    const struct predict_known known = {.probe = {31.8, 27.6}, .slowness = slowness};
+    options.degree = 32;
+    options.build_list = 64;
+    options.threads = 2;
+    options.memory_budget_bytes = budget_mib << 20;
+    predict_shape(&options, &known, NULL, &estimate);
+    return estimate;
+}
+
+static void assert_near(double predicted, double measured, double share, const char *what)
+{
+    if (predicted < (1 - share) * measured || predicted > (1 + share) * measured)
+        fail_msg("%s: %.1f predicted, %.1f measured", what, predicted, measured);
+}
+
+static void a_build_in_parts_takes_what_it_took(void **state)
+{
+    static const struct {
+        uint64_t budget_mib;
+        uint32_t parts;
+        double seconds, peak_mib, files_mib, index_mib;
+    } builds[] = {{0, 1, 103.9, 1489, 1587, 3676},
+                  {1024, 3, 161.4, 924, 1812, 3676},
+                  {256, 19, 220.9, 0, 2314, 3686}};
+    (void)state;
+    for (size_t i = 0; i < sizeof builds / sizeof *builds; i++) {
+        struct build_estimate estimate = predict_four(builds[i].budget_mib, 1);
+        assert_int_equal(estimate.parts, builds[i].parts);
+        assert_near(estimate.seconds, builds[i].seconds, 0.3, "seconds");
+        if (builds[i].peak_mib >
+            0) /* in 256 MiB measuring took 265, more than what it plans with */
+            assert_near((double)estimate.peak_bytes / MIB, builds[i].peak_mib, 0.1, "peak memory");
+        assert_near((double)estimate.temporary_bytes / MIB, builds[i].files_mib, 0.1, "work files");
+        assert_near((double)estimate.disk_bytes / MIB, builds[i].index_mib, 0.1, "index");
+    }
+}
+
+/* Memory that a budget leaves is never predicted to be used. */
+static void no_budget_is_predicted_to_be_exceeded(void **state)
+{
+    (void)state;
+    for (uint64_t mib = 230; mib < 1800; mib += 31) {
+        struct build_estimate estimate = predict_four(mib, 1);
+        if (estimate.peak_bytes > mib << 20)
+            fail_msg("%.0f MiB predicted under a budget of %llu", (double)estimate.peak_bytes / MIB,
+                     (unsigned long long)mib);
+    }
+}
+
+/* The usual machine's times of these rows. */
+static struct predict_timed usual_times(void)
+{
+    struct build_estimate usual = predict_four(0, 1);
+    return (struct predict_timed){.probe_ns = 100000000,
+                                  .cells_ns = (uint64_t)(1e9 * usual.stage_seconds[BUILD_CELLS]),
+                                  .order_ns = (uint64_t)(1e9 * usual.stage_seconds[BUILD_ORDER]),
+                                  .probe = {31.8, 27.6}};
+}
+
+static double slowness_of(const struct predict_timed *timed)
+{
+    struct build_options options = build_options_default();
+    options.threads = 2;
+    return predict_slowness(&options, 4000000, 128, timed);
+}
+
+static void a_probe_that_was_disturbed_does_not_make_the_machine_slow(void **state)
+{
+    (void)state;
+    struct predict_timed timed = usual_times(), alone = {.probe = timed.probe};
+    alone.probe_ns = 100000000;
+    timed.probe_ns = (uint64_t)(1e8 / slowness_of(&alone)); /* as usual */
+    assert_near(slowness_of(&timed), 1, 0.01, "slowness");
+    timed.probe_ns *= 3;
+    assert_near(slowness_of(&timed), 1, 0.1, "slowness with a probe of three times");
+    timed.cells_ns *= 2;
+    timed.order_ns *= 2;
+    assert_near(slowness_of(&timed), 2, 0.1, "slowness of a machine at half its speed");
+}
+
+static void what_was_not_timed_says_nothing(void **state)
+{
+    (void)state;
+    struct predict_timed timed = usual_times(), none = {0};
+    assert_true(slowness_of(&none) == 1);
+    timed.probe = (struct degree_probe){0}; /* R was given */
+    assert_near(slowness_of(&timed), 1, 0.01, "slowness without a probe");
+    timed.order_ns = 0; /* not all of it is this run's */
+    assert_true(slowness_of(&timed) == 1);
+}
+
+/* Heat is counted by so many searches at the most, however many rows there are. */
+static void heat_does_not_grow_with_the_rows(void **state)
+{
+    (void)state;
+    struct build_options options = build_options_default();
+    const struct predict_known known = {.slowness = 1};
+    struct build_estimate some = {.rows = 4000000, .dim = 128, .dtype = FATHOM_U8}, more = some;
+    options.degree = 32;
+    options.build_list = 64;
+    more.rows = 100 * some.rows;
+    predict_shape(&options, &known, NULL, &some);
+    predict_shape(&options, &known, NULL, &more);
+    assert_true(more.stage_seconds[BUILD_ENCODE] < 99 * some.stage_seconds[BUILD_ENCODE]);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(a_build_in_parts_takes_what_it_took),
+    cmocka_unit_test(no_budget_is_predicted_to_be_exceeded),
+    cmocka_unit_test(a_probe_that_was_disturbed_does_not_make_the_machine_slow),
+    cmocka_unit_test(what_was_not_timed_says_nothing),
+    cmocka_unit_test(heat_does_not_grow_with_the_rows),
+};
+
+FATHOM_TEST_MAIN(tests)

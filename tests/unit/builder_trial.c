@@ -1,0 +1,157 @@
+/* Builds of a trial, each in a scratch of its own. */
+#include "builder_trial.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "format.h"
+
+struct trial trial_of(const struct scratch *scratch, uint64_t rows)
+{
+    struct trial trial = {0};
+    scratch_name(scratch, "base.fbin", trial.input);
+    scratch_name(scratch, "index", trial.out);
+    scratch_name(scratch, "index/" FORMAT_FILE_NAME, trial.index);
+    floats_file(trial.input, rows, TRIAL_DIM, 1);
+    return trial;
+}
+
+static void take_note(void *context, const char *text)
+{
+    struct trial *trial = context;
+    size_t used = strlen(trial->notes);
+    snprintf(trial->notes + used, sizeof trial->notes - used, "%s\n", text);
+}
+
+static void take_phase(void *context, const char *phase, uint64_t total, const char *unit)
+{
+    struct trial *trial = context;
+    size_t used = strlen(trial->phases);
+    (void)total;
+    (void)unit;
+    snprintf(trial->phases + used, sizeof trial->phases - used, " %s", phase);
+}
+
+struct build_options trial_options(struct trial *trial, const struct env *env, bool resume)
+{
+    struct build_options options = build_options_default();
+    options.input = trial->input;
+    options.out = trial->out;
+    options.degree = trial->tuned ? 0 : 8;
+    options.build_list = trial->tuned ? 0 : 8;
+    options.threads = 1; /* so that operations have the same numbers every time */
+    options.checkpoint_ns = 0;
+    options.parts = trial->parts;
+    options.held_rows = trial->held;
+    options.piece_rows = trial->piece;
+    options.resume = resume;
+    options.env = env;
+    options.watch = (struct build_watch){.note = take_note, .phase = take_phase, .context = trial};
+    trial->notes[0] = trial->phases[0] = 0;
+    return options;
+}
+
+int trial_run(const struct build_options *options, struct fathom_error *err)
+{
+    struct build_report report;
+    int status = build_run(options, &report, err);
+    if (status == 0)
+        build_report_fini(&report);
+    return status;
+}
+
+int trial_build(struct trial *trial, const struct env *env, bool resume, struct fathom_error *err)
+{
+    struct build_options options = trial_options(trial, env, resume);
+    return trial_run(&options, err);
+}
+
+/* The index of a build that is left alone. */
+struct bytes trial_undisturbed(struct trial *trial)
+{
+    struct bytes bytes;
+    struct fathom_error err;
+    if (trial_build(trial, env_os(), false, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(names_with(trial->out, TRIAL_MARK), 0);
+    bytes.data = file_slurp(trial->index, &bytes.count);
+    unlink(trial->index);
+    return bytes;
+}
+
+void trial_assert_resumes_to(struct trial *trial, const struct bytes *expected, const char *plan)
+{
+    struct bytes got;
+    struct fathom_error err;
+    if (trial_build(trial, env_os(), true, &err) != 0)
+        fail_msg("resuming after %s: %s", plan, err.msg);
+    got.data = file_slurp(trial->index, &got.count);
+    if (got.count != expected->count || memcmp(got.data, expected->data, got.count) != 0)
+        fail_msg("resuming after %s: another index", plan);
+    if (names_with(trial->out, TRIAL_MARK) != 0)
+        fail_msg("resuming after %s: a work file is left", plan);
+    free(got.data);
+    unlink(trial->index);
+}
+
+/* A build in a process of its own, killed before the nth operation. False: it was not. */
+bool trial_build_killed(struct trial *trial, const char *plan, bool resume)
+{
+    int how;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct fault_env fault;
+        if (fault_init(&fault, env_os(), plan, NULL) == 0)
+            (void)!trial_build(trial, &fault.env, resume, NULL);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &how, 0), child);
+    return WIFSIGNALED(how);
+}
+
+void trial_kill_everywhere(struct trial *trial, int step)
+{
+    struct bytes expected = trial_undisturbed(trial);
+    int killed = 0, gone_on = 0;
+    for (int n = 1;; n += step, killed++) {
+        char plan[64];
+        snprintf(plan, sizeof plan, "op=%d:kill", n);
+        if (!trial_build_killed(trial, plan, false))
+            break;
+        trial_assert_resumes_to(trial, &expected, plan);
+        gone_on += strstr(trial->notes, "nothing to resume") == NULL;
+    }
+    assert_true(killed > 70);
+    assert_true(gone_on > killed / 2);
+    free(expected.data);
+}
+
+/* What fails may leave work files; a build that takes over uses them or does without. */
+void trial_fail_everywhere(struct trial *trial, int step)
+{
+    static const char *const actions[] = {":ENOSPC", ":EIO", "+:ENOSPC"};
+    struct bytes expected = trial_undisturbed(trial);
+    for (size_t a = 0; a < sizeof actions / sizeof *actions; a++) {
+        for (int n = 1;; n += step) {
+            struct fault_env fault;
+            struct fathom_error err = {0};
+            char plan[64];
+            unsigned fds = open_fds();
+            snprintf(plan, sizeof plan, "op=%d%s", n, actions[a]);
+            assert_int_equal(fault_init(&fault, env_os(), plan, NULL), 0);
+            int status = trial_build(trial, &fault.env, false, &err);
+            assert_int_equal(open_fds(), fds);
+            if (status != 0 && err.msg[0] == 0)
+                fail_msg("%s: %d without a message", plan, status);
+            if (fault_fired(&fault) == 0)
+                break;
+            trial_assert_resumes_to(trial, &expected, plan);
+        }
+        unlink(trial->index);
+    }
+    free(expected.data);
+}

@@ -1,0 +1,42 @@
+/* What tests of interrupted builds share: a small build, what it comes to when nobody disturbs it,
+ * and what it comes to when it is killed or fails anywhere. */
+#ifndef UNIT_BUILDER_TRIAL_H
+#define UNIT_BUILDER_TRIAL_H
+
+#include "builder_support.h"
+
+#define TRIAL_ROWS 500
+#define TRIAL_DIM  6
+#define TRIAL_MARK ".tmp-"
+
+/* Where the builds of a test read and write, and what they have in common. */
+struct trial {
+    char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX], index[SCRATCH_PATH_MAX];
+    char notes[1024], phases[256]; /* of the last build */
+    uint32_t parts;                /* of its graph; 0: all in memory */
+    uint32_t held;                 /* rows in memory at a time until then; 0: all */
+    uint32_t piece;                /* rows that are encoded and written between two checkpoints */
+    bool tuned;                    /* R and L are chosen by the build */
+};
+
+struct trial trial_of(const struct scratch *scratch, uint64_t rows);
+struct build_options trial_options(struct trial *trial, const struct env *env, bool resume);
+int trial_run(const struct build_options *options, struct fathom_error *err);
+int trial_build(struct trial *trial, const struct env *env, bool resume, struct fathom_error *err);
+
+struct bytes {
+    uint8_t *data;
+    size_t count;
+};
+
+/* The index of a build that is left alone. */
+struct bytes trial_undisturbed(struct trial *trial);
+void trial_assert_resumes_to(struct trial *trial, const struct bytes *expected, const char *plan);
+/* A build in a process of its own, killed before the nth operation. False: it was not. */
+bool trial_build_killed(struct trial *trial, const char *plan, bool resume);
+/* A build is killed at, or fails at, every step-th operation, and the next one resumes to the index
+ * of one that is left alone. */
+void trial_kill_everywhere(struct trial *trial, int step);
+void trial_fail_everywhere(struct trial *trial, int step);
+
+#endif

@@ -23,8 +23,7 @@
 #define READS_THAT_MATTER 0.1f
 #define PAGE_BUFFERS      (8 * INFLIGHT) /* as usual; small, whatever points there are already */
 #define PLANS_AT_ONCE     2              /* each keeps an opened index in memory */
-#define TRUTH_STEPS       240            /* of progress: for the sample and its truth, */
-#define PLAN_STEPS        64             /* and for each residency */
+#define PLAN_STEPS        64             /* of progress, for each residency */
 
 /* Codes that are measured, in bits a dimension: from where a navigator begins to be of use to the
  * longest. */
@@ -57,7 +56,8 @@ struct measure {
     const struct points_watch *watch;
     struct format_stop stop;       /* the watch's, for opening: what is loaded may be GiBs */
     uint64_t row_count, rows_seen; /* of the file; while its records are streamed */
-    uint64_t steps; /* of the whole: TRUTH_STEPS, and PLAN_STEPS for each residency */
+    uint64_t truth_steps;          /* of progress, for the sample and its truth */
+    uint64_t steps;                /* of the whole: these, and PLAN_STEPS for each residency */
     atomic_uint done;
 };
 
@@ -85,8 +85,15 @@ static void truth_advance(void *context, uint64_t rows)
 {
     struct measure *m = context;
     m->rows_seen += rows;
-    unsigned done = (unsigned)(m->rows_seen * TRUTH_STEPS / (SAMPLE_PASSES * m->row_count));
+    unsigned done = (unsigned)(m->rows_seen * m->truth_steps / (SAMPLE_PASSES * m->row_count));
     advance(m, done - atomic_load_explicit(&m->done, memory_order_relaxed));
+}
+
+/* Of so many values the truth takes as long as 2 residencies where they are few, and as 17 where
+ * they are many: then both only stream them. */
+static uint64_t truth_steps(double values)
+{
+    return (uint64_t)(PLAN_STEPS * (2 + 15 * values / (values + 3e8)));
 }
 
 /* The least residency there is: the sample and its truth come from the file. */
@@ -117,7 +124,8 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
     *level_count = index->level_count;
     memcpy(levels, index->level_bytes, *level_count * sizeof *levels);
     m->row_count = index->properties.rows;
-    m->steps = TRUTH_STEPS + (uint64_t)PLAN_STEPS * PLANS_MAX;
+    m->truth_steps = truth_steps((double)index->properties.rows * index->properties.work_dim);
+    m->steps = m->truth_steps + (uint64_t)PLAN_STEPS * PLANS_MAX;
     status = points_sample_make(&m->sample, index, SAMPLE_ROWS, m->threads, &watch, err);
     fathom_index_close(index);
     return status;
@@ -474,7 +482,7 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
         add_plan(&all, FATHOM_NAVIGATOR_GRAPH, 0);
         list_plans(&all, FATHOM_NAVIGATOR_CELLS, cell_bits, sizeof cell_bits / sizeof *cell_bits,
                    levels, level_count);
-        m->steps = TRUTH_STEPS + (uint64_t)PLAN_STEPS * all.count;
+        m->steps = m->truth_steps + (uint64_t)PLAN_STEPS * all.count;
         unsigned workers = m->threads < PLANS_AT_ONCE ? m->threads : PLANS_AT_ONCE;
         uint64_t budget = m->budget;
         status = run_jobs(&all, workers, budget);

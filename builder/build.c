@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "builder.h"
+#include "cells_pack.h"
 #include "cells_stored.h"
 #include "checkpoint.h"
 #include "degree.h"
@@ -359,9 +360,13 @@ static int train_in_parts(struct build *build, struct fathom_error *err)
     return status;
 }
 
+/* Not before: what is saved of cells until then is what k-means found. */
 static int stage_train(struct build *build, struct fathom_error *err)
 {
     crew_phase(&build->crew, "train", 0, "rows");
+    int status = cells_pack(&build->cells, &build->crew, &build->centroids, err);
+    if (status != 0)
+        return status;
     if (build->parts.count)
         return train_in_parts(build, err);
     const struct train_rows rows = {
@@ -386,6 +391,7 @@ static int stage_write(struct build *build, struct fathom_error *err)
                               .stop = build_format_stop(build),
                               .input = &build->input,
                               .cells = &build->cells,
+                              .centroids = build->centroids,
                               .graph = &build->graph,
                               .trained = &build->trained,
                               .codes = &build->codes,
@@ -405,7 +411,9 @@ static int stage_write(struct build *build, struct fathom_error *err)
     rows8_fini(&build->input.rows);
     mem_free(build->cells.rows);
     rows8_fini(&build->cells.centroids);
+    mem_free(build->centroids);
     build->cells.rows = NULL;
+    build->centroids = NULL;
     if (status == 0)
         status = index_writer_checkpoint(build->writer, err);
     return status == 0 ? build_save_written(build, err) : status;
@@ -514,6 +522,7 @@ static void build_fini(struct build *build)
     parts_fini(&build->parts);
     graph_fini(&build->graph);
     cells_fini(&build->cells);
+    mem_free(build->centroids);
     mem_free(build->ids);
     input_close(&build->input);
     file_close(build->options.env, build->lock);

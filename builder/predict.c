@@ -91,7 +91,7 @@ static uint64_t rows8_bytes(const struct shape *s)
 
 static uint64_t cells_bytes(const struct shape *s)
 {
-    return s->rows * 4 + s->rows / CELLS_ROWS * (s->stride + 16);
+    return s->rows * 4 + s->rows / CELLS_ROWS * (s->stride + s->dim + 16); /* packed too */
 }
 
 static uint64_t adjacency_bytes(uint64_t degree)
@@ -392,7 +392,7 @@ static uint64_t disk_bytes(const struct shape *s)
 {
     uint64_t ids = s->rows < 1u << 16 ? 2 : s->rows < 1u << 24 ? 3 : 4;
     uint64_t streams = s->rows * (s->order_count + s->factor_bytes + 1 + ids) + lists_bytes(s) +
-                       s->rows / CELLS_ROWS * (s->dim + 4) + s->code_dim * s->dim;
+                       s->rows / CELLS_ROWS * (s->dim * 9 / 16 + 4) + s->code_dim * s->dim;
     uint64_t scan = s->dim / 8 > 4 ? s->dim / 8 : 4; /* a bit a dimension */
     bool exact = s->vector_bytes == 0;
     scan = (scan < s->order_count ? scan : s->order_count) + 2;

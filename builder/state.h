@@ -34,6 +34,7 @@ struct build {
     uint32_t ordered;                 /* with the rows of so many of them, which are */
     bool order_saved;                 /* by this run or an earlier one */
     struct work_writer *rows_written; /* in this file as far as it goes; NULL: in memory */
+    uint8_t *centroids;               /* packed, from training on */
     struct graph graph;
     struct parts parts; /* count 0: all in memory */
     struct trained trained;

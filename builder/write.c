@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "bits.h"
+#include "centroids.h"
 #include "error.h"
 
 #define PIECE_BYTES (1u << 20)
@@ -283,10 +284,9 @@ static int append_rows8(struct write *write, const struct rows8 *rows, struct fa
     return status;
 }
 
-static int write_rows8(struct write *write, enum section_kind kind, const struct rows8 *rows,
-                       uint32_t row_bytes, struct fathom_error *err)
+static int write_rows8(struct write *write, const struct rows8 *rows, struct fathom_error *err)
 {
-    int status = index_writer_begin(write->writer, kind, row_bytes, err);
+    int status = index_writer_begin(write->writer, SECTION_RECORDS, rows->dim, err);
     if (status == 0)
         status = append_rows8(write, rows, err);
     return status == 0 ? index_writer_end(write->writer, err) : status;
@@ -372,8 +372,7 @@ static int write_records(struct write *write, struct fathom_error *err)
     if (!write->properties.records_exact)
         return write_from_vectors(write, SECTION_RECORDS, err);
     return product->parts ? write_stored_rows(write, err)
-                          : write_rows8(write, SECTION_RECORDS, &product->input->rows,
-                                        write->properties.work_dim, err);
+                          : write_rows8(write, &product->input->rows, err);
 }
 
 static int write_kind(struct write *write, enum section_kind kind, const char *manifest,
@@ -388,7 +387,8 @@ static int write_kind(struct write *write, enum section_kind kind, const char *m
     case SECTION_MODEL:
         return write_model(write, err);
     case SECTION_CENTROIDS:
-        return write_rows8(write, kind, &product->cells->centroids, 0, err);
+        return write_section(write, kind, product->centroids,
+                             centroids_bytes(p->cells, p->work_dim), err);
     case SECTION_CELLS:
         return write_section(write, kind, product->cells->first, 4 * ((uint64_t)p->cells + 1), err);
     case SECTION_CODES:

@@ -14,6 +14,7 @@ struct product {
     struct format_stop stop;
     struct input *input;
     const struct cells *cells; /* rows: the row of the build by new row */
+    const uint8_t *centroids;  /* packed (cells_pack) */
     const struct graph *graph; /* entries; its lists are in lists */
     const struct trained *trained;
     const struct encoded_codes *codes;

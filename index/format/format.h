@@ -22,7 +22,7 @@
 
 #define FORMAT_FILE_NAME      "index.fathom"
 #define FORMAT_MAGIC          0x78644d6f68746146u /* "FathoMdx" */
-#define FORMAT_VERSION        2
+#define FORMAT_VERSION        3
 #define FORMAT_INCOMPAT_KNOWN 0u /* incompat feature bits that this library understands */
 #define FORMAT_SECTIONS_MAX   24
 
@@ -30,7 +30,7 @@
 enum section_kind {
     SECTION_MANIFEST = 1, /* stream: JSON text, provenance */
     SECTION_MODEL,        /* stream: 8-bit model, rotation, levels (model.c) */
-    SECTION_CENTROIDS,    /* stream: cells x work_dim bytes, 8-bit form */
+    SECTION_CENTROIDS,    /* stream: in four bits a dimension (codec/centroids.h) */
     SECTION_CELLS,        /* stream: u32 first_row[cells + 1] */
     SECTION_CODES, /* stream: bands of FORMAT_BAND_BYTES units: band b holds bytes [16b, 16b+16) of
                       every code (the last band is narrower), row after row */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "bits.h"
+#include "centroids.h"
 #include "le.h"
 #include "lists.h"
 #include "mem.h"
@@ -253,7 +254,7 @@ static uint64_t expected_bytes(const struct properties *p, uint32_t kind)
 {
     switch (kind) {
     case SECTION_CENTROIDS:
-        return (uint64_t)p->cells * p->work_dim;
+        return centroids_bytes(p->cells, p->work_dim);
     case SECTION_CELLS:
         return ((uint64_t)p->cells + 1) * 4;
     case SECTION_HEAT:

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "bits.h"
+#include "centroids.h"
 #include "error.h"
 #include "file_path.h"
 #include "le.h"
@@ -134,6 +135,24 @@ static void verify_cells(struct verify *v, const uint8_t *cells)
         if (!right || (c == p->cells && first != p->rows))
             bad_reference(v, "section cells: first rows do not rise from 0 to the row count",
                           first);
+    }
+}
+
+/* A row of each cell, and zeros for those that are not there. */
+static void verify_centroids(struct verify *v, const uint8_t *bytes)
+{
+    const struct properties *p = &v->file->super.properties;
+    struct centroids all = centroids_of(bytes, p->cells, p->work_dim);
+    uint32_t dim = p->work_dim, lanes = (uint32_t)centroids_blocks(p->cells) * KERNEL_LANES;
+    uint8_t row[KERNEL_DIM_MAX];
+    for (uint32_t c = 0; c < lanes; c++) {
+        const uint8_t *block = centroids_block(&all, c);
+        bool right = c >= p->cells || centroids_decode(&all, c, row);
+        for (uint32_t d = c < p->cells ? dim : 0; d < size_round_up(dim, 8); d++)
+            right = right && centroids_value(block, c % KERNEL_LANES, d) == 0;
+        v->report->references += c < p->cells;
+        if (!right)
+            bad_reference(v, "section centroids: a value is out of range", c);
     }
 }
 
@@ -320,19 +339,23 @@ static int verify_points(struct verify *v, struct fathom_error *err)
 
 static int verify_references(struct verify *v, struct fathom_error *err)
 {
-    uint8_t *cells = NULL, *entries = NULL;
+    uint8_t *centroids = NULL, *cells = NULL, *entries = NULL;
     int status = verify_model(v, err);
     if (status == 0)
         status = verify_points(v, err);
+    if (status == 0)
+        status = load_section(v, SECTION_CENTROIDS, &centroids, err);
     if (status == 0)
         status = load_section(v, SECTION_CELLS, &cells, err);
     if (status == 0)
         status = load_section(v, SECTION_ENTRIES, &entries, err);
     if (status == 0) {
+        verify_centroids(v, centroids);
         verify_cells(v, cells);
         verify_entries(v, entries);
         status = verify_lists(v, entries, err);
     }
+    mem_free(centroids);
     mem_free(cells);
     mem_free(entries);
     return status;

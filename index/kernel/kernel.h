@@ -19,6 +19,13 @@ enum kernel_level { KERNEL_SCALAR, KERNEL_AVX2, KERNEL_AVX512, KERNEL_LEVELS };
 #define KERNEL_PANEL      16   /* queries of a panel */
 #define KERNEL_LANES      16   /* rows of a block of sliced codes */
 #define KERNEL_TABLE_MAX  127  /* the largest entry of a table */
+#define KERNEL_STEP_MAX   15   /* of nibble_sums */
+
+/* Bytes of a block of KERNEL_LANES rows of half a byte a dimension (nibble_sums). */
+static inline size_t kernel_nibble_bytes(uint32_t dim)
+{
+    return (size_t)((dim + 7) / 8) * 4 * KERNEL_LANES;
+}
 
 /* A query against 8-bit rows: 15-bit weights in two signed bytes, weight = hi * 128 + lo, hi in
  * [-127, 127], lo in [-64, 63]. Arrays are padded with zeros to a multiple of 64. */
@@ -97,6 +104,15 @@ struct kernels {
      * rounded up to a multiple of 4; tables of columns beyond the last are zero. */
     void (*sliced_sums)(float *out, const uint8_t *tables, const uint8_t *blocks, uint32_t columns,
                         size_t count);
+
+    /* Rows of half a byte a dimension, in blocks of KERNEL_LANES: dimensions 8i to 8i + 7 of row r
+     * are the four bytes at (i * KERNEL_LANES + r) * 4 of its block, of which byte j has dimension
+     * 8i + j in its lower half and 8i + 4 + j in its upper one. out[b * KERNEL_LANES + r] = sum
+     * over d of value[d] * (weights[d] * steps[d] + 8 >> 4), rounded to float once. weights: at
+     * most 127 * 128 + 64, padded with zeros to a multiple of 64; steps: dim of them, up to
+     * KERNEL_STEP_MAX. */
+    void (*nibble_sums)(float *out, const int16_t *weights, const uint8_t *steps,
+                        const uint8_t *blocks, uint32_t dim, size_t count);
 
     /* bits6[d] = how many of edges[1..63], which rise, are at most y[d] * |sigma| / |y| / sigma[d];
      * 0 where sigma or y is 0 all over. dim is a multiple of 8. Lengths are summed up in double in

@@ -384,6 +384,7 @@ void kernels_fill_avx2(struct kernels *table)
     table->score8_rows = score8_rows_avx2;
     table->score8_gather = score8_gather_avx2;
     table->sliced_sums = sliced_sums_avx2;
+    table->nibble_sums = nibble_sums_avx2;
     table->codes_rows = codes_rows_avx2;
     table->codes_gather = codes_gather_avx2;
     table->quantise6 = quantise6_avx2;

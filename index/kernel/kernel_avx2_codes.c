@@ -225,3 +225,87 @@ void sliced_sums_avx2(float *out, const uint8_t *tables, const uint8_t *blocks, 
         _mm256_storeu_ps(out + b * KERNEL_LANES + 8, _mm256_cvtepi32_ps(second));
     }
 }
+
+/* ---- half a byte a dimension ---- */
+
+/* kernel_step_weight of every dimension in two signed bytes, hi * 128 + lo, up to a multiple of 8.
+ */
+struct step_weights {
+    int8_t hi[KERNEL_DIM_MAX + 16], lo[KERNEL_DIM_MAX + 16];
+};
+
+/* Sixteen: the product of a weight and a step times 2^11, rounded, is that of a rounding multiply.
+ */
+KERNEL_INLINE void weigh_steps(struct step_weights *out, const int16_t *weights, __m128i steps,
+                               size_t at)
+{
+    __m256i step = _mm256_slli_epi16(_mm256_cvtepu8_epi16(steps), 11);
+    __m256i weight = _mm256_mulhrs_epi16(load256(weights + at), step);
+    __m256i hi = _mm256_srai_epi16(_mm256_add_epi16(weight, _mm256_set1_epi16(64)), 7);
+    __m256i lo = _mm256_sub_epi16(weight, _mm256_slli_epi16(hi, 7));
+    __m256i both = _mm256_permute4x64_epi64(_mm256_packs_epi16(hi, lo), 0xd8);
+    _mm_storeu_si128((__m128i *)(void *)(out->hi + at), _mm256_castsi256_si128(both));
+    _mm_storeu_si128((__m128i *)(void *)(out->lo + at), _mm256_extracti128_si256(both, 1));
+}
+
+static void weigh_all_steps(struct step_weights *out, const int16_t *weights, const uint8_t *steps,
+                            uint32_t dim)
+{
+    size_t d = 0;
+    for (; d + 16 <= dim; d += 16)
+        weigh_steps(out, weights, _mm_loadu_si128((const __m128i *)(const void *)(steps + d)), d);
+    if (d < dim) {
+        uint8_t last[16] = {0};
+        memcpy(last, steps + d, dim - d);
+        weigh_steps(out, weights, _mm_loadu_si128((const __m128i *)(const void *)last), d);
+    }
+}
+
+/* Sums of pairs of products: 15 * 127 * 2 at the most, so that 8 of them fit in 16 bits. */
+struct nibble_pairs {
+    __m256i hi, lo;
+};
+
+KERNEL_INLINE void nibble_step(struct nibble_pairs *pairs, __m256i values, const int8_t *hi,
+                               const int8_t *lo)
+{
+    __m256i high = _mm256_set1_epi32((int32_t)le_load32(hi)),
+            low = _mm256_set1_epi32((int32_t)le_load32(lo));
+    pairs->hi = _mm256_add_epi16(pairs->hi, _mm256_maddubs_epi16(values, high));
+    pairs->lo = _mm256_add_epi16(pairs->lo, _mm256_maddubs_epi16(values, low));
+}
+
+/* Eight rows of a block. */
+KERNEL_INLINE __m256 nibble_rows(const struct step_weights *weights, const uint8_t *rows,
+                                 uint32_t groups)
+{
+    enum { GROUPS_AT_ONCE = 4, GROUP_BYTES = 4 * KERNEL_LANES };
+    const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    __m256i hi = _mm256_setzero_si256(), lo = hi;
+    for (uint32_t g = 0; g < groups;) {
+        uint32_t end = groups - g < GROUPS_AT_ONCE ? groups : g + GROUPS_AT_ONCE;
+        struct nibble_pairs pairs = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+        for (; g < end; g++) {
+            __m256i bytes = load256(rows + (size_t)g * GROUP_BYTES);
+            const int8_t *high = weights->hi + (size_t)g * 8, *low = weights->lo + (size_t)g * 8;
+            nibble_step(&pairs, _mm256_and_si256(bytes, nibble), high, low);
+            nibble_step(&pairs, _mm256_and_si256(_mm256_srli_epi16(bytes, 4), nibble), high + 4,
+                        low + 4);
+        }
+        hi = _mm256_add_epi32(hi, _mm256_madd_epi16(pairs.hi, ones));
+        lo = _mm256_add_epi32(lo, _mm256_madd_epi16(pairs.lo, ones));
+    }
+    return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_slli_epi32(hi, 7), lo));
+}
+
+void nibble_sums_avx2(float *out, const int16_t *weights, const uint8_t *steps,
+                      const uint8_t *blocks, uint32_t dim, size_t count)
+{
+    struct step_weights stepped;
+    uint32_t groups = (dim + 7) / 8;
+    weigh_all_steps(&stepped, weights, steps, dim);
+    for (size_t b = 0; b < count; b++, blocks += kernel_nibble_bytes(dim)) {
+        _mm256_storeu_ps(out + b * KERNEL_LANES, nibble_rows(&stepped, blocks, groups));
+        _mm256_storeu_ps(out + b * KERNEL_LANES + 8, nibble_rows(&stepped, blocks + STEP, groups));
+    }
+}

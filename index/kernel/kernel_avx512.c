@@ -371,6 +371,7 @@ void kernels_fill_avx512(struct kernels *table)
     table->score8_rows = score8_rows_avx512;
     table->score8_gather = score8_gather_avx512;
     table->sliced_sums = sliced_sums_avx512;
+    table->nibble_sums = nibble_sums_avx512;
     table->codes_rows = codes_rows_avx512;
     table->codes_gather = codes_gather_avx512;
     table->quantise6 = quantise6_avx512;

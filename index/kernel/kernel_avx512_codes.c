@@ -510,3 +510,77 @@ void sliced_sums_avx512(float *out, const uint8_t *tables, const uint8_t *blocks
         _mm512_storeu_ps(out + b * KERNEL_LANES, _mm512_cvtepi32_ps(total));
     }
 }
+
+/* ---- half a byte a dimension ---- */
+
+/* kernel_step_weight of every dimension in two signed bytes, hi * 128 + lo, up to a multiple of 32.
+ */
+struct step_weights {
+    int8_t hi[KERNEL_DIM_MAX + 32], lo[KERNEL_DIM_MAX + 32];
+};
+
+/* The product of a weight and a step times 2^11, rounded, is that of a rounding multiply. */
+static void weigh_steps(struct step_weights *out, const int16_t *weights, const uint8_t *steps,
+                        uint32_t dim)
+{
+    for (uint32_t d = 0; d < dim; d += 32) {
+        __mmask32 there = (__mmask32)first_lanes(dim - d < 32 ? dim - d : 32);
+        __m512i step =
+            _mm512_slli_epi16(_mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(there, steps + d)), 11);
+        __m512i weight = _mm512_mulhrs_epi16(_mm512_loadu_si512(weights + d), step);
+        __m512i hi = _mm512_srai_epi16(_mm512_add_epi16(weight, _mm512_set1_epi16(64)), 7);
+        __m512i lo = _mm512_sub_epi16(weight, _mm512_slli_epi16(hi, 7));
+        _mm256_storeu_si256((__m256i *)(void *)(out->hi + d), _mm512_cvtepi16_epi8(hi));
+        _mm256_storeu_si256((__m256i *)(void *)(out->lo + d), _mm512_cvtepi16_epi8(lo));
+    }
+}
+
+struct nibbles {
+    __m512i hi, lo;
+};
+
+KERNEL_INLINE void nibble_step(struct nibbles *sums, __m512i values, __m512i hi, __m512i lo)
+{
+    sums->hi = _mm512_dpbusd_epi32(sums->hi, values, hi);
+    sums->lo = _mm512_dpbusd_epi32(sums->lo, values, lo);
+}
+
+KERNEL_INLINE __m512i same_four(const int8_t *weights)
+{
+    return _mm512_set1_epi32((int32_t)le_load32(weights));
+}
+
+/* Two blocks at once, which share the weights. */
+KERNEL_INLINE void nibble_pair(float *out, const struct step_weights *weights,
+                               const uint8_t *const *block, uint32_t dim, size_t count)
+{
+    const __m512i nibble = _mm512_set1_epi8(15);
+    struct nibbles sums[2] = {{_mm512_setzero_si512(), _mm512_setzero_si512()},
+                              {_mm512_setzero_si512(), _mm512_setzero_si512()}};
+    for (size_t at = 0; at < dim; at += 8) {
+        __m512i hi = same_four(weights->hi + at), hi4 = same_four(weights->hi + at + 4);
+        __m512i lo = same_four(weights->lo + at), lo4 = same_four(weights->lo + at + 4);
+        KERNEL_UNROLL
+        for (int j = 0; j < 2; j++) {
+            __m512i bytes = _mm512_loadu_si512(block[j] + at / 2 * KERNEL_LANES);
+            nibble_step(&sums[j], _mm512_and_si512(bytes, nibble), hi, lo);
+            nibble_step(&sums[j], _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble), hi4, lo4);
+        }
+    }
+    for (size_t j = 0; j < count; j++)
+        _mm512_storeu_ps(
+            out + j * KERNEL_LANES,
+            _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(sums[j].hi, 7), sums[j].lo)));
+}
+
+void nibble_sums_avx512(float *out, const int16_t *weights, const uint8_t *steps,
+                        const uint8_t *blocks, uint32_t dim, size_t count)
+{
+    struct step_weights stepped;
+    size_t block_bytes = kernel_nibble_bytes(dim);
+    weigh_steps(&stepped, weights, steps, dim);
+    for (size_t b = 0; b < count; b += 2, blocks += 2 * block_bytes) {
+        const uint8_t *pair[2] = {blocks, b + 1 < count ? blocks + block_bytes : blocks};
+        nibble_pair(out + b * KERNEL_LANES, &stepped, pair, dim, b + 1 < count ? 2 : 1);
+    }
+}

@@ -61,6 +61,12 @@ KERNEL_INLINE float kernel_join(int32_t hi, int32_t lo)
     return (float)hi * 128.0f + (float)lo;
 }
 
+/* What a value of nibble_sums is multiplied with. */
+KERNEL_INLINE int32_t kernel_step_weight(int32_t weight, int32_t step)
+{
+    return (weight * step + 8) >> 4;
+}
+
 /* How a vector of floats becomes integers of at most 2^22 for matvec_i8. */
 struct kernel_fixed {
     float

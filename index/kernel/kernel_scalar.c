@@ -249,6 +249,22 @@ static void sliced_sums_scalar(float *out, const uint8_t *tables, const uint8_t 
     }
 }
 
+/* ---- half a byte a dimension ---- */
+
+static void nibble_sums_scalar(float *out, const int16_t *weights, const uint8_t *steps,
+                               const uint8_t *blocks, uint32_t dim, size_t count)
+{
+    for (size_t b = 0; b < count; b++, blocks += kernel_nibble_bytes(dim))
+        for (size_t r = 0; r < KERNEL_LANES; r++) {
+            int32_t sum = 0;
+            for (uint32_t d = 0; d < dim; d++) {
+                uint8_t byte = blocks[(d / 8 * KERNEL_LANES + r) * 4 + d % 4];
+                sum += (byte >> d % 8 / 4 * 4 & 15) * kernel_step_weight(weights[d], steps[d]);
+            }
+            out[b * KERNEL_LANES + r] = (float)sum;
+        }
+}
+
 void kernels_fill_scalar(struct kernels *table)
 {
     *table = (struct kernels){
@@ -259,6 +275,7 @@ void kernels_fill_scalar(struct kernels *table)
         .score8_rows = score8_rows_scalar,
         .score8_gather = score8_gather_scalar,
         .sliced_sums = sliced_sums_scalar,
+        .nibble_sums = nibble_sums_scalar,
         .codes_rows = codes_rows_scalar,
         .codes_gather = codes_gather_scalar,
         .quantise6 = quantise6_scalar,

@@ -5,13 +5,13 @@
 
 #include <stdatomic.h>
 
+#include "centroids.h"
 #include "coarse.h"
 #include "format.h"
 #include "lists.h"
 #include "points.h"
 
-#define DIRECTORY_BLOCK                                                                            \
-    32 /* rows that share an offset in the list directory, and a first cell in the cell map */
+#define DIRECTORY_BLOCK 32 /* rows that share an offset in the list directory */
 
 /* What the planner decided for a budget. */
 struct plan {
@@ -63,14 +63,11 @@ struct coarse_codes {
     const void *factors;   /* rows, of the first look */
 };
 
-/* Centroids for a first look (rank.c): leading dimensions, two in a byte, sliced like codes. */
-#define RANK_DIMS_LEAST 32
-#define RANK_DIMS_MAX   256
+/* Centroids as they lie in the file (rank.c), and |c|^2 - |low|^2 of each, low that of its clump.
+ */
 struct cell_ranks {
-    uint32_t dims;
-    const uint8_t *blocks;   /* NULL: there is none */
-    const float *norms;      /* |c - o|^2 of each cell, in these dimensions */
-    const float *low, *step; /* of each dimension: what 0 stands for, and 1 more */
+    struct centroids centroids;
+    const float *excess;
 };
 
 /* Pages of section scan in memory: resident of them, in clumps spread evenly over all, so that
@@ -100,10 +97,11 @@ struct fathom_index {
     const uint8_t *rows8;       /* rows x records->row_bytes; or NULL */
     struct list_store lists;
     uint64_t resident_lists;       /* rows whose list is in memory */
-    const uint8_t *centroids;      /* cells x work_dim */
-    struct cell_ranks ranks;       /* cells navigator, with codes */
+    const uint8_t *centroids;      /* cells x work_dim, with codes and the graph */
+    struct cell_ranks ranks;       /* cells navigator */
     const uint32_t *cell_first;    /* cells + 1 */
     const uint32_t *cell_of_block; /* the cell of each block's first row; NULL with scan_reads */
+    unsigned cell_block_bits;      /* rows of such a block: 1 << this */
     const uint8_t *ids;            /* packed; NULL where the plan reads them */
     const uint32_t *entries;
     const struct operating_point *points; /* of this residency; NULL when there are none */
@@ -205,9 +203,18 @@ uint64_t codes_part_bytes(const struct properties *properties, const struct plan
 /* Puts together the code of a row, plane-major, from sliced codes. */
 void codes_join(const struct fathom_index *index, uint32_t row, uint8_t *code);
 
-/* rank.c: makes index->ranks; and what that takes at a level. */
+/* rank.c: loads centroids for the cells navigator into index->ranks, or as rows for the graph. */
 int rank_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
-uint64_t rank_part_bytes(const struct properties *properties, const struct planes_level *level);
+int rank_load_rows(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
+/* What that takes. */
+uint64_t rank_part_bytes(const struct properties *properties, enum fathom_navigator navigator);
+
+/* The graph asks for the cells of all rows that it meets, the cells for those of candidates: blocks
+ * of the cell map are of 32 rows or 256. */
+static inline unsigned cell_block_bits(enum fathom_navigator navigator)
+{
+    return navigator == FATHOM_NAVIGATOR_GRAPH ? 5 : 8;
+}
 
 /* scan.c: loads the pages of section scan that the plan makes resident; and what that takes. */
 int scan_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
@@ -216,7 +223,7 @@ uint64_t scan_part_bytes(const struct plan *plan);
 /* The cell that holds a row. */
 static inline uint32_t index_cell_of(const struct fathom_index *index, uint32_t row)
 {
-    uint32_t cell = index->cell_of_block[row / DIRECTORY_BLOCK];
+    uint32_t cell = index->cell_of_block[row >> index->cell_block_bits];
     while (index->cell_first[cell + 1] <= row)
         cell++;
     return cell;

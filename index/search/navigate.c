@@ -47,7 +47,7 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->cells = layout_piece(layout, walks ? SCORE_BATCH : 0, sizeof *n->cells);
     n->missing = layout_piece(layout, walks ? SCORE_BATCH : 0, sizeof *n->missing);
     n->tables = layout_piece(layout, coarse_table_bytes(code_bytes), 1);
-    n->rank_tables = layout_piece(layout, coarse_table_bytes(c.cells ? RANK_DIMS_MAX / 2 : 0), 1);
+    n->weights = layout_piece(layout, c.cells ? padded : 0, sizeof *n->weights);
     n->joined = layout_piece(
         layout, code_bytes ? (uint64_t)JOINED_CODES * code_bytes + KERNEL_CODE_SLACK : 0, 1);
     n->scores = layout_piece(layout, SCORE_BATCH + 2 * KERNEL_LANES, sizeof *n->scores);

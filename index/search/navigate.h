@@ -64,8 +64,8 @@ struct navigator {
     struct list_page list_pages[LIST_PAGES_KEPT];
     uint8_t *list_payloads; /* of those, LIST_PAYLOAD_BYTES each; NULL: all lists are resident */
     /* the cells */
-    uint8_t *rank_tables;
-    uint8_t *joined; /* JOINED_CODES whole codes */
+    int16_t *weights; /* of the query, whole */
+    uint8_t *joined;  /* JOINED_CODES whole codes */
     float *cell_distance;
     uint32_t *cell_order, *cell_spare, *bucket;
     float *kept_estimates; /* of the scan */

@@ -38,11 +38,12 @@ static uint64_t resident(uint64_t bytes)
 }
 
 /* Who reads codes asks for no row's cell. */
-static uint64_t cells_part_bytes(const struct properties *p, bool scan_reads)
+static uint64_t cells_part_bytes(const struct properties *p, const struct plan *plan)
 {
-    uint64_t blocks = scan_reads ? 0 : (p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK;
-    return resident((uint64_t)p->cells * p->work_dim + 64) +
-           resident(4 * ((uint64_t)p->cells + 1)) + resident(4 * blocks);
+    unsigned bits = cell_block_bits(plan->navigator);
+    uint64_t blocks = plan->scan_reads ? 0 : ((p->rows - 1) >> bits) + 1;
+    return rank_part_bytes(p, plan->navigator) + resident(4 * ((uint64_t)p->cells + 1)) +
+           resident(4 * blocks);
 }
 
 /* With the table of list pages (of list_pages entries) where not all lists are resident. */
@@ -148,16 +149,13 @@ static uint64_t index_bytes(const struct sizes *sizes, const struct plan *plan)
     if (plan->rows8)
         bytes += resident(p->rows * row8_record_bytes(p->work_dim, p->records_exact) + 64);
     else
-        bytes += codes_part_bytes(p, &sizes->model->planes, plan) +
-                 cells_part_bytes(p, plan->scan_reads);
-    if (!plan->rows8 && plan->navigator == FATHOM_NAVIGATOR_CELLS)
-        bytes += rank_part_bytes(p, &sizes->model->planes.levels[plan->level]);
+        bytes += codes_part_bytes(p, &sizes->model->planes, plan) + cells_part_bytes(p, plan);
     if (plan->navigator == FATHOM_NAVIGATOR_GRAPH)
         bytes += (plan->hot_ranks ? resident(format_hot_bytes(p, plan->hot_ranks) + 64) : 0) +
                  directory_part_bytes(p, sizes->list_pages, plan->hot_ranks) +
                  resident(4 * (uint64_t)p->entry_count);
     else if (plan->rows8)
-        bytes += cells_part_bytes(p, false);
+        bytes += cells_part_bytes(p, plan);
     return bytes;
 }
 

@@ -1,7 +1,9 @@
-/* The cells nearest to a query. With codes resident, all centroids are looked at first by 4 bits in
- * each of a few leading dimensions, sliced (codec/coarse.h says why that is fast), and only the
- * best are measured; with 8-bit rows resident, all are measured. */
+/* The cells nearest to a query, and the centroids that say so. The cells navigator keeps them as
+ * the file has them, half a byte a dimension: the distance to a centroid is that to the low of its
+ * clump, and what the steps above it add, which one kernel sums up for all cells (nibble_sums). The
+ * graph, which needs one here and one there, keeps 8-bit rows. */
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,164 +14,136 @@
 
 #define CELL_BUCKETS NAVIGATOR_BUCKETS
 #define SAMPLE       SCORE_BATCH /* distances that the limit is estimated from */
-#define LOOKED_FOR   3           /* cells measured for each that is wanted */
-#define LEVELS       16          /* of a dimension */
 
 /* ---- at open ---- */
 
-/* A quarter of them ranks well: as principal axes they have most of the distance. */
-static uint32_t rank_dims(const struct properties *p, const struct planes_level *level)
+uint64_t rank_part_bytes(const struct properties *p, enum fathom_navigator navigator)
 {
-    uint32_t coded = planes_coded_dim(level), dims = p->work_dim / 4;
-    dims = dims < RANK_DIMS_LEAST ? RANK_DIMS_LEAST : dims > RANK_DIMS_MAX ? RANK_DIMS_MAX : dims;
-    return coded < dims ? coded : dims;
+    if (navigator == FATHOM_NAVIGATOR_GRAPH)
+        return size_round_up((uint64_t)p->cells * p->work_dim + 64, MEM_ALIGN);
+    return size_round_up(centroids_bytes(p->cells, p->work_dim), MEM_ALIGN) +
+           size_round_up(centroids_blocks(p->cells) * KERNEL_LANES * sizeof(float), MEM_ALIGN);
 }
 
-uint64_t rank_part_bytes(const struct properties *p, const struct planes_level *level)
+static int refuse(const struct fathom_index *index, struct fathom_error *err)
 {
-    uint64_t lanes = size_round_up(p->cells, KERNEL_LANES);
-    return size_round_up(lanes * ((rank_dims(p, level) + 1) / 2), MEM_ALIGN) +
-           size_round_up(lanes * sizeof(float), MEM_ALIGN) +
-           size_round_up(2 * RANK_DIMS_MAX * sizeof(float), MEM_ALIGN);
+    return error_set(err, FATHOM_ECORRUPT,
+                     "%s: section centroids: a value is out of range; rebuild the index",
+                     index->file.path);
 }
 
-/* The leading dimensions of a centroid, from the origin. Returns the squared distance from there in
- * these dimensions: with those that the query is not compared in, ranks are much worse. */
-static float rotate_centroid(const struct fathom_index *index, uint32_t cell, float *units,
-                             uint32_t dims, float *y)
+/* |c|^2 - |low|^2 of a cell, whose row is c. */
+static float excess_of(const uint8_t *low, const uint8_t *row, uint32_t dim)
 {
-    const struct planes_model *model = &index->model.planes;
-    const uint8_t *centroid = index->centroids + (size_t)cell * model->dim;
-    float norm = 0;
-    for (uint32_t d = 0; d < model->dim; d++)
-        units[d] = (float)((int32_t)centroid[d] - model->origin[d]);
-    kernels_get()->matvec_i8(y, model->rotation, model->rotation_scale, units, dims, model->dim);
-    for (uint32_t d = 0; d < dims; d++)
-        norm += y[d] * y[d];
-    return norm;
+    int64_t sum = 0;
+    for (uint32_t d = 0; d < dim; d++)
+        sum += (row[d] - low[d]) * (row[d] + low[d] - 256);
+    return (float)sum;
 }
 
-static void find_ranges(const struct fathom_index *index, float *units, uint32_t dims, float *low,
-                        float *step)
+static int find_excess(const struct fathom_index *index, float *excess, struct fathom_error *err)
 {
-    float y[RANK_DIMS_MAX], high[RANK_DIMS_MAX];
-    for (uint32_t cell = 0; cell < index->properties.cells; cell++) {
-        rotate_centroid(index, cell, units, dims, y);
-        for (uint32_t d = 0; d < dims; d++) {
-            low[d] = cell == 0 || y[d] < low[d] ? y[d] : low[d];
-            high[d] = cell == 0 || y[d] > high[d] ? y[d] : high[d];
-        }
+    const struct centroids *centroids = &index->ranks.centroids;
+    uint8_t row[KERNEL_DIM_MAX];
+    for (uint32_t cell = 0; cell < centroids->cells; cell++) {
+        if (!centroids_decode(centroids, cell, row))
+            return refuse(index, err);
+        excess[cell] = excess_of(centroids_low(centroids, cell), row, centroids->dim);
     }
-    for (uint32_t d = 0; d < dims; d++)
-        step[d] = (high[d] - low[d]) / (LEVELS - 1);
-}
-
-static void slice_centroids(const struct fathom_index *index, float *units, uint32_t dims,
-                            uint8_t *blocks, float *norms)
-{
-    const float *low = index->ranks.low, *step = index->ranks.step;
-    uint32_t columns = (dims + 1) / 2;
-    for (uint32_t cell = 0; cell < index->properties.cells; cell++) {
-        float y[RANK_DIMS_MAX];
-        norms[cell] = rotate_centroid(index, cell, units, dims, y);
-        uint8_t *at =
-            blocks + (size_t)(cell / KERNEL_LANES) * columns * KERNEL_LANES + cell % KERNEL_LANES;
-        for (uint32_t d = 0; d < dims; d++) {
-            float level = step[d] > 0 ? (y[d] - low[d]) / step[d] + 0.5f : 0;
-            unsigned nibble = level < LEVELS - 1 ? (unsigned)level : LEVELS - 1;
-            at[d / 2 * KERNEL_LANES] |= (uint8_t)(nibble << 4 * (d % 2));
-        }
-    }
+    return 0;
 }
 
 int rank_load(struct fathom_index *index, struct fathom_error *err)
 {
-    uint32_t dims = rank_dims(&index->properties, &index->level), columns = (dims + 1) / 2;
-    uint64_t lanes = size_round_up(index->properties.cells, KERNEL_LANES);
-    uint8_t *blocks = residency_take(index, PART_CELLS, lanes * columns, err);
-    float *norms = residency_take(index, PART_CELLS, lanes * sizeof *norms, err);
-    float *ranges = residency_take(index, PART_CELLS, 2 * RANK_DIMS_MAX * sizeof *ranges, err);
-    float *units = mem_alloc(index->model.planes.dim * sizeof *units);
-    int status = blocks && norms && ranges && units ? 0 : -ENOMEM;
-    if (status == 0) {
-        memset(blocks, 0, lanes * columns);
-        index->ranks = (struct cell_ranks){.dims = dims,
-                                           .blocks = blocks,
-                                           .norms = norms,
-                                           .low = ranges,
-                                           .step = ranges + RANK_DIMS_MAX};
-        find_ranges(index, units, dims, ranges, ranges + RANK_DIMS_MAX);
-        slice_centroids(index, units, dims, blocks, norms);
-    } else {
-        error_set(err, status, "%s: no memory to rank cells", index->file.path);
+    const struct properties *p = &index->properties;
+    const struct section *section = superblock_find(&index->file.super, SECTION_CENTROIDS);
+    uint8_t *bytes = residency_take(index, PART_CELLS, section->bytes, err);
+    float *excess = residency_take(index, PART_CELLS,
+                                   centroids_blocks(p->cells) * KERNEL_LANES * sizeof *excess, err);
+    if (!bytes || !excess)
+        return -ENOMEM;
+    int status = index_file_read(&index->file, section, 0, bytes, section->bytes, err);
+    index->ranks = (struct cell_ranks){centroids_of(bytes, p->cells, p->work_dim), excess};
+    return status ? status : find_excess(index, excess, err);
+}
+
+/* A clump at a time, so that centroids are never there twice: part is read as if the clump were all
+ * centroids that there are. */
+static int read_clump(const struct fathom_index *index, uint32_t first, uint32_t cells,
+                      uint8_t *part, struct fathom_error *err)
+{
+    const struct section *section = superblock_find(&index->file.super, SECTION_CENTROIDS);
+    size_t clump_bytes = 2 * (size_t)index->properties.work_dim,
+           block_bytes = centroids_block_bytes(index->properties.work_dim);
+    uint64_t blocks_at = centroids_clumps(index->properties.cells) * clump_bytes;
+    int status = index_file_read(&index->file, section, first / CENTROIDS_CLUMP * clump_bytes, part,
+                                 clump_bytes, err);
+    return status ? status
+                  : index_file_read(&index->file, section,
+                                    blocks_at + first / KERNEL_LANES * block_bytes,
+                                    part + clump_bytes, centroids_blocks(cells) * block_bytes, err);
+}
+
+int rank_load_rows(struct fathom_index *index, struct fathom_error *err)
+{
+    uint32_t dim = index->properties.work_dim, all = index->properties.cells;
+    uint8_t *rows = residency_take(index, PART_CELLS, (uint64_t)all * dim + 64, err);
+    uint8_t *part = mem_alloc(centroids_bytes(CENTROIDS_CLUMP, dim));
+    int status =
+        rows && part ? 0 : error_set(err, -ENOMEM, "%s: no memory for centroids", index->file.path);
+    for (uint32_t first = 0; first < all && status == 0; first += CENTROIDS_CLUMP) {
+        uint32_t cells = all - first < CENTROIDS_CLUMP ? all - first : CENTROIDS_CLUMP;
+        status = read_clump(index, first, cells, part, err);
+        struct centroids clump = centroids_of(part, cells, dim);
+        for (uint32_t c = 0; c < cells && status == 0; c++)
+            if (!centroids_decode(&clump, c, rows + (size_t)(first + c) * dim))
+                status = refuse(index, err);
     }
-    mem_free(units);
+    mem_free(part);
+    index->centroids = rows;
     return status;
 }
 
 /* ---- a query ---- */
 
-/* Tables for <P (q - o), P (c - o)> in the leading dimensions: it is factor * sum and a constant,
- * which does not matter for ranking. Returns factor. */
-static float rank_tables(struct navigator *n, const struct cell_ranks *ranks)
+/* The distances of the cells of one clump, of whose low the score is known. */
+static void measure_clump(struct navigator *n, const struct query *query, uint32_t first,
+                          uint32_t count, const struct kernel_score8 *low)
 {
-    uint32_t columns = (ranks->dims + 1) / 2;
-    uint8_t *high = n->rank_tables + coarse_table_bytes(columns) / 2;
-    float widest = 0;
-    for (uint32_t d = 0; d < ranks->dims; d++)
-        widest = fmaxf(widest, fabsf(n->rotated[d]) * ranks->step[d] * (LEVELS - 1));
-    float factor = coarse_step(widest);
-    memset(n->rank_tables, 0, coarse_table_bytes(columns));
-    for (uint32_t d = 0; d < ranks->dims; d++) {
-        float slope = n->rotated[d] * ranks->step[d] / factor;
-        uint8_t *table = (d % 2 ? high : n->rank_tables) + (size_t)(d / 2) * LEVELS;
-        for (int level = 0; level < LEVELS; level++)
-            table[level] = coarse_entry(slope < 0 ? -slope * (float)(LEVELS - 1 - level)
-                                                  : slope * (float)level);
-    }
-    return factor;
-}
-
-/* cell_distance of all cells, less a constant, by what a first look tells. */
-static void look_at_cells(struct navigator *n, const struct fathom_index *index)
-{
-    const struct cell_ranks *ranks = &index->ranks;
-    uint32_t cells = index->properties.cells, columns = (ranks->dims + 1) / 2;
-    float factor = -2 * rank_tables(n, ranks);
-    for (uint32_t first = 0; first < cells; first += SCORE_BATCH) {
-        uint32_t count = cells - first < SCORE_BATCH ? cells - first : SCORE_BATCH;
-        kernels_get()->sliced_sums(n->scores, n->rank_tables,
-                                   ranks->blocks + (size_t)first * columns, columns,
-                                   (count + KERNEL_LANES - 1) / KERNEL_LANES);
-        for (uint32_t i = 0; i < count; i++)
-            n->cell_distance[first + i] = ranks->norms[first + i] + factor * n->scores[i];
+    const struct cell_ranks *ranks = &query->index->ranks;
+    uint32_t dim = ranks->centroids.dim;
+    const float *excess = ranks->excess + first;
+    float *out = n->cell_distance + first;
+    kernels_get()->nibble_sums(n->scores, n->weights, centroids_low(&ranks->centroids, first) + dim,
+                               centroids_block(&ranks->centroids, first), dim,
+                               centroids_blocks(count));
+    float base = row8_distance(&query->row8, low), factor = 2 * 16 * query->row8.quantum;
+    for (uint32_t i = 0; i < count; i++) {
+        float distance = base + excess[i] - factor * n->scores[i];
+        distance = distance > 0 ? distance : 0; /* what is not a number as well */
+        out[i] = distance < FLT_MAX ? distance : FLT_MAX;
     }
 }
 
-/* Measures the count cells of cell_order. */
-static void measure_cells(struct navigator *n, const struct query *query, uint32_t count)
-{
-    const struct fathom_index *index = query->index;
-    for (uint32_t first = 0; first < count; first += SCORE_BATCH) {
-        uint32_t some = count - first < SCORE_BATCH ? count - first : SCORE_BATCH;
-        const uint32_t *cells = n->cell_order + first;
-        kernels_get()->score8_gather(n->row_scores, &query->row8.weights, index->centroids,
-                                     index->properties.work_dim, cells, some);
-        for (uint32_t i = 0; i < some; i++)
-            n->cell_distance[cells[i]] = row8_distance(&query->row8, &n->row_scores[i]);
-    }
-}
+#define CLUMPS_AT_ONCE 64
 
-static void measure_all(struct navigator *n, const struct query *query)
+static void measure_cells(struct navigator *n, const struct query *query)
 {
-    const struct fathom_index *index = query->index;
-    uint32_t dim = index->properties.work_dim, cells = index->properties.cells;
-    for (uint32_t first = 0; first < cells; first += SCORE_BATCH) {
-        uint32_t count = cells - first < SCORE_BATCH ? cells - first : SCORE_BATCH;
-        kernels_get()->score8_rows(n->row_scores, &query->row8.weights,
-                                   index->centroids + (size_t)first * dim, dim, count);
-        for (uint32_t i = 0; i < count; i++)
-            n->cell_distance[first + i] = row8_distance(&query->row8, &n->row_scores[i]);
+    const struct kernel_query8 *weights = &query->row8.weights;
+    const struct centroids *centroids = &query->index->ranks.centroids;
+    uint32_t dim = centroids->dim, clumps = (uint32_t)centroids_clumps(centroids->cells);
+    for (uint32_t d = 0; d < size_round_up(dim, 64); d++)
+        n->weights[d] = (int16_t)(weights->hi[d] * 128 + weights->lo[d]);
+    for (uint32_t clump = 0; clump < clumps; clump += CLUMPS_AT_ONCE) {
+        uint32_t some = clumps - clump < CLUMPS_AT_ONCE ? clumps - clump : CLUMPS_AT_ONCE;
+        kernels_get()->score8_rows(n->row_scores, weights,
+                                   centroids->clumps + (size_t)clump * 2 * dim, 2 * (size_t)dim,
+                                   some);
+        for (uint32_t i = 0; i < some; i++) {
+            uint32_t first = (clump + i) * CENTROIDS_CLUMP, left = centroids->cells - first;
+            measure_clump(n, query, first, left < CENTROIDS_CLUMP ? left : CENTROIDS_CLUMP,
+                          &n->row_scores[i]);
+        }
     }
 }
 
@@ -226,16 +200,8 @@ static uint32_t cells_below(struct navigator *n, uint32_t cells, uint32_t wanted
 
 uint32_t rank_nearest(struct navigator *n, const struct query *query, uint32_t wanted)
 {
-    const struct fathom_index *index = query->index;
-    uint32_t cells = index->properties.cells, count;
-    if (index->ranks.blocks && (uint64_t)LOOKED_FOR * wanted < cells) {
-        look_at_cells(n, index);
-        count = cells_below(n, cells, LOOKED_FOR * wanted);
-        measure_cells(n, query, count);
-    } else {
-        measure_all(n, query);
-        count = cells_below(n, cells, wanted);
-    }
+    measure_cells(n, query);
+    uint32_t count = cells_below(n, query->index->properties.cells, wanted);
     bucket_sort(n, count, n->cell_spare);
     return count < wanted ? count : wanted;
 }

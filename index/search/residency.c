@@ -361,13 +361,15 @@ const uint8_t *index_list_in_page(const struct fathom_index *index, uint32_t pag
 static int map_blocks(struct fathom_index *index, struct fathom_error *err)
 {
     const struct properties *p = &index->properties;
-    uint32_t blocks = (uint32_t)((p->rows + DIRECTORY_BLOCK - 1) / DIRECTORY_BLOCK);
+    unsigned bits = cell_block_bits(index->plan.navigator);
+    uint32_t blocks = (uint32_t)((p->rows - 1) >> bits) + 1;
     uint32_t *cell_of_block = residency_take(index, PART_CELLS, 4 * (uint64_t)blocks, err);
     if (!cell_of_block)
         return -ENOMEM;
     index->cell_of_block = cell_of_block;
+    index->cell_block_bits = bits;
     for (uint32_t b = 0, cell = 0; b < blocks; b++) {
-        while (index->cell_first[cell + 1] <= b * DIRECTORY_BLOCK)
+        while (index->cell_first[cell + 1] <= b << bits)
             cell++;
         cell_of_block[b] = cell;
     }
@@ -377,13 +379,13 @@ static int map_blocks(struct fathom_index *index, struct fathom_error *err)
 static int load_cells(struct fathom_index *index, struct fathom_error *err)
 {
     const struct properties *p = &index->properties;
-    const void *centroids, *first;
-    int status = load_stream(index, SECTION_CENTROIDS, PART_CELLS, 64, &centroids, err);
+    const void *first;
+    bool ranks = index->plan.navigator == FATHOM_NAVIGATOR_CELLS;
+    int status = ranks ? rank_load(index, err) : rank_load_rows(index, err);
     if (status == 0)
         status = load_stream(index, SECTION_CELLS, PART_CELLS, 0, &first, err);
     if (status)
         return status;
-    index->centroids = centroids;
     index->cell_first = first;
     if (index->cell_first[0] != 0 || index->cell_first[p->cells] != p->rows)
         return out_of_range(index, SECTION_CELLS, err);
@@ -543,7 +545,5 @@ int residency_load(struct fathom_index *index, struct fathom_error *err)
         status = load_lists(index, err);
     if (status == 0 && (!index->plan.rows8 || index->plan.navigator == FATHOM_NAVIGATOR_CELLS))
         status = load_cells(index, err);
-    if (status == 0 && !index->plan.rows8 && index->plan.navigator == FATHOM_NAVIGATOR_CELLS)
-        status = rank_load(index, err);
     return status;
 }

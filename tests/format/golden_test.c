@@ -50,7 +50,7 @@ static void check_info(const struct fathom_index *index, const json_t *answers)
 {
     struct fathom_index_info info;
     fathom_index_get_info(index, &info);
-    assert_int_equal(info.format_version, 2);
+    assert_int_equal(info.format_version, 3);
     assert_int_equal(info.rows, number(answers, "rows"));
     assert_int_equal(info.dim, number(answers, "dim"));
     assert_string_equal(fathom_dtype_name(info.dtype),

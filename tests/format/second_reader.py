@@ -49,7 +49,7 @@ class Index:
         (self.dim, self.work_dim, dtype, metric, self.cells, self.entry_count, self.degree_max,
          self.list_length_bytes, self.id_bits, self.records_exact, self.external_ids, self.default_search_list,
          self.section_count) = struct.unpack_from("<13I", page, 72)
-        if (self.version, self.incompat, page_bytes) != (2, 0, PAGE) or len(self.data) != self.pages * PAGE:
+        if (self.version, self.incompat, page_bytes) != (3, 0, PAGE) or len(self.data) != self.pages * PAGE:
             raise FormatError("version, features or size")
         self.list_bytes = struct.unpack_from("<Q", page, 128)[0]
         if any(page[124:128]) or any(page[136:256]) or any(page[256 + 64 * self.section_count:]):
@@ -126,7 +126,22 @@ class Index:
         return np.frombuffer(self.stream("entries"), "<u4")
 
     def centroids(self):
-        return np.frombuffer(self.stream("centroids"), np.uint8).reshape(self.cells, self.work_dim)
+        """Centroids as 8-bit rows."""
+        data, dim = np.frombuffer(self.stream("centroids"), np.uint8), self.work_dim
+        clumps, blocks, eights = -(-self.cells // 32), -(-self.cells // 16), -(-dim // 8)
+        if len(data) != 2 * dim * clumps + blocks * eights * 64:
+            raise FormatError("bytes of centroids")
+        lows, steps = data[:2 * dim * clumps].astype(np.int64).reshape(clumps, 2, dim).swapaxes(0, 1)
+        bytes_ = data[2 * dim * clumps:].reshape(blocks, eights, 16, 4)
+        values = np.concatenate([bytes_ & 15, bytes_ >> 4], axis=3)  # [block][eight][cell][of the eight]
+        values = values.transpose(0, 2, 1, 3).reshape(blocks * 16, eights * 8)
+        if values[self.cells:].any() or values[:, dim:].any():
+            raise FormatError("centroids: what belongs to no cell is not zero")
+        clump = np.arange(self.cells) // 32
+        rows = lows[clump] + steps[clump] * values[:self.cells, :dim]
+        if rows.max() > 255 or steps.max() > 15:
+            raise FormatError("centroids: a value is above 255")
+        return rows
 
     def lists(self):
         """The neighbours of each row."""

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bits.h"
+#include "centroids.h"
 #include "fathom_test.h"
 #include "folder.h"
 #include "lists.h"
@@ -122,8 +123,16 @@ static void make_model(struct tiny_index *tiny, uint32_t code_dim, struct prng *
 static void make_cells(struct tiny_index *tiny, struct prng *prng)
 {
     const struct properties *p = &tiny->properties;
-    size_t bytes = (size_t)p->cells * p->work_dim;
-    fill_random(prng, take(tiny, SECTION_CENTROIDS, bytes, 0), bytes);
+    size_t bytes = centroids_bytes(p->cells, p->work_dim);
+    uint8_t *centroids = take(tiny, SECTION_CENTROIDS, bytes, 0),
+            *block = centroids + 2 * (size_t)p->work_dim; /* of the one clump */
+    fill_random(prng, centroids, 2 * (size_t)p->work_dim);
+    for (uint32_t d = 0; d < 2 * p->work_dim; d++) /* low, then step */
+        centroids[d] %= d < p->work_dim ? 128 : 8;
+    for (uint32_t c = 0; c < p->cells; c++)
+        for (uint32_t d = 0; d < p->work_dim; d++)
+            block[centroids_byte(c, d)] |=
+                (uint8_t)(prng_below(prng, CENTROIDS_VALUES) << centroids_shift(d));
     uint32_t first[3] = {0, p->cells == 2 ? (uint32_t)p->rows / 2 : (uint32_t)p->rows,
                          (uint32_t)p->rows};
     memcpy(take(tiny, SECTION_CELLS, 4 * ((size_t)p->cells + 1), 0), first,

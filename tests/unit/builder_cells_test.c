@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "assign.h"
+#include "cells_pack.h"
+#include "centroids.h"
 
 static void assert_partition(const struct cells *cells, uint32_t rows)
 {
@@ -139,6 +141,84 @@ static void any_number_of_threads_gives_the_same_cells(void **state)
     rows8_fini(&rows);
 }
 
+/* ---- packed ---- */
+
+/* Cells whose centroids are these rows: all that packing looks at. */
+static struct cells cells_of(const struct rows8 *rows)
+{
+    struct cells cells = {.count = rows->count};
+    assert_int_equal(rows8_init(&cells.centroids, rows->count, rows->dim), 0);
+    for (uint32_t c = 0; c < rows->count; c++)
+        rows8_set(&cells.centroids, c, rows8_at(rows, c));
+    return cells;
+}
+
+/* What a reader sees is what is encoded against; terms follow the rows. */
+static void assert_packed(const struct cells *cells, const uint8_t *packed)
+{
+    uint32_t dim = cells->centroids.dim;
+    struct centroids all = centroids_of(packed, cells->count, dim);
+    uint8_t row[256];
+    for (uint32_t c = 0; c < cells->count; c++) {
+        struct row8_terms terms = rows8_terms_of(rows8_at(&cells->centroids, c), dim);
+        assert_true(centroids_decode(&all, c, row));
+        assert_memory_equal(row, rows8_at(&cells->centroids, c), dim);
+        assert_memory_equal(&terms, &cells->centroids.terms[c], sizeof terms);
+    }
+}
+
+/* Values of few steps of any size are exact; at the ends of a byte too. */
+static void centroids_of_few_values_are_packed_exactly(void **state)
+{
+    (void)state;
+    struct crew crew = crew_of(1);
+    struct rows8 rows;
+    assert_int_equal(rows8_init(&rows, 75, 19), 0);
+    for (uint32_t c = 0; c < 75; c++) {
+        uint8_t row[19];
+        for (uint32_t d = 0; d < 19; d++)
+            row[d] = (uint8_t)(d == 0   ? c % 2 * 225
+                               : d == 1 ? 255
+                               : d == 2 ? 0
+                                        : 16 * (c / 32) + d % 12 * (c % 16));
+        rows8_set(&rows, c, row);
+    }
+    struct cells cells = cells_of(&rows);
+    uint8_t *packed;
+    assert_int_equal(cells_pack(&cells, &crew, &packed, NULL), 0);
+    assert_packed(&cells, packed);
+    for (uint32_t c = 0; c < 75; c++)
+        assert_memory_equal(rows8_at(&cells.centroids, c), rows8_at(&rows, c), 19);
+    mem_free(packed);
+    cells_fini(&cells);
+    rows8_fini(&rows);
+}
+
+/* No value is farther off than half of the range of all numbers in 15 steps, and one for what is
+ * whole. */
+static void packing_is_near_and_the_same_for_any_threads(void **state)
+{
+    (void)state;
+    struct rows8 rows = rows_clustered(1000, 43, 40, 30, 11);
+    uint8_t *packed[3];
+    for (unsigned i = 0; i < 3; i++) {
+        struct crew crew = crew_of(1u << i);
+        struct cells cells = cells_of(&rows);
+        assert_int_equal(cells_pack(&cells, &crew, &packed[i], NULL), 0);
+        assert_packed(&cells, packed[i]);
+        assert_memory_equal(packed[i], packed[0], centroids_bytes(1000, 43));
+        uint64_t error = 0;
+        for (uint32_t c = 0; c < 1000; c++)
+            error += rows8_distance(rows8_at(&cells.centroids, c), rows8_at(&rows, c), 43);
+        assert_true(error > 0 &&
+                    error < (uint64_t)1000 * 43 * 25); /* 255 / 15 / sqrt(12), squared */
+        cells_fini(&cells);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        mem_free(packed[i]);
+    rows8_fini(&rows);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(assigning_finds_the_nearest_of_all_candidates),
     cmocka_unit_test(cells_follow_the_clusters_of_the_data),
@@ -146,6 +226,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(equal_rows_are_spread_over_cells_of_bounded_size),
     cmocka_unit_test(one_row_is_one_cell),
     cmocka_unit_test(any_number_of_threads_gives_the_same_cells),
+    cmocka_unit_test(centroids_of_few_values_are_packed_exactly),
+    cmocka_unit_test(packing_is_near_and_the_same_for_any_threads),
 };
 
 FATHOM_TEST_MAIN(tests)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "centroids.h"
 #include "folder.h"
 #include "lists.h"
 #include "tiny_index.h"
@@ -121,7 +122,8 @@ static void a_sound_index_passes_with_all_its_pages_and_references(void **state)
     struct fathom_error err;
     assert_int_equal(verify(fixture, true, &report, &told, &err), 0);
     assert_int_equal(report.pages, fixture->bytes / PAGE_BYTES);
-    assert_int_equal(report.references, ROWS * 6 + 3 + 1 + 3); /* lists, cells, entries, points */
+    assert_int_equal(report.references,
+                     ROWS * 6 + 2 + 3 + 1 + 3); /* lists, centroids, cells, entries, points */
     assert_int_equal(report.bad_pages + report.bad_references + report.unreachable_rows, 0);
     assert_int_equal(told.count, 0);
 }
@@ -175,6 +177,35 @@ static void an_entry_point_beyond_the_rows_is_found(void **state)
     assert_int_equal(report.bad_references, 1);
     assert_int_equal(report.unreachable_rows, ROWS);
     assert_non_null(strstr(told.first, "entry point"));
+}
+
+static void centroids_out_of_range_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct properties *p = &fixture->tiny.properties;
+    uint32_t dim = p->work_dim;
+    uint8_t low = 251, step = 1, value = 0x05, none = 0;
+    uint64_t blocks = 2 * (uint64_t)dim, first = centroids_byte(0, 0),
+             second = centroids_byte(1, 0);
+    change(fixture, SECTION_CENTROIDS, 0, &low, 1);
+    change(fixture, SECTION_CENTROIDS, dim, &step, 1);
+    change(fixture, SECTION_CENTROIDS, blocks + first, &value, 1);
+    change(fixture, SECTION_CENTROIDS, blocks + second, &none, 1);
+    expect_found(fixture, "section centroids", 1); /* 256 */
+    step = CENTROIDS_STEP + 1;
+    low = 0;
+    change(fixture, SECTION_CENTROIDS, 0, &low, 1);
+    change(fixture, SECTION_CENTROIDS, dim, &step, 1);
+    expect_found(fixture, "section centroids", p->cells);
+}
+
+static void centroids_of_no_cell_are_found(void **state)
+{
+    struct fixture *fixture = *state;
+    uint32_t dim = fixture->tiny.properties.work_dim, cells = fixture->tiny.properties.cells;
+    uint8_t value = 1;
+    change(fixture, SECTION_CENTROIDS, 2 * (uint64_t)dim + centroids_byte(cells, 0), &value, 1);
+    expect_found(fixture, "section centroids", 1);
 }
 
 static void cells_that_do_not_rise_are_found(void **state)
@@ -343,6 +374,8 @@ static const struct CMUnitTest tests[] = {
     WITH_FOLDER(each_damaged_page_is_named),
     WITH_FOLDER(all_damaged_pages_are_counted),
     WITH_FOLDER(an_entry_point_beyond_the_rows_is_found),
+    WITH_FOLDER(centroids_out_of_range_are_found),
+    WITH_FOLDER(centroids_of_no_cell_are_found),
     WITH_FOLDER(cells_that_do_not_rise_are_found),
     WITH_FOLDER(cells_that_do_not_start_at_0_are_found),
     WITH_FOLDER(cells_that_do_not_end_at_the_rows_are_found),

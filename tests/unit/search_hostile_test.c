@@ -159,6 +159,23 @@ static void entry_points_beyond_the_rows_are_refused(void **state)
     expect_refused(*state, 1, "section entries");
 }
 
+static void centroids_of_too_large_steps_are_refused(void **state)
+{
+    uint8_t step = CENTROIDS_STEP + 1;
+    change(*state, SECTION_CENTROIDS, DIM, &step, 1);
+    expect_refused(*state, 1, "section centroids");
+}
+
+static void centroids_that_are_no_rows_are_refused(void **state)
+{
+    uint8_t low = 255, step = CENTROIDS_STEP;
+    for (uint32_t d = 0; d < DIM; d++) {
+        change(*state, SECTION_CENTROIDS, d, &low, 1);
+        change(*state, SECTION_CENTROIDS, DIM + d, &step, 1);
+    }
+    expect_refused(*state, 1, "section centroids");
+}
+
 static void cells_that_do_not_rise_are_refused(void **state)
 {
     change_u32(*state, SECTION_CELLS, 4, ROWS + 1);
@@ -351,6 +368,8 @@ static void random_superblocks_are_survived(void **state)
 static const struct CMUnitTest tests[] = {
     WITH_FOLDER(the_fixture_itself_opens_everywhere),
     WITH_FOLDER(entry_points_beyond_the_rows_are_refused),
+    WITH_FOLDER(centroids_of_too_large_steps_are_refused),
+    WITH_FOLDER(centroids_that_are_no_rows_are_refused),
     WITH_FOLDER(cells_that_do_not_rise_are_refused),
     WITH_FOLDER(cells_that_start_late_or_end_early_are_refused),
     WITH_FOLDER(list_lengths_that_do_not_add_up_are_refused),

@@ -1,5 +1,5 @@
 /* K-means cells over the 8-bit rows: about CELLS_ROWS rows each, centroids in 8-bit form, so that
- * every comparison is between integers. */
+ * every comparison is between integers. They are packed later (cells_pack.h). */
 #ifndef BUILDER_CELLS_H
 #define BUILDER_CELLS_H
 

@@ -113,7 +113,7 @@ struct fathom_index {
     float row_noise; /* error of a distance from a record of scale 1, as a factor of the distance's
                         root */
     uint64_t part_bytes[PART_COUNT];
-    void *memory[24]; /* every resident array, for close: 23 at the most */
+    void *memory[24]; /* every resident array, for close: 21 at the most */
     unsigned memory_count;
     atomic_int_least64_t
         slack; /* bytes of the budget that are still free; INT64_MAX without a budget */

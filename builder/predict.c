@@ -91,7 +91,13 @@ static uint64_t rows8_bytes(const struct shape *s)
 
 static uint64_t cells_bytes(const struct shape *s)
 {
-    return s->rows * 4 + s->rows / CELLS_ROWS * (s->stride + s->dim + 16); /* packed too */
+    return s->rows * 4 + s->rows / CELLS_ROWS * (s->stride + 16);
+}
+
+/* And from training on (cells_pack). */
+static uint64_t packed_bytes(const struct shape *s)
+{
+    return s->rows / CELLS_ROWS * s->dim * 9 / 16;
 }
 
 static uint64_t adjacency_bytes(uint64_t degree)
@@ -175,6 +181,8 @@ static void stage_bytes(const struct build_options *options, const struct shape 
     out[BUILD_TRAIN] = rows8 + cells + adjacency + train_axes_bytes((uint32_t)s->dim);
     out[BUILD_ENCODE] = rows8 + cells + lists + larger(adjacency + 8 * s->rows, codes);
     out[BUILD_WRITE] = rows8 + cells + lists + codes + 4 * s->rows + reorder_bytes(s);
+    for (int stage = BUILD_TRAIN; stage <= BUILD_WRITE; stage++)
+        out[stage] += packed_bytes(s);
     out[BUILD_MEASURE] = measured_bytes(s, options->threads);
     for (int stage = 0; stage < BUILD_STAGES; stage++)
         out[stage] += options->ids ? 8 * s->rows : 0;
@@ -273,7 +281,8 @@ static uint64_t streamed_bytes(const struct shape *s, uint64_t vector_bytes)
     uint64_t merging = 15 * s->rows + MERGE_BYTES;
     uint64_t training =
         gather_bytes(s->rows, (uint32_t)s->dim) + train_axes_bytes((uint32_t)s->dim);
-    return larger(larger(merging, training), 2 * s->rows + reorder_bytes(&written));
+    return larger(merging,
+                  packed_bytes(s) + larger(training, 2 * s->rows + reorder_bytes(&written)));
 }
 
 uint32_t predict_held(const struct build_options *options, uint64_t rows, uint32_t work_dim)
@@ -392,7 +401,7 @@ static uint64_t disk_bytes(const struct shape *s)
 {
     uint64_t ids = s->rows < 1u << 16 ? 2 : s->rows < 1u << 24 ? 3 : 4;
     uint64_t streams = s->rows * (s->order_count + s->factor_bytes + 1 + ids) + lists_bytes(s) +
-                       s->rows / CELLS_ROWS * (s->dim * 9 / 16 + 4) + s->code_dim * s->dim;
+                       packed_bytes(s) + s->rows / CELLS_ROWS * 4 + s->code_dim * s->dim;
     uint64_t scan = s->dim / 8 > 4 ? s->dim / 8 : 4; /* a bit a dimension */
     bool exact = s->vector_bytes == 0;
     scan = (scan < s->order_count ? scan : s->order_count) + 2;

@@ -402,6 +402,7 @@ static int stage_write(struct build *build, struct fathom_error *err)
                               .probed_degree = build->graph_state.probed_degree,
                               .mean_degree = build->mean_degree};
     crew_phase(&build->crew, "write", build->input.rows.count, "rows");
+    rows8_fini(&build->cells.centroids); /* packed from here on */
     build->report->rows = build->input.rows.count;
     int status = write_index(&product, &build->writer, &build->report->generation, err);
     build->report->list_bytes = build->lists.bytes;
@@ -410,7 +411,6 @@ static int stage_write(struct build *build, struct fathom_error *err)
     encoded_lists_fini(&build->lists);
     rows8_fini(&build->input.rows);
     mem_free(build->cells.rows);
-    rows8_fini(&build->cells.centroids);
     mem_free(build->centroids);
     build->cells.rows = NULL;
     build->centroids = NULL;

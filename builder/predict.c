@@ -94,7 +94,7 @@ static uint64_t cells_bytes(const struct shape *s)
     return s->rows * 4 + s->rows / CELLS_ROWS * (s->stride + 16);
 }
 
-/* And from training on (cells_pack). */
+/* And while codes are made beside the rows of centroids: the writer has packed ones alone. */
 static uint64_t packed_bytes(const struct shape *s)
 {
     return s->rows / CELLS_ROWS * s->dim * 9 / 16;
@@ -181,8 +181,8 @@ static void stage_bytes(const struct build_options *options, const struct shape 
     out[BUILD_TRAIN] = rows8 + cells + adjacency + train_axes_bytes((uint32_t)s->dim);
     out[BUILD_ENCODE] = rows8 + cells + lists + larger(adjacency + 8 * s->rows, codes);
     out[BUILD_WRITE] = rows8 + cells + lists + codes + 4 * s->rows + reorder_bytes(s);
-    for (int stage = BUILD_TRAIN; stage <= BUILD_WRITE; stage++)
-        out[stage] += packed_bytes(s);
+    out[BUILD_TRAIN] += packed_bytes(s);
+    out[BUILD_ENCODE] += packed_bytes(s);
     out[BUILD_MEASURE] = measured_bytes(s, options->threads);
     for (int stage = 0; stage < BUILD_STAGES; stage++)
         out[stage] += options->ids ? 8 * s->rows : 0;
@@ -281,8 +281,8 @@ static uint64_t streamed_bytes(const struct shape *s, uint64_t vector_bytes)
     uint64_t merging = 15 * s->rows + MERGE_BYTES;
     uint64_t training =
         gather_bytes(s->rows, (uint32_t)s->dim) + train_axes_bytes((uint32_t)s->dim);
-    return larger(merging,
-                  packed_bytes(s) + larger(training, 2 * s->rows + reorder_bytes(&written)));
+    return larger(larger(merging, packed_bytes(s) + training),
+                  2 * s->rows + reorder_bytes(&written));
 }
 
 uint32_t predict_held(const struct build_options *options, uint64_t rows, uint32_t work_dim)

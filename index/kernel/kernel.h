@@ -13,13 +13,18 @@
 
 enum kernel_level { KERNEL_SCALAR, KERNEL_AVX2, KERNEL_AVX512, KERNEL_LEVELS };
 
-#define KERNEL_DIM_MAX    4160 /* of codes and matrices; above FATHOM_DIM_MAX + 1 */
-#define KERNEL_PLANES_MAX 6    /* bits of a dimension at the most */
-#define KERNEL_CODE_SLACK 64   /* readable bytes that must follow the last code of an array */
-#define KERNEL_PANEL      16   /* queries of a panel */
-#define KERNEL_LANES      16   /* rows of a block of sliced codes */
-#define KERNEL_TABLE_MAX  127  /* the largest entry of a table */
-#define KERNEL_STEP_MAX   15   /* of nibble_sums */
+#define KERNEL_DIM_MAX     4160 /* of codes and matrices; above FATHOM_DIM_MAX + 1 */
+#define KERNEL_PLANES_MAX  6    /* bits of a dimension at the most */
+#define KERNEL_CODE_SLACK  64   /* readable bytes that must follow the last code of an array */
+#define KERNEL_PANEL       16   /* queries of a panel */
+#define KERNEL_LANES       16   /* rows of a block of sliced codes */
+#define KERNEL_TABLE_MAX   127  /* the largest entry of a table */
+#define KERNEL_STEP_MAX    15   /* of nibble_sums */
+#define KERNEL_TRELLIS_MAX 128  /* bytes of a code with a trellis, and groups of it, at the most */
+#define KERNEL_PATHS       64   /* rows that are encoded at a time */
+#define KERNEL_MEMORY      4    /* dimensions that a trellis looks back */
+#define KERNEL_STATES      (1 << KERNEL_MEMORY)
+#define KERNEL_PATH_MAX    3000 /* the largest weight of a dimension of a path */
 
 /* Bytes of a block of KERNEL_LANES rows of half a byte a dimension (nibble_sums). */
 static inline size_t kernel_nibble_bytes(uint32_t dim)
@@ -51,6 +56,41 @@ struct kernel_codes {
     uint32_t groups[KERNEL_PLANES_MAX];      /* falling; groups[p] * 8 <= dim */
     const uint8_t *sentinel; /* per dimension 1 << (6 - b); padded to a multiple of 64 with 64 */
     const uint8_t *level;    /* 128 entries */
+    const struct kernel_trellis *trellis; /* NULL: there is none */
+};
+
+/* A trellis (codec/trellis.h) gives dimensions with 1 to 5 bits one bit more, which is not stored:
+ * behind the last of them the index goes on with the exclusive or of the last bits of the
+ * dimensions one, three and four steps before. A step goes from a dimension to that of the next
+ * group, and from the last group that has a bit to the first group's next dimension, from the very
+ * last to the very first: all dimensions that have a bit are one circle. The sentinel then is 1 <<
+ * (5 - b), and 1 for six bits. At least KERNEL_MEMORY groups have a bit, and codes have
+ * KERNEL_TRELLIS_MAX bytes at the most.
+ *
+ * Made by kernel_trellis_prepare from a plan that is otherwise ready: for each block of 64
+ * dimensions the bytes that make a group's square of bits (the planes, then those of the dimensions
+ * before), which of them there are, and by what square of bits they become an index. In block 0,
+ * `turned` are those whose bits come from the dimension before in their byte. */
+struct kernel_trellis {
+    uint32_t groups;                   /* that have a bit */
+    uint8_t last[KERNEL_TRELLIS_MAX];  /* of a group: where in the code its last bits are */
+    uint8_t added[KERNEL_TRELLIS_MAX]; /* 255 where a bit is added, or 0 */
+    uint8_t places[KERNEL_TRELLIS_MAX * 8];
+    uint64_t rows[KERNEL_TRELLIS_MAX / 8];
+    uint64_t turned;
+    uint64_t mix[KERNEL_TRELLIS_MAX];
+};
+
+/* How the best path through a trellis is looked for: of each step its bits (1 to 6) and weight; and
+ * by bits, last bit, bit that is not stored, and cell (0..63) the least error of any index and that
+ * index. */
+struct kernel_path {
+    uint32_t steps;
+    const uint8_t *bits;     /* steps */
+    const uint16_t *weights; /* steps, at most KERNEL_PATH_MAX */
+    const uint8_t *errors;   /* 7 x 2 x 2 x 64 */
+    const uint8_t *indexes;  /* likewise */
+    uint8_t *work;           /* steps x KERNEL_STATES x KERNEL_PATHS, aligned to 8 */
 };
 
 /* What codes are made from: a residual in rotated dimensions, and the units of a code
@@ -125,6 +165,11 @@ struct kernels {
      * level. */
     void (*unit_sums)(struct kernel_sums *out, const struct kernel_residual *residual,
                       const uint16_t *units, size_t count);
+    /* The indexes (with sentinel) of the steps of KERNEL_PATHS rows, row after row in each step,
+     * that have the least sum of error * weight / 256, rounded down, of all that begin where they
+     * end: where the best path is half way that goes round twice from anywhere to anywhere
+     * (Viterbi). cells: likewise, 0..63. */
+    void (*trellis_encode)(uint8_t *indexes, const struct kernel_path *path, const uint8_t *cells);
 
     /* The places i, rising, at which values[i] < limit; NaN is not. Returns how many. out has room
      * for count and 16 more. */
@@ -141,6 +186,8 @@ struct kernels {
     void (*f32_to_f16)(uint16_t *out, const float *in,
                        size_t count); /* round to nearest even; overflow gives infinity */
 };
+
+void kernel_trellis_prepare(struct kernel_trellis *trellis, const struct kernel_codes *plan);
 
 /* The table for this CPU under FATHOM_CPU_MAX. Chosen at the first call, the same for ever after;
  * thread-safe. */

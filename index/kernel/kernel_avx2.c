@@ -389,6 +389,7 @@ void kernels_fill_avx2(struct kernels *table)
     table->codes_gather = codes_gather_avx2;
     table->quantise6 = quantise6_avx2;
     table->unit_sums = unit_sums_avx2;
+    table->trellis_encode = trellis_encode_avx2;
     table->below_f32 = below_f32_avx2;
     table->l2sq_f32 = l2sq_f32_avx2;
     table->dot_f32 = dot_f32_avx2;

@@ -121,11 +121,21 @@ KERNEL_INLINE __m256i index_of(const struct plane_bits *bits, const uint8_t *cod
     return index;
 }
 
+/* What a trellis adds to the indexes of dimensions d..d + 31: a bit above the sentinel. */
+KERNEL_INLINE __m256i bonus_of(const uint8_t *bonus, uint32_t d, __m256i sentinel)
+{
+    __m256i set = spread_bits(le_load32(bonus + d / 8), 255);
+    return _mm256_and_si256(set, _mm256_add_epi8(sentinel, sentinel));
+}
+
 static void codes_batch(float *out, const struct kernel_codes *plan,
                         const struct kernel_query8 *query, const struct code_tables *tables,
                         const uint8_t *const *code)
 {
     __m256i hi[BATCH] = {0}, lo[BATCH] = {0};
+    uint8_t bonus[BATCH][KERNEL_TRELLIS_MAX];
+    for (int j = 0; j < BATCH && plan->trellis; j++)
+        kernel_bonus(bonus[j], plan, code[j]);
     for (uint32_t d = 0; d < plan->dim; d += STEP) {
         struct weights hi_weights = split_weights(load256(query->hi + d));
         struct weights lo_weights = split_weights(load256(query->lo + d));
@@ -133,10 +143,13 @@ static void codes_batch(float *out, const struct kernel_codes *plan,
         struct plane_bits bits[KERNEL_PLANES_MAX];
         uint32_t planes = kernel_planes_at(plan, d);
         locate_planes(bits, plan, d, planes);
+        bool more = plan->trellis && planes;
         KERNEL_UNROLL
         for (int j = 0; j < BATCH; j++) {
             __m256i index = index_of(bits, code[j], sentinel, planes);
-            struct bytes levels = split_bytes(levels_of(tables, index, planes));
+            if (more)
+                index = _mm256_or_si256(index, bonus_of(bonus[j], d, sentinel));
+            struct bytes levels = split_bytes(levels_of(tables, index, planes + more));
             hi[j] = add_products(hi[j], levels, hi_weights);
             lo[j] = add_products(lo[j], levels, lo_weights);
         }

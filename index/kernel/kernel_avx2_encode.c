@@ -3,6 +3,7 @@
  * table. Nothing is rounded but the sums, in the lanes that kernel.h names. */
 #include "kernel_avx2.h"
 #include "kernel_encode.h"
+#include "kernel_paths.h"
 
 /* Lanes 0..3 and 4..7. */
 struct wide {
@@ -159,4 +160,9 @@ void unit_sums_avx2(struct kernel_sums *out, const struct kernel_residual *resid
                                 .square = join(lanes.square),
                                 .product = join(lanes.product),
                                 .centroid = join(lanes.centroid)};
+}
+
+void trellis_encode_avx2(uint8_t *indexes, const struct kernel_path *path, const uint8_t *cells)
+{
+    paths_encode(indexes, path, cells);
 }

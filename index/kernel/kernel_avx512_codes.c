@@ -12,8 +12,10 @@
  * Codes of up to 128 bytes are loaded whole into a register or two, and every block of 64
  * dimensions takes its bytes from there: in straight code with everything in registers when there
  * are at most four blocks (short codes), in a loop over blocks otherwise (held codes). Longer codes
- * are loaded plane by plane for each block. The dimensions behind the last bit have the same level
- * in every code; their score is added up once a call. */
+ * are loaded plane by plane for each block. A trellis (kernel.h) puts the three bytes whose
+ * exclusive or it adds into free rows of the square, and a second product in GF(2) joins them; its
+ * sentinels are set afterwards. The dimensions behind the last bit have the same level in every
+ * code; their score is added up once a call. */
 #include "kernel_avx512.h"
 
 #include <assert.h>
@@ -29,7 +31,10 @@ enum {
     BATCH = 4,                    /* of held and long codes */
 };
 
+_Static_assert(KERNEL_TRELLIS_MAX <= HELD_BYTES, "a code with a trellis is held in registers");
+
 #define ONES 0x0101010101010101u /* a byte in each */
+#define TURN 0x8001020408102040u /* the square that turns a byte left by a bit */
 
 /* Of the 64 rows of a block (byte 1 + p of lane g: plane p of group g), those that the code has. */
 static uint64_t block_rows(const struct kernel_codes *plan, uint32_t block)
@@ -88,6 +93,7 @@ KERNEL_INLINE struct rest score_rest(const struct kernel_codes *plan,
 struct block {
     __m512i pick, hi, lo;
     __mmask64 rows;
+    __m512i mix, sentinel; /* of a trellis */
 };
 
 /* The code is loaded as its first and its last `half` bytes, which overlap: exactly its own bytes,
@@ -140,6 +146,22 @@ KERNEL_INLINE void prepare_block(struct block *block, const struct layout *layou
     block->lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
 }
 
+/* The same of a trellis, whose squares have up to eight rows of the code, and no sentinel. */
+KERNEL_INLINE void prepare_trellis(struct block *block, const struct layout *layout,
+                                   const struct kernel_codes *plan,
+                                   const struct kernel_query8 *query, uint32_t b)
+{
+    const struct kernel_trellis *trellis = plan->trellis;
+    __m512i place = _mm512_loadu_si512(trellis->places + b * KERNEL_BLOCK);
+    __mmask64 second = _mm512_cmpge_epu8_mask(place, layout->half);
+    block->pick = _mm512_mask_add_epi8(place, second, place, layout->shift);
+    block->rows = trellis->rows[b];
+    block->mix = _mm512_loadu_si512(trellis->mix + (size_t)b * 8);
+    block->sentinel = _mm512_loadu_si512(plan->sentinel + b * KERNEL_BLOCK);
+    block->hi = _mm512_loadu_si512(query->hi + b * KERNEL_BLOCK);
+    block->lo = _mm512_loadu_si512(query->lo + b * KERNEL_BLOCK);
+}
+
 /* A code in registers; high is used when half is 64. half is always a constant: 16, 32 or 64. */
 struct held {
     __m512i low, high;
@@ -160,11 +182,22 @@ KERNEL_INLINE struct held hold_code(const uint8_t *code, size_t second, size_t h
     return (struct held){whole, whole};
 }
 
-/* The 64 levels of a block of a code. */
+/* The 64 levels of a block of a code. With a trellis, a second product of squares of bits joins
+ * what is not stored. */
 KERNEL_INLINE __m512i held_levels(const struct block *block, const struct levels *levels,
-                                  struct held code, size_t half)
+                                  struct held code, size_t half, bool trellis, __mmask64 turned)
 {
     __m512i rows;
+    if (trellis) {
+        rows = half == 64
+                   ? _mm512_maskz_permutex2var_epi8(block->rows, code.low, block->pick, code.high)
+                   : _mm512_maskz_permutexvar_epi8(block->rows, block->pick, code.low);
+        if (turned)
+            rows = _mm512_mask_gf2p8affine_epi64_epi8(rows, turned, rows,
+                                                      _mm512_set1_epi64((int64_t)TURN), 0);
+        __m512i index = _mm512_gf2p8affine_epi64_epi8(transpose(rows), block->mix, 0);
+        return level_of(levels, _mm512_or_si512(index, block->sentinel));
+    }
     if (half == 64)
         rows = _mm512_mask2_permutex2var_epi8(code.low, block->pick, block->rows, code.high);
     else
@@ -179,13 +212,18 @@ KERNEL_INLINE __m512i held_levels(const struct block *block, const struct levels
 KERNEL_INLINE void short_codes(float *out, const struct kernel_codes *plan,
                                const struct kernel_query8 *query, const uint8_t *codes,
                                const uint32_t *ids, bool scattered, size_t count, uint32_t blocks,
-                               size_t half)
+                               size_t half, bool trellis)
 {
     struct block block[SHORT_BLOCKS];
+    __mmask64 turned = trellis ? plan->trellis->turned : 0;
     struct layout layout = layout_of(plan, half);
     KERNEL_UNROLL
-    for (uint32_t b = 0; b < blocks; b++)
-        prepare_block(&block[b], &layout, query, b);
+    for (uint32_t b = 0; b < blocks; b++) {
+        if (trellis)
+            prepare_trellis(&block[b], &layout, plan, query, b);
+        else
+            prepare_block(&block[b], &layout, query, b);
+    }
     struct rest rest = score_rest(plan, query, blocks);
     __m256i rest_sum = _mm256_set1_epi32(rest.hi * 128 + rest.lo);
     struct levels levels = {_mm512_loadu_si512(plan->level), _mm512_loadu_si512(plan->level + 64)};
@@ -208,7 +246,8 @@ KERNEL_INLINE void short_codes(float *out, const struct kernel_codes *plan,
             sum[j] = _mm512_setzero_si512();
             KERNEL_UNROLL
             for (uint32_t b = 0; b < blocks; b++) {
-                value[b] = held_levels(&block[b], &levels, held, half);
+                value[b] =
+                    held_levels(&block[b], &levels, held, half, trellis, b == 0 ? turned : 0);
                 sum[j] = _mm512_dpbusd_epi32(sum[j], value[b], block[b].hi);
             }
             sum[j] = _mm512_slli_epi32(sum[j], 7);
@@ -251,13 +290,19 @@ KERNEL_INLINE void store_scores(float *out, const struct sums *sums, struct rest
 
 KERNEL_INLINE void held_codes(float *out, const struct kernel_codes *plan,
                               const struct kernel_query8 *query, const uint8_t *codes,
-                              const uint32_t *ids, bool scattered, size_t count, size_t half)
+                              const uint32_t *ids, bool scattered, size_t count, size_t half,
+                              bool trellis)
 {
     struct block block[HELD_BLOCKS];
+    __mmask64 turned = trellis ? plan->trellis->turned : 0;
     struct layout layout = layout_of(plan, half);
     uint32_t blocks = (plan->groups[0] + 7) / 8;
-    for (uint32_t b = 0; b < blocks; b++)
-        prepare_block(&block[b], &layout, query, b);
+    for (uint32_t b = 0; b < blocks; b++) {
+        if (trellis)
+            prepare_trellis(&block[b], &layout, plan, query, b);
+        else
+            prepare_block(&block[b], &layout, query, b);
+    }
     struct rest rest = score_rest(plan, query, blocks);
     struct levels levels = {_mm512_loadu_si512(plan->level), _mm512_loadu_si512(plan->level + 64)};
     size_t code_bytes = plan->code_bytes, second = second_half(plan, half);
@@ -279,8 +324,9 @@ KERNEL_INLINE void held_codes(float *out, const struct kernel_codes *plan,
         for (uint32_t b = 0; b < blocks; b++) {
             KERNEL_UNROLL
             for (int j = 0; j < BATCH; j++)
-                weigh(&sums, j, held_levels(&block[b], &levels, held[j], half), block[b].hi,
-                      block[b].lo);
+                weigh(&sums, j,
+                      held_levels(&block[b], &levels, held[j], half, trellis, b == 0 ? turned : 0),
+                      block[b].hi, block[b].lo);
         }
         store_scores(out + i, &sums, rest, count - i);
     }
@@ -401,45 +447,56 @@ KERNEL_INLINE void long_codes(float *out, const struct kernel_codes *plan,
 /* One copy of the loop for each way to load, and number of blocks when they are few. */
 KERNEL_INLINE void short_sized(float *out, const struct kernel_codes *plan,
                                const struct kernel_query8 *query, const uint8_t *codes,
-                               const uint32_t *ids, bool scattered, size_t count, uint32_t blocks)
+                               const uint32_t *ids, bool scattered, size_t count, uint32_t blocks,
+                               bool trellis)
 {
     if (plan->code_bytes <= 32)
-        short_codes(out, plan, query, codes, ids, scattered, count, blocks, 16);
+        short_codes(out, plan, query, codes, ids, scattered, count, blocks, 16, trellis);
     else if (plan->code_bytes <= 64)
-        short_codes(out, plan, query, codes, ids, scattered, count, blocks, 32);
+        short_codes(out, plan, query, codes, ids, scattered, count, blocks, 32, trellis);
     else
-        short_codes(out, plan, query, codes, ids, scattered, count, blocks, 64);
+        short_codes(out, plan, query, codes, ids, scattered, count, blocks, 64, trellis);
 }
 
 KERNEL_INLINE void held_sized(float *out, const struct kernel_codes *plan,
                               const struct kernel_query8 *query, const uint8_t *codes,
-                              const uint32_t *ids, bool scattered, size_t count)
+                              const uint32_t *ids, bool scattered, size_t count, bool trellis)
 {
     if (plan->code_bytes <= 32)
-        held_codes(out, plan, query, codes, ids, scattered, count, 16);
+        held_codes(out, plan, query, codes, ids, scattered, count, 16, trellis);
     else if (plan->code_bytes <= 64)
-        held_codes(out, plan, query, codes, ids, scattered, count, 32);
+        held_codes(out, plan, query, codes, ids, scattered, count, 32, trellis);
     else
-        held_codes(out, plan, query, codes, ids, scattered, count, 64);
+        held_codes(out, plan, query, codes, ids, scattered, count, 64, trellis);
+}
+
+KERNEL_INLINE void registers_codes(float *out, const struct kernel_codes *plan,
+                                   const struct kernel_query8 *query, const uint8_t *codes,
+                                   const uint32_t *ids, bool scattered, size_t count, bool trellis)
+{
+    uint32_t blocks = (plan->groups[0] + 7) / 8;
+    if (blocks > SHORT_BLOCKS || plan->dim > SHORT_DIM)
+        held_sized(out, plan, query, codes, ids, scattered, count, trellis);
+    else if (blocks == 1)
+        short_sized(out, plan, query, codes, ids, scattered, count, 1, trellis);
+    else if (blocks == 2)
+        short_sized(out, plan, query, codes, ids, scattered, count, 2, trellis);
+    else if (blocks == 3)
+        short_sized(out, plan, query, codes, ids, scattered, count, 3, trellis);
+    else
+        short_sized(out, plan, query, codes, ids, scattered, count, 4, trellis);
 }
 
 KERNEL_INLINE void codes_any(float *out, const struct kernel_codes *plan,
                              const struct kernel_query8 *query, const uint8_t *codes,
                              const uint32_t *ids, bool scattered, size_t count)
 {
-    uint32_t blocks = (plan->groups[0] + 7) / 8;
-    if (blocks == 0 || plan->code_bytes > HELD_BYTES)
+    if (plan->trellis)
+        registers_codes(out, plan, query, codes, ids, scattered, count, true);
+    else if (plan->groups[0] == 0 || plan->code_bytes > HELD_BYTES)
         long_codes(out, plan, query, codes, ids, scattered, count);
-    else if (blocks > SHORT_BLOCKS || plan->dim > SHORT_DIM)
-        held_sized(out, plan, query, codes, ids, scattered, count);
-    else if (blocks == 1)
-        short_sized(out, plan, query, codes, ids, scattered, count, 1);
-    else if (blocks == 2)
-        short_sized(out, plan, query, codes, ids, scattered, count, 2);
-    else if (blocks == 3)
-        short_sized(out, plan, query, codes, ids, scattered, count, 3);
     else
-        short_sized(out, plan, query, codes, ids, scattered, count, 4);
+        registers_codes(out, plan, query, codes, ids, scattered, count, false);
 }
 
 void codes_rows_avx512(float *out, const struct kernel_codes *plan,

@@ -3,6 +3,14 @@
  * the sums, in the lanes that kernel.h names, so fused products give what separate ones do. */
 #include "kernel_avx512.h"
 #include "kernel_encode.h"
+#include "kernel_paths.h"
+
+/* All states at once, in registers. */
+#if defined(__clang__)
+#define PATHS_UNROLL _Pragma("unroll")
+#else
+#define PATHS_UNROLL _Pragma("GCC unroll 16")
+#endif
 
 KERNEL_INLINE double join(__m512d lanes)
 {
@@ -104,4 +112,153 @@ void unit_sums_avx512(struct kernel_sums *out, const struct kernel_residual *res
                                 .square = join(lanes.square),
                                 .product = join(lanes.product),
                                 .centroid = join(lanes.centroid)};
+}
+
+/* ---- paths through trellises ---- */
+
+enum { HALF = KERNEL_PATHS / 2 }; /* of the paths, whose sums fill a register */
+
+/* error * weight / 256: the upper half of the product of 256 times the error. */
+KERNEL_INLINE __m512i step_of(const uint8_t *errors, __m512i cells, __m512i weights)
+{
+    __m512i error = _mm512_permutexvar_epi8(cells, _mm512_loadu_si512(errors));
+    __m512i wide = _mm512_cvtepu8_epi16(_mm512_castsi512_si256(error));
+    return _mm512_mulhi_epu16(_mm512_slli_epi16(wide, 8), weights);
+}
+
+KERNEL_INLINE void bring_down(__m512i *sums)
+{
+    __m512i least = sums[0];
+    for (uint32_t s = 1; s < KERNEL_STATES; s++)
+        least = _mm512_min_epu16(least, sums[s]);
+    for (uint32_t s = 0; s < KERNEL_STATES; s++)
+        sums[s] = _mm512_sub_epi16(sums[s], least);
+}
+
+/* Of half of the paths; from[2 * to] says of each step which ones come from the upper of the two
+ * states that lead to `to`. */
+KERNEL_INLINE void go_forward_half(__m512i *sums, uint32_t *from, const struct kernel_path *path,
+                                   const uint8_t *cells)
+{
+    for (uint32_t t = 0; t < path->steps; t++, from += 2 * KERNEL_STATES) {
+        __m512i some = _mm512_castsi256_si512(
+            _mm256_loadu_si256((const void *)(cells + (size_t)t * KERNEL_PATHS)));
+        __m512i weight = _mm512_set1_epi16((short)path->weights[t]);
+        __m512i step[4], next[KERNEL_STATES];
+        KERNEL_UNROLL
+        for (uint32_t i = 0; i < 4; i++)
+            step[i] = step_of(paths_table(path->errors, path->bits[t], i / 2, i % 2), some, weight);
+        PATHS_UNROLL
+        for (uint32_t to = 0; to < KERNEL_STATES; to++) {
+            uint32_t s = to >> 1, kind = (to & 1) * 2 + paths_parity(s);
+            __m512i a = _mm512_add_epi16(sums[s], step[kind]);
+            __m512i b = _mm512_add_epi16(sums[s + PATHS_UPPER], step[kind ^ 1]);
+            from[2 * to] = _mm512_cmplt_epu16_mask(b, a);
+            next[to] = _mm512_min_epu16(a, b);
+        }
+        PATHS_UNROLL
+        for (uint32_t s = 0; s < KERNEL_STATES; s++)
+            sums[s] = next[s];
+        if (t % PATHS_STEPS == PATHS_STEPS - 1)
+            bring_down(sums);
+    }
+}
+
+/* Sums of all paths: of each half the states. */
+struct path_sums {
+    __m512i half[2][KERNEL_STATES];
+};
+
+static void go_forward(struct path_sums *sums, const struct kernel_path *path, const uint8_t *cells)
+{
+    for (uint32_t h = 0; h < 2; h++) {
+        __m512i now[KERNEL_STATES];
+        memcpy(now, sums->half[h], sizeof now);
+        go_forward_half(now, (uint32_t *)(void *)path->work + h, path, cells + (size_t)h * HALF);
+        memcpy(sums->half[h], now, sizeof now);
+    }
+}
+
+/* The states, a byte each, that those of a step come from. */
+KERNEL_INLINE __m512i states_before(const uint64_t *from, __m512i states)
+{
+    __mmask64 upper = 0;
+    PATHS_UNROLL
+    for (uint32_t s = 0; s < KERNEL_STATES; s++)
+        upper |= _mm512_mask_cmpeq_epi8_mask(from[s], states, _mm512_set1_epi8((char)s));
+    const __m512i lower =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
+    __m512i before = _mm512_shuffle_epi8(lower, states);
+    return _mm512_mask_add_epi8(before, upper, before, _mm512_set1_epi8(PATHS_UPPER));
+}
+
+KERNEL_INLINE __m512i indexes_of(const uint8_t *tables, uint32_t bits, __m512i cells,
+                                 __mmask64 last, __mmask64 bonus)
+{
+    __m512i found[4];
+    KERNEL_UNROLL
+    for (uint32_t i = 0; i < 4; i++)
+        found[i] = _mm512_permutexvar_epi8(
+            cells, _mm512_loadu_si512(paths_table(tables, bits, i / 2, i % 2)));
+    return _mm512_mask_blend_epi8(last, _mm512_mask_blend_epi8(bonus, found[0], found[1]),
+                                  _mm512_mask_blend_epi8(bonus, found[2], found[3]));
+}
+
+static __m512i go_back(uint8_t *indexes, const struct kernel_path *path, const uint8_t *cells,
+                       __m512i states)
+{
+    const uint64_t *from = (const uint64_t *)(const void *)path->work;
+    const __m512i parities =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 0, 1, 0, 1));
+    for (uint32_t t = path->steps; t-- > 0;) {
+        __m512i before = states_before(from + (size_t)t * KERNEL_STATES, states);
+        if (indexes) {
+            __m512i bonus = _mm512_shuffle_epi8(parities, before);
+            __mmask64 last = _mm512_test_epi8_mask(states, _mm512_set1_epi8(1));
+            __m512i some = _mm512_loadu_si512(cells + (size_t)t * KERNEL_PATHS);
+            _mm512_storeu_si512(indexes + (size_t)t * KERNEL_PATHS,
+                                indexes_of(path->indexes, path->bits[t], some, last,
+                                           _mm512_test_epi8_mask(bonus, bonus)));
+        }
+        states = before;
+    }
+    return states;
+}
+
+/* The first of the best states of half of the paths. */
+static __m256i best_states(const __m512i *sums)
+{
+    __m512i least = sums[0], best = _mm512_setzero_si512();
+    for (uint32_t s = 1; s < KERNEL_STATES; s++) {
+        __mmask32 less = _mm512_cmplt_epu16_mask(sums[s], least);
+        best = _mm512_mask_mov_epi16(best, less, _mm512_set1_epi16((short)s));
+        least = _mm512_min_epu16(least, sums[s]);
+    }
+    return _mm512_cvtepi16_epi8(best);
+}
+
+static void begin_at(__m512i *sums, __m256i states)
+{
+    __m512i wide = _mm512_cvtepu8_epi16(states);
+    for (uint32_t s = 0; s < KERNEL_STATES; s++) {
+        __mmask32 here = _mm512_cmpeq_epi16_mask(wide, _mm512_set1_epi16((short)s));
+        sums[s] = _mm512_maskz_set1_epi16(_knot_mask32(here), PATHS_AWAY);
+    }
+}
+
+void trellis_encode_avx512(uint8_t *indexes, const struct kernel_path *path, const uint8_t *cells)
+{
+    struct path_sums sums;
+    memset(&sums, 0, sizeof sums);
+    go_forward(&sums, path, cells);
+    bring_down(sums.half[0]);
+    bring_down(sums.half[1]);
+    go_forward(&sums, path, cells);
+    __m512i states = _mm512_inserti64x4(_mm512_castsi256_si512(best_states(sums.half[0])),
+                                        best_states(sums.half[1]), 1);
+    states = go_back(NULL, path, cells, states);
+    begin_at(sums.half[0], _mm512_castsi512_si256(states));
+    begin_at(sums.half[1], _mm512_extracti64x4_epi64(states, 1));
+    go_forward(&sums, path, cells);
+    go_back(indexes, path, cells, states);
 }

@@ -9,13 +9,16 @@ void quantise6_scalar(uint8_t *bits6, const float *y, const float *sigma, const 
                       size_t dim);
 void unit_sums_scalar(struct kernel_sums *out, const struct kernel_residual *residual,
                       const uint16_t *units, size_t count);
+void trellis_encode_scalar(uint8_t *indexes, const struct kernel_path *path, const uint8_t *cells);
 void quantise6_avx2(uint8_t *bits6, const float *y, const float *sigma, const float *edges,
                     size_t dim);
 void unit_sums_avx2(struct kernel_sums *out, const struct kernel_residual *residual,
                     const uint16_t *units, size_t count);
+void trellis_encode_avx2(uint8_t *indexes, const struct kernel_path *path, const uint8_t *cells);
 void quantise6_avx512(uint8_t *bits6, const float *y, const float *sigma, const float *edges,
                       size_t dim);
 void unit_sums_avx512(struct kernel_sums *out, const struct kernel_residual *residual,
                       const uint16_t *units, size_t count);
+void trellis_encode_avx512(uint8_t *indexes, const struct kernel_path *path, const uint8_t *cells);
 
 #endif

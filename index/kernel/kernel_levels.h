@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernel.h"
+#include "le.h"
 
 #define KERNEL_BLOCK      64 /* dimensions that the padding promises, and bytes of a cache line */
 #define KERNEL_BLOCKS_MAX (KERNEL_DIM_MAX / KERNEL_BLOCK)
@@ -171,6 +172,31 @@ KERNEL_INLINE uint32_t kernel_planes_at(const struct kernel_codes *plan, uint32_
     while (planes < KERNEL_PLANES_MAX && plan->groups[planes] * 8 > d)
         planes++;
     return planes;
+}
+
+/* Does a trellis give a group with so many planes a bit more? */
+KERNEL_INLINE bool kernel_has_bonus(uint32_t planes)
+{
+    return planes > 0 && planes < KERNEL_PLANES_MAX;
+}
+
+/* The bits that a trellis adds, a byte for each group up to a multiple of eight, 0 where it adds
+ * none. */
+KERNEL_INLINE void kernel_bonus(uint8_t bonus[KERNEL_TRELLIS_MAX], const struct kernel_codes *plan,
+                                const uint8_t *code)
+{
+    enum { BACK = KERNEL_MEMORY };
+    const struct kernel_trellis *trellis = plan->trellis;
+    uint8_t
+        last[BACK + KERNEL_TRELLIS_MAX + 8]; /* the last groups, turned, stand before the first */
+    for (uint32_t g = 0; g < trellis->groups; g++)
+        last[BACK + g] = code[trellis->last[g]];
+    for (uint32_t i = 0; i < BACK; i++)
+        last[i] = (uint8_t)(last[trellis->groups + i] << 1 | last[trellis->groups + i] >> 7);
+    for (uint32_t g = 0; g < trellis->groups; g += 8)
+        le_store64(bonus + g, (le_load64(last + BACK + g - 1) ^ le_load64(last + BACK + g - 3) ^
+                               le_load64(last + BACK + g - 4)) &
+                                  le_load64(trellis->added + g));
 }
 
 #endif

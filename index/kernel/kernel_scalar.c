@@ -78,11 +78,16 @@ static float codes_one(const struct kernel_codes *plan, const struct kernel_quer
                        const uint8_t *code)
 {
     int32_t hi = 0, lo = 0;
+    uint8_t bonus[KERNEL_TRELLIS_MAX];
+    if (plan->trellis)
+        kernel_bonus(bonus, plan, code);
     for (uint32_t group = 0; group * 8 < plan->dim; group++) {
         uint32_t d = group * 8, planes = kernel_planes_at(plan, d);
         uint64_t indexes = le_load64(plan->sentinel + d);
         for (uint32_t p = 0; p < planes; p++)
             indexes |= spread_bits(code[plan->plane_start[p] + group]) << (6 - p);
+        if (plan->trellis && kernel_has_bonus(planes))
+            indexes |= spread_bits(bonus[group]) << (6 - planes);
         for (uint32_t k = 0; k < 8; k++) {
             int32_t value = plan->level[indexes >> 8 * k & 127];
             hi += value * query->hi[d + k];
@@ -280,6 +285,7 @@ void kernels_fill_scalar(struct kernels *table)
         .codes_gather = codes_gather_scalar,
         .quantise6 = quantise6_scalar,
         .unit_sums = unit_sums_scalar,
+        .trellis_encode = trellis_encode_scalar,
         .below_f32 = below_f32_scalar,
         .l2sq_f32 = l2sq_f32_scalar,
         .dot_f32 = dot_f32_scalar,

@@ -2,6 +2,7 @@
  * sums that factors follow from. Doubles in eight lanes, in the one order that every level keeps.
  */
 #include "kernel_encode.h"
+#include "kernel_paths.h"
 
 enum { LANES = 8 };
 
@@ -66,4 +67,9 @@ void unit_sums_scalar(struct kernel_sums *out, const struct kernel_residual *res
                                 .square = join(lanes.square),
                                 .product = join(lanes.product),
                                 .centroid = join(lanes.centroid)};
+}
+
+void trellis_encode_scalar(uint8_t *indexes, const struct kernel_path *path, const uint8_t *cells)
+{
+    paths_encode(indexes, path, cells);
 }

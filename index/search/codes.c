@@ -1,12 +1,14 @@
 /* Codes in memory, in the layout that the navigator reads: whole codes row after row for the graph,
  * which jumps; sliced in blocks of rows for the cells, which scan. Reads the file's bands, each
- * page checked, and never more than one page at a time. */
+ * page checked, and never more than one page at a time; or has them made with a trellis
+ * (recode.c). */
 #include <errno.h>
 #include <string.h>
 
 #include "error.h"
 #include "index.h"
 #include "mem.h"
+#include "recode.h"
 
 /* ---- sizes ---- */
 
@@ -45,6 +47,13 @@ struct place {
     uint32_t stride, columns;
 };
 
+static uint8_t *place_at(const struct place *place, uint64_t row)
+{
+    return place->columns
+               ? place->at + row / KERNEL_LANES * place->columns * KERNEL_LANES + row % KERNEL_LANES
+               : place->at + row * place->stride;
+}
+
 struct band_scatter {
     uint32_t width; /* bytes of a row in this band */
     uint32_t unit;  /* of the next byte, within the band */
@@ -58,12 +67,8 @@ static int scatter_band(void *context, const uint8_t *payload, size_t bytes,
     struct band_scatter *s = context;
     (void)err;
     for (size_t i = 0; i < bytes; i++) {
-        const struct place *place = &s->place[s->unit];
-        if (place->at && place->columns)
-            place->at[s->row / KERNEL_LANES * place->columns * KERNEL_LANES +
-                      s->row % KERNEL_LANES] = payload[i];
-        else if (place->at)
-            place->at[s->row * place->stride] = payload[i];
+        if (s->place[s->unit].at)
+            *place_at(&s->place[s->unit], s->row) = payload[i];
         if (++s->unit == s->width) {
             s->unit = 0;
             s->row++;
@@ -157,12 +162,65 @@ static int take_targets(struct fathom_index *index, struct targets *to, struct f
     return coarse->rest_bytes && !to->rest ? -ENOMEM : 0;
 }
 
+/* ---- with a trellis ---- */
+
+struct made {
+    const struct fathom_index *index;
+    const struct place *places; /* of the bytes of a code */
+    uint32_t factor_bytes, coarse_factor_bytes;
+    void *factors, *coarse_factors;
+};
+
+static void put_factors(void *to, uint32_t bytes, uint64_t row, uint32_t factors)
+{
+    if (bytes == 2)
+        ((uint16_t *)to)[row] = (uint16_t)factors;
+    else
+        ((uint32_t *)to)[row] = factors;
+}
+
+static void put_made(void *context, uint64_t row, const uint8_t *units, uint32_t factors,
+                     uint32_t coarse_factors)
+{
+    const struct made *made = context;
+    for (uint32_t u = 0; u < made->index->level.code_bytes; u++)
+        *place_at(&made->places[u], row) = units[u];
+    put_factors(made->factors, made->factor_bytes, row, factors);
+    if (made->coarse_factors)
+        put_factors(made->coarse_factors, made->coarse_factor_bytes, row, coarse_factors);
+}
+
+static int load_made(struct fathom_index *index, const struct planes_model *full,
+                     const struct targets *to, struct fathom_error *err)
+{
+    const struct planes_level *level = &full->levels[index->plan.level],
+                              *coarse = index->coarse.rest_bytes ? &index->coarse.level : NULL;
+    uint64_t rows = index->properties.rows;
+    struct place places[KERNEL_TRELLIS_MAX];
+    for (uint32_t u = 0; u < level->code_bytes; u++)
+        places[u] = place_of(index, to, u, full->order[u]);
+    struct made made = {.index = index, .places = places, .factor_bytes = level->factor_bytes};
+    made.factors = residency_take(index, PART_CODES, rows * level->factor_bytes, err);
+    index->factors = index->coarse.factors = made.factors;
+    if (coarse) {
+        made.coarse_factor_bytes = coarse->factor_bytes;
+        made.coarse_factors = residency_take(index, PART_CODES, rows * coarse->factor_bytes, err);
+        index->coarse.factors = made.coarse_factors;
+    }
+    if (!made.factors || (coarse && !made.coarse_factors))
+        return -ENOMEM;
+    struct recode_target target = {put_made, &made};
+    return recode_rows(index, full, coarse, &target, err);
+}
+
 int codes_load(struct fathom_index *index, const struct planes_model *full,
                struct fathom_error *err)
 {
     struct targets to = {0};
     struct coarse_codes *coarse = &index->coarse;
     int status = take_targets(index, &to, err);
+    if (status == 0 && recode_wanted(full, index->plan.level))
+        return load_made(index, full, &to, err);
     if (status == 0)
         status = load_bands(index, full, &to, err);
     if (status == 0)

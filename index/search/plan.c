@@ -19,6 +19,7 @@
 #include "mem.h"
 #include "navigate.h"
 #include "pages.h"
+#include "recode.h"
 
 /* Without operating points: where lists fit beside codes of this many bits a dimension, the graph
  * wins by CPU; below, cells win, which spend the bytes of the lists on codes and so read less
@@ -70,6 +71,8 @@ static uint64_t model_part_bytes(const struct model *model, const struct plan *p
     if (plan->navigator == FATHOM_NAVIGATOR_CELLS)
         bytes += resident(sizeof(uint16_t) *
                           planes->levels[coarse_level(planes, plan->level)].code_bytes);
+    if (recode_wanted(planes, plan->level))
+        bytes += resident(sizeof(struct kernel_trellis));
     return bytes + resident(128) + resident(planes->dim) + resident(size_round_up(coded, 64)) +
            2 * resident(4 * coded) + resident(coded * planes->dim + 64);
 }

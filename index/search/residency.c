@@ -10,6 +10,8 @@
 #include "index.h"
 #include "le.h"
 #include "mem.h"
+#include "recode.h"
+#include "trellis.h"
 
 /* Parts of some size are read at random places by every query, which large pages make cheaper
  * (docs/adr/0040). */
@@ -79,6 +81,21 @@ static int trim_coarse(struct fathom_index *index, const struct planes_model *pl
     return coarse->units ? 0 : -ENOMEM;
 }
 
+/* What codes with a trellis are scored by; estimates are so much better, too. */
+static int trim_trellis(struct fathom_index *index, const struct planes_model *planes,
+                        uint8_t *level_bytes, uint8_t *sentinel, struct fathom_error *err)
+{
+    struct kernel_trellis *trellis = residency_take(index, PART_MODEL, sizeof *trellis, err);
+    if (!trellis)
+        return -ENOMEM;
+    trellis_level_table(level_bytes, planes);
+    trellis_sentinels(sentinel, &index->codes_plan);
+    kernel_trellis_prepare(trellis, &index->codes_plan);
+    index->codes_plan.trellis = trellis;
+    index->level.kappa *= trellis_error(planes, &index->level);
+    return 0;
+}
+
 /* Replaces the decoded model by the part that queries need at this level. */
 static int trim_model(struct fathom_index *index, struct model *full, struct fathom_error *err)
 {
@@ -92,6 +109,7 @@ static int trim_model(struct fathom_index *index, struct model *full, struct fat
         return 0;
     index->level = planes->levels[index->plan.level];
     uint32_t coded = planes_coded_dim(&index->level);
+    uint8_t *level_bytes = copy_to(index, planes->level_bytes, 128, 0, err);
     index->model.planes = (struct planes_model){
         .dim = dim,
         .code_dim = coded,
@@ -100,7 +118,7 @@ static int trim_model(struct fathom_index *index, struct model *full, struct fat
         .rotation_scale = copy_to(index, planes->rotation_scale, 4 * (size_t)coded, 0, err),
         .sigma = copy_to(index, planes->sigma, 4 * (size_t)coded, 0, err),
         .origin = copy_to(index, planes->origin, dim, 0, err),
-        .level_bytes = copy_to(index, planes->level_bytes, 128, 0, err)};
+        .level_bytes = level_bytes};
     uint8_t *sentinel = residency_take(index, PART_MODEL, size_round_up(coded, 64), err);
     const struct planes_model *kept = &index->model.planes;
     if (!kept->rotation || !kept->rotation_scale || !kept->sigma || !kept->level_bytes ||
@@ -108,6 +126,9 @@ static int trim_model(struct fathom_index *index, struct model *full, struct fat
         return -ENOMEM;
     index->sentinel = sentinel;
     planes_kernel_codes(kept, &index->level, sentinel, &index->codes_plan);
+    if (recode_wanted(planes, index->plan.level) &&
+        trim_trellis(index, planes, level_bytes, sentinel, err))
+        return -ENOMEM;
     return index->plan.navigator == FATHOM_NAVIGATOR_CELLS ? trim_coarse(index, planes, err) : 0;
 }
 
@@ -532,6 +553,8 @@ int residency_load(struct fathom_index *index, struct fathom_error *err)
     status = plan_make(&index->plan, &input, err);
     if (status == 0)
         status = trim_model(index, &basis.model, err);
+    if (status == 0 && (!index->plan.rows8 || index->plan.navigator == FATHOM_NAVIGATOR_CELLS))
+        status = load_cells(index, err);
     if (status == 0)
         status = load_codes(index, &basis.model.planes, err);
     note_levels(index, &basis.model.planes);
@@ -543,7 +566,5 @@ int residency_load(struct fathom_index *index, struct fathom_error *err)
     index->ids = ids;
     if (status == 0 && index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)
         status = load_lists(index, err);
-    if (status == 0 && (!index->plan.rows8 || index->plan.navigator == FATHOM_NAVIGATOR_CELLS))
-        status = load_cells(index, err);
     return status;
 }

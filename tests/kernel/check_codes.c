@@ -55,16 +55,62 @@ static void plan_allot(struct prng *prng, struct kernel_codes *plan, int allotme
     }
 }
 
+/* Codes with a trellis at every other turn, where there may be one. */
+static void plan_trellis(struct kernel_codes *plan, uint8_t *sentinel,
+                         struct kernel_trellis *trellis, bool wanted)
+{
+    if (!wanted || plan->groups[0] < KERNEL_MEMORY || plan->code_bytes > KERNEL_TRELLIS_MAX)
+        return;
+    kernel_trellis_prepare(trellis, plan);
+    plan->trellis = trellis;
+    for (uint32_t d = 0; d < plan->dim; d++)
+        sentinel[d] = sentinel[d] < 64 && sentinel[d] > 1 ? sentinel[d] / 2 : sentinel[d];
+}
+
+static uint32_t planes_of(const struct kernel_codes *plan, uint32_t d)
+{
+    uint32_t planes = 0;
+    while (planes < KERNEL_PLANES_MAX && d < 8 * plan->groups[planes])
+        planes++;
+    return planes;
+}
+
+static uint32_t bit_of(const struct kernel_codes *plan, const uint8_t *code, uint32_t plane,
+                       uint32_t d)
+{
+    return code[plan->plane_start[plane] + d / 8] >> d % 8 & 1u;
+}
+
+/* The dimension that comes a step before: of the group before, or of the last group the dimension
+ * before. */
+static uint32_t step_back(const struct kernel_codes *plan, uint32_t d)
+{
+    uint32_t last = 8 * (plan->groups[0] - 1);
+    return d >= 8 ? d - 8 : last + (d + 7) % 8;
+}
+
+static uint32_t bonus_of(const struct kernel_codes *plan, const uint8_t *code, uint32_t d)
+{
+    uint32_t bonus = 0;
+    for (uint32_t step = 1; step <= 4; step++) {
+        d = step_back(plan, d);
+        bonus ^= step == 2 ? 0 : bit_of(plan, code, planes_of(plan, d) - 1, d);
+    }
+    return bonus;
+}
+
 /* The definition in kernel.h, a bit at a time. */
 static float score_of(const struct kernel_codes *plan, const struct kernel_query8 *query,
                       const uint8_t *code)
 {
     int64_t hi = 0, lo = 0;
     for (uint32_t d = 0; d < plan->dim; d++) {
-        uint32_t index = 0, bits = 0;
-        for (uint32_t p = 0; p < KERNEL_PLANES_MAX && d < 8 * plan->groups[p]; p++, bits++) {
-            uint32_t bit = code[plan->plane_start[p] + d / 8] >> d % 8 & 1;
-            index += bit << (6 - p);
+        uint32_t index = 0, bits = planes_of(plan, d);
+        for (uint32_t p = 0; p < bits; p++)
+            index += bit_of(plan, code, p, d) << (6 - p);
+        if (plan->trellis && bits > 0 && bits < KERNEL_PLANES_MAX) {
+            index += bonus_of(plan, code, d) << (6 - bits);
+            bits++;
         }
         index += 1u << (6 - bits);
         hi += plan->level[index] * query->hi[d];
@@ -75,14 +121,16 @@ static float score_of(const struct kernel_codes *plan, const struct kernel_query
 
 static void codes_case(struct tally *tally, const struct kernels *kernels, struct prng *prng,
                        uint32_t dim, int allotment, size_t count, enum content content,
-                       enum guard_side side, bool gather)
+                       enum guard_side side, bool gather, bool trellis)
 {
     struct kernel_codes plan = {.dim = dim};
+    struct kernel_trellis circle;
     size_t padded = size_round_up(dim, 64);
     uint8_t *sentinel = guard_take(side, padded), *level = guard_take(side, 128);
     int8_t *hi = guard_take(side, padded), *lo = guard_take(side, padded);
     plan_allot(prng, &plan, allotment);
     plan_finish(&plan, sentinel);
+    plan_trellis(&plan, sentinel, &circle, trellis);
     plan.level = level;
     size_t codes_count = gather ? CODES : count;
     /* Only small codes may be read beyond their end: a few bytes more would be a cache line that
@@ -108,9 +156,9 @@ static void codes_case(struct tally *tally, const struct kernels *kernels, struc
         float score = score_of(&plan, &query, codes + (gather ? ids[i] : i) * plan.code_bytes);
         ok = ok && memcmp(&score, &out[i], sizeof score) == 0;
     }
-    tally_case(tally, ok, "%u dims, planes of %u %u %u %u %u %u bytes, %zu codes, content %d", dim,
-               plan.groups[0], plan.groups[1], plan.groups[2], plan.groups[3], plan.groups[4],
-               plan.groups[5], count, content);
+    tally_case(tally, ok, "%u dims,%s planes of %u %u %u %u %u %u bytes, %zu codes, content %d",
+               dim, plan.trellis ? " a trellis," : "", plan.groups[0], plan.groups[1],
+               plan.groups[2], plan.groups[3], plan.groups[4], plan.groups[5], count, content);
     guard_reset();
 }
 
@@ -131,8 +179,9 @@ static void check_codes(struct tally *tally, const struct kernels *kernels, bool
     for (unsigned i = 0; code_dim(i); i++) {
         for (int allotment = 0; allotment < ALLOTMENTS; allotment++) {
             for (int content = 0; content < CONTENTS; content++, turn++)
-                codes_case(tally, kernels, &prng, code_dim(i), allotment, check_count(turn),
-                           content, turn / 2 % 2, gather);
+                for (int trellis = 0; trellis < 2; trellis++)
+                    codes_case(tally, kernels, &prng, code_dim(i), allotment, check_count(turn),
+                               content, turn / 2 % 2, gather, trellis);
         }
     }
 }

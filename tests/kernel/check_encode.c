@@ -174,6 +174,112 @@ static void check_unit_sums(struct tally *tally, const struct kernels *kernels)
                           turn / 2 % 2);
 }
 
+/* ---- paths through trellises ---- */
+
+struct paths {
+    struct kernel_path path;
+    const uint8_t *cells;
+};
+
+/* What a bit costs a path at a step, coming from a state (the last four bits, the latest lowest).
+ */
+static uint32_t step_cost(const struct paths *paths, uint32_t i, uint32_t t, uint32_t state,
+                          uint32_t last)
+{
+    const struct kernel_path *path = &paths->path;
+    uint32_t bonus = (state ^ state >> 2 ^ state >> 3) & 1; /* one, three and four before */
+    size_t at = (size_t)t * KERNEL_PATHS + i;
+    uint32_t error =
+        path->errors[((path->bits[t] * 2u + last) * 2 + bonus) * 64 + paths->cells[at]];
+    return error * path->weights[t] >> 8;
+}
+
+/* The cost of bits (of step 0 lowest) from a state on, and the state they lead to. */
+static uint32_t walk(const struct paths *paths, uint32_t i, uint32_t bits, uint32_t *state)
+{
+    uint32_t cost = 0;
+    for (uint32_t t = 0; t < paths->path.steps; t++) {
+        cost += step_cost(paths, i, t, *state, bits >> t & 1);
+        *state = (*state << 1 | (bits >> t & 1)) & 15;
+    }
+    return cost;
+}
+
+/* Tries all bits. Those of the indexes must make a circle, and cost the least of all circles that
+ * begin half way on a best path of two rounds. */
+static bool path_is_best(const struct paths *paths, uint32_t i, const uint8_t *indexes)
+{
+    uint32_t steps = paths->path.steps, taken = 0;
+    uint32_t best[16], to[16], from[16],
+        least = UINT32_MAX; /* a round that ends and begins there */
+    memset(best, 0xff, sizeof best);
+    memset(to, 0xff, sizeof to);
+    memset(from, 0xff, sizeof from);
+    for (uint32_t bits = 0; bits < 1u << steps; bits++)
+        for (uint32_t start = 0; start < 16; start++) {
+            uint32_t end = start, cost = walk(paths, i, bits, &end);
+            best[start] = end == start && cost < best[start] ? cost : best[start];
+            to[end] = cost < to[end] ? cost : to[end];
+            from[start] = cost < from[start] ? cost : from[start];
+        }
+    for (uint32_t s = 0; s < 16; s++)
+        least = to[s] + from[s] < least ? to[s] + from[s] : least;
+    for (uint32_t t = 0; t < steps; t++)
+        taken |= (uint32_t)(indexes[(size_t)t * KERNEL_PATHS + i] & 1) << t;
+    uint32_t begin = 0;
+    for (uint32_t before = 1; before <= 4; before++)
+        begin |= (taken >> (steps - before) & 1) << (before - 1);
+    uint32_t end = begin;
+    return to[begin] + from[begin] == least && walk(paths, i, taken, &end) == best[begin] &&
+           end == begin;
+}
+
+/* Indexes of which bit 0 is the last bit, and the others noise: what was found out of tables is
+ * told by the table it must be from. */
+static void paths_case(struct tally *tally, const struct kernels *kernels, struct prng *prng,
+                       uint32_t steps, enum content content, enum guard_side side)
+{
+    size_t all = (size_t)steps * KERNEL_PATHS, tables = 7 * 2 * 2 * 64;
+    uint8_t *cells = guard_take(side, all), *bits = guard_take(side, steps);
+    uint8_t *errors = guard_take(side, tables), *indexes = guard_take(side, tables);
+    uint8_t *out = guard_take(side, all), *work = mem_alloc(all * KERNEL_STATES);
+    uint16_t *weights = guard_take(side, steps * sizeof *weights);
+    fill_u8(prng, cells, all, content);
+    fill_u8(prng, errors, tables, content);
+    fill_u8(prng, indexes, tables, CONTENT_NOISE);
+    for (size_t i = 0; i < all; i++)
+        cells[i] &= 63;
+    for (uint32_t t = 0; t < steps; t++) {
+        weights[t] = (uint16_t)prng_below(prng, KERNEL_PATH_MAX + 1);
+        bits[t] = (uint8_t)(1 + prng_below(prng, KERNEL_PLANES_MAX));
+    }
+    for (size_t i = 0; i < tables; i++)
+        indexes[i] = (uint8_t)((indexes[i] & 0xfe) | (i / 128 & 1));
+    struct paths paths = {{steps, bits, weights, errors, indexes, work}, cells};
+    kernels->trellis_encode(out, &paths.path, cells);
+    bool ok = guard_intact();
+    for (uint32_t i = 0; i < KERNEL_PATHS && steps <= 7; i += 5)
+        ok = ok && path_is_best(&paths, i, out);
+    uint8_t *same = mem_alloc(all);
+    kernels_at(KERNEL_SCALAR)->trellis_encode(same, &paths.path, cells);
+    ok = ok && memcmp(same, out, all) == 0;
+    tally_case(tally, ok, "%u steps, content %d", steps, content);
+    mem_free(same);
+    mem_free(work);
+    guard_reset();
+}
+
+static void check_trellis_encode(struct tally *tally, const struct kernels *kernels)
+{
+    struct prng prng;
+    prng_init(&prng, 43, 0);
+    static const uint32_t steps[] = {4, 5, 6, 7, 8, 9, 11, 16, 17, 88, 128, 1024};
+    for (unsigned i = 0; i < sizeof steps / sizeof steps[0]; i++)
+        for (int content = 0; content < CONTENTS; content++)
+            for (int again = 0; again < 3; again++)
+                paths_case(tally, kernels, &prng, steps[i], content, again % 2);
+}
+
 struct bench {
     const struct kernels *kernels;
     struct kernel_residual residual;
@@ -240,6 +346,46 @@ static double bench_unit_sums(const struct kernels *kernels, struct shape shape,
     return bench_run(kernels, shape.dim, run_unit_sums);
 }
 
+struct paths_bench {
+    const struct kernels *kernels;
+    struct kernel_path path;
+    uint8_t *cells, *indexes;
+};
+
+static void run_trellis_encode(void *context, size_t call)
+{
+    struct paths_bench *bench = context;
+    bench->kernels->trellis_encode(bench->indexes, &bench->path, bench->cells);
+    (void)call;
+}
+
+static double bench_trellis_encode(const struct kernels *kernels, struct shape shape, bool far)
+{
+    uint32_t steps = shape.dim;
+    size_t all = (size_t)steps * KERNEL_PATHS;
+    uint8_t *bits = bench_array(steps), *tables = bench_array((size_t)7 * 2 * 2 * 64);
+    uint8_t *work = bench_array(all * KERNEL_STATES);
+    uint16_t *weights = bench_array(steps * sizeof *weights);
+    struct paths_bench bench = {.kernels = kernels,
+                                .path = {steps, bits, weights, tables, tables, work},
+                                .cells = bench_array(all),
+                                .indexes = bench_array(all)};
+    for (size_t i = 0; i < all; i++)
+        bench.cells[i] &= 63;
+    for (uint32_t t = 0; t < steps; t++) {
+        weights[t] = (uint16_t)(1 + t % KERNEL_PATH_MAX);
+        bits[t] = (uint8_t)(1 + t % KERNEL_PLANES_MAX);
+    }
+    double best = bench_best(run_trellis_encode, &bench, 100, KERNEL_PATHS, far);
+    mem_free(bits);
+    mem_free(tables);
+    mem_free(work);
+    mem_free(weights);
+    mem_free(bench.cells);
+    mem_free(bench.indexes);
+    return best;
+}
+
 const struct kernel_entry encode_entries[] = {
     {"quantise6",
      "cells of a residual",
@@ -253,5 +399,11 @@ const struct kernel_entry encode_entries[] = {
      bench_unit_sums,
      false,
      {{128, 0}, {784, 0}}},
+    {"trellis_encode",
+     "the best paths of 64 rows through a trellis",
+     check_trellis_encode,
+     bench_trellis_encode,
+     false,
+     {{88, 0}, {128, 0}, {768, 0}}},
     {0},
 };

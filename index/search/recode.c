@@ -1,0 +1,253 @@
+/* Codes with a trellis, made when they are loaded (codec/trellis.h): the full codes of some rows at
+ * a time are read, band after band, made into shorter ones that are sharper than their prefix, and
+ * handed on with factors to match. Keeps nothing; where codes go is codes.c's business. */
+#include "recode.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+#include "le.h"
+#include "mem.h"
+#include "trellis.h"
+
+#define PIECE_BYTES (1u << 20) /* of full codes at a time, about */
+#define PIECE_MOST  4096       /* rows */
+
+/* Where a unit of the first row of a piece is, and how far it is to the next row's. */
+struct unit_place {
+    const uint8_t *at;
+    uint32_t stride, unit;
+};
+
+struct recoder {
+    struct fathom_index *index;
+    const struct planes_model *full;
+    const struct planes_level *level, *coarse, *top;
+    const struct recode_target *target;
+    struct trellis trellis;
+    uint64_t factors_at;              /* of the top level in section factors */
+    uint32_t piece;                   /* rows, a multiple of TRELLIS_ROWS */
+    uint32_t groups;                  /* of the full codes */
+    struct unit_place *places;        /* groups x PLANES_MAX */
+    uint8_t *bands;                   /* a piece of each, one after the other */
+    uint32_t *top_factors;            /* of a piece */
+    uint8_t *cells, *indexes, *units; /* of TRELLIS_ROWS rows; units: codes in order of worth */
+    float *centroid, *rotated;        /* of a cell: c - o, and P times that */
+    uint32_t cell;                    /* whose they are */
+    uint8_t *row;                     /* of a centroid that is not kept as one */
+};
+
+/* ---- squares of bits ---- */
+
+/* Byte i of the result has bit j where byte j has bit i (Hacker's Delight, 7-3). */
+static uint64_t transpose8(uint64_t x)
+{
+    uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aau;
+    x ^= t ^ t << 7;
+    t = (x ^ x >> 14) & 0x0000cccc0000ccccu;
+    x ^= t ^ t << 14;
+    t = (x ^ x >> 28) & 0x00000000f0f0f0f0u;
+    return x ^ t ^ t << 28;
+}
+
+/* Cells of the rows from `first` of the piece on. */
+static void fill_cells(struct recoder *r, uint32_t first, uint32_t count)
+{
+    for (uint32_t g = 0; g < r->groups; g++) {
+        const struct unit_place *places = r->places + (size_t)g * PLANES_MAX;
+        uint8_t *cells[PLANES_GROUP];
+        for (uint32_t i = 0; i < PLANES_GROUP; i++)
+            cells[i] = r->cells + trellis_at(&r->trellis, g * PLANES_GROUP + i, 0);
+        for (uint32_t row = 0; row < count; row++) {
+            uint64_t planes = 0;
+            for (uint32_t p = 0; p < PLANES_MAX; p++)
+                planes |= (uint64_t)places[p].at[(size_t)(first + row) * places[p].stride]
+                          << 8 * (PLANES_MAX - 1 - p);
+            uint64_t square = transpose8(planes);
+            for (uint32_t i = 0; i < PLANES_GROUP; i++)
+                cells[i][row] = (uint8_t)(square >> 8 * i);
+        }
+    }
+}
+
+/* The code of a row in order of worth: plane p of an index is its bit 6 - p. */
+static void fill_units(struct recoder *r, uint32_t row)
+{
+    for (uint32_t g = 0; g < r->level->groups[0]; g++) {
+        uint64_t bits = 0;
+        for (uint32_t i = 0; i < PLANES_GROUP; i++)
+            bits |= (uint64_t)r->indexes[trellis_at(&r->trellis, g * PLANES_GROUP + i, row)]
+                    << 8 * i;
+        bits = transpose8(bits);
+        for (uint32_t p = 0; p < PLANES_MAX && r->level->groups[p] > g; p++)
+            r->units[r->places[(size_t)g * PLANES_MAX + p].unit] =
+                (uint8_t)(bits >> 8 * (PLANES_MAX - p));
+    }
+}
+
+/* ---- rows ---- */
+
+static void turn_to_cell(struct recoder *r, uint32_t cell)
+{
+    uint32_t dim = r->full->dim;
+    if (r->cell == cell)
+        return;
+    r->cell = cell;
+    const uint8_t *centroid = r->index->centroids + (size_t)cell * dim;
+    if (!r->index->centroids) {
+        centroids_decode(&r->index->ranks.centroids, cell, r->row);
+        centroid = r->row;
+    }
+    for (uint32_t d = 0; d < dim; d++)
+        r->centroid[d] = (float)(centroid[d] - r->full->origin[d]);
+    planes_rotate(r->full, r->centroid, r->rotated);
+}
+
+/* A full code's scale is that of the residual, |y| / |sigma| but for what six bits do not see; and
+ * its offset |r|^2 but for what comes from the centroid. */
+static void hand_on(struct recoder *r, uint64_t first, uint32_t at, uint32_t row)
+{
+    struct planes_factors known = planes_unpack_factors(r->top, r->top_factors[at + row]);
+    double s = known.scale;
+    struct planes_sums sums, coarse = {0};
+    double norm =
+        known.offset - 2 * s * trellis_centroid_product(&r->trellis, r->cells, row, r->rotated);
+    trellis_sums(&r->trellis, r->cells, r->indexes, row, s, r->rotated, &sums);
+    fill_units(r, row);
+    uint32_t factors = planes_pack_factors(r->level, &sums, norm), coarse_factors = 0;
+    if (r->coarse) {
+        trellis_coarse_sums(&r->trellis, r->coarse, r->cells, r->indexes, row, s, r->rotated,
+                            &coarse);
+        coarse_factors = planes_pack_factors(r->coarse, &coarse, norm);
+    }
+    r->target->take(r->target->context, first + at + row, r->units, factors, coarse_factors);
+}
+
+static uint32_t cell_of(const struct recoder *r, uint64_t row)
+{
+    uint32_t cell = r->cell == UINT32_MAX ? 0 : r->cell;
+    while (r->index->cell_first[cell + 1] <= row)
+        cell++;
+    return cell;
+}
+
+static void recode_piece(struct recoder *r, uint64_t first, uint32_t count)
+{
+    for (uint32_t at = 0; at < count; at += TRELLIS_ROWS) {
+        uint32_t some = count - at < TRELLIS_ROWS ? count - at : TRELLIS_ROWS;
+        fill_cells(r, at, some);
+        trellis_encode(&r->trellis, r->cells, r->indexes);
+        for (uint32_t row = 0; row < some; row++) {
+            turn_to_cell(r, cell_of(r, first + at + row));
+            hand_on(r, first, at, row);
+        }
+    }
+}
+
+static int read_piece(struct recoder *r, uint64_t first, uint32_t count, struct fathom_error *err)
+{
+    const struct superblock *super = &r->index->file.super;
+    uint64_t rows = super->properties.rows;
+    uint32_t order = r->full->order_count, bytes = r->top->factor_bytes;
+    int status = 0;
+    for (uint32_t band = 0; band < order && status == 0; band += FORMAT_BAND_BYTES) {
+        uint32_t width = order - band < FORMAT_BAND_BYTES ? order - band : FORMAT_BAND_BYTES;
+        status = index_file_read(&r->index->file, superblock_find(super, SECTION_CODES),
+                                 band * rows + first * width, r->bands + (size_t)band * r->piece,
+                                 (size_t)count * width, err);
+    }
+    if (status)
+        return status;
+    uint8_t *factors = (uint8_t *)r->top_factors;
+    status = index_file_read(&r->index->file, superblock_find(super, SECTION_FACTORS),
+                             r->factors_at + first * bytes, factors, (size_t)count * bytes, err);
+    for (uint32_t i = count; i-- > 0 && bytes == 2;)
+        r->top_factors[i] = le_load16(factors + 2 * (size_t)i);
+    return status;
+}
+
+/* ---- the whole ---- */
+
+static struct unit_place place_of_unit(const struct recoder *r, uint32_t unit)
+{
+    uint32_t band = unit / FORMAT_BAND_BYTES * FORMAT_BAND_BYTES,
+             left = r->full->order_count - band,
+             width = left < FORMAT_BAND_BYTES ? left : FORMAT_BAND_BYTES;
+    return (struct unit_place){
+        .at = r->bands + (size_t)band * r->piece + (unit - band), .stride = width, .unit = unit};
+}
+
+static int prepare(struct recoder *r)
+{
+    const struct planes_model *full = r->full;
+    size_t lanes = (size_t)full->code_dim * TRELLIS_ROWS;
+    uint32_t most = PIECE_BYTES / full->order_count;
+    r->piece = (most > PIECE_MOST ? PIECE_MOST : most) / TRELLIS_ROWS * TRELLIS_ROWS;
+    r->piece = r->piece < TRELLIS_ROWS ? TRELLIS_ROWS : r->piece;
+    r->places = mem_alloc_array(r->groups, PLANES_MAX * sizeof *r->places);
+    r->bands = mem_alloc_array(r->piece, full->order_count);
+    r->top_factors = mem_alloc_array(r->piece, sizeof *r->top_factors);
+    r->cells = mem_alloc(lanes);
+    r->indexes = mem_alloc(lanes);
+    r->units = mem_alloc(r->level->code_bytes);
+    r->row = mem_alloc(full->dim);
+    r->centroid = mem_alloc_array(full->dim, sizeof *r->centroid);
+    r->rotated = mem_alloc_array(full->code_dim, sizeof *r->rotated);
+    int status = trellis_init(&r->trellis, full, r->level);
+    if (!r->places || !r->bands || !r->top_factors || !r->cells || !r->indexes || !r->units ||
+        !r->row || !r->centroid || !r->rotated)
+        return -ENOMEM;
+    memset(r->cells, 0, lanes); /* rows beyond the last */
+    for (uint32_t u = 0; u < full->order_count; u++)
+        r->places[(size_t)(full->order[u] & 0xfff) * PLANES_MAX + (full->order[u] >> 12)] =
+            place_of_unit(r, u);
+    return status;
+}
+
+static void give_back(struct recoder *r)
+{
+    trellis_fini(&r->trellis);
+    mem_free(r->places);
+    mem_free(r->bands);
+    mem_free(r->top_factors);
+    mem_free(r->cells);
+    mem_free(r->indexes);
+    mem_free(r->units);
+    mem_free(r->row);
+    mem_free(r->centroid);
+    mem_free(r->rotated);
+}
+
+bool recode_wanted(const struct planes_model *full, uint32_t level)
+{
+    return level != format_scan_level(full) && trellis_serves(full, &full->levels[level]);
+}
+
+int recode_rows(struct fathom_index *index, const struct planes_model *full,
+                const struct planes_level *coarse, const struct recode_target *target,
+                struct fathom_error *err)
+{
+    uint64_t rows = index->properties.rows;
+    uint32_t top = full->level_count - 1;
+    struct recoder r = {.index = index,
+                        .full = full,
+                        .level = &full->levels[index->plan.level],
+                        .coarse = coarse,
+                        .top = &full->levels[top],
+                        .target = target,
+                        .factors_at = rows * planes_factor_bytes_below(full, top),
+                        .groups = full->code_dim / PLANES_GROUP,
+                        .cell = UINT32_MAX};
+    int status = prepare(&r);
+    if (status)
+        error_set(err, status, "%s: no memory to load codes with", index->file.path);
+    for (uint64_t first = 0; first < rows && status == 0; first += r.piece) {
+        uint32_t count = rows - first < r.piece ? (uint32_t)(rows - first) : r.piece;
+        status = read_piece(&r, first, count, err);
+        if (status == 0)
+            recode_piece(&r, first, count);
+    }
+    give_back(&r);
+    return status;
+}

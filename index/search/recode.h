@@ -1,0 +1,25 @@
+/* Private to index/search: codes with a trellis, made when they are loaded. */
+#ifndef SEARCH_RECODE_H
+#define SEARCH_RECODE_H
+
+#include "index.h"
+
+/* Are codes of this level of a whole model made into such as have a trellis? Not those of section
+ * scan, which are read from SSD as they are: both are to find the same. */
+bool recode_wanted(const struct planes_model *full, uint32_t level);
+
+/* Takes the code of each row, in order of worth, with its packed factors and those of the first
+ * look. */
+struct recode_target {
+    void (*take)(void *context, uint64_t row, const uint8_t *units, uint32_t factors,
+                 uint32_t coarse_factors);
+    void *context;
+};
+
+/* All rows at the plan's level, in their order; coarse: the level of a first look, NULL where it is
+ * not shorter. Centroids and cells are resident. -errno or FATHOM_E... of reading. */
+int recode_rows(struct fathom_index *index, const struct planes_model *full,
+                const struct planes_level *coarse, const struct recode_target *target,
+                struct fathom_error *err) FATHOM_MUST_USE;
+
+#endif

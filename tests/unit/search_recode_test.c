@@ -1,0 +1,148 @@
+/* Codes that are made with a trellis when they are loaded: which levels have one,
+ * and that estimates err as they say, and less than codes without. */
+#include "fathom_test.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "answers.h"
+#include "bits.h"
+#include "index.h"
+#include "query.h"
+#include "recode.h"
+#include "small_index.h"
+
+#define DIM     96
+#define ROWS    6011 /* the last of them no whole batch */
+#define QUERIES 60
+
+struct fixture {
+    struct small_index small;
+};
+
+static int make_fixture(void **state)
+{
+    struct small_options options = small_f32(ROWS, DIM, QUERIES, 21);
+    struct fixture *fixture = calloc(1, sizeof *fixture);
+    small_index_make(&fixture->small, &options);
+    *state = fixture;
+    return 0;
+}
+
+static int free_fixture(void **state)
+{
+    struct fixture *fixture = *state;
+    small_index_remove(&fixture->small);
+    free(fixture);
+    return 0;
+}
+
+static struct fathom_index *open_codes(const struct small_index *small, uint32_t code_bytes,
+                                       enum fathom_navigator navigator)
+{
+    struct fathom_open_options options = {
+        .threads = 1, .inflight = 1, .navigator = navigator, .code_bytes = code_bytes};
+    struct fathom_index *index;
+    struct fathom_error err = {0};
+    if (fathom_index_open(&index, small->dir, &options, &err) != 0)
+        fail_msg("%u bytes: %s", code_bytes, err.msg);
+    return index;
+}
+
+/* All that have enough groups do, but the level of section scan. */
+static void levels_have_a_trellis_but_that_of_the_scan(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_index *any = open_codes(&fixture->small, 0, FATHOM_NAVIGATOR_CELLS);
+    uint32_t scan = superblock_find(&any->file.super, SECTION_SCAN)->row_bytes, with = 0,
+             without = 0;
+    for (uint32_t l = 0; l < any->level_count; l++) {
+        struct fathom_index *index =
+            open_codes(&fixture->small, any->level_bytes[l], FATHOM_NAVIGATOR_CELLS);
+        bool is_scan = index->level.code_bytes + index->level.factor_bytes == scan;
+        bool wanted = !is_scan && index->level.groups[0] >= KERNEL_MEMORY;
+        assert_true((index->codes_plan.trellis != NULL) == wanted);
+        with += wanted;
+        without += is_scan;
+        fathom_index_close(index);
+    }
+    assert_true(with > 10);
+    assert_int_equal(without, 1);
+    fathom_index_close(any);
+}
+
+/* Of the candidates of a search, which error they have in their own standard errors. */
+struct errors {
+    const struct fixture *fixture;
+    const struct fathom_index *index;
+    double square, sigma;
+    uint32_t count, query;
+};
+
+static double exact_distance(const struct errors *errors, uint32_t row)
+{
+    const struct small_index *small = &errors->fixture->small;
+    uint64_t id = bits_load(errors->index->ids, errors->index->properties.id_bits, row);
+    double step = errors->index->model.row8.step;
+    return small_distance(small, errors->query, id) / (step * step);
+}
+
+static void take_candidates(void *context, struct query *query, struct navigator *navigator)
+{
+    struct errors *errors = context;
+    (void)navigator;
+    for (uint32_t i = 0; i < query->candidate_count; i++) {
+        const struct candidate *c = &query->candidates[i];
+        double error = (c->estimate - exact_distance(errors, c->row)) / c->sigma;
+        errors->square += error * error;
+        errors->sigma += c->sigma;
+        errors->count++;
+    }
+}
+
+static struct errors errors_of(const struct fixture *fixture, uint32_t code_bytes,
+                               enum fathom_navigator navigator)
+{
+    struct fathom_index *index = open_codes(&fixture->small, code_bytes, navigator);
+    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    struct errors errors = {.fixture = fixture, .index = index};
+    struct query_probe probe = {ROW_NONE, take_candidates, &errors};
+    for (errors.query = 0; errors.query < QUERIES; errors.query++) {
+        struct fathom_query request = small_request(&fixture->small, errors.query);
+        struct fathom_result result;
+        request.vector = small_query(&fixture->small, errors.query);
+        assert_int_equal(engine_submit_probe(engine, index, &request, &probe, NULL), 0);
+        assert_int_equal(fathom_engine_poll(engine, &result, 1, true), 1);
+    }
+    fathom_engine_destroy(engine);
+    fathom_index_close(index);
+    errors.square /= errors.count;
+    errors.sigma /= errors.count;
+    return errors;
+}
+
+/* In their standard errors they err as codes without a trellis do (12 bytes, those of the scan),
+ * and these are smaller than the step of a byte makes them. */
+static void estimates_err_as_they_say(void **state)
+{
+    const struct fixture *fixture = *state;
+    for (int n = 0; n < 2; n++) {
+        enum fathom_navigator navigator = n ? FATHOM_NAVIGATOR_GRAPH : FATHOM_NAVIGATOR_CELLS;
+        struct errors below = errors_of(fixture, 11, navigator),
+                      without = errors_of(fixture, 12, navigator),
+                      above = errors_of(fixture, 13, navigator);
+        assert_true(below.square < 1.3 * without.square && below.square > 0.7 * without.square);
+        assert_true(above.square < 1.3 * without.square && above.square > 0.7 * without.square);
+        assert_true(without.sigma - above.sigma > 2 * (below.sigma - without.sigma));
+        assert_true(above.sigma > 0.5 * without.sigma);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(levels_have_a_trellis_but_that_of_the_scan),
+        cmocka_unit_test(estimates_err_as_they_say),
+    };
+    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+}

@@ -436,7 +436,8 @@ static double measure_us(const struct shape *s)
     double searches = 90e3 * s->mean_degree * rows / (2e4 + rows);
     double picking = OFFERED_ROWS * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
     double truth = 14.7e-3 * values + (s->vector_bytes ? 4.2e5 : 0);
-    return searches + 11e-3 * values + picking + truth;
+    double recoding = 12 * 2.9e-3 * values; /* of codes that become a trellis (docs/adr/0050) */
+    return searches + 11e-3 * values + recoding + picking + truth;
 }
 
 /* What one thread does for all, as it stands between a stage and its files: it brings rows in,

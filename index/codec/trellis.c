@@ -21,8 +21,8 @@ static const float trained[BITS_MAX][16] = {
     {0.043f, 0.218f, 0.310f, 0.483f, 0.584f, 0.755f, 0.873f, 1.050f, 1.187f, 1.378f, 1.573f, 1.809f,
      2.085f, 2.432f, 2.860f, 3.468f}};
 
-/* What is left of a unit Gaussian's variance after R bits on those paths. */
-static const float distortion[PLANES_MAX] = {1, 0.3086f, 0.0871f, 0.0249f, 0.0075f, 0.0023f};
+/* What is left of a unit Gaussian's variance after R bits, encoded as below. */
+static const float distortion[PLANES_MAX] = {1, 0.3185f, 0.0898f, 0.0258f, 0.0079f, 0.0025f};
 
 static unsigned bits_of(const struct planes_level *level, uint32_t group)
 {
@@ -201,88 +201,83 @@ void trellis_encode(const struct trellis *trellis, const uint8_t *cells, uint8_t
 
 /* ---- sums ---- */
 
-/* Sums in a lane for each dimension of a group, joined in one order. */
+/* Of all rows at once, a dimension after the other. */
 struct lanes {
-    float norm[PLANES_GROUP], square[PLANES_GROUP], product[PLANES_GROUP], centroid[PLANES_GROUP];
+    float norm[TRELLIS_ROWS], square[TRELLIS_ROWS], product[TRELLIS_ROWS], centroid[TRELLIS_ROWS];
 };
 
-static double join(const float lane[PLANES_GROUP])
+static void add_dimension(struct lanes *lanes, const float *u, const float *v, uint32_t count,
+                          float sigma, float centroid)
 {
-    double sum = 0;
-    for (int i = 0; i < PLANES_GROUP; i++)
-        sum += lane[i];
-    return sum;
-}
-
-static void add_group(struct lanes *lanes, const float *u, const float *v, const float *sigma,
-                      const float *centroid)
-{
-    for (int i = 0; i < PLANES_GROUP; i++) {
-        float x = sigma[i] * u[i], y = sigma[i] * v[i];
+    for (uint32_t i = 0; i < count; i++) {
+        float x = sigma * u[i], y = sigma * v[i];
         lanes->norm[i] += x * x;
         lanes->square[i] += y * y;
         lanes->product[i] += x * y;
-        lanes->centroid[i] += centroid[i] * y;
+        lanes->centroid[i] += centroid * y;
     }
 }
 
-static void finish(struct planes_sums *sums, const struct lanes *lanes, double s)
+static void finish(struct planes_sums *sums, const struct lanes *lanes, uint32_t count,
+                   const float *s)
 {
-    *sums = (struct planes_sums){.norm = s * s * join(lanes->norm),
-                                 .decoded_norm = join(lanes->square),
-                                 .product = s * join(lanes->product),
-                                 .centroid_product = join(lanes->centroid)};
+    for (uint32_t i = 0; i < count; i++)
+        sums[i] = (struct planes_sums){.norm = (double)s[i] * s[i] * lanes->norm[i],
+                                       .decoded_norm = lanes->square[i],
+                                       .product = (double)s[i] * lanes->product[i],
+                                       .centroid_product = lanes->centroid[i]};
 }
 
-/* Values of the cells of a group's dimensions. */
-static void look_up(float u[PLANES_GROUP], const struct trellis *trellis, const uint8_t *cells,
-                    uint32_t group, uint32_t row)
+static void look_up(float *u, const struct trellis *trellis, const uint8_t *cells, uint32_t count)
 {
-    for (uint32_t i = 0; i < PLANES_GROUP; i++)
-        u[i] = trellis->plain[cells[trellis_at(trellis, group * PLANES_GROUP + i, row)] << 1 | 1];
+    for (uint32_t i = 0; i < count; i++)
+        u[i] = trellis->plain[cells[i] << 1 | 1];
 }
 
 void trellis_sums(const struct trellis *trellis, const uint8_t *cells, const uint8_t *indexes,
-                  uint32_t row, double s, const float *centroid, struct planes_sums *sums)
+                  uint32_t first, uint32_t end, const float *s, const float *centroid,
+                  struct planes_sums *sums)
 {
     struct lanes lanes = {0};
-    for (uint32_t g = 0; g < trellis->level->groups[0]; g++) {
-        float u[PLANES_GROUP], v[PLANES_GROUP];
-        uint32_t first = g * PLANES_GROUP;
-        look_up(u, trellis, cells, g, row);
-        for (uint32_t i = 0; i < PLANES_GROUP; i++)
-            v[i] = trellis->values[indexes[trellis_at(trellis, first + i, row)]];
-        add_group(&lanes, u, v, trellis->model->sigma + first, centroid + first);
+    uint32_t count = end - first;
+    for (uint32_t d = 0; d < planes_coded_dim(trellis->level); d++) {
+        float u[TRELLIS_ROWS], v[TRELLIS_ROWS];
+        size_t at = trellis_at(trellis, d, first);
+        look_up(u, trellis, cells + at, count);
+        for (uint32_t i = 0; i < count; i++)
+            v[i] = trellis->values[indexes[at + i]];
+        add_dimension(&lanes, u, v, count, trellis->model->sigma[d], centroid[d]);
     }
-    finish(sums, &lanes, s);
+    finish(sums + first, &lanes, count, s + first);
 }
 
 void trellis_coarse_sums(const struct trellis *trellis, const struct planes_level *coarse,
-                         const uint8_t *cells, const uint8_t *indexes, uint32_t row, double s,
-                         const float *centroid, struct planes_sums *sums)
+                         const uint8_t *cells, const uint8_t *indexes, uint32_t first, uint32_t end,
+                         const float *s, const float *centroid, struct planes_sums *sums)
 {
     struct lanes lanes = {0};
-    for (uint32_t g = 0; g < coarse->groups[0]; g++) {
-        unsigned drop = PLANES_MAX + 1 - bits_of(coarse, g);
-        float u[PLANES_GROUP], v[PLANES_GROUP];
-        uint32_t first = g * PLANES_GROUP;
-        look_up(u, trellis, cells, g, row);
-        for (uint32_t i = 0; i < PLANES_GROUP; i++) {
-            unsigned kept = (unsigned)indexes[trellis_at(trellis, first + i, row)] >> drop << drop;
-            v[i] = trellis->plain[kept | 1u << (drop - 1)];
-        }
-        add_group(&lanes, u, v, trellis->model->sigma + first, centroid + first);
+    uint32_t count = end - first;
+    for (uint32_t d = 0; d < planes_coded_dim(coarse); d++) {
+        unsigned drop = PLANES_MAX + 1 - bits_of(coarse, d / PLANES_GROUP);
+        float u[TRELLIS_ROWS], v[TRELLIS_ROWS];
+        size_t at = trellis_at(trellis, d, first);
+        look_up(u, trellis, cells + at, count);
+        for (uint32_t i = 0; i < count; i++)
+            v[i] = trellis->plain[(unsigned)indexes[at + i] >> drop << drop | 1u << (drop - 1)];
+        add_dimension(&lanes, u, v, count, trellis->model->sigma[d], centroid[d]);
     }
-    finish(sums, &lanes, s);
+    finish(sums + first, &lanes, count, s + first);
 }
 
-double trellis_centroid_product(const struct trellis *trellis, const uint8_t *cells, uint32_t row,
-                                const float *centroid)
+void trellis_centroid_products(const struct trellis *trellis, const uint8_t *cells, uint32_t first,
+                               uint32_t end, const float *centroid, float *products)
 {
-    const float *sigma = trellis->model->sigma;
-    double sum = 0;
-    for (uint32_t d = 0; d < trellis->model->code_dim; d++)
-        sum += (double)centroid[d] * sigma[d] *
-               trellis->plain[cells[trellis_at(trellis, d, row)] << 1 | 1];
-    return sum;
+    float sum[TRELLIS_ROWS] = {0}, u[TRELLIS_ROWS];
+    for (uint32_t d = 0; d < trellis->model->code_dim; d++) {
+        float factor = centroid[d] * trellis->model->sigma[d];
+        look_up(u, trellis, cells + trellis_at(trellis, d, first), end - first);
+        for (uint32_t i = 0; i < end - first; i++)
+            sum[i] += factor * u[i];
+    }
+    memcpy(products + first, sum, (end - first) * sizeof *sum);
 }

@@ -60,16 +60,18 @@ static inline size_t trellis_at(const struct trellis *trellis, uint32_t d, uint3
  * indexes with sentinels, of which the first bits are those to store. */
 void trellis_encode(const struct trellis *trellis, const uint8_t *cells, uint8_t *indexes);
 
-/* The sums that factors of a row follow from (planes.h), the residual being known by its cells and
- * its scale s alone: y = s sigma u. row: of TRELLIS_ROWS; centroid: P (c - o) of its cell. */
+/* The sums that factors follow from (planes.h), of rows [first, end) of TRELLIS_ROWS that have one
+ * centroid. Their residuals are known by cells and scales s alone: y = s sigma u. centroid: P (c -
+ * o); sums[row], s[row]. */
 void trellis_sums(const struct trellis *trellis, const uint8_t *cells, const uint8_t *indexes,
-                  uint32_t row, double s, const float *centroid, struct planes_sums *sums);
+                  uint32_t first, uint32_t end, const float *s, const float *centroid,
+                  struct planes_sums *sums);
 /* The same at a shorter level without a trellis, whose bits are the first of the same indexes. */
 void trellis_coarse_sums(const struct trellis *trellis, const struct planes_level *coarse,
-                         const uint8_t *cells, const uint8_t *indexes, uint32_t row, double s,
-                         const float *centroid, struct planes_sums *sums);
-/* <P (c - o), sigma u>, from which a row's |r|^2 is taken back (search/recode.c). */
-double trellis_centroid_product(const struct trellis *trellis, const uint8_t *cells, uint32_t row,
-                                const float *centroid);
+                         const uint8_t *cells, const uint8_t *indexes, uint32_t first, uint32_t end,
+                         const float *s, const float *centroid, struct planes_sums *sums);
+/* <P (c - o), sigma u> over all dimensions, from which |r|^2 is taken back (search/recode.c). */
+void trellis_centroid_products(const struct trellis *trellis, const uint8_t *cells, uint32_t first,
+                               uint32_t end, const float *centroid, float *products);
 
 #endif

@@ -11,7 +11,7 @@
 #include "mem.h"
 #include "trellis.h"
 
-#define PIECE_BYTES (1u << 20) /* of full codes at a time, about */
+#define PIECE_BYTES (1u << 18) /* of full codes at a time, about */
 #define PIECE_MOST  4096       /* rows */
 
 /* Where a unit of the first row of a piece is, and how far it is to the next row's. */
@@ -36,6 +36,11 @@ struct recoder {
     float *centroid, *rotated;        /* of a cell: c - o, and P times that */
     uint32_t cell;                    /* whose they are */
     uint8_t *row;                     /* of a centroid that is not kept as one */
+};
+
+/* Packed factors of the rows of a batch. */
+struct batch {
+    uint32_t factors[TRELLIS_ROWS], coarse[TRELLIS_ROWS];
 };
 
 /* ---- squares of bits ---- */
@@ -104,24 +109,27 @@ static void turn_to_cell(struct recoder *r, uint32_t cell)
     planes_rotate(r->full, r->centroid, r->rotated);
 }
 
-/* A full code's scale is that of the residual, |y| / |sigma| but for what six bits do not see; and
- * its offset |r|^2 but for what comes from the centroid. */
-static void hand_on(struct recoder *r, uint64_t first, uint32_t at, uint32_t row)
+/* Packed factors of rows [first, end) of a batch, which are of one cell: a full code's scale is
+ * that of the residual, |y| / |sigma| but for what six bits do not see; and its offset |r|^2 but
+ * for what comes from the centroid. */
+static void find_factors(struct recoder *r, uint32_t at, uint32_t first, uint32_t end,
+                         struct batch *batch)
 {
-    struct planes_factors known = planes_unpack_factors(r->top, r->top_factors[at + row]);
-    double s = known.scale;
-    struct planes_sums sums, coarse = {0};
-    double norm =
-        known.offset - 2 * s * trellis_centroid_product(&r->trellis, r->cells, row, r->rotated);
-    trellis_sums(&r->trellis, r->cells, r->indexes, row, s, r->rotated, &sums);
-    fill_units(r, row);
-    uint32_t factors = planes_pack_factors(r->level, &sums, norm), coarse_factors = 0;
-    if (r->coarse) {
-        trellis_coarse_sums(&r->trellis, r->coarse, r->cells, r->indexes, row, s, r->rotated,
-                            &coarse);
-        coarse_factors = planes_pack_factors(r->coarse, &coarse, norm);
+    struct planes_sums sums[TRELLIS_ROWS], coarse[TRELLIS_ROWS];
+    float s[TRELLIS_ROWS], products[TRELLIS_ROWS];
+    for (uint32_t row = first; row < end; row++)
+        s[row] = planes_unpack_factors(r->top, r->top_factors[at + row]).scale;
+    trellis_centroid_products(&r->trellis, r->cells, first, end, r->rotated, products);
+    trellis_sums(&r->trellis, r->cells, r->indexes, first, end, s, r->rotated, sums);
+    if (r->coarse)
+        trellis_coarse_sums(&r->trellis, r->coarse, r->cells, r->indexes, first, end, s, r->rotated,
+                            coarse);
+    for (uint32_t row = first; row < end; row++) {
+        double offset = planes_unpack_factors(r->top, r->top_factors[at + row]).offset,
+               norm = offset - 2 * (double)s[row] * products[row];
+        batch->factors[row] = planes_pack_factors(r->level, &sums[row], norm);
+        batch->coarse[row] = r->coarse ? planes_pack_factors(r->coarse, &coarse[row], norm) : 0;
     }
-    r->target->take(r->target->context, first + at + row, r->units, factors, coarse_factors);
 }
 
 static uint32_t cell_of(const struct recoder *r, uint64_t row)
@@ -132,17 +140,29 @@ static uint32_t cell_of(const struct recoder *r, uint64_t row)
     return cell;
 }
 
+static void recode_batch(struct recoder *r, uint64_t first, uint32_t at, uint32_t count)
+{
+    struct batch batch;
+    fill_cells(r, at, count);
+    trellis_encode(&r->trellis, r->cells, r->indexes);
+    for (uint32_t row = 0, end; row < count; row = end) {
+        uint32_t cell = cell_of(r, first + at + row);
+        uint64_t left = r->index->cell_first[cell + 1] - (first + at + row);
+        end = left < count - row ? row + (uint32_t)left : count;
+        turn_to_cell(r, cell);
+        find_factors(r, at, row, end, &batch);
+    }
+    for (uint32_t row = 0; row < count; row++) {
+        fill_units(r, row);
+        r->target->take(r->target->context, first + at + row, r->units, batch.factors[row],
+                        batch.coarse[row]);
+    }
+}
+
 static void recode_piece(struct recoder *r, uint64_t first, uint32_t count)
 {
-    for (uint32_t at = 0; at < count; at += TRELLIS_ROWS) {
-        uint32_t some = count - at < TRELLIS_ROWS ? count - at : TRELLIS_ROWS;
-        fill_cells(r, at, some);
-        trellis_encode(&r->trellis, r->cells, r->indexes);
-        for (uint32_t row = 0; row < some; row++) {
-            turn_to_cell(r, cell_of(r, first + at + row));
-            hand_on(r, first, at, row);
-        }
-    }
+    for (uint32_t at = 0; at < count; at += TRELLIS_ROWS)
+        recode_batch(r, first, at, count - at < TRELLIS_ROWS ? count - at : TRELLIS_ROWS);
 }
 
 static int read_piece(struct recoder *r, uint64_t first, uint32_t count, struct fathom_error *err)

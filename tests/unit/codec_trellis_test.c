@@ -79,13 +79,14 @@ static double error_left(struct fixture *f)
     prng_init(&prng, 3, 0);
     for (int turn = 0; turn < 20; turn++) {
         draw(f, &prng);
-        for (uint32_t d = 0; d < planes_coded_dim(&f->level); d++)
+        for (uint32_t d = 0; d < DIM; d++)
             for (uint32_t row = 0; row < TRELLIS_ROWS; row++) {
                 size_t at = trellis_at(&f->trellis, d, row);
+                bool coded = bits_of(f, d) > 0;
                 unsigned drop = PLANES_MAX - bits_of(f, d);
                 unsigned plain = (f->cells[at] >> drop << 1 | 1u) << drop;
-                double is = f->trellis.values[f->indexes[at]] - f->u[d][row];
-                double was = f->trellis.plain[plain] - f->u[d][row];
+                double is = (coded ? f->trellis.values[f->indexes[at]] : 0) - f->u[d][row];
+                double was = (coded ? f->trellis.plain[plain] : 0) - f->u[d][row];
                 double spread = (double)f->sigma[d] * f->sigma[d];
                 with += spread * spread * is * is;
                 without += spread * spread * was * was;
@@ -111,16 +112,16 @@ static void values_are_nearer_than_without(void **state)
     }
 }
 
-/* Bits that fall with the variance, as they are allotted; and what readers are told of it. */
-static void the_error_is_what_is_told(void **state)
+/* Bits that fall with the variance, as they are allotted. What readers are told is of dimensions
+ * that weigh the same; where they do not, those that weigh more come out better. */
+static void the_error_is_not_more_than_is_told(void **state)
 {
     static const uint32_t groups[PLANES_MAX] = {12, 9, 5, 2, 0, 0};
     struct fixture f;
     (void)state;
     make(&f, groups, 0.98f);
     double left = error_left(&f), told = trellis_error(&f.model, &f.level);
-    assert_true(left < 0.8);
-    assert_true(told * told > 0.9 * left && told * told < 1.1 * (left + 0.1));
+    assert_true(left < told * told && told * told < 0.8);
     trellis_fini(&f.trellis);
 }
 
@@ -218,11 +219,19 @@ static void sums_are_those_of_the_values(void **state)
     draw(&f, &prng);
     for (int d = 0; d < DIM; d++)
         centroid[d] = (float)gaussian(&prng) * 3;
+    struct planes_sums all_got[2][TRELLIS_ROWS];
+    float s[TRELLIS_ROWS], products[TRELLIS_ROWS];
+    for (uint32_t row = 0; row < TRELLIS_ROWS; row++)
+        s[row] = 2.5f;
+    for (uint32_t first = 0, end = 11; first < TRELLIS_ROWS; first = end, end = TRELLIS_ROWS) {
+        trellis_sums(&f.trellis, f.cells, f.indexes, first, end, s, centroid, all_got[0]);
+        trellis_coarse_sums(&f.trellis, &coarse, f.cells, f.indexes, first, end, s, centroid,
+                            all_got[1]);
+        trellis_centroid_products(&f.trellis, f.cells, first, end, centroid, products);
+    }
     for (uint32_t row = 0; row < TRELLIS_ROWS; row += 9) {
-        struct planes_sums got[2], want[2] = {{0}};
+        struct planes_sums got[2] = {all_got[0][row], all_got[1][row]}, want[2] = {{0}};
         double all = 0;
-        trellis_sums(&f.trellis, f.cells, f.indexes, row, 2.5, centroid, &got[0]);
-        trellis_coarse_sums(&f.trellis, &coarse, f.cells, f.indexes, row, 2.5, centroid, &got[1]);
         for (uint32_t d = 0; d < DIM; d++) {
             size_t at = trellis_at(&f.trellis, d, row);
             unsigned bits[2] = {bits_of(&f, d), planes_group_bits(&coarse, d / PLANES_GROUP)};
@@ -241,7 +250,7 @@ static void sums_are_those_of_the_values(void **state)
                 want[i].centroid_product += centroid[d] * v;
             }
         }
-        near(trellis_centroid_product(&f.trellis, f.cells, row, centroid), all);
+        near(products[row], all);
         for (int i = 0; i < 2; i++) {
             near(got[i].norm, want[i].norm);
             near(got[i].decoded_norm, want[i].decoded_norm);
@@ -291,7 +300,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_are_nearer_than_without),
-        cmocka_unit_test(the_error_is_what_is_told),
+        cmocka_unit_test(the_error_is_not_more_than_is_told),
         cmocka_unit_test(bits_that_are_not_stored_follow),
         cmocka_unit_test(kernels_score_the_values),
         cmocka_unit_test(sums_are_those_of_the_values),

@@ -16,14 +16,12 @@
 #define CELL_US        0.0018  /* to rank a centroid of 128 dimensions */
 #define CODE_US        0.002   /* to look at a code, */
 #define CODE_BYTE_US   0.00006 /* and for each byte that is looked at */
-#define WHOLE_BYTE_US                                                                              \
-    0.035                    /* a byte more of all codes that are scored whole after a first look  \
-                              */
-#define SCAN_US      0.001   /* to score a code on a page, */
-#define SCAN_BYTE_US 0.00075 /* and for each byte of it */
-#define HOP_US       0.048   /* to visit a neighbour of 128 dimensions by its code, */
-#define HOP_ROW8_US  0.038   /* by its 8-bit row */
-#define NEW_SHARE    0.8     /* of the neighbours of a hop that were not seen before */
+#define WHOLE_US       4.5     /* to score codes whole after a look, for each 128 dimensions more */
+#define SCAN_US        0.001   /* to score a code on a page, */
+#define SCAN_BYTE_US   0.00075 /* and for each byte of it */
+#define HOP_US         0.048   /* to visit a neighbour of 128 dimensions by its code, */
+#define HOP_ROW8_US    0.038   /* by its 8-bit row */
+#define NEW_SHARE      0.8     /* of the neighbours of a hop that were not seen before */
 
 /* A row that is left out of its own search leaves a hole in the graph that a query from outside
  * does not meet: those need shorter lists for the same recall (0.68 of them on wordnet, 0.78 on
@@ -318,7 +316,7 @@ struct points_cost points_cost(const struct properties *p, enum fathom_navigator
         return (struct points_cost){
             .read_us = READ_DEVICE_US,
             .fixed_us =
-                (0.4 + 0.6 * widths) * CELL_US * p->cells + QUERY_US + WHOLE_BYTE_US * code_bytes,
+                (0.4 + 0.6 * widths) * CELL_US * p->cells + QUERY_US + WHOLE_US * (widths - 1),
             .list_us = (CODE_US + CODE_BYTE_US * looked) * 4.0 * (double)p->rows / p->cells};
     }
     return (struct points_cost){.read_us = READ_DEVICE_US,

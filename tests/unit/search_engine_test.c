@@ -44,7 +44,7 @@ static struct fathom_open_options reading_options(const char *dir)
     struct fathom_open_options options = {
         .threads = 1, .inflight = 16, .navigator = FATHOM_NAVIGATOR_CELLS};
     struct fathom_index *index = open_index(dir, env_os(), options);
-    options.code_bytes = index->level_bytes[index->level_count / 2];
+    options.code_bytes = index->level_bytes[0];
     fathom_index_close(index);
     return options;
 }

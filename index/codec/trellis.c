@@ -35,19 +35,6 @@ bool trellis_serves(const struct planes_model *model, const struct planes_level 
            model->order_count * PLANES_GROUP == model->code_dim * PLANES_MAX;
 }
 
-float trellis_error(const struct planes_model *model, const struct planes_level *level)
-{
-    double with = 0, without = 0;
-    for (uint32_t d = 0; d < model->code_dim; d++) {
-        unsigned bits = bits_of(level, d / PLANES_GROUP);
-        double spread = (double)model->sigma[d] * model->sigma[d];
-        double plain = planes_distortion(bits);
-        without += spread * spread * plain;
-        with += spread * spread * (bits < PLANES_MAX ? distortion[bits] : plain);
-    }
-    return without > 0 ? (float)sqrt(with / without) : 1;
-}
-
 /* Index of a value of `bits` bits. */
 static unsigned index_of(unsigned value, unsigned bits)
 {

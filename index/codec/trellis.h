@@ -22,9 +22,6 @@
 /* Do codes of a level gain by a trellis, can they be made, and can kernels score them? */
 bool trellis_serves(const struct planes_model *model, const struct planes_level *level);
 
-/* The standard error of estimates with a trellis, in parts of that without. */
-float trellis_error(const struct planes_model *model, const struct planes_level *level);
-
 /* The decoded values of a level with a trellis, like planes_level_table's. */
 void trellis_level_table(uint8_t bytes[128], const struct planes_model *model);
 

@@ -81,7 +81,8 @@ static int trim_coarse(struct fathom_index *index, const struct planes_model *pl
     return coarse->units ? 0 : -ENOMEM;
 }
 
-/* What codes with a trellis are scored by; estimates are so much better, too. */
+/* What codes with a trellis are scored by. kappa stays: by how much errors are less depends on the
+ * data (docs/adr/0050). */
 static int trim_trellis(struct fathom_index *index, const struct planes_model *planes,
                         uint8_t *level_bytes, uint8_t *sentinel, struct fathom_error *err)
 {
@@ -92,7 +93,6 @@ static int trim_trellis(struct fathom_index *index, const struct planes_model *p
     trellis_sentinels(sentinel, &index->codes_plan);
     kernel_trellis_prepare(trellis, &index->codes_plan);
     index->codes_plan.trellis = trellis;
-    index->level.kappa *= trellis_error(planes, &index->level);
     return 0;
 }
 

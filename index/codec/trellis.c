@@ -31,7 +31,10 @@ static unsigned bits_of(const struct planes_level *level, uint32_t group)
 
 bool trellis_serves(const struct planes_model *model, const struct planes_level *level)
 {
-    return level->groups[0] >= GROUPS_LEAST && level->code_bytes <= KERNEL_TRELLIS_MAX &&
+    /* A first look goes by the stored bits, which say little of a dimension that has but one. */
+    bool looked_at = 2 * level->groups[1] >= level->groups[0];
+    return looked_at && level->groups[0] >= GROUPS_LEAST &&
+           level->code_bytes <= KERNEL_TRELLIS_MAX &&
            model->order_count * PLANES_GROUP == model->code_dim * PLANES_MAX;
 }
 

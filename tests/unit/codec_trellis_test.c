@@ -286,6 +286,9 @@ static void serves_what_kernels_can_score(void **state)
     struct planes_level level = {.code_bytes = 24, .groups = {12, 8, 4}};
     (void)state;
     assert_true(trellis_serves(&model, &level));
+    level.groups[1] = 5; /* most have one bit */
+    assert_false(trellis_serves(&model, &level));
+    level.groups[1] = 8;
     level.groups[0] = 3; /* too short a circle */
     assert_false(trellis_serves(&model, &level));
     level = (struct planes_level){.code_bytes = KERNEL_TRELLIS_MAX + 1, .groups = {129}};

@@ -49,7 +49,7 @@ static struct fathom_index *open_codes(const struct small_index *small, uint32_t
     return index;
 }
 
-/* All that have enough groups do, but the level of section scan. */
+/* All that have enough groups, and second bits, do, but the level of section scan. */
 static void levels_have_a_trellis_but_that_of_the_scan(void **state)
 {
     const struct fixture *fixture = *state;
@@ -60,7 +60,8 @@ static void levels_have_a_trellis_but_that_of_the_scan(void **state)
         struct fathom_index *index =
             open_codes(&fixture->small, any->level_bytes[l], FATHOM_NAVIGATOR_CELLS);
         bool is_scan = index->level.code_bytes + index->level.factor_bytes == scan;
-        bool wanted = !is_scan && index->level.groups[0] >= KERNEL_MEMORY;
+        bool wanted = !is_scan && index->level.groups[0] >= KERNEL_MEMORY &&
+                      2 * index->level.groups[1] >= index->level.groups[0];
         assert_true((index->codes_plan.trellis != NULL) == wanted);
         with += wanted;
         without += is_scan;

@@ -13,7 +13,7 @@
 
 /* The positive values of R bits and the one that is not stored, in sigmas: the mean of what a unit
  * Gaussian's samples are that the best paths take there, by repeated encoding (Lloyd) of 6,000
- * paths of 100 groups. Negative ones mirror them. */
+ * paths of 100 steps. Negative ones mirror them. */
 static const float trained[BITS_MAX][16] = {
     {0.006f, 1.240f},
     {0.116f, 0.649f, 1.027f, 1.872f},

@@ -175,6 +175,18 @@ bool io_works(enum fathom_io io)
     return true;
 }
 
+struct fathom_index *index_of_codes(const char *dir, uint32_t code_bytes,
+                                    enum fathom_navigator navigator)
+{
+    struct fathom_open_options options = {
+        .threads = 1, .inflight = 1, .navigator = navigator, .code_bytes = code_bytes};
+    struct fathom_index *index;
+    struct fathom_error err = {0};
+    if (fathom_index_open(&index, dir, &options, &err) != 0)
+        fail_msg("%u bytes: %s", code_bytes, err.msg);
+    return index;
+}
+
 struct fathom_engine *engine_make(enum fathom_io io, unsigned inflight)
 {
     return engine_make_for(NULL, io, inflight);

@@ -54,6 +54,11 @@ int least_open(struct fathom_index **out, const struct env *env, const char *dir
 
 /* For io in turn: whether this machine lets us use it. */
 bool io_works(enum fathom_io io);
+/* Opens an index for one query of one thread with codes of that many bytes in memory; 0: whatever
+ * the plan takes. Fails the test when it cannot. */
+struct fathom_index *index_of_codes(const char *dir, uint32_t code_bytes,
+                                    enum fathom_navigator navigator);
+
 /* An engine or a failed test. */
 struct fathom_engine *engine_make(enum fathom_io io, unsigned inflight);
 struct fathom_engine *engine_make_for(const struct fathom_index *index, enum fathom_io io,

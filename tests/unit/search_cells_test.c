@@ -45,28 +45,16 @@ static int free_fixture(void **state)
     return 0;
 }
 
-static struct fathom_index *open_codes(const struct small_index *small, uint32_t code_bytes,
-                                       enum fathom_navigator navigator)
-{
-    struct fathom_open_options options = {
-        .threads = 1, .inflight = 1, .navigator = navigator, .code_bytes = code_bytes};
-    struct fathom_index *index;
-    struct fathom_error err = {0};
-    if (fathom_index_open(&index, small->dir, &options, &err) != 0)
-        fail_msg("%u bytes: %s", code_bytes, err.msg);
-    return index;
-}
-
 /* Returns how many levels are looked at twice. */
 static uint32_t check_codes(const struct small_index *small)
 {
     uint32_t rows = small->options.rows;
-    struct fathom_index *any = open_codes(small, 0, FATHOM_NAVIGATOR_CELLS);
+    struct fathom_index *any = index_of_codes(small->dir, 0, FATHOM_NAVIGATOR_CELLS);
     uint32_t two_looks = 0;
     for (uint32_t l = 0; l < any->level_count; l++) {
         uint32_t bytes = any->level_bytes[l];
-        struct fathom_index *graph = open_codes(small, bytes, FATHOM_NAVIGATOR_GRAPH);
-        struct fathom_index *cells = open_codes(small, bytes, FATHOM_NAVIGATOR_CELLS);
+        struct fathom_index *graph = index_of_codes(small->dir, bytes, FATHOM_NAVIGATOR_GRAPH);
+        struct fathom_index *cells = index_of_codes(small->dir, bytes, FATHOM_NAVIGATOR_CELLS);
         uint8_t *code = malloc(bytes);
         for (uint32_t row = 0; row < rows; row += row < rows - 20 ? 7 : 1) {
             memset(code, 0xcc, bytes);
@@ -114,8 +102,9 @@ static uint32_t nearer_than(const float *distances, uint32_t cells, float limit)
 static void the_nearest_cells_are_found(void **state)
 {
     const struct small_index *small = &((const struct fixture *)*state)->small;
-    struct fathom_index *index = open_codes(small, 0, FATHOM_NAVIGATOR_CELLS),
-                        *graph = open_codes(small, index->level.code_bytes, FATHOM_NAVIGATOR_GRAPH);
+    struct fathom_index *index = index_of_codes(small->dir, 0, FATHOM_NAVIGATOR_CELLS),
+                        *graph = index_of_codes(small->dir, index->level.code_bytes,
+                                                FATHOM_NAVIGATOR_GRAPH);
     uint32_t cells = index->properties.cells, beyond = 0;
     struct navigator n = {0};
     struct navigator_capacity capacity = {
@@ -150,7 +139,7 @@ static void the_nearest_cells_are_found(void **state)
 /* With every cell scanned, only the first look can lose a row. */
 static void check_look(struct small_index *small, uint32_t code_bytes)
 {
-    struct fathom_index *index = open_codes(small, code_bytes, FATHOM_NAVIGATOR_CELLS);
+    struct fathom_index *index = index_of_codes(small->dir, code_bytes, FATHOM_NAVIGATOR_CELLS);
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     struct fathom_query request = fathom_query_default();
     struct answers answers;
@@ -172,7 +161,7 @@ static void check_look(struct small_index *small, uint32_t code_bytes)
 static void a_first_look_lets_near_rows_through(void **state)
 {
     struct fixture *fixture = *state;
-    struct fathom_index *wide = open_codes(&fixture->wide, 0, FATHOM_NAVIGATOR_CELLS);
+    struct fathom_index *wide = index_of_codes(fixture->wide.dir, 0, FATHOM_NAVIGATOR_CELLS);
     uint32_t least = wide->level_bytes[0];
     fathom_index_close(wide);
     assert_in_range(least, 200, WIDE_DIM); /* or it is not wide */
@@ -191,7 +180,7 @@ static void queries_far_off_are_answered(void **state)
     for (size_t i = 0; i < 4 * DIM; i++)
         vectors[i] = i % 3 ? lengths[i / DIM] : (float)i;
     for (int n = 0; n < 2; n++) {
-        struct fathom_index *index = open_codes(&fixture->small, 9, navigators[n]);
+        struct fathom_index *index = index_of_codes(fixture->small.dir, 9, navigators[n]);
         struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
         struct fathom_query request = fathom_query_default();
         struct answers answers;

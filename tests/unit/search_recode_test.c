@@ -37,28 +37,16 @@ static int free_fixture(void **state)
     return 0;
 }
 
-static struct fathom_index *open_codes(const struct small_index *small, uint32_t code_bytes,
-                                       enum fathom_navigator navigator)
-{
-    struct fathom_open_options options = {
-        .threads = 1, .inflight = 1, .navigator = navigator, .code_bytes = code_bytes};
-    struct fathom_index *index;
-    struct fathom_error err = {0};
-    if (fathom_index_open(&index, small->dir, &options, &err) != 0)
-        fail_msg("%u bytes: %s", code_bytes, err.msg);
-    return index;
-}
-
 /* All that have enough groups, and second bits, do, but the level of section scan. */
 static void levels_have_a_trellis_but_that_of_the_scan(void **state)
 {
     const struct fixture *fixture = *state;
-    struct fathom_index *any = open_codes(&fixture->small, 0, FATHOM_NAVIGATOR_CELLS);
+    struct fathom_index *any = index_of_codes(fixture->small.dir, 0, FATHOM_NAVIGATOR_CELLS);
     uint32_t scan = superblock_find(&any->file.super, SECTION_SCAN)->row_bytes, with = 0,
              without = 0;
     for (uint32_t l = 0; l < any->level_count; l++) {
         struct fathom_index *index =
-            open_codes(&fixture->small, any->level_bytes[l], FATHOM_NAVIGATOR_CELLS);
+            index_of_codes(fixture->small.dir, any->level_bytes[l], FATHOM_NAVIGATOR_CELLS);
         bool is_scan = index->level.code_bytes + index->level.factor_bytes == scan;
         bool wanted = !is_scan && index->level.groups[0] >= KERNEL_MEMORY &&
                       2 * index->level.groups[1] >= index->level.groups[0];
@@ -103,7 +91,7 @@ static void take_candidates(void *context, struct query *query, struct navigator
 static struct errors errors_of(const struct fixture *fixture, uint32_t code_bytes,
                                enum fathom_navigator navigator)
 {
-    struct fathom_index *index = open_codes(&fixture->small, code_bytes, navigator);
+    struct fathom_index *index = index_of_codes(fixture->small.dir, code_bytes, navigator);
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     struct errors errors = {.fixture = fixture, .index = index};
     struct query_probe probe = {ROW_NONE, take_candidates, &errors};

@@ -463,7 +463,7 @@ static int run_stages(struct build *build, struct fathom_error *err)
 {
     const struct env *env = build->options.env;
     for (int stage = 0; stage < BUILD_STAGES; stage++) {
-        uint64_t start = env_clock_ns(env);
+        uint64_t start = env_clock_ns(env), cpu = env_process_cpu_ns();
         if (is_done(build, stage))
             continue;
         int status = crew_stopped(&build->crew)
@@ -473,6 +473,7 @@ static int run_stages(struct build *build, struct fathom_error *err)
         if (status != 0)
             return status;
         build->report->stage_ns[stage] = env_clock_ns(env) - start;
+        build->report->stage_cpu_ns[stage] = env_process_cpu_ns() - cpu;
     }
     return 0;
 }

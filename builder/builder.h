@@ -100,7 +100,9 @@ struct build_estimate {
     uint64_t disk_bytes;      /* of the new index; an old one stays beside it until the end */
     uint64_t temporary_bytes; /* of work files at their most, beside these */
     bool saves_graph;         /* rows and lists are among them */
+    double slowness;          /* of this machine, 1 for the usual one: in all times below */
     double seconds, stage_seconds[BUILD_STAGES];
+    double stage_cpu_seconds[BUILD_STAGES]; /* of all threads */
 };
 
 struct build_report {
@@ -114,8 +116,9 @@ struct build_report {
     uint64_t temporary_bytes; /* of work files at their most */
     uint64_t generation;
     uint64_t stage_ns[BUILD_STAGES], total_ns;
-    struct build_estimate predicted; /* by what was known when the graph was begun */
-    uint64_t peak_bytes;             /* resident memory of the process at its highest */
+    uint64_t stage_cpu_ns[BUILD_STAGES]; /* of all threads: other load changes it least */
+    struct build_estimate predicted;     /* by what was known when the graph was begun */
+    uint64_t peak_bytes;                 /* resident memory of the process at its highest */
 };
 
 /* Builds options->input into options->out. Nothing of an index that was there before changes until

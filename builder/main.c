@@ -269,27 +269,38 @@ static void print_resume_line(int argc, char **argv, bool resumed)
     fputs(resumed ? "\n" : " --resume\n", stderr);
 }
 
-static json_t *estimate_json(const struct build_estimate *estimate)
+static json_t *stages_json(const double seconds[BUILD_STAGES])
 {
     json_t *stages = json_object();
     for (int stage = 0; stage < BUILD_STAGES; stage++)
-        json_object_set_new(stages, build_stage_name(stage),
-                            json_real(estimate->stage_seconds[stage]));
+        json_object_set_new(stages, build_stage_name(stage), json_real(seconds[stage]));
+    return stages;
+}
+
+static json_t *measured_json(const uint64_t stage_ns[BUILD_STAGES])
+{
+    double seconds[BUILD_STAGES];
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        seconds[stage] = 1e-9 * (double)stage_ns[stage];
+    return stages_json(seconds);
+}
+
+static json_t *estimate_json(const struct build_estimate *estimate)
+{
     return json_pack(
-        "{s:I s:i s:s s:i s:i s:i s:I s:I s:I s:f s:o}", "rows", (json_int_t)estimate->rows, "dim",
-        (int)estimate->dim, "dtype", fathom_dtype_name(estimate->dtype), "degree",
+        "{s:I s:i s:s s:i s:i s:i s:I s:I s:I s:f s:f s:o s:o}", "rows", (json_int_t)estimate->rows,
+        "dim", (int)estimate->dim, "dtype", fathom_dtype_name(estimate->dtype), "degree",
         (int)estimate->degree, "build_list", (int)estimate->build_list, "parts",
         (int)estimate->parts, "peak_memory_bytes", (json_int_t)estimate->peak_bytes, "disk_bytes",
         (json_int_t)estimate->disk_bytes, "temporary_bytes", (json_int_t)estimate->temporary_bytes,
-        "seconds", estimate->seconds, "stage_seconds", stages);
+        "seconds", estimate->seconds, "slowness", estimate->slowness, "stage_seconds",
+        stages_json(estimate->stage_seconds), "stage_cpu_seconds",
+        stages_json(estimate->stage_cpu_seconds));
 }
 
 static json_t *report_json(const struct request *request, const struct build_report *report)
 {
-    json_t *stages = json_object(), *zero_rows = json_array();
-    for (int stage = 0; stage < BUILD_STAGES; stage++)
-        json_object_set_new(stages, build_stage_name(stage),
-                            json_real(report->stage_ns[stage] * 1e-9));
+    json_t *zero_rows = json_array();
     for (uint64_t i = 0; i < report->zero_row_count; i++)
         json_array_append_new(zero_rows, json_integer((json_int_t)report->zero_rows[i]));
     json_t *predicted = report->predicted.rows ? estimate_json(&report->predicted) : json_null();
@@ -297,10 +308,11 @@ static json_t *report_json(const struct request *request, const struct build_rep
     char generation[17];
     snprintf(generation, sizeof generation, "%016" PRIx64, report->generation);
     return json_pack(
-        "{s:I s:i s:s s:f s:f s:o s:I s:I s:I s:I s:I s:i s:i s:s s:i s:i s:i s:s s:s s:o s:o}",
+        "{s:I s:i s:s s:f s:f s:o s:o s:I s:I s:I s:I s:I s:i s:i s:s s:i s:i s:i s:s s:s s:o s:o}",
         "rows", (json_int_t)report->rows, "dim", (int)report->dim, "metric",
         fathom_metric_name(request->options.metric), "seconds", seconds, "rows_per_second",
-        (double)report->rows / seconds, "stage_seconds", stages, "peak_memory_bytes",
+        (double)report->rows / seconds, "stage_seconds", measured_json(report->stage_ns),
+        "stage_cpu_seconds", measured_json(report->stage_cpu_ns), "peak_memory_bytes",
         (json_int_t)report->peak_bytes, "temporary_bytes", (json_int_t)report->temporary_bytes,
         "index_bytes", (json_int_t)report->index_bytes, "raw_bytes", (json_int_t)report->raw_bytes,
         "list_bytes", (json_int_t)report->list_bytes, "cells", (int)report->cells, "degree",

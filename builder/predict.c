@@ -1,9 +1,7 @@
-/* Peak memory is the largest of what the stages hold at the same time; docs/adr/0011 and the tests
- * hold it to what was measured. Times are those of a machine of two cores with AVX-512, times
- * what a short probe says of this one. */
-#include "predict.h"
+/* Peak memory is the largest of what the stages hold at the same time; docs/adr/0029 and the tests
+ * hold it to what was measured. What the stages take is in predict_time.c. */
+#include "predict_shape.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "cells.h"
@@ -29,8 +27,7 @@
 #define BLAS_BYTES    (1u << 16)  /* and in BLAS, but for what grows with the dimension */
 #define WRITER_BYTES  (1u << 20)
 #define SAMPLES_BYTES (27u << 17) /* of operating points, and engines; */
-#define OFFERED_ROWS  3200        /* rows that the sample is picked from, with what each has */
-#define OFFERED_BYTES 2400
+#define OFFERED_BYTES 2400        /* of each row that the sample is picked from */
 #define LIBRARY_USUAL (21u << 19)
 #define LIBRARY_LATE  (21u << 16) /* LAPACK */
 #define INPUT_BYTES   (4u << 20)  /* of the input that are read at a time, */
@@ -38,34 +35,12 @@
 
 #define EDGE_BYTES   1.3         /* of an encoded neighbour, about */
 #define DEGREE_SHARE 0.8         /* of R that lists fill, when no sample says better */
-#define PROBE_SHARE  0.87        /* of what rows of the whole take with its L */
-#define HEAT_LIST    64.0        /* of the searches that heat is counted on */
 #define SAMPLE_BYTES (32u << 20) /* of the range of values, about, */
 #define SAMPLE_ROWS  65536       /* of so many rows at the most */
-
-/* Microseconds of one value of a row, or of one neighbour in a list. */
-#define PASS_US         1e-3   /* brought in from a work file */
-#define RAW_US          2e-3   /* put into one while the input is read */
-#define ORDER_US        3e-3   /* gathered, and appended to another */
-#define SKIP_US         1.5e-4 /* passed over as another range of the order is gathered */
-#define LIST_US         0.14   /* a neighbour in its place in a part, and in the merged list */
-#define CODES_ROW_US    2.4    /* of a list, encoded, */
-#define CODES_DIM_US    0.0163 /* and of a value in its code */
-#define CODES_US        2.5e-3 /* brought in and its code put into a work file, */
-#define PART_CODES_US   0.0135 /* and encoded between */
-#define NEAR_BYTES      4e7    /* of vectors, within reach of caches */
-#define CELLS_MOST_ROWS (1.0 * CELLS_ROWS * CELLS_COUNT_MAX) /* more get no more cells */
 
 #define HELD_LEAST  65536      /* rows, where not all fit; the samples of groups are fewer */
 #define FILE_BYTES  (1u << 20) /* of buffers of two work files, and k-means' scratch */
 #define MERGE_BYTES (9u << 19) /* of those of all parts, read side by side */
-
-struct shape {
-    uint64_t rows, dim, stride, code_dim, order_count, factor_bytes, degree;
-    uint64_t vector_bytes; /* of a row as it is stored; 0 when 8 bits hold it exactly */
-    double mean_degree;    /* what searches meet on their way, in proportion to their time, */
-    double list_degree;    /* and what lists hold in the end */
-};
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {
@@ -127,7 +102,7 @@ static uint64_t measured_bytes(const struct shape *s, unsigned threads)
 {
     uint64_t rows8 = opened_bytes(s, s->dim), engines = SAMPLES_BYTES + 8300 * s->dim;
     uint64_t picking =
-        smaller(s->rows, OFFERED_ROWS) * (OFFERED_BYTES + 2 * s->dim) + cells_bytes(s);
+        smaller(s->rows, PREDICT_OFFERED) * (OFFERED_BYTES + 2 * s->dim) + cells_bytes(s);
     if (s->rows < BUILD_MEASURED_ROWS)
         return 0;
     if (threads == 1)
@@ -212,8 +187,8 @@ static uint64_t working_bytes(const struct shape *s, enum build_stage stage, uns
     return bytes;
 }
 
-static struct shape shape_of(const struct build_options *options, uint64_t rows, uint32_t work_dim,
-                             uint64_t vector_bytes)
+struct shape predict_shape_of(const struct build_options *options, uint64_t rows, uint32_t work_dim,
+                              uint64_t vector_bytes)
 {
     struct shape s = {.rows = rows,
                       .dim = work_dim,
@@ -228,7 +203,7 @@ static struct shape shape_of(const struct build_options *options, uint64_t rows,
     return s;
 }
 
-static unsigned threads_of(const struct build_options *options)
+unsigned predict_threads(const struct build_options *options)
 {
     bool fewer = options->memory_budget_bytes && options->threads > PREDICT_BUDGET_THREADS;
     return fewer ? PREDICT_BUDGET_THREADS : options->threads;
@@ -287,7 +262,7 @@ static uint64_t streamed_bytes(const struct shape *s, uint64_t vector_bytes)
 
 uint32_t predict_held(const struct build_options *options, uint64_t rows, uint32_t work_dim)
 {
-    struct shape s = shape_of(options, rows, work_dim, 0);
+    struct shape s = predict_shape_of(options, rows, work_dim, 0);
     uint64_t budget = options->memory_budget_bytes, fixed = stored_bytes(options, &s);
     if (options->held_rows)
         return options->held_rows;
@@ -299,7 +274,7 @@ uint32_t predict_held(const struct build_options *options, uint64_t rows, uint32
 
 uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim)
 {
-    struct shape s = shape_of(options, rows, work_dim, 0);
+    struct shape s = predict_shape_of(options, rows, work_dim, 0);
     uint64_t sample = smaller(smaller(rows, SAMPLE_ROWS) * s.dim * sizeof(float), 2 * SAMPLE_BYTES);
     uint64_t reading = predict_program(work_dim) + sample + 2 * INPUT_BYTES;
     uint64_t finding = stored_bytes(options, &s) + held_least(&s) * cells_held_bytes(work_dim);
@@ -324,7 +299,7 @@ static uint64_t near_bytes(const struct shape *s)
 uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint32_t work_dim,
                        uint64_t vector_bytes)
 {
-    struct shape s = shape_of(options, rows, work_dim, vector_bytes);
+    struct shape s = predict_shape_of(options, rows, work_dim, vector_bytes);
     uint64_t budget = options->memory_budget_bytes, standing = standing_bytes(options, &s);
     uint32_t least = predict_held(options, rows, work_dim) ? 2 : 1;
     if (options->parts || options->held_rows) /* as tests want */
@@ -363,7 +338,7 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
                            uint32_t parts)
 {
     uint64_t stages[BUILD_STAGES], most = 0, budget = options->memory_budget_bytes;
-    unsigned threads = threads_of(options);
+    unsigned threads = predict_threads(options);
     stage_bytes(options, s, stages);
     if (parts > 1)
         for (int stage = BUILD_GRAPH; stage < BUILD_MEASURE; stage++)
@@ -397,7 +372,7 @@ static uint64_t store_bytes(uint64_t rows, uint64_t row_bytes)
     return pages * PAGE_BYTES;
 }
 
-static uint64_t disk_bytes(const struct shape *s)
+uint64_t predict_disk_bytes(const struct shape *s)
 {
     uint64_t ids = s->rows < 1u << 16 ? 2 : s->rows < 1u << 24 ? 3 : 4;
     uint64_t streams = s->rows * (s->order_count + s->factor_bytes + 1 + ids) + lists_bytes(s) +
@@ -408,113 +383,6 @@ static uint64_t disk_bytes(const struct shape *s)
     return streams + streams / 500 + (64u << 10) + store_bytes(s->rows, scan) +
            store_bytes(s->rows, row8_record_bytes((uint32_t)s->dim, exact)) +
            (exact ? 0 : store_bytes(s->rows, s->vector_bytes));
-}
-
-/* ---- time ---- */
-
-/* Of one row: hardly on how many rows there are, since where they are dense, those that search
- * together share more. Fitted, like all that follows, to the six sets of docs/adr/0029. */
-static double graph_us(double list, double mean_degree, const struct shape *s)
-{
-    return list * mean_degree * (7.5e-3 + 1.2e-5 * (double)s->dim);
-}
-
-static double probe_us(const struct shape *s, double mean_degree)
-{
-    double rows = (double)smaller(s->rows, DEGREE_PROBE_ROWS);
-    return PROBE_SHARE * rows * graph_us(DEGREE_PROBE_LIST, mean_degree, s);
-}
-
-/* Searches for a sample until recall rises no more; opening the index once for each of some
- * thirteen residencies, whose codes and 8-bit rows grow with the dimension; picking the sample, by
- * the rows of 256 cells; and its truth, with exact ranks where vectors are stored. */
-static double measure_us(const struct shape *s)
-{
-    double rows = (double)s->rows, values = rows * (double)s->dim;
-    if (s->rows < BUILD_MEASURED_ROWS)
-        return 0;
-    double searches = 90e3 * s->mean_degree * rows / (2e4 + rows);
-    double picking = OFFERED_ROWS * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
-    double truth = 14.7e-3 * values + (s->vector_bytes ? 4.2e5 : 0);
-    double recoding = 12 * 2.9e-3 * values; /* of codes that become a trellis (docs/adr/0050) */
-    return searches + 11e-3 * values + recoding + picking + truth;
-}
-
-/* What one thread does for all, as it stands between a stage and its files: it brings rows in,
- * checks them and gives them their terms; and it sorts and merges the lists of parts. */
-static void add_streaming(const struct build_options *options, const struct shape *s,
-                          double members, double out[BUILD_STAGES])
-{
-    double values = 1e-6 * (double)s->rows * (double)s->dim, held;
-    out[BUILD_GRAPH] +=
-        members * PASS_US * values + members * LIST_US * 1e-6 * (double)s->rows * s->mean_degree;
-    out[BUILD_ENCODE] += CODES_US * values;
-    held = predict_held(options, s->rows, (uint32_t)s->dim);
-    if (held == 0)
-        return;
-    out[BUILD_READ] += RAW_US * values;
-    out[BUILD_CELLS] +=
-        (CELLS_ROUNDS + 2) * PASS_US * values; /* groups first, and all at the end */
-    out[BUILD_ORDER] += (ORDER_US + SKIP_US * (double)s->rows / held) * values;
-}
-
-/* Rows of all parts with their halos, of those that there are. */
-static double members_of(uint32_t parts)
-{
-    return parts > 1 ? 1 + parts_halo(parts) : 1;
-}
-
-/* For a tenth of the rows of each part, or for HEAT_SAMPLE_MAX (heat.c). */
-static double heat_searches(const struct shape *s, uint32_t parts)
-{
-    double all = 0.1 * members_of(parts) * (double)s->rows;
-    double most = (double)HEAT_SAMPLE_MAX * (parts > 1 ? parts : 1);
-    return all < most ? all : most;
-}
-
-/* Of one thread of those that share a stage; what BLAS does in training is not spread over them. */
-static void shared_us(const struct build_options *options, const struct shape *s, uint32_t parts,
-                      double out[BUILD_STAGES])
-{
-    double members = members_of(parts), rows = (double)s->rows, dim = (double)s->dim,
-           sample = rows < 16384 ? rows : 16384;
-    double cells = rows < CELLS_MOST_ROWS ? rows : CELLS_MOST_ROWS;
-    double heat_us = heat_searches(s, parts) * graph_us(HEAT_LIST, s->mean_degree, s);
-    double list_us = members * graph_us(options->build_list, s->mean_degree, s);
-    out[BUILD_READ] = 4.5e-3 * rows * dim;
-    out[BUILD_CELLS] = rows * (1.35 + 0.0155 * dim * sqrt(cells / 4e5));
-    out[BUILD_ORDER] = rows * 0.0143 * dim;
-    out[BUILD_GRAPH] = rows * list_us + (parts > 1 ? heat_us : 0) + probe_us(s, s->mean_degree);
-    out[BUILD_TRAIN] = 1.2e4 + sample * dim * (0.055 + 2.2e-5 * dim);
-    out[BUILD_ENCODE] = parts > 1 ? rows * PART_CODES_US * dim
-                                  : rows * (CODES_ROW_US + CODES_DIM_US * dim) + heat_us;
-    out[BUILD_WRITE] = 0;
-    out[BUILD_MEASURE] = measure_us(s);
-}
-
-/* Vectors are put in order by one thread, which waits for memory the more of them there are. */
-static double reorder_seconds(const struct shape *s)
-{
-    double row = (double)s->vector_bytes, bytes = (double)s->rows * row;
-    double spread = bytes > NEAR_BYTES ? 1 + log10(bytes / NEAR_BYTES) : 1;
-    return row > 0 ? 1e-6 * (double)s->rows * (0.3 + 1.5e-3 * row) * spread : 0;
-}
-
-static void stage_seconds(const struct build_options *options, const struct shape *s,
-                          uint32_t parts, double out[BUILD_STAGES])
-{
-    double rows = (double)s->rows, dim = (double)s->dim;
-    unsigned threads = threads_of(options);
-    shared_us(options, s, parts, out);
-    for (int stage = 0; stage < BUILD_STAGES; stage++)
-        out[stage] *= 1e-6 / (stage == BUILD_MEASURE && threads > 2 ? 2 : threads);
-    double disk = 7e-10 * (double)disk_bytes(s);
-    out[BUILD_READ] += 0.015 + 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
-    out[BUILD_TRAIN] += 3e-10 * dim * dim * dim;
-    out[BUILD_WRITE] += disk + reorder_seconds(s);
-    out[BUILD_MEASURE] += disk; /* reading back and verifying */
-    if (parts > 1)
-        add_streaming(options, s, members_of(parts), out);
 }
 
 /* What is left of the graph at its begin is the graph without the probe. */
@@ -534,7 +402,7 @@ static struct spill work_files(const struct build_options *options, const struct
     double seconds[BUILD_STAGES];
     memcpy(seconds, estimate->stage_seconds, sizeof seconds);
     if (progress)
-        seconds[BUILD_GRAPH] -= 1e-6 * slowness * probe_us(s, s->mean_degree) / options->threads;
+        seconds[BUILD_GRAPH] -= slowness * predict_probe_seconds(options, s, s->mean_degree);
     return spill_predict(&shape, seconds, progress, options->checkpoint_ns);
 }
 
@@ -548,6 +416,21 @@ static void know_degrees(struct shape *s, const struct degree_probe *probe)
         s->list_degree = probe->cut;
 }
 
+static void know_seconds(const struct build_options *options, const struct shape *s,
+                         double slowness, struct build_estimate *out)
+{
+    struct stage_work work[BUILD_STAGES];
+    predict_stages(options, s, out->parts, work);
+    out->slowness = slowness;
+    out->seconds = 0;
+    for (int stage = 0; stage < BUILD_STAGES; stage++) {
+        const struct stage_work *w = &work[stage];
+        out->stage_cpu_seconds[stage] = slowness * (w->shared + w->alone);
+        out->stage_seconds[stage] = slowness * predict_stage_seconds(options, stage, w);
+        out->seconds += out->stage_seconds[stage];
+    }
+}
+
 void predict_shape(const struct build_options *options, const struct predict_known *known,
                    const struct spill_progress *progress, struct build_estimate *out)
 {
@@ -555,40 +438,15 @@ void predict_shape(const struct build_options *options, const struct predict_kno
         options->metric == FATHOM_METRIC_L2 && (out->dtype == FATHOM_U8 || out->dtype == FATHOM_I8);
     uint32_t work_dim = metric_work_dim(options->metric, out->dim);
     uint64_t vector_bytes = exact ? 0 : out->dim * fathom_dtype_bytes(out->dtype);
-    struct shape s = shape_of(options, out->rows, work_dim, vector_bytes);
+    struct shape s = predict_shape_of(options, out->rows, work_dim, vector_bytes);
     know_degrees(&s, &known->probe);
     out->degree = options->degree;
     out->build_list = options->build_list;
     out->parts = predict_parts(options, out->rows, work_dim, vector_bytes);
     out->peak_bytes = peak_bytes(options, &s, out->parts);
-    out->disk_bytes = disk_bytes(&s);
-    stage_seconds(options, &s, out->parts, out->stage_seconds);
-    out->seconds = 0;
-    for (int stage = 0; stage < BUILD_STAGES; stage++)
-        out->seconds += out->stage_seconds[stage] *= known->slowness;
+    out->disk_bytes = predict_disk_bytes(&s);
+    know_seconds(options, &s, known->slowness, out);
     struct spill spill = work_files(options, &s, known->slowness, progress, out);
     out->temporary_bytes = spill.bytes;
     out->saves_graph = spill.graph;
-}
-
-/* The probe is a graph of DEGREE_PROBE over a sample (degree.c): of hard data, whose lists are
- * long, it takes longer without the machine being slower. It is over in a second, and its threads
- * wait for each other so often that a neighbour which takes a third of the machine doubles what it
- * takes: where there are longer stages to go by, they say more. */
-double predict_slowness(const struct build_options *options, uint64_t rows, uint32_t work_dim,
-                        const struct predict_timed *timed)
-{
-    struct shape s = shape_of(options, rows, work_dim, 0);
-    double seconds[BUILD_STAGES], usual = 0, took = 0;
-    stage_seconds(options, &s, predict_parts(options, rows, work_dim, 0), seconds);
-    if (timed->probe.mean > 0) {
-        usual += 1e-6 * probe_us(&s, timed->probe.mean) / threads_of(options);
-        took += 1e-9 * (double)timed->probe_ns;
-    }
-    if (timed->cells_ns && timed->order_ns) {
-        usual += seconds[BUILD_CELLS] + seconds[BUILD_ORDER];
-        took += 1e-9 * (double)(timed->cells_ns + timed->order_ns);
-    }
-    double slowness = took > 0 ? took / usual : 1;
-    return slowness < 0.1 ? 0.1 : slowness > 10 ? 10 : slowness;
 }

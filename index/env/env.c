@@ -303,6 +303,11 @@ uint64_t env_thread_cpu_ns(void)
     return clock_read(CLOCK_THREAD_CPUTIME_ID);
 }
 
+uint64_t env_process_cpu_ns(void)
+{
+    return clock_read(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 /* ---- how soon a thread runs ---- */
 
 #define SLICE_NS 100000u /* the shortest that the kernel takes */

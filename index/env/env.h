@@ -109,8 +109,9 @@ static inline uint64_t env_clock_ns(const struct env *env)
  * all have. A thread that cannot be started is an error after the others have ended. */
 int env_run_parallel(unsigned threads, void (*fn)(void *context, unsigned worker),
                      void *context) FATHOM_MUST_USE;
-unsigned env_cpu_count(void);     /* CPUs this process may run on, at least 1 */
-uint64_t env_thread_cpu_ns(void); /* CPU time of the calling thread */
+unsigned env_cpu_count(void);      /* CPUs this process may run on, at least 1 */
+uint64_t env_thread_cpu_ns(void);  /* CPU time of the calling thread */
+uint64_t env_process_cpu_ns(void); /* and of all threads of this process */
 /* How soon a thread that wakes runs, when others run already. A slice: the fair scheduler lets it
  * interrupt those that ask for longer ones (Linux 6.12), and it gets no more time than they. Real
  * time: before all others, with the right to (CAP_SYS_NICE, RLIMIT_RTPRIO). */

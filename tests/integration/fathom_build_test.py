@@ -105,6 +105,11 @@ class Build(BuildTest):
         self.assertEqual(document["path"], str(self.out))
         for stage in ("read", "cells", "order", "graph", "train", "encode", "write"):
             self.assertGreaterEqual(document["stage_seconds"][stage], 0)
+            self.assertGreaterEqual(document["stage_cpu_seconds"][stage], 0)
+        self.assertGreater(document["stage_cpu_seconds"]["graph"], 0)
+        predicted = document["predicted"]
+        self.assertEqual(predicted["stage_cpu_seconds"].keys(), document["stage_cpu_seconds"].keys())
+        self.assertAlmostEqual(sum(predicted["stage_seconds"].values()), predicted["seconds"], places=6)
         self.assertGreater(document["peak_memory_bytes"], 0)
         lines = self.build(base).stdout.splitlines()
         self.assertEqual(len(lines), 2)

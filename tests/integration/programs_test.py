@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 import programs  # noqa: E402
 
 # Below these keys names are not fields: methods, codes and reasons of the protocol, stages of a build.
-COUNTS = {"requests", "replies", "rejected", "errors", "stage_seconds"}
+COUNTS = {"requests", "replies", "rejected", "errors", "stage_seconds", "stage_cpu_seconds"}
 # What other documents tell: the result maps of the protocol, and the manifest.
 ELSEWHERE = {
     "fathom-cli info": "PROTOCOL.md",

@@ -229,7 +229,7 @@ static void no_memory_for_threads_is_an_error_and_nothing_runs(void **state)
 static void cpu_time_grows_with_work_and_not_with_sleep(void **state)
 {
     (void)state;
-    uint64_t start = env_thread_cpu_ns();
+    uint64_t process = env_process_cpu_ns(), start = env_thread_cpu_ns();
     usleep(20000);
     uint64_t slept = env_thread_cpu_ns() - start;
     volatile uint64_t sum = 0;
@@ -239,6 +239,7 @@ static void cpu_time_grows_with_work_and_not_with_sleep(void **state)
     assert_true(sum > 0);
     assert_true(slept < 20000000u);
     assert_true(worked > 1000000u);
+    assert_true(env_process_cpu_ns() - process >= slept + worked);
 }
 
 static void the_process_knows_its_cpus_and_memory(void **state)

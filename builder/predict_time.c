@@ -1,0 +1,182 @@
+/* What the stages of a build take: times are those of a machine of two cores with AVX-512, times
+ * what its first stages and a short probe say of this one. Each term is of a piece of work that was
+ * measured by itself, by the CPU time of builds (docs/adr/0029). */
+#include <math.h>
+
+#include "cells.h"
+#include "degree.h"
+#include "heat.h"
+#include "parts.h"
+#include "predict_shape.h"
+
+#define PROBE_SHARE 0.87 /* of what rows of the whole take with its L */
+#define HEAT_LIST   64.0 /* of the searches that heat is counted on */
+
+/* Microseconds of one value of a row, or of one neighbour in a list. */
+#define PASS_US         1e-3   /* brought in from a work file */
+#define RAW_US          2e-3   /* put into one while the input is read */
+#define ORDER_US        3e-3   /* gathered, and appended to another */
+#define SKIP_US         1.5e-4 /* passed over as another range of the order is gathered */
+#define LIST_US         0.14   /* a neighbour in its place in a part, and in the merged list */
+#define CODES_ROW_US    2.4    /* of a list, encoded, */
+#define CODES_DIM_US    0.0163 /* and of a value in its code */
+#define CODES_US        2.5e-3 /* brought in and its code put into a work file, */
+#define PART_CODES_US   0.0135 /* and encoded between */
+#define NEAR_BYTES      4e7    /* of vectors, within reach of caches */
+#define CELLS_MOST_ROWS (1.0 * CELLS_ROWS * CELLS_COUNT_MAX) /* more get no more cells */
+
+/* ---- what all threads share ---- */
+
+/* Of one row: hardly on how many rows there are, since where they are dense, those that search
+ * together share more. Fitted, like all that follows, to the six sets of docs/adr/0029. */
+static double graph_us(double list, double mean_degree, const struct shape *s)
+{
+    return list * mean_degree * (7.5e-3 + 1.2e-5 * (double)s->dim);
+}
+
+static double probe_us(const struct shape *s, double mean_degree)
+{
+    double rows = fmin((double)s->rows, DEGREE_PROBE_ROWS);
+    return PROBE_SHARE * rows * graph_us(DEGREE_PROBE_LIST, mean_degree, s);
+}
+
+/* Searches for a sample until recall rises no more; opening the index once for each of some
+ * thirteen residencies, whose codes and 8-bit rows grow with the dimension; picking the sample, by
+ * the rows of 256 cells; and its truth, with exact ranks where vectors are stored. */
+static double measure_us(const struct shape *s)
+{
+    double rows = (double)s->rows, values = rows * (double)s->dim;
+    if (s->rows < BUILD_MEASURED_ROWS)
+        return 0;
+    double searches = 90e3 * s->mean_degree * rows / (2e4 + rows);
+    double picking = PREDICT_OFFERED * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
+    double truth = 14.7e-3 * values + (s->vector_bytes ? 4.2e5 : 0);
+    double recoding = 12 * 2.9e-3 * values; /* of codes that become a trellis (docs/adr/0050) */
+    return searches + 11e-3 * values + recoding + picking + truth;
+}
+
+/* Rows of all parts with their halos, of those that there are. */
+static double members_of(uint32_t parts)
+{
+    return parts > 1 ? 1 + parts_halo(parts) : 1;
+}
+
+/* For a tenth of the rows of each part, or for HEAT_SAMPLE_MAX (heat.c). */
+static double heat_searches(const struct shape *s, uint32_t parts)
+{
+    double all = 0.1 * members_of(parts) * (double)s->rows;
+    double most = (double)HEAT_SAMPLE_MAX * (parts > 1 ? parts : 1);
+    return all < most ? all : most;
+}
+
+static void add_shared(const struct build_options *options, const struct shape *s, uint32_t parts,
+                       struct stage_work out[BUILD_STAGES])
+{
+    double members = members_of(parts), rows = (double)s->rows, dim = (double)s->dim,
+           sample = fmin(rows, 16384);
+    double cells = fmin(rows, CELLS_MOST_ROWS);
+    double heat_us = heat_searches(s, parts) * graph_us(HEAT_LIST, s->mean_degree, s);
+    double list_us = members * graph_us(options->build_list, s->mean_degree, s);
+    double us[BUILD_STAGES] = {0};
+    us[BUILD_READ] = 4.5e-3 * rows * dim;
+    us[BUILD_CELLS] = rows * (1.35 + 0.0155 * dim * sqrt(cells / 4e5));
+    us[BUILD_ORDER] = rows * 0.0143 * dim;
+    us[BUILD_GRAPH] = rows * list_us + (parts > 1 ? heat_us : 0) + probe_us(s, s->mean_degree);
+    us[BUILD_TRAIN] = 1.2e4 + sample * dim * (0.055 + 2.2e-5 * dim);
+    us[BUILD_ENCODE] = parts > 1 ? rows * PART_CODES_US * dim
+                                 : rows * (CODES_ROW_US + CODES_DIM_US * dim) + heat_us;
+    us[BUILD_MEASURE] = measure_us(s);
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        out[stage].shared += 1e-6 * us[stage];
+}
+
+/* ---- what one thread does for all ---- */
+
+/* As it stands between a stage and its files: it brings rows in, checks them and gives them their
+ * terms; and it sorts and merges the lists of parts. */
+static void add_streaming(const struct build_options *options, const struct shape *s,
+                          double members, struct stage_work out[BUILD_STAGES])
+{
+    double values = 1e-6 * (double)s->rows * (double)s->dim, held;
+    out[BUILD_GRAPH].alone +=
+        members * PASS_US * values + members * LIST_US * 1e-6 * (double)s->rows * s->mean_degree;
+    out[BUILD_ENCODE].alone += CODES_US * values;
+    held = predict_held(options, s->rows, (uint32_t)s->dim);
+    if (held == 0)
+        return;
+    out[BUILD_READ].alone += RAW_US * values;
+    out[BUILD_CELLS].alone +=
+        (CELLS_ROUNDS + 2) * PASS_US * values; /* groups first, and all at the end */
+    out[BUILD_ORDER].alone += (ORDER_US + SKIP_US * (double)s->rows / held) * values;
+}
+
+/* Vectors are put in order by one thread, which waits for memory the more of them there are. */
+static double reorder_seconds(const struct shape *s)
+{
+    double row = (double)s->vector_bytes, bytes = (double)s->rows * row;
+    double spread = bytes > NEAR_BYTES ? 1 + log10(bytes / NEAR_BYTES) : 1;
+    return row > 0 ? 1e-6 * (double)s->rows * (0.3 + 1.5e-3 * row) * spread : 0;
+}
+
+static void add_alone(const struct shape *s, struct stage_work out[BUILD_STAGES])
+{
+    double rows = (double)s->rows, dim = (double)s->dim;
+    double disk = 7e-10 * (double)predict_disk_bytes(s);
+    out[BUILD_READ].alone +=
+        0.015 + 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
+    out[BUILD_TRAIN].alone += 3e-10 * dim * dim * dim; /* in BLAS */
+    out[BUILD_WRITE].alone += disk + reorder_seconds(s);
+    out[BUILD_MEASURE].alone += disk; /* reading back and verifying */
+}
+
+/* ---- the whole ---- */
+
+void predict_stages(const struct build_options *options, const struct shape *shape, uint32_t parts,
+                    struct stage_work out[BUILD_STAGES])
+{
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        out[stage] = (struct stage_work){0};
+    add_shared(options, shape, parts, out);
+    add_alone(shape, out);
+    if (parts > 1)
+        add_streaming(options, shape, members_of(parts), out);
+}
+
+double predict_stage_seconds(const struct build_options *options, enum build_stage stage,
+                             const struct stage_work *work)
+{
+    unsigned threads = predict_threads(options);
+    if (stage == BUILD_MEASURE && threads > 2) /* indexes that are open at a time */
+        threads = 2;
+    return work->shared / threads + work->alone + work->waits;
+}
+
+double predict_probe_seconds(const struct build_options *options, const struct shape *shape,
+                             double mean_degree)
+{
+    return 1e-6 * probe_us(shape, mean_degree) / predict_threads(options);
+}
+
+/* The probe is a graph of DEGREE_PROBE over a sample (degree.c): of hard data, whose lists are
+ * long, it takes longer without the machine being slower. It is over in a second, and its threads
+ * wait for each other so often that a neighbour which takes a third of the machine doubles what it
+ * takes: where there are longer stages to go by, they say more. */
+double predict_slowness(const struct build_options *options, uint64_t rows, uint32_t work_dim,
+                        const struct predict_timed *timed)
+{
+    struct shape s = predict_shape_of(options, rows, work_dim, 0);
+    struct stage_work work[BUILD_STAGES];
+    double usual = 0, took = 0;
+    predict_stages(options, &s, predict_parts(options, rows, work_dim, 0), work);
+    if (timed->probe.mean > 0) {
+        usual += predict_probe_seconds(options, &s, timed->probe.mean);
+        took += 1e-9 * (double)timed->probe_ns;
+    }
+    if (timed->cells_ns && timed->order_ns) {
+        usual += predict_stage_seconds(options, BUILD_CELLS, &work[BUILD_CELLS]) +
+                 predict_stage_seconds(options, BUILD_ORDER, &work[BUILD_ORDER]);
+        took += 1e-9 * (double)(timed->cells_ns + timed->order_ns);
+    }
+    double slowness = took > 0 ? took / usual : 1;
+    return slowness < 0.1 ? 0.1 : slowness > 10 ? 10 : slowness;
+}

@@ -225,6 +225,8 @@ struct index_file {
     bool direct; /* O_DIRECT is on */
     char *path;
     const struct format_stop *stop; /* of reading sections, where they are long; NULL: never */
+    uint32_t
+        stream_pages; /* of a section read at once, at most FORMAT_STREAM_PAGES, which 0 means */
     struct superblock super;
 };
 

@@ -138,14 +138,14 @@ static int stream_pages(const struct index_file *file, const struct section *sec
                         struct fathom_error *err)
 {
     uint64_t count = (skip + bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD;
-    size_t buffer_pages = count < FORMAT_STREAM_PAGES ? count : FORMAT_STREAM_PAGES;
+    uint32_t most = file->stream_pages ? file->stream_pages : FORMAT_STREAM_PAGES;
+    size_t buffer_pages = count < most ? count : most;
     uint8_t *buffer = mem_alloc_aligned(buffer_pages * PAGE_BYTES, PAGE_BYTES);
     int status = 0;
     if (!buffer)
         return error_set(err, -ENOMEM, "%s: no memory for a read buffer", file->path);
     for (uint64_t done = 0; done < count && status == 0;) {
-        uint32_t step =
-            count - done < FORMAT_STREAM_PAGES ? (uint32_t)(count - done) : FORMAT_STREAM_PAGES;
+        uint32_t step = count - done < most ? (uint32_t)(count - done) : most;
         status = ask_to_stop(file, err);
         if (status == 0)
             status = file_read_full(file->env, file->fd, file->path, buffer,

@@ -11,7 +11,7 @@
 #include "mem.h"
 #include "trellis.h"
 
-#define PIECE_BYTES (1u << 18) /* of full codes at a time, about */
+#define PIECE_BYTES (1u << 18) /* of full codes at a time, at most */
 #define PIECE_MOST  4096       /* rows */
 
 /* Where a unit of the first row of a piece is, and how far it is to the next row's. */
@@ -202,7 +202,8 @@ static int prepare(struct recoder *r)
 {
     const struct planes_model *full = r->full;
     size_t lanes = (size_t)full->code_dim * TRELLIS_ROWS;
-    uint32_t most = PIECE_BYTES / full->order_count;
+    uint64_t bytes = r->index->plan.scratch_bytes / 4; /* see residency.c */
+    uint32_t most = (uint32_t)(bytes < PIECE_BYTES ? bytes : PIECE_BYTES) / full->order_count;
     r->piece = (most > PIECE_MOST ? PIECE_MOST : most) / TRELLIS_ROWS * TRELLIS_ROWS;
     r->piece = r->piece < TRELLIS_ROWS ? TRELLIS_ROWS : r->piece;
     r->places = mem_alloc_array(r->groups, PLANES_MAX * sizeof *r->places);

@@ -15,7 +15,8 @@
 
 /* Parts of some size are read at random places by every query, which large pages make cheaper
  * (docs/adr/0040). */
-#define LARGE_PART_BYTES (2 * ENV_LARGE_PAGE_BYTES)
+#define LARGE_PART_BYTES   (2 * ENV_LARGE_PAGE_BYTES)
+#define STREAM_PAGES_LEAST 16 /* read at once while loading, however little memory there is */
 
 void *residency_take(struct fathom_index *index, enum part part, uint64_t bytes,
                      struct fathom_error *err)
@@ -486,10 +487,16 @@ static int read_points(struct fathom_index *index, struct basis *basis, struct f
     return status;
 }
 
+static void points_fini(struct basis *basis)
+{
+    mem_free(basis->points);
+    basis->points = NULL;
+}
+
 static void basis_fini(struct basis *basis)
 {
     model_fini(&basis->model);
-    mem_free(basis->points);
+    points_fini(basis);
 }
 
 static int load_basis(struct fathom_index *index, struct basis *basis, struct fathom_error *err)
@@ -542,6 +549,30 @@ static int load_codes(struct fathom_index *index, const struct planes_model *ful
     return index->plan.scan_reads ? scan_load(index, err) : codes_load(index, full, err);
 }
 
+/* What loading holds for a while takes the place of what queries will need: the scratch that the
+ * plan reserves for them. A quarter of it goes to the buffer for pages, as much to codes that are
+ * made anew (recode.c), and the rest is for the model. */
+static void bound_loading(struct fathom_index *index)
+{
+    uint64_t pages = index->plan.scratch_bytes / 4 / PAGE_BYTES;
+    if (pages < STREAM_PAGES_LEAST)
+        pages = STREAM_PAGES_LEAST;
+    index->file.stream_pages = pages < FORMAT_STREAM_PAGES ? (uint32_t)pages : FORMAT_STREAM_PAGES;
+}
+
+/* Decides, and keeps of the basis what queries need. */
+static int make_plan(struct fathom_index *index, struct basis *basis, struct fathom_error *err)
+{
+    struct plan_input input = input_of(index, basis);
+    int status = plan_make(&index->plan, &input, err);
+    if (status)
+        return status;
+    bound_loading(index);
+    note_levels(index, &basis->model.planes);
+    status = trim_model(index, &basis->model, err);
+    return status ? status : keep_points(index, basis, err);
+}
+
 int residency_load(struct fathom_index *index, struct fathom_error *err)
 {
     struct basis basis;
@@ -549,17 +580,14 @@ int residency_load(struct fathom_index *index, struct fathom_error *err)
     int status = load_basis(index, &basis, err);
     if (status)
         return status;
-    struct plan_input input = input_of(index, &basis);
-    status = plan_make(&index->plan, &input, err);
-    if (status == 0)
-        status = trim_model(index, &basis.model, err);
+    status = make_plan(index, &basis, err);
+    points_fini(&basis);
+    if (index->plan.rows8 || index->plan.scan_reads)
+        model_fini(&basis.model);
     if (status == 0 && (!index->plan.rows8 || index->plan.navigator == FATHOM_NAVIGATOR_CELLS))
         status = load_cells(index, err);
     if (status == 0)
         status = load_codes(index, &basis.model.planes, err);
-    note_levels(index, &basis.model.planes);
-    if (status == 0)
-        status = keep_points(index, &basis, err);
     basis_fini(&basis);
     if (status == 0 && !index->plan.ids_read)
         status = load_stream(index, SECTION_IDS, PART_IDS, 64, &ids, err);

@@ -195,6 +195,37 @@ static void the_ledger_is_what_an_index_holds_to_the_byte(void **state)
     for_each_budget(*state, check_ledger);
 }
 
+/* What loading needs for a while has room where queries will be: it takes no more than they. */
+static void opening_takes_no_more_than_is_kept_for_searching(void **state)
+{
+    static const struct tiny_options shape = {.rows = 60000,
+                                              .dim = 32,
+                                              .dtype = FATHOM_U8,
+                                              .metric = FATHOM_METRIC_L2,
+                                              .code_dim = 32,
+                                              .degree = 4};
+    char dir[FOLDER_PATH_MAX];
+    struct tiny_index tiny;
+    (void)state;
+    folder_make_fast(dir);
+    tiny_make(&tiny, &shape);
+    tiny_write_raw(&tiny, dir);
+    tiny_free(&tiny);
+    for (uint64_t kib = 4096; kib > 200; kib = kib * 4 / 5) {
+        struct fathom_open_options options = {
+            .threads = 1, .inflight = 4, .dram_budget_bytes = kib << 10};
+        struct fathom_index *index;
+        heap.most = heap.live;
+        if (fathom_index_open(&index, dir, &options, NULL) != 0)
+            break;
+        if (heap.most > options.dram_budget_bytes)
+            fail_msg("%llu bytes were held while opening with a budget of %llu",
+                     (unsigned long long)heap.most, (unsigned long long)options.dram_budget_bytes);
+        fathom_index_close(index);
+    }
+    folder_remove(dir);
+}
+
 /* Random floats that no index minds. */
 static float *random_vectors(uint32_t count, uint32_t dim)
 {
@@ -300,6 +331,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_ledger_is_what_an_index_holds_to_the_byte),
+        cmocka_unit_test(opening_takes_no_more_than_is_kept_for_searching),
         cmocka_unit_test(queries_stay_within_the_scratch_that_plans_reserve),
         cmocka_unit_test(the_scratch_of_walks_goes_when_lists_are_all_in_memory),
         cmocka_unit_test(answering_takes_no_memory_once_it_is_warm),

@@ -5,7 +5,8 @@
 
 #include "predict.h"
 
-#define PREDICT_OFFERED 3200 /* rows that operating points pick their sample from (points_pick.c) */
+#define PREDICT_OFFERED 3200 /* rows that operating points pick their sample from (points_pick.c)  \
+                              */
 
 struct shape {
     uint64_t rows, dim, stride, code_dim, order_count, factor_bytes, degree;

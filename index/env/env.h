@@ -81,6 +81,9 @@ int file_read_full(const struct env *env, int fd, const char *path, void *out, s
                    uint64_t offset, struct fathom_error *err) FATHOM_MUST_USE;
 int file_write_full(const struct env *env, int fd, const char *path, const void *data, size_t bytes,
                     uint64_t offset, struct fathom_error *err) FATHOM_MUST_USE;
+/* A hint: the device may begin to write what these bytes of the file are now. Nobody waits for it.
+ */
+void file_begin_writeback(int fd, uint64_t offset, uint64_t bytes);
 /* fdatasync, close, rename tmp_path to path, fsync of the directory that holds path. On failure the
  * fd is closed and tmp_path is removed. With file_finish_unsynced the only code in the project
  * that renames. */

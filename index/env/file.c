@@ -179,6 +179,11 @@ int file_write_full(const struct env *env, int fd, const char *path, const void 
 
 /* ---- publishing ---- */
 
+void file_begin_writeback(int fd, uint64_t offset, uint64_t bytes)
+{
+    (void)sync_file_range(fd, (off_t)offset, (off_t)bytes, SYNC_FILE_RANGE_WRITE);
+}
+
 /* The directory that holds path, "." when path has none. */
 static int parent_of(const char *path, char out[PATH_MAX])
 {

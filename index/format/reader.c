@@ -24,8 +24,8 @@ char *path_join(const char *dir, const char *name)
     return path;
 }
 
-int index_file_open_path(struct index_file *file, const struct env *env, const char *path,
-                         struct fathom_error *err)
+static int open_path(struct index_file *file, const struct env *env, const char *path, bool direct,
+                     struct fathom_error *err)
 {
     *file = (struct index_file){.env = env, .fd = -1};
     uint64_t bytes = 0;
@@ -37,7 +37,7 @@ int index_file_open_path(struct index_file *file, const struct env *env, const c
         goto fail;
     }
     memcpy(file->path, path, strlen(path) + 1);
-    status = file->fd = file_open_read(env, path, true, &file->direct, err);
+    status = file->fd = file_open_read(env, path, direct, &file->direct, err);
     if (status < 0)
         goto fail;
     status = file_bytes(env, file->fd, path, &bytes, err);
@@ -62,6 +62,18 @@ fail:
     mem_free(page);
     index_file_close(file);
     return status;
+}
+
+int index_file_open_path(struct index_file *file, const struct env *env, const char *path,
+                         struct fathom_error *err)
+{
+    return open_path(file, env, path, true, err);
+}
+
+int index_file_open_cached(struct index_file *file, const struct env *env, const char *path,
+                           struct fathom_error *err)
+{
+    return open_path(file, env, path, false, err);
 }
 
 int index_file_open(struct index_file *file, const struct env *env, const char *dir,

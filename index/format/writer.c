@@ -250,11 +250,15 @@ int index_writer_begin(struct index_writer *writer, enum section_kind kind, uint
     return 0;
 }
 
+/* The system would keep what is written in memory for half a minute, and the end would wait for all
+ * of it to reach the device. */
 static int flush(struct index_writer *writer, struct fathom_error *err)
 {
+    uint64_t bytes = (uint64_t)writer->pages * PAGE_BYTES, at = writer->first_page * PAGE_BYTES;
     int status =
-        file_write_full(writer->env, writer->fd, writer->tmp_path, writer->buffer,
-                        (size_t)writer->pages * PAGE_BYTES, writer->first_page * PAGE_BYTES, err);
+        file_write_full(writer->env, writer->fd, writer->tmp_path, writer->buffer, bytes, at, err);
+    if (status == 0)
+        file_begin_writeback(writer->fd, at, bytes);
     writer->first_page += writer->pages;
     writer->pages = 0;
     return status;

@@ -171,23 +171,38 @@ struct made {
     void *factors, *coarse_factors;
 };
 
-static void put_factors(void *to, uint32_t bytes, uint64_t row, uint32_t factors)
+static void put_factors(void *to, uint32_t bytes, uint64_t first, uint32_t count,
+                        const uint32_t *factors)
 {
-    if (bytes == 2)
-        ((uint16_t *)to)[row] = (uint16_t)factors;
-    else
-        ((uint32_t *)to)[row] = factors;
+    for (uint32_t i = 0; i < count; i++)
+        if (bytes == 2)
+            ((uint16_t *)to)[first + i] = (uint16_t)factors[i];
+        else
+            ((uint32_t *)to)[first + i] = factors[i];
 }
 
-static void put_made(void *context, uint64_t row, const uint8_t *units, uint32_t factors,
-                     uint32_t coarse_factors)
+/* A byte of the codes of rows from `first` on, which begins a block. */
+static void put_unit(const struct place *place, uint64_t first, uint32_t count,
+                     const uint8_t *bytes)
+{
+    uint8_t *to = place_at(place, first);
+    for (uint32_t i = 0; i < count && !place->columns; i++)
+        to[(size_t)i * place->stride] = bytes[i];
+    for (uint32_t i = 0; i < count && place->columns; i += KERNEL_LANES) {
+        uint32_t left = count - i;
+        memcpy(place_at(place, first + i), bytes + i, left < KERNEL_LANES ? left : KERNEL_LANES);
+    }
+}
+
+static void put_made(void *context, uint64_t first, uint32_t count, const uint8_t *units,
+                     const uint32_t *factors, const uint32_t *coarse_factors)
 {
     const struct made *made = context;
     for (uint32_t u = 0; u < made->index->level.code_bytes; u++)
-        *place_at(&made->places[u], row) = units[u];
-    put_factors(made->factors, made->factor_bytes, row, factors);
+        put_unit(&made->places[u], first, count, units + (size_t)u * RECODE_ROWS);
+    put_factors(made->factors, made->factor_bytes, first, count, factors);
     if (made->coarse_factors)
-        put_factors(made->coarse_factors, made->coarse_factor_bytes, row, coarse_factors);
+        put_factors(made->coarse_factors, made->coarse_factor_bytes, first, count, coarse_factors);
 }
 
 static int load_made(struct fathom_index *index, const struct planes_model *full,

@@ -130,7 +130,7 @@ static int check_options(const char *name, const struct fathom_open_options *opt
     return 0;
 }
 
-/* index_file_open or index_file_open_path. */
+/* index_file_open or index_file_open_cached. */
 typedef int open_file_fn(struct index_file *file, const struct env *env, const char *name,
                          struct fathom_error *err);
 
@@ -184,7 +184,7 @@ int index_open_file(struct fathom_index **out, const struct env *env, const char
                     const struct fathom_open_options *options, const struct format_stop *stop,
                     struct fathom_error *err)
 {
-    return open_and_load(out, env, path, index_file_open_path, options, stop, err);
+    return open_and_load(out, env, path, index_file_open_cached, options, stop, err);
 }
 
 int fathom_index_open(struct fathom_index **out, const char *dir,
@@ -212,7 +212,7 @@ int index_outlook_file(const struct env *env, const char *path,
                        const struct fathom_open_options *options, struct fathom_outlook *out,
                        struct fathom_error *err)
 {
-    return outlook(env, path, index_file_open_path, options, out, err);
+    return outlook(env, path, index_file_open_cached, options, out, err);
 }
 
 int fathom_index_outlook(const char *dir, const struct fathom_open_options *options,

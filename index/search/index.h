@@ -123,8 +123,9 @@ struct fathom_index {
 int index_open_with(struct fathom_index **out, const struct env *env, const char *dir,
                     const struct fathom_open_options *options,
                     struct fathom_error *err) FATHOM_MUST_USE;
-/* The same for a file of any name: the builder measures before it publishes. Loading, and whatever
- * is streamed later, ends when stop says so; it outlives the index. */
+/* The same for a file of any name: the builder measures before it publishes, a file that it has
+ * just written and reads many times, so what of it is in the page cache comes from there. Loading,
+ * and whatever is streamed later, ends when stop says so; it outlives the index. */
 int index_open_file(struct fathom_index **out, const struct env *env, const char *path,
                     const struct fathom_open_options *options, const struct format_stop *stop,
                     struct fathom_error *err) FATHOM_MUST_USE;

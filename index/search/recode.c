@@ -3,6 +3,7 @@
  * handed on with factors to match. Keeps nothing; where codes go is codes.c's business. */
 #include "recode.h"
 
+#include <emmintrin.h>
 #include <errno.h>
 #include <string.h>
 
@@ -32,7 +33,8 @@ struct recoder {
     struct unit_place *places;        /* groups x PLANES_MAX */
     uint8_t *bands;                   /* a piece of each, one after the other */
     uint32_t *top_factors;            /* of a piece */
-    uint8_t *cells, *indexes, *units; /* of TRELLIS_ROWS rows; units: codes in order of worth */
+    uint8_t *cells, *indexes, *units; /* of TRELLIS_ROWS rows; units: codes in order of worth,
+                                         a unit of all rows after the other */
     float *centroid, *rotated;        /* of a cell: c - o, and P times that */
     uint32_t cell;                    /* whose they are */
     uint8_t *row;                     /* of a centroid that is not kept as one */
@@ -45,49 +47,56 @@ struct batch {
 
 /* ---- squares of bits ---- */
 
-/* Byte i of the result has bit j where byte j has bit i (Hacker's Delight, 7-3). */
-static uint64_t transpose8(uint64_t x)
+/* Bytes of one plane of a group, of all rows of a batch. */
+typedef uint8_t batch_bytes[TRELLIS_ROWS];
+
+/* Adds value where a bit is set. */
+static inline void add_where(uint8_t *to, const uint8_t *bytes, uint8_t bit, uint8_t value)
 {
-    uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aau;
-    x ^= t ^ t << 7;
-    t = (x ^ x >> 14) & 0x0000cccc0000ccccu;
-    x ^= t ^ t << 14;
-    t = (x ^ x >> 28) & 0x00000000f0f0f0f0u;
-    return x ^ t ^ t << 28;
+    const __m128i wanted = _mm_set1_epi8((char)bit), added = _mm_set1_epi8((char)value);
+    for (uint32_t row = 0; row < TRELLIS_ROWS; row += sizeof wanted) {
+        __m128i *at = (__m128i *)(void *)(to + row);
+        __m128i some = _mm_loadu_si128((const __m128i *)(const void *)(bytes + row));
+        __m128i set = _mm_cmpeq_epi8(_mm_and_si128(some, wanted), wanted);
+        _mm_storeu_si128(at, _mm_or_si128(_mm_loadu_si128(at), _mm_and_si128(set, added)));
+    }
 }
 
 /* Cells of the rows from `first` of the piece on. */
 static void fill_cells(struct recoder *r, uint32_t first, uint32_t count)
 {
+    batch_bytes planes[PLANES_MAX] = {{0}};
     for (uint32_t g = 0; g < r->groups; g++) {
-        const struct unit_place *places = r->places + (size_t)g * PLANES_MAX;
-        uint8_t *cells[PLANES_GROUP];
-        for (uint32_t i = 0; i < PLANES_GROUP; i++)
-            cells[i] = r->cells + trellis_at(&r->trellis, g * PLANES_GROUP + i, 0);
-        for (uint32_t row = 0; row < count; row++) {
-            uint64_t planes = 0;
+        for (uint32_t p = 0; p < PLANES_MAX; p++) {
+            const struct unit_place *place = &r->places[(size_t)g * PLANES_MAX + p];
+            const uint8_t *at = place->at + (size_t)first * place->stride;
+            for (uint32_t row = 0; row < count; row++)
+                planes[p][row] = at[(size_t)row * place->stride];
+        }
+        for (uint32_t i = 0; i < PLANES_GROUP; i++) {
+            uint8_t *cells = r->cells + trellis_at(&r->trellis, g * PLANES_GROUP + i, 0);
+            memset(cells, 0, TRELLIS_ROWS);
             for (uint32_t p = 0; p < PLANES_MAX; p++)
-                planes |= (uint64_t)places[p].at[(size_t)(first + row) * places[p].stride]
-                          << 8 * (PLANES_MAX - 1 - p);
-            uint64_t square = transpose8(planes);
-            for (uint32_t i = 0; i < PLANES_GROUP; i++)
-                cells[i][row] = (uint8_t)(square >> 8 * i);
+                add_where(cells, planes[p], (uint8_t)(1u << i),
+                          (uint8_t)(1u << (PLANES_MAX - 1 - p)));
         }
     }
 }
 
-/* The code of a row in order of worth: plane p of an index is its bit 6 - p. */
-static void fill_units(struct recoder *r, uint32_t row)
+/* The codes of a batch in order of worth: plane p of an index is its bit 6 - p. */
+static void fill_units(struct recoder *r)
 {
     for (uint32_t g = 0; g < r->level->groups[0]; g++) {
-        uint64_t bits = 0;
+        const uint8_t *indexes[PLANES_GROUP];
         for (uint32_t i = 0; i < PLANES_GROUP; i++)
-            bits |= (uint64_t)r->indexes[trellis_at(&r->trellis, g * PLANES_GROUP + i, row)]
-                    << 8 * i;
-        bits = transpose8(bits);
-        for (uint32_t p = 0; p < PLANES_MAX && r->level->groups[p] > g; p++)
-            r->units[r->places[(size_t)g * PLANES_MAX + p].unit] =
-                (uint8_t)(bits >> 8 * (PLANES_MAX - p));
+            indexes[i] = r->indexes + trellis_at(&r->trellis, g * PLANES_GROUP + i, 0);
+        for (uint32_t p = 0; p < PLANES_MAX && r->level->groups[p] > g; p++) {
+            uint32_t unit = r->places[(size_t)g * PLANES_MAX + p].unit;
+            uint8_t *bytes = r->units + (size_t)unit * TRELLIS_ROWS;
+            memset(bytes, 0, TRELLIS_ROWS);
+            for (uint32_t i = 0; i < PLANES_GROUP; i++)
+                add_where(bytes, indexes[i], (uint8_t)(1u << (PLANES_MAX - p)), (uint8_t)(1u << i));
+        }
     }
 }
 
@@ -152,11 +161,8 @@ static void recode_batch(struct recoder *r, uint64_t first, uint32_t at, uint32_
         turn_to_cell(r, cell);
         find_factors(r, at, row, end, &batch);
     }
-    for (uint32_t row = 0; row < count; row++) {
-        fill_units(r, row);
-        r->target->take(r->target->context, first + at + row, r->units, batch.factors[row],
-                        batch.coarse[row]);
-    }
+    fill_units(r);
+    r->target->take(r->target->context, first + at, count, r->units, batch.factors, batch.coarse);
 }
 
 static void recode_piece(struct recoder *r, uint64_t first, uint32_t count)
@@ -211,7 +217,7 @@ static int prepare(struct recoder *r)
     r->top_factors = mem_alloc_array(r->piece, sizeof *r->top_factors);
     r->cells = mem_alloc(lanes);
     r->indexes = mem_alloc(lanes);
-    r->units = mem_alloc(r->level->code_bytes);
+    r->units = mem_alloc_array(r->level->code_bytes, TRELLIS_ROWS);
     r->row = mem_alloc(full->dim);
     r->centroid = mem_alloc_array(full->dim, sizeof *r->centroid);
     r->rotated = mem_alloc_array(full->code_dim, sizeof *r->rotated);

@@ -8,11 +8,14 @@
  * scan, which are read from SSD as they are: both are to find the same. */
 bool recode_wanted(const struct planes_model *full, uint32_t level);
 
-/* Takes the code of each row, in order of worth, with its packed factors and those of the first
- * look. */
+#define RECODE_ROWS KERNEL_PATHS /* that are handed on at a time at the most */
+
+/* Takes the codes of rows from `first` on, which is a multiple of RECODE_ROWS: RECODE_ROWS bytes of
+ * the unit that is worth most, one of each row, and so on; with packed factors and those of the
+ * first look. */
 struct recode_target {
-    void (*take)(void *context, uint64_t row, const uint8_t *units, uint32_t factors,
-                 uint32_t coarse_factors);
+    void (*take)(void *context, uint64_t first, uint32_t count, const uint8_t *units,
+                 const uint32_t *factors, const uint32_t *coarse_factors);
     void *context;
 };
 

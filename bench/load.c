@@ -16,6 +16,7 @@ enum {
     OPTION_TARGET_RECALL,
     OPTION_DRAM_BUDGET,
     OPTION_EXACT_DISTANCES,
+    OPTION_RERANK,
     OPTION_RATE,
     OPTION_SECONDS,
     OPTION_CONNECTIONS,
@@ -41,6 +42,10 @@ static const struct argp_option load_argp_options[] = {
      0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0,
      "Have the full vector of every result read", 0},
+    {"rerank", OPTION_RERANK, "auto|on|off", 0,
+     "Have full vectors read of rows whose place 8 bits leave in doubt (default: auto, where that "
+     "is the cheapest way to the target recall)",
+     0},
     {"rate", OPTION_RATE, "QPS|SHARE%,...", 0,
      "Requests a second, sent at their times whatever happens (default: 1000); one run for each. "
      "For shares "
@@ -104,6 +109,10 @@ static bool parse_search(int key, char *arg, struct argp_state *state, struct lo
         return true;
     case OPTION_EXACT_DISTANCES:
         plan->exact_distances = true;
+        return true;
+    case OPTION_RERANK:
+        plan->rerank =
+            (enum fathom_client_rerank)tool_arg_choice(state, "--rerank", arg, BENCH_RERANK_WORDS);
         return true;
     case OPTION_DEADLINE:
         plan->deadline_ms = parse_deadline_ms(state, arg);
@@ -188,13 +197,13 @@ static json_t *run_json(const struct load_plan *plan, const struct load_run *run
 static json_t *document_json(const struct load_plan *plan, const struct load_run *run)
 {
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:b, s:f, s:i, s:n, s:[]}", "program",
+        "{s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:b, s:s, s:f, s:i, s:n, s:[]}", "program",
         BENCH_LOAD_NAME, "version", FATHOM_VERSION, "server", run->server, "address", plan->address,
         "index", plan->index, "k", (int)plan->k, "search_list",
         plan->search_list ? json_integer(plan->search_list) : json_null(), "target_recall",
         plan->target_recall > 0 ? json_real((double)plan->target_recall) : json_null(),
-        "exact_distances", plan->exact_distances, "seconds", plan->seconds, "connections",
-        (int)plan->connections, "peak", "runs");
+        "exact_distances", plan->exact_distances, "rerank", report_rerank(plan->rerank), "seconds",
+        plan->seconds, "connections", (int)plan->connections, "peak", "runs");
 }
 
 static void print_report(const struct load_plan *plan, const struct load_run *run)

@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 #include "error.h"
-#include "fathom/client.h"
 #include "mem.h"
 
 #define DRAIN_NS        5000000000ull
@@ -204,6 +203,7 @@ static int send_request(struct load *load, unsigned i, uint64_t number)
     search.search_list = plan->search_list;
     search.target_recall = plan->target_recall;
     search.exact_distances = plan->exact_distances;
+    search.rerank = plan->rerank;
     search.deadline_ms = plan->deadline_ms;
     search.ids = request->ids;
     search.user = request;

@@ -4,6 +4,7 @@
 #ifndef BENCH_LOAD_RUN_H
 #define BENCH_LOAD_RUN_H
 
+#include "fathom/client.h"
 #include "latency.h"
 #include "workload.h"
 
@@ -22,6 +23,7 @@ struct load_plan {
     float target_recall;
     const char *dram_budget; /* that load_reload asks for; NULL: none */
     bool exact_distances;
+    enum fathom_client_rerank rerank;
     bool (*stop)(void); /* asked now and then; true ends the run early */
 };
 

@@ -10,6 +10,12 @@ json_t *report_real(double value)
     return json_real(value);
 }
 
+const char *report_rerank(int rerank)
+{
+    static const char *const words[] = {"auto", "off", "on"};
+    return words[rerank];
+}
+
 json_t *report_latency(const struct latency_summary *latency)
 {
     return json_pack("{s:f, s:f, s:f, s:f, s:f, s:f}", "mean", latency->mean_us, "p50",

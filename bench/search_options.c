@@ -277,7 +277,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_RERANK:
         options->rerank =
-            (enum fathom_rerank)tool_arg_choice(state, "--rerank", arg, "auto off on");
+            (enum fathom_rerank)tool_arg_choice(state, "--rerank", arg, BENCH_RERANK_WORDS);
         return 0;
     case OPTION_WAIT:
         options->wait = true;

@@ -41,13 +41,14 @@ static json_t *run_setting_json(const struct search_session *session,
                                 const struct search_plan *plan)
 {
     return json_pack(
-        "{s:o, s:o, s:o, s:o, s:i, s:b, s:i, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:I, s:b, s:b}",
+        "{s:o, s:o, s:o, s:o, s:i, s:b, s:s, s:i, s:i, s:i, s:I, s:s, s:s, s:s, s:i, s:I, s:b, "
+        "s:b}",
         "search_list", plan->search_list ? json_integer(plan->search_list) : json_null(),
         "target_recall", recall_json(plan->target_recall), "plan_recall",
         recall_json(session->info.plan_recall), "recall_reached",
         recall_json(session->info.recall_reached), "k", (int)plan->k, "exact_distances",
-        plan->exact_distances, "threads", (int)plan->threads, "inflight", (int)plan->inflight,
-        "page_buffers", (int)plan->page_buffers, "dram_budget",
+        plan->exact_distances, "rerank", report_rerank(plan->rerank), "threads", (int)plan->threads,
+        "inflight", (int)plan->inflight, "page_buffers", (int)plan->page_buffers, "dram_budget",
         (json_int_t)session->ledger.budget_bytes, "cpu_level", fathom_cpu_level(), "device",
         session->device, "navigator", fathom_navigator_name(session->info.navigator), "code_bits",
         (int)session->info.code_bits, "resident_lists", (json_int_t)session->info.resident_lists,

@@ -434,7 +434,7 @@ static int stage_measure(struct build *build, struct fathom_error *err)
 {
     int status = 0;
     crew_phase(&build->crew, "measure", build->report->rows, "rows");
-    if (build->report->rows >= BUILD_MEASURED_ROWS &&
+    if (build->report->rows >= BUILD_MEASURED_ROWS && !build->options.no_points &&
         !index_writer_has(build->writer, SECTION_POINTS))
         status = measure_add_points(build->writer, build->options.env, &build->crew,
                                     build->report->rows, measuring_budget(build), err);

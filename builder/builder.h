@@ -63,6 +63,7 @@ struct build_options {
                             budget wants */
     uint32_t piece_rows; /* of codes and of vectors between two checkpoints, as tests want; 0: as
                             many as take some seconds */
+    bool no_points; /* operating points are not measured: for tests that have no use for them */
     unsigned threads;
     uint64_t seed;
     bool resume;            /* go on with what a killed build left in out */

@@ -261,7 +261,8 @@ static void pass_fini(struct pass *pass)
 static size_t piece_rows(const struct input *input)
 {
     size_t rows = PIECE_BYTES / (input->info.dim * vectors_scalar_bytes(input->info.dtype));
-    return rows > BLOCK_ROWS ? rows : BLOCK_ROWS;
+    rows = rows > BLOCK_ROWS ? rows : BLOCK_ROWS;
+    return rows < input->info.rows ? rows : input->info.rows;
 }
 
 static int pass_init(struct pass *pass)

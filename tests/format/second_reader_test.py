@@ -33,19 +33,24 @@ def make_vectors(rows, dim, dtype, seed):
 
 
 class SecondReader(unittest.TestCase):
-    def build(self, metric, dtype, dim, rows=700):
-        vectors = make_vectors(rows, dim, dtype, dim)
-        path = os.path.join(self.directory, f"{metric}-{dim}.npy")
-        np.save(path, vectors)
-        out = path[:-4] + ".fathom"
-        subprocess.run([f"{BIN}/fathom-build", "build", "--input", path, "--out", out, "--metric", metric], check=True,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        return vectors, second_reader.Index(os.path.join(out, "index.fathom"))
-
-    def setUp(self):
+    @classmethod
+    def setUpClass(cls):
         scratch = tempfile.TemporaryDirectory()
-        self.addCleanup(scratch.cleanup)
-        self.directory = scratch.name
+        cls.addClassCleanup(scratch.cleanup)
+        cls.directory = scratch.name
+
+    def build(self, metric, dtype, dim, rows=700):
+        """Each index is built once, and read anew for each test."""
+        vectors = make_vectors(rows, dim, dtype, dim)
+        folder = os.path.join(self.directory, str(rows))
+        path = os.path.join(folder, f"{metric}-{dim}.npy")
+        out = path[:-4] + ".fathom"
+        if not os.path.exists(out):
+            os.makedirs(folder, exist_ok=True)
+            np.save(path, vectors)
+            subprocess.run([f"{BIN}/fathom-build", "build", "--input", path, "--out", out, "--metric", metric], check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return vectors, second_reader.Index(os.path.join(out, "index.fathom"))
 
     def work(self, index, vectors, query=False):
         v = vectors.astype(np.float64)

@@ -51,6 +51,7 @@ class Tables(unittest.TestCase):
         self.assertIn("fathom-build build", self.tables)
         self.assertIn("fathom-server", self.tables)
         self.assertIn("`-m, --metric=l2\\|ip\\|cos`", self.tables["fathom-build build"])
+        self.assertIn("`--message-timeout=TIME`", self.tables["fathom-server"])  # one blank behind it in --help
         self.assertEqual(list(programs.compare(self.document, self.tables)), [])
 
     def test_what_differs_is_found(self):

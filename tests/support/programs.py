@@ -21,7 +21,8 @@ EVERYWHERE = ("--help", "--usage", "--version")
 END = "<!-- so far by tests/support/programs.py -->"
 
 VERB = re.compile(r"^  (\w+) {2,}\S")
-OPTION = re.compile(r"^ {2,6}(-\w, )?(--[\w-]+(?:=\S+)?)(?: {2,}(.*))?$")
+# One blank may be all that stands behind a long name with a value; behind "--out FILE" in an example it is no option.
+OPTION = re.compile(r"^ {2,6}(-\w, )?(--[\w-]+(?:=\S+|(?=  |$)))(?: +(.*))?$")
 
 
 def ask_help(binaries, command):

@@ -26,7 +26,7 @@ class ScriptedServer:
     def __init__(self, behave):
         self.behave, self.lock, self.count = behave, threading.Lock(), 0
         self.counting, self.received = threading.Lock(), 0
-        self.reloads = []
+        self.reloads, self.searched = [], None
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self.accept, daemon=True).start()
@@ -75,6 +75,7 @@ class ScriptedServer:
         if method == "reload":
             self.reloads.append(params)
             return None, {"index": params["index"]}
+        self.searched = params  # the last one
         with self.lock:  # one at a time: a pause holds up everybody
             self.count += 1
             error = self.behave(self.count)
@@ -150,6 +151,19 @@ class Load(unittest.TestCase):
             self.load(server.address, "--dram-budget", "5", "--target-recall", 2, expect=2)
         self.assertEqual(server.reloads, [{"index": "two", "dram_budget": "5%", "plan_recall": 0.5},
                                           {"index": "two", "dram_budget": "64MiB", "plan_recall": 0}])
+
+    def test_searches_are_asked_for_as_the_options_say(self):
+        def asked(*options):
+            with ScriptedServer(lambda number: None) as server:
+                run = self.load(server.address, "--rate", 50, "--seconds", 0.1, *options)
+            keys = ("rerank", "exact_distances", "search_list", "target_recall")
+            return {key: server.searched[key] for key in keys if key in server.searched}, run["rerank"]
+
+        self.assertEqual(asked("--search-list", 9), ({"search_list": 9}, "auto"))
+        self.assertEqual(asked("--rerank", "on"), ({"rerank": "on"}, "on"))
+        self.assertEqual(asked("--rerank", "off", "--exact-distances"),
+                         ({"rerank": "off", "exact_distances": True}, "off"))
+        self.load("127.0.0.1:1", "--rerank", "maybe", expect=2)
 
     def test_a_pause_of_the_server_is_in_the_latency(self):
         def pause(number):

@@ -66,6 +66,7 @@ static void vectors_and_ids_belong_together(void **state)
     uint8_t *ids = calloc(ROWS, 8), *page = malloc(PAGE_BYTES);
     floats_file(place.input, ROWS, DIM, 2);
     options.metric = FATHOM_METRIC_IP;
+    options.no_points = true;
     assert_int_equal(build_run(&options, &report, NULL), 0);
     assert_int_equal(index_file_open(&file, env_os(), place.out, NULL), 0);
     const struct section *section = superblock_find(&file.super, SECTION_IDS);

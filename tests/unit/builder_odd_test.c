@@ -14,14 +14,12 @@ struct case_dirs {
     char input[SCRATCH_PATH_MAX], out[SCRATCH_PATH_MAX];
 };
 
-static struct fathom_index *build_and_open(const struct case_dirs *dirs, const float *values,
-                                           uint32_t rows, enum fathom_navigator navigator)
+static void build(const struct case_dirs *dirs, const float *values, uint32_t rows)
 {
     struct build_options options = build_options_default();
     struct build_report report;
     struct fathom_verify_report verified;
     struct fathom_error err = {0};
-    struct fathom_index *index;
     floats_write(dirs->input, values, rows, DIM);
     options.input = dirs->input;
     options.out = dirs->out;
@@ -32,9 +30,16 @@ static struct fathom_index *build_and_open(const struct case_dirs *dirs, const f
     if (fathom_verify(dirs->out, true, &verified, NULL, NULL, &err) != 0)
         fail_msg("%s", err.msg);
     assert_int_equal(verified.unreachable_rows, 0);
-    struct fathom_open_options open = fathom_open_options_default();
-    open.navigator = navigator;
-    if (fathom_index_open(&index, dirs->out, &open, &err) != 0)
+}
+
+static struct fathom_index *open_index(const struct case_dirs *dirs,
+                                       enum fathom_navigator navigator)
+{
+    struct fathom_open_options options = fathom_open_options_default();
+    struct fathom_error err = {0};
+    struct fathom_index *index;
+    options.navigator = navigator;
+    if (fathom_index_open(&index, dirs->out, &options, &err) != 0)
         fail_msg("%s", err.msg);
     return index;
 }
@@ -96,8 +101,9 @@ static void check(const struct scratch *scratch, const float *values, uint32_t r
     scratch_name(scratch, "odd.fbin", dirs.input);
     scratch_name(scratch, "odd", dirs.out);
     float *distances = malloc(rows * sizeof *distances);
+    build(&dirs, values, rows);
     for (int n = 0; n < 2; n++) {
-        struct fathom_index *index = build_and_open(&dirs, values, rows, navigators[n]);
+        struct fathom_index *index = open_index(&dirs, navigators[n]);
         struct fathom_engine_options engine_options = fathom_engine_options_default();
         struct fathom_engine *engine;
         uint32_t good = 0, most = ASKS * (rows < K ? rows : K);
@@ -181,15 +187,17 @@ static void there_are_fewer_rows_than_neighbours_in_a_list(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test_setup_teardown(a_tenth_of_the_rows_is_one_and_the_same, scratch_make,
+    cmocka_unit_test_setup_teardown(a_tenth_of_the_rows_is_one_and_the_same, scratch_make_fast,
                                     scratch_remove),
-    cmocka_unit_test_setup_teardown(every_row_is_there_three_times, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(all_rows_are_the_same, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(all_rows_are_one_of_two, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(most_columns_are_constant, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(rows_differ_by_less_than_a_step, scratch_make, scratch_remove),
-    cmocka_unit_test_setup_teardown(there_are_fewer_rows_than_neighbours_in_a_list, scratch_make,
+    cmocka_unit_test_setup_teardown(every_row_is_there_three_times, scratch_make_fast,
                                     scratch_remove),
+    cmocka_unit_test_setup_teardown(all_rows_are_the_same, scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(all_rows_are_one_of_two, scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(most_columns_are_constant, scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(rows_differ_by_less_than_a_step, scratch_make_fast,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(there_are_fewer_rows_than_neighbours_in_a_list,
+                                    scratch_make_fast, scratch_remove),
 };
 
 FATHOM_TEST_MAIN(tests)

@@ -152,10 +152,9 @@ static void log_opened(struct registry *registry, const struct edition *edition)
              (unsigned long long)edition->ledger.total_bytes,
              (unsigned long long)edition->ledger.scratch_bytes,
              edition->info.direct_io ? "direct reads" : "buffered reads",
-             edition->info.large_buffers           ? ", page buffers in large pages"
-             : edition->info.large_buffers_refused ? ", page buffers in small pages, since the "
-                                                     "system gave no large ones"
-                                                   : "");
+             edition->info.large_buffers ? ""
+                                         : ", page buffers in small pages, since the "
+                                           "system gave no large ones");
 }
 
 int registry_open(struct registry **out, const struct registry_options *options, struct log *log,

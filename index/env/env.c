@@ -177,18 +177,31 @@ static int os_ring_result(void *context, int result, void *buf)
     return result;
 }
 
-/* Since Linux 6.1; the headers of older systems lack it. */
-#define ADVICE_COLLAPSE 25
+/* Since Linux 5.4 and 6.1; the headers of older systems lack them. */
+#define ADVICE_COLD      20
+#define ADVICE_COLLAPSE  25
+#define SMALL_PAGE_BYTES 4096
 
 /* Asks for large pages, and makes them of what has come in small ones. That this succeeds is the
- * one sign that all of it is large. */
+ * one sign that all of it is large. What is zero could be taken back, so none of it is yet. */
 static bool make_large(uint8_t *memory, size_t bytes)
 {
     if (madvise(memory, bytes, MADV_HUGEPAGE) < 0)
         return false;
-    for (size_t at = 0; at < bytes; at += ENV_LARGE_PAGE_BYTES)
-        ((volatile uint8_t *)memory)[at] = 0;
+    memset(memory, 1, bytes);
     return madvise(memory, bytes, ADVICE_COLLAPSE) == 0;
+}
+
+/* Gives back what lies behind bytes. A large page of which a part is gone stays whole for the
+ * system until memory is short; advice about a part of it has it split at once, into small pages
+ * that lie where they lay (docs/adr/0054). */
+static void cut(uint8_t *memory, size_t bytes, size_t whole)
+{
+    if (bytes == whole)
+        return;
+    munmap(memory + bytes, whole - bytes);
+    (void)madvise(memory + bytes / ENV_LARGE_PAGE_BYTES * ENV_LARGE_PAGE_BYTES, SMALL_PAGE_BYTES,
+                  ADVICE_COLD);
 }
 
 void env_prefer_large(void *memory, size_t bytes)
@@ -208,7 +221,7 @@ static void os_unmap_large(void *context, void *memory, size_t bytes)
 /* A mapping begins anywhere, so it is made a large page longer, and cut. */
 static void *os_map_large(void *context, size_t bytes)
 {
-    size_t room = bytes + ENV_LARGE_PAGE_BYTES;
+    size_t whole = size_round_up(bytes, ENV_LARGE_PAGE_BYTES), room = whole + ENV_LARGE_PAGE_BYTES;
     void *map = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED)
         return NULL;
@@ -216,11 +229,14 @@ static void *os_map_large(void *context, size_t bytes)
     uint8_t *memory = (uint8_t *)map + before;
     if (before)
         munmap(map, before);
-    munmap(memory + bytes, room - before - bytes);
-    if (make_large(memory, bytes))
-        return memory;
-    os_unmap_large(context, memory, bytes);
-    return NULL;
+    munmap(memory + whole, room - before - whole);
+    if (!make_large(memory, whole)) {
+        os_unmap_large(context, memory, whole);
+        return NULL;
+    }
+    cut(memory, bytes, whole);
+    memset(memory, 0, bytes);
+    return memory;
 }
 
 const struct env *env_os(void)

@@ -46,9 +46,10 @@ struct env {
     /* Sees each raw result of a ring (both engines) and of file_read_full, and returns it or
      * another; may change the bytes. -EINPROGRESS: not yet, ask again with the same arguments. */
     int (*ring_result)(void *context, int result, void *buf);
-    /* Zeroed memory that lies in large pages; bytes is a multiple of ENV_LARGE_PAGE_BYTES. NULL
-     * where the system has none to give, or cannot say whether it has. It counts whole from the
-     * start, and until it is given back. */
+    /* Zeroed memory that lies together in the machine's memory, as large pages do, in pieces of
+     * ENV_LARGE_PAGE_BYTES from its start; bytes is a multiple of 4096. NULL where the system has
+     * none to give, or cannot say whether it has. It counts whole from the start, and until it is
+     * given back; while it is made, the rest of its last large page is taken as well. */
     void *(*map_large)(void *context, size_t bytes);
     void (*unmap_large)(void *context, void *memory, size_t bytes);
 };

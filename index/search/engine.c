@@ -37,16 +37,15 @@ static uint32_t pool_pages(unsigned inflight, unsigned page_buffers)
     return pages > PAGES_MIN ? pages : PAGES_MIN;
 }
 
-uint64_t engine_buffer_bytes(unsigned engines, unsigned inflight, unsigned page_buffers, bool large)
+uint64_t engine_buffer_bytes(unsigned engines, unsigned inflight, unsigned page_buffers)
 {
-    uint32_t pages = pool_pages(inflight, page_buffers);
-    return large ? page_arena_bytes(engines, pages) : (uint64_t)engines * pages * PAGE_BYTES;
+    return page_arena_bytes(engines, pool_pages(inflight, page_buffers));
 }
 
-struct page_arena *engine_arena_create(const struct env *env, unsigned engines, unsigned inflight,
-                                       unsigned page_buffers)
+int engine_arena_create(struct page_arena **out, const struct env *env, unsigned engines,
+                        unsigned inflight, unsigned page_buffers)
 {
-    return page_arena_create(env, engines, pool_pages(inflight, page_buffers));
+    return page_arena_create(out, env, engines, pool_pages(inflight, page_buffers));
 }
 
 uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, unsigned page_buffers,

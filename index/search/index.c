@@ -63,18 +63,27 @@ static void begin(struct fathom_index *index)
     index->id_section = superblock_find(&index->file.super, SECTION_IDS);
 }
 
-/* The page buffers of those that will search it, or that search already what it is to replace. */
-static void make_arena(struct fathom_index *index)
+int index_make_arena(struct fathom_index *index, struct fathom_error *err)
 {
     const struct fathom_open_options *options = &index->options;
+    int status = 0;
     if (options->engines_of)
         index->arena = page_arena_retain(options->engines_of->arena);
-    else if (index->plan.large_buffers)
-        index->arena = engine_arena_create(index->file.env, options->threads, options->inflight,
-                                           options->page_buffers);
+    else
+        status = engine_arena_create(&index->arena, index->file.env, options->threads,
+                                     options->inflight, options->page_buffers);
     index->options.engines_of = NULL; /* it may be closed from here on */
-    if (index->arena)
-        index->part_bytes[PART_FIXED] += page_arena_own_bytes(options->threads);
+    index->part_bytes[PART_FIXED] += page_arena_own_bytes(options->threads);
+    return status ? error_set(err, status, "%s: no memory for page buffers", index->file.path) : 0;
+}
+
+uint64_t index_loading_bytes(const struct fathom_index *index)
+{
+    const struct fathom_open_options *options = &index->options;
+    uint64_t there = index->arena ? engine_buffer_bytes(options->threads, options->inflight,
+                                                        options->page_buffers)
+                                  : 0;
+    return (index->plan.scratch_bytes - there) / 4;
 }
 
 /* Loads what the plan wants of the opened file. */
@@ -86,7 +95,6 @@ static int load(struct fathom_index *index, struct fathom_error *err)
     int status = residency_load(index, err);
     if (status)
         return status;
-    make_arena(index);
     /* An 8-bit value is off by a uniform error of variance 1/12 a dimension, so a squared distance
      * d by 2 sqrt(d / 12). */
     index->row_noise = index->properties.records_exact ? 0 : 2 / sqrtf(12);
@@ -276,7 +284,7 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
         .direct_io = index->file.direct,
         .has_external_ids = p->external_ids,
         .large_buffers = index->arena,
-        .large_buffers_refused = index->plan.large_buffers && !index->arena,
+        .large_buffers_refused = !index->arena,
         .plan_recall = index->options.plan_recall,
         .recall_reached = index_choose(index, PLAN_K, 1, FATHOM_RERANK_AUTO).recall_low};
 }

@@ -22,7 +22,6 @@ struct plan {
     bool scan_reads;    /* cells: codes lie on SSD, but for those of scan_pages pages */
     uint64_t scan_pages;
     bool ids_read; /* with scan_reads: ids lie on SSD, and those of a result are read at its end */
-    bool large_buffers; /* pages are read into large pages of memory */
     uint64_t index_bytes, scratch_bytes;
 };
 
@@ -108,8 +107,8 @@ struct fathom_index {
     uint32_t point_count;
     uint32_t level_count;
     uint32_t level_bytes[PLANES_LEVELS_MAX]; /* the code sizes that this index offers */
-    struct page_arena *arena; /* page buffers of its engines in large pages; NULL: they have their
-                                 own, in small ones */
+    struct page_arena *arena; /* page buffers of its engines that lie together; NULL: they have
+                                 their own, in small pages */
     float row_noise; /* error of a distance from a record of scale 1, as a factor of the distance's
                         root */
     uint64_t part_bytes[PART_COUNT];
@@ -190,6 +189,14 @@ int residency_outlook(struct fathom_index *index, struct fathom_outlook *out,
  * close. */
 int residency_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
 
+/* index.c: the page buffers of those that will search the index, or that search already what it is
+ * to replace. They come before all that is loaded, since more is taken while they are made than
+ * they keep. Counted whether the system has them to give or not. 0 or -ENOMEM. */
+int index_make_arena(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;
+/* What loading may hold for a while, twice: it takes the place of what queries will need, half of
+ * the scratch that the plan reserves for them and that is not there yet. */
+uint64_t index_loading_bytes(const struct fathom_index *index);
+
 /* Takes memory for a resident array into the ledger; freed by close. NULL, with err set, when there
  * is none. */
 void *residency_take(struct fathom_index *index, enum part part, uint64_t bytes,
@@ -246,11 +253,10 @@ enum query_waits { WAITS_FOR_ROWS, WAITS_FOR_LISTS, WAITS_FOR_CODES };
 uint64_t engine_scratch_bytes(const struct properties *properties, unsigned inflight,
                               unsigned page_buffers, enum query_waits waits);
 bool engine_page_buffers_valid(unsigned page_buffers);
-/* And the page buffers of all engines: of each by itself, or in an arena of large pages. */
-uint64_t engine_buffer_bytes(unsigned engines, unsigned inflight, unsigned page_buffers,
-                             bool large);
-/* NULL where there are no large pages. */
-struct page_arena *engine_arena_create(const struct env *env, unsigned engines, unsigned inflight,
-                                       unsigned page_buffers);
+/* And the page buffers of all engines: of each by itself, or in an arena. */
+uint64_t engine_buffer_bytes(unsigned engines, unsigned inflight, unsigned page_buffers);
+/* The arena; NULL where the system has no memory that lies together. 0 or -ENOMEM. */
+int engine_arena_create(struct page_arena **out, const struct env *env, unsigned engines,
+                        unsigned inflight, unsigned page_buffers) FATHOM_MUST_USE;
 
 #endif

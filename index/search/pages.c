@@ -11,7 +11,7 @@
 
 uint64_t page_arena_bytes(unsigned slices, uint32_t slice_pages)
 {
-    return size_round_up((uint64_t)slices * slice_pages * PAGE_BYTES, ENV_LARGE_PAGE_BYTES);
+    return (uint64_t)slices * slice_pages * PAGE_BYTES;
 }
 
 uint64_t page_arena_own_bytes(unsigned slices)
@@ -20,20 +20,23 @@ uint64_t page_arena_own_bytes(unsigned slices)
     return size_round_up(sizeof *arena + slices * sizeof *arena->taken, MEM_ALIGN);
 }
 
-struct page_arena *page_arena_create(const struct env *env, unsigned slices, uint32_t slice_pages)
+int page_arena_create(struct page_arena **out, const struct env *env, unsigned slices,
+                      uint32_t slice_pages)
 {
     struct page_arena *arena = mem_alloc(page_arena_own_bytes(slices));
+    *out = NULL;
     if (!arena)
-        return NULL;
+        return -ENOMEM;
     atomic_init(&arena->references, 1);
     arena->env = env;
     arena->slices = slices;
     arena->slice_pages = slice_pages;
     arena->region = env->map_large(env->context, page_arena_bytes(slices, slice_pages));
     if (arena->region)
-        return arena;
-    mem_free(arena);
-    return NULL;
+        *out = arena;
+    else
+        mem_free(arena);
+    return 0;
 }
 
 struct page_arena *page_arena_retain(struct page_arena *arena)

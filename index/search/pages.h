@@ -1,7 +1,7 @@
 /* Page buffers of an engine: a region of pages handed out in runs, for reads of one page or of
- * several. The region is the engine's own, or a slice of an arena: memory in large pages that
- * engines share, since a read of several pages is one piece to the device there, and is several in
- * small pages (docs/adr/0044). */
+ * several. The region is the engine's own, or a slice of an arena: memory that lies together, which
+ * engines share, since a read of several pages is one piece to the device there, and is several
+ * where pages of memory are scattered (docs/adr/0044, 0054). */
 #ifndef SEARCH_PAGES_H
 #define SEARCH_PAGES_H
 
@@ -22,11 +22,13 @@ struct page_arena {
     atomic_bool taken[]; /* slices */
 };
 
-/* What the pages of an arena take, which are large ones and whole; and the arena itself. */
+/* What the pages of an arena take, and the arena itself. */
 uint64_t page_arena_bytes(unsigned slices, uint32_t slice_pages);
 uint64_t page_arena_own_bytes(unsigned slices);
-/* NULL where there are no large pages, or no memory: then pools have small ones of their own. */
-struct page_arena *page_arena_create(const struct env *env, unsigned slices, uint32_t slice_pages);
+/* *out is NULL where the system has none to give: then pools have regions of their own. 0 or
+ * -ENOMEM. */
+int page_arena_create(struct page_arena **out, const struct env *env, unsigned slices,
+                      uint32_t slice_pages) FATHOM_MUST_USE;
 struct page_arena *page_arena_retain(struct page_arena *arena); /* accepts NULL */
 void page_arena_release(struct page_arena *arena);              /* accepts NULL */
 

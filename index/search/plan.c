@@ -7,8 +7,7 @@
  * compared by what the index's own operating points say that they reach, and what a query costs,
  * from the smallest on, so that more memory is never worse. An index without points goes by bits a
  * dimension. Lists in part are for those who ask for them
- * (docs/adr/0011). Page buffers lie in large pages where what that saves is worth more than their
- * memory (docs/adr/0044). */
+ * (docs/adr/0011). */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
@@ -86,7 +85,6 @@ struct sizes {
     uint64_t list_pages, fixed;
     uint64_t budget;     /* UINT64_MAX: none */
     uint64_t scan_pages; /* of section scan */
-    bool large_buffers;
     uint64_t scratch[3]; /* by enum query_waits */
 };
 
@@ -107,8 +105,6 @@ struct points_cost plan_cost(const struct plan *plan, const struct superblock *s
 {
     const struct properties *p = &super->properties;
     struct points_cost cost = points_cost(p, plan->navigator, code_bytes);
-    if (plan->large_buffers)
-        points_cost_large_buffers(&cost);
     if (!plan->scan_reads)
         return cost;
     double pages = (double)superblock_find(super, SECTION_SCAN)->page_count;
@@ -188,7 +184,6 @@ static bool fits(const struct sizes *sizes, struct plan *plan,
     if (options->code_bytes &&
         (plan->rows8 || sizes->model->planes.levels[plan->level].code_bytes != options->code_bytes))
         return false;
-    plan->large_buffers = sizes->large_buffers;
     plan->index_bytes = index_bytes(sizes, plan);
     plan->scratch_bytes = sizes->scratch[plan->scan_reads        ? WAITS_FOR_CODES
                                          : partly_resident(plan) ? WAITS_FOR_LISTS
@@ -526,88 +521,46 @@ static struct plan least_plan(const struct sizes *sizes, const struct fathom_ope
     return least;
 }
 
-static uint64_t scratch_of(const struct plan_input *input, bool large_buffers,
-                           enum query_waits waits)
+static uint64_t scratch_of(const struct plan_input *input, enum query_waits waits)
 {
     const struct fathom_open_options *options = input->options;
-    return engine_buffer_bytes(options->threads, options->inflight, options->page_buffers,
-                               large_buffers) +
+    return engine_buffer_bytes(options->threads, options->inflight, options->page_buffers) +
            options->threads * engine_scratch_bytes(&input->super->properties, options->inflight,
                                                    options->page_buffers, waits);
 }
 
-static struct sizes sizes_of(const struct plan_input *input, bool large_buffers)
+static struct sizes sizes_of(const struct plan_input *input)
 {
     const struct superblock *super = input->super;
     const struct fathom_open_options *options = input->options;
     uint64_t budget = options->dram_budget_bytes;
-    return (struct sizes){.super = super,
-                          .model = input->model,
-                          .points = input->points,
-                          .point_count = input->point_count,
-                          .list_pages = format_list_pages(superblock_find(super, SECTION_LISTS)),
-                          .fixed = resident(sizeof(struct fathom_index)) +
-                                   resident(strlen(input->path) + 1) +
-                                   (large_buffers ? page_arena_own_bytes(options->threads) : 0),
-                          .budget = budget ? budget : UINT64_MAX,
-                          .scan_pages = superblock_find(super, SECTION_SCAN)->page_count,
-                          .large_buffers = large_buffers,
-                          .scratch = {scratch_of(input, large_buffers, WAITS_FOR_ROWS),
-                                      scratch_of(input, large_buffers, WAITS_FOR_LISTS),
-                                      scratch_of(input, large_buffers, WAITS_FOR_CODES)}};
-}
-
-/* With the buffers that take least, or those of the engines that are there. */
-static struct sizes first_sizes(const struct plan_input *input)
-{
-    const struct fathom_index *given = input->options->engines_of;
-    return sizes_of(input, given && given->plan.large_buffers);
-}
-
-/* Large pages are worth so much at least, or they are left to others. */
-#define LARGE_HANDICAP 1.05
-
-/* Is a plan with large buffers, which leave less for the rest, as good and cheaper? Points must
- * tell. */
-static bool large_pays(const struct sizes *sizes, const struct plan *plan, const struct plan *large,
-                       const struct fathom_open_options *options)
-{
-    float reached = reach(sizes, plan);
-    float target = fminf(asked_recall(options), reached - REACH_NEAR);
-    struct walk walk = {
-        .sizes = sizes, .options = options, .chosen = *plan, .reach = reached, .best = reached};
-    return reached > 0 &&
-           LARGE_HANDICAP * price(sizes, large, target) <= price(sizes, plan, target) &&
-           takes_over(&walk, large, reach(sizes, large));
-}
-
-/* For the usual number of buffers: who wants another has reasons to save. */
-static void consider_large_buffers(const struct plan_input *input, const struct sizes *sizes,
-                                   struct plan *plan)
-{
-    const struct sizes large_sizes = sizes_of(input, true);
-    struct plan large;
-    if (!input->options->engines_of && !input->options->page_buffers &&
-        choose(&large_sizes, &large, input->options) &&
-        large_pays(sizes, plan, &large, input->options))
-        *plan = large;
+    return (struct sizes){
+        .super = super,
+        .model = input->model,
+        .points = input->points,
+        .point_count = input->point_count,
+        .list_pages = format_list_pages(superblock_find(super, SECTION_LISTS)),
+        .fixed = resident(sizeof(struct fathom_index)) + resident(strlen(input->path) + 1) +
+                 page_arena_own_bytes(options->threads),
+        .budget = budget ? budget : UINT64_MAX,
+        .scan_pages = superblock_find(super, SECTION_SCAN)->page_count,
+        .scratch = {scratch_of(input, WAITS_FOR_ROWS), scratch_of(input, WAITS_FOR_LISTS),
+                    scratch_of(input, WAITS_FOR_CODES)}};
 }
 
 struct plan plan_least(const struct plan_input *input)
 {
-    struct sizes sizes = first_sizes(input);
+    struct sizes sizes = sizes_of(input);
     return least_plan(&sizes, input->options);
 }
 
 int plan_make(struct plan *plan, const struct plan_input *input, struct fathom_error *err)
 {
-    struct sizes sizes = first_sizes(input);
+    struct sizes sizes = sizes_of(input);
     const struct fathom_open_options *options = input->options;
     const char *path = input->path;
-    if (choose(&sizes, plan, options)) {
-        consider_large_buffers(input, &sizes, plan);
+    if (choose(&sizes, plan, options))
         return 0;
-    }
     struct plan least = least_plan(&sizes, options);
     if (least.index_bytes == UINT64_MAX)
         return error_set(err, FATHOM_EARGUMENT, "%s: no code of %" PRIu32 " bytes in this index",

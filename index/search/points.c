@@ -21,9 +21,8 @@
 #define RECALL_GAIN       0.001f /* nor once a step brings less */
 #define INFLIGHT          8
 #define READS_THAT_MATTER 0.1f
-#define PAGE_BUFFERS      (8 * INFLIGHT) /* as usual; small, whatever points there are already */
-#define PLANS_AT_ONCE     2              /* each keeps an opened index in memory */
-#define PLAN_STEPS        64             /* of progress, for each residency */
+#define PLANS_AT_ONCE     2  /* each keeps an opened index in memory */
+#define PLAN_STEPS        64 /* of progress, for each residency */
 
 /* Codes that are measured, in bits a dimension: from where a navigator begins to be of use to the
  * longest. */
@@ -375,7 +374,6 @@ static int open_plan(const struct measure *m, struct fathom_index **out, const s
     options.navigator = job->navigator;
     options.code_bytes = job->code_bytes;
     options.inflight = INFLIGHT;
-    options.page_buffers = PAGE_BUFFERS;
     options.dram_budget_bytes = m->budget;
     int status = index_open_file(out, m->env, m->path, &options, &m->stop, NULL);
     if (status != 0)

@@ -72,9 +72,6 @@ struct points_cost points_cost(const struct properties *properties, enum fathom_
 void points_cost_scan(struct points_cost *cost, const struct properties *properties,
                       uint32_t code_bytes, double list_reads);
 
-/* The same where pages are read into large pages of memory. */
-void points_cost_large_buffers(struct points_cost *cost);
-
 /* Time of the whole machine that a query takes, reads included: to compare with others. */
 double points_cost_us(const struct points_cost *cost, const struct operating_choice *choice);
 

@@ -7,9 +7,8 @@
 #include "points.h"
 
 /* What a query costs on the reference machine (docs/adr/0015): of the device, of which two cores
- * share 111,000 reads a second when many queries are in flight, and of one core. */
-#define READ_DEVICE_US 9.0
-#define READ_LARGE_US  8.1 /* into large pages (docs/adr/0044) */
+ * share 123,000 reads a second when many queries are in flight (0044), and of one core. */
+#define READ_DEVICE_US 8.1
 #define READ_CPU_US    3.0
 #define QUERY_US       15.0    /* to prepare a query, and to choose what to read */
 #define RERANK_US      4.0     /* to choose full vectors, and to rank by them */
@@ -324,11 +323,6 @@ struct points_cost points_cost(const struct properties *p, enum fathom_navigator
                                 .list_us = (0.85 + 0.15 * widths) *
                                            (code_bytes ? HOP_US : HOP_ROW8_US) * GRAPH_LIST_SHARE *
                                            NEW_SHARE * p->degree_max};
-}
-
-void points_cost_large_buffers(struct points_cost *cost)
-{
-    cost->read_us = READ_LARGE_US;
 }
 
 void points_cost_scan(struct points_cost *cost, const struct properties *p, uint32_t code_bytes,

@@ -10,6 +10,7 @@
 
 #include "index.h"
 #include "navigate.h"
+#include "pages.h"
 #include "runs.h"
 
 enum query_phase {
@@ -160,7 +161,8 @@ static inline uint32_t query_span(const struct query *query)
 /* How its pages are read together. */
 static inline struct run_limits query_runs(const struct query *query)
 {
-    return query->index->arena ? runs_large : runs_small;
+    const struct page_arena *arena = query->index->arena;
+    return !arena ? runs_small : arena->slice_pages < RUN_BUFFERS_FEW ? runs_few : runs_large;
 }
 /* Takes the payload of wanted page i (of query_span pages). scores:
  * QUERY_PAGE_BATCH. */

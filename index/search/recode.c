@@ -208,7 +208,7 @@ static int prepare(struct recoder *r)
 {
     const struct planes_model *full = r->full;
     size_t lanes = (size_t)full->code_dim * TRELLIS_ROWS;
-    uint64_t bytes = r->index->plan.scratch_bytes / 4; /* see residency.c */
+    uint64_t bytes = index_loading_bytes(r->index);
     uint32_t most = (uint32_t)(bytes < PIECE_BYTES ? bytes : PIECE_BYTES) / full->order_count;
     r->piece = (most > PIECE_MOST ? PIECE_MOST : most) / TRELLIS_ROWS * TRELLIS_ROWS;
     r->piece = r->piece < TRELLIS_ROWS ? TRELLIS_ROWS : r->piece;

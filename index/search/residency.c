@@ -549,12 +549,11 @@ static int load_codes(struct fathom_index *index, const struct planes_model *ful
     return index->plan.scan_reads ? scan_load(index, err) : codes_load(index, full, err);
 }
 
-/* What loading holds for a while takes the place of what queries will need: the scratch that the
- * plan reserves for them. A quarter of it goes to the buffer for pages, as much to codes that are
- * made anew (recode.c), and the rest is for the model. */
+/* A share goes to the buffer for pages, as much to codes that are made anew (recode.c), and the
+ * rest is for the model. */
 static void bound_loading(struct fathom_index *index)
 {
-    uint64_t pages = index->plan.scratch_bytes / 4 / PAGE_BYTES;
+    uint64_t pages = index_loading_bytes(index) / PAGE_BYTES;
     if (pages < STREAM_PAGES_LEAST)
         pages = STREAM_PAGES_LEAST;
     index->file.stream_pages = pages < FORMAT_STREAM_PAGES ? (uint32_t)pages : FORMAT_STREAM_PAGES;
@@ -565,6 +564,8 @@ static int make_plan(struct fathom_index *index, struct basis *basis, struct fat
 {
     struct plan_input input = input_of(index, basis);
     int status = plan_make(&index->plan, &input, err);
+    if (status == 0)
+        status = index_make_arena(index, err);
     if (status)
         return status;
     bound_loading(index);

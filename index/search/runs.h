@@ -14,13 +14,16 @@ struct run_limits {
 
 #define RUN_PAGES_MAX 16
 
-/* Into page buffers in small pages of memory, of which each is one piece more to the device, and in
- * large ones (docs/adr/0044). Which pages are wanted does not depend on it. */
+/* Into page buffers that are scattered in memory, of which each is one piece more to the device,
+ * into such as lie together (docs/adr/0044), and into few of those, which long reads would use up
+ * (docs/adr/0054). Which pages are wanted does not depend on it. */
 static const struct run_limits runs_small = {.pages_max = 8, .gap_max = 1},
-                               runs_large = {.pages_max = RUN_PAGES_MAX, .gap_max = 6};
+                               runs_large = {.pages_max = RUN_PAGES_MAX, .gap_max = 6},
+                               runs_few = {.pages_max = 8, .gap_max = 2};
+#define RUN_BUFFERS_FEW 64 /* of an engine: less are few */
 
 /* What a read costs, in reads of one page: so much by itself and for each page (docs/adr/0037). Of
- * small pages of memory: those by which pages are picked are the same for both. */
+ * scattered buffers: those by which pages are picked are the same for all. */
 #define RUN_READ_PRICE 0.65f
 #define RUN_PAGE_PRICE 0.35f
 

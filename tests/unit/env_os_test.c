@@ -126,17 +126,50 @@ struct hurried {
 /* Where there are none, that is said, and nothing is left. */
 static void large_pages_are_zeroed_and_aligned_or_refused(void **state)
 {
+    static const size_t sizes[] = {4096, ENV_LARGE_PAGE_BYTES - 4096, 2 * ENV_LARGE_PAGE_BYTES,
+                                   2 * ENV_LARGE_PAGE_BYTES + 8192};
     const struct env *env = env_os();
-    const size_t bytes = 2 * ENV_LARGE_PAGE_BYTES;
-    uint8_t *memory = env->map_large(env->context, bytes);
     (void)state;
-    if (!memory)
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        uint8_t *memory = env->map_large(env->context, sizes[s]);
+        if (!memory)
+            skip();
+        assert_int_equal((uintptr_t)memory % ENV_LARGE_PAGE_BYTES, 0);
+        for (size_t i = 0; i < sizes[s]; i += 64)
+            assert_int_equal(memory[i], 0);
+        memset(memory, 1, sizes[s]);
+        env->unmap_large(env->context, memory, sizes[s]);
+    }
+}
+
+/* Which pages of memory a range has, as the kernel tells root alone; 0: it does not. */
+static uint64_t frame_of(int fd, const uint8_t *at)
+{
+    uint64_t entry = 0;
+    if (pread(fd, &entry, sizeof entry, (off_t)((uintptr_t)at / 4096 * sizeof entry)) !=
+        sizeof entry)
+        return 0;
+    return entry & (((uint64_t)1 << 55) - 1);
+}
+
+/* A part of a large page: it lies together, and the rest is not kept. */
+static void a_part_of_a_large_page_lies_together(void **state)
+{
+    const struct env *env = env_os();
+    const size_t bytes = 60 * 4096;
+    int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    uint8_t *memory = env->map_large(env->context, bytes);
+    uint64_t first = memory && fd >= 0 ? frame_of(fd, memory) : 0;
+    (void)state;
+    if (first)
+        for (size_t at = 4096; at < bytes; at += 4096)
+            assert_int_equal(frame_of(fd, memory + at), first + at / 4096);
+    if (fd >= 0)
+        close(fd);
+    if (memory)
+        env->unmap_large(env->context, memory, bytes);
+    if (!first)
         skip();
-    assert_int_equal((uintptr_t)memory % ENV_LARGE_PAGE_BYTES, 0);
-    for (size_t i = 0; i < bytes; i += 64)
-        assert_int_equal(memory[i], 0);
-    memset(memory, 1, bytes);
-    env->unmap_large(env->context, memory, bytes);
 }
 
 static void large_pages_fail_on_plan(void **state)
@@ -382,6 +415,7 @@ static const struct CMUnitTest tests[] = {
     IN_SCRATCH(list_visits_each_entry_and_stops_when_told),
     cmocka_unit_test(the_clock_runs_forward_in_nanoseconds),
     cmocka_unit_test(large_pages_are_zeroed_and_aligned_or_refused),
+    cmocka_unit_test(a_part_of_a_large_page_lies_together),
     cmocka_unit_test(large_pages_fail_on_plan),
     cmocka_unit_test(large_pages_are_preferred_only_where_they_are_filled),
     cmocka_unit_test(a_thread_hurries_as_far_as_it_is_allowed_and_says_how_far),

@@ -248,7 +248,7 @@ static void check_scratch(const char *dir, uint32_t dim, struct fathom_open_opti
     heap.most = heap.live;
     struct fathom_engine *engine = engine_make_for(index, FATHOM_IO_AUTO, options.inflight);
     /* What does not come from the heap. */
-    uint64_t mapped = index->arena ? engine_buffer_bytes(1, options.inflight, 0, true) : 0;
+    uint64_t mapped = index->arena ? engine_buffer_bytes(1, options.inflight, 0) : 0;
     for (int i = 0; i < 9; i++) {
         struct answers answers;
         struct fathom_query request = fathom_query_default();

@@ -220,16 +220,25 @@ static void search(struct outcome *outcome, const struct set *set, struct fathom
     outcome->recall += recall_of(set, index, query, ids, request->k) / QUERIES;
 }
 
+/* Points tell what reads cost into page buffers that lie anywhere. */
+static void *map_none(void *context, size_t bytes)
+{
+    (void)context;
+    (void)bytes;
+    return NULL;
+}
+
 /* Replays all queries at all thresholds, and searches for them too, with re-ranking and without. */
 static void compare(const struct set *set, struct fathom_open_options options, uint32_t k,
                     struct outcome plain[THRESHOLDS], struct outcome reranked[THRESHOLDS])
 {
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
+    struct env env = *env_os();
     struct fathom_index *index;
-    options.page_buffers = PAGE_BUFFERS;
+    env.map_large = map_none;
     memset(plain, 0, THRESHOLDS * sizeof *plain);
     memset(reranked, 0, THRESHOLDS * sizeof *reranked);
-    assert_int_equal(fathom_index_open(&index, set->small.dir, &options, NULL), 0);
+    assert_int_equal(index_open_with(&index, &env, set->small.dir, &options, NULL), 0);
     for (uint32_t query = 0; query < QUERIES; query++) {
         struct trial trial;
         replay(&trial, set, engine, index, query, k);

@@ -29,7 +29,9 @@ static float sign_of(unsigned cell, unsigned bits, unsigned plane)
 /* Least squares under the probabilities of the cells, a bit at a time. */
 static void fit_bits(float *worth, const float *level, const float *probability, unsigned bits)
 {
-    for (int sweep = 0; sweep < SWEEPS; sweep++)
+    bool changes = true;
+    for (int sweep = 0; sweep < SWEEPS && changes; sweep++) {
+        changes = false;
         for (unsigned p = 0; p < bits; p++) {
             float sum = 0;
             for (unsigned cell = 0; cell < 1u << bits; cell++) {
@@ -38,8 +40,10 @@ static void fit_bits(float *worth, const float *level, const float *probability,
                     rest -= other == p ? 0 : worth[other] * sign_of(cell, bits, other);
                 sum += probability[cell] * rest * sign_of(cell, bits, p);
             }
+            changes = changes || worth[p] != sum;
             worth[p] = sum;
         }
+    }
 }
 
 void coarse_weights_fit(struct coarse_weights *weights, const struct planes_model *model)

@@ -311,10 +311,11 @@ class Budget(BuildTest):
         if not SANITIZED:
             self.assertLess(report["peak_memory_bytes"], 1.05 * self.BUDGET)
         run("fathom-check", "verify", self.out, "--deep")
+        if SANITIZED:
+            return  # a minute for each build; that threads do not matter is seen without
         first = (self.out / "index.fathom").read_bytes()
         run_json("fathom-build", *arguments, "--threads", 1)
         self.assertEqual((self.out / "index.fathom").read_bytes(), first)
-
 
     @unittest.skipIf(SANITIZED, "instrumented programs take several times the memory")
     def test_a_budget_below_the_8_bit_rows_is_kept_as_seen_from_outside(self):
@@ -340,7 +341,7 @@ class Estimate(BuildTest):
     def test_an_estimate_is_near_what_a_build_takes(self):
         base = self.synth(20000, dim=96)
         memory = [] if SANITIZED else [("peak_memory_bytes", "peak_memory_bytes")]
-        for threads in (1, 2):  # not as many as this machine has
+        for threads in (2,) if SANITIZED else (1, 2):  # not as many as this machine has
             what = "--input", base, "--metric", "l2", "--threads", threads
             estimate = run_json("fathom-build", "estimate", *what)
             report = run_json("fathom-build", "build", *what, "--out", self.out)

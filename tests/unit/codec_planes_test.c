@@ -74,6 +74,34 @@ static void the_compander_is_near_the_optimum_at_every_bit(void **state)
     }
 }
 
+/* Where N(0, 3) has a share p below, by bisection: the edges of cells are constants, which would
+ * not be seen to be wrong. */
+static double edge_of(double p)
+{
+    double low = -40, high = 40;
+    for (int i = 0; i < 90; i++) {
+        double middle = 0.5 * (low + high);
+        if (0.5 * erfc(-middle / sqrt(6)) < p)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static void cells_are_of_equal_probability_at_three_times_the_variance(void **state)
+{
+    (void)state;
+    for (unsigned bits = 1; bits <= PLANES_MAX; bits++)
+        for (unsigned cell = 0; cell < 1u << bits; cell++) {
+            double from = edge_of(ldexp(cell, -(int)bits)),
+                   to = edge_of(ldexp(cell + 1.0, -(int)bits));
+            double expected = 0.5 * erfc(-to * M_SQRT1_2) - 0.5 * erfc(-from * M_SQRT1_2);
+            double got = (double)planes_cell_probability(cell, bits);
+            assert_true(fabs(got - expected) < 1e-6 * expected);
+        }
+}
+
 static void allotments_are_nested_and_planes_have_no_gaps(void **state)
 {
     struct fixture f;
@@ -263,6 +291,7 @@ static void factors_survive_packing(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_compander_is_near_the_optimum_at_every_bit),
+    cmocka_unit_test(cells_are_of_equal_probability_at_three_times_the_variance),
     cmocka_unit_test(allotments_are_nested_and_planes_have_no_gaps),
     cmocka_unit_test(estimates_are_unbiased_and_sharpen_with_bits),
     cmocka_unit_test(short_factors_cost_short_codes_next_to_nothing),

@@ -316,6 +316,7 @@ static int graph_in_parts(struct build *build, uint32_t count, struct fathom_err
                             err);
     if (status != 0)
         return status;
+    parts->pause_rows = build->options.piece_rows;
     struct rows8 gone = {.count = rows->count, .dim = rows->dim};
     rows8_fini(rows);
     *rows = gone;
@@ -416,7 +417,10 @@ static int stage_write(struct build *build, struct fathom_error *err)
     build->centroids = NULL;
     if (status == 0)
         status = index_writer_checkpoint(build->writer, err);
-    return status == 0 ? build_save_written(build, err) : status;
+    if (status == 0)
+        status = build_save_written(build, err);
+    build->measured_saved = saved;
+    return status;
 }
 
 /* What opened indexes may take; 0: no limit. */
@@ -437,6 +441,7 @@ static int stage_measure(struct build *build, struct fathom_error *err)
     if (build->report->rows >= BUILD_MEASURED_ROWS && !build->options.no_points &&
         !index_writer_has(build->writer, SECTION_POINTS))
         status = measure_add_points(build->writer, build->options.env, &build->crew,
+                                    build->measured_saved ? &build->checkpoint : NULL,
                                     build->report->rows, measuring_budget(build), err);
     if (status == 0 && crew_stopped(&build->crew))
         status = error_set(err, FATHOM_EINTERRUPTED, "measure: %s",

@@ -10,11 +10,15 @@
  *              memory, these are in rows.part
  *   rows       8-bit rows in their final order, their cells, and where they were in the input
  *   graph      neighbour lists after some batches, or all; of a part of the graph: grown0, grown1
+ *   merged ... of a graph in parts, as its lists are merged and encoded: merge.h
  *   heat       of all lists; where there are so many rows that encoding takes long
  *   lists0     encoded lists of a piece of the rows; there too
  *   codes0     codes and factors of a piece of the rows, or of a part
  *   writing    the new index so far: sections, and of vectors as far as they are in order
  *   written    the new index is complete but for its operating points
+ *   picked     rows that these are measured with, as far as the file was looked through for them
+ *   sample     those, and their neighbours as far as it was
+ *   points     of the residencies that are measured
  *
  * Saving is paced: as rarely as its cost must be small, but so often that no more than a minute of
  * work can be lost. */

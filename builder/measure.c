@@ -10,6 +10,7 @@
 struct measuring {
     const struct crew *crew;
     uint64_t rows;
+    struct checkpoint *checkpoint;
 };
 
 static bool is_stopped(void *context)
@@ -24,6 +25,59 @@ static void advance(void *context, uint64_t done, uint64_t total)
     crew_advance(measuring->crew, done * measuring->rows / total);
 }
 
+/* ---- what is kept ---- */
+
+static bool is_due(void *context, uint64_t bytes)
+{
+    const struct measuring *measuring = context;
+    return checkpoint_due(measuring->checkpoint, bytes);
+}
+
+static int save(void *context, const char *name, const struct points_part *parts, unsigned count,
+                struct fathom_error *err)
+{
+    const struct measuring *measuring = context;
+    struct checkpoint *checkpoint = measuring->checkpoint;
+    struct work_writer *writer;
+    uint64_t start = env_clock_ns(checkpoint->work.env), bytes = 0;
+    int status = work_create(&writer, &checkpoint->work, name, err);
+    if (status != 0)
+        return status;
+    for (unsigned i = 0; i < count && status == 0; i++) {
+        status = work_append(writer, parts[i].at, parts[i].bytes, err);
+        bytes += parts[i].bytes;
+    }
+    return checkpoint_finish(checkpoint, writer, status, start, bytes, err);
+}
+
+static int read_parts(struct work_file *file, const char *name, const struct points_part *parts,
+                      unsigned count, struct fathom_error *err)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < count; i++)
+        bytes += parts[i].bytes;
+    int status = bytes == work_bytes(file) ? 0 : checkpoint_malformed(name, err);
+    for (unsigned i = 0; i < count && status == 0; i++)
+        status = work_next(file, parts[i].at, parts[i].bytes, err);
+    return status;
+}
+
+static int load(void *context, const char *name, const struct points_part *parts, unsigned count,
+                struct fathom_error *err)
+{
+    const struct measuring *measuring = context;
+    struct checkpoint *checkpoint = measuring->checkpoint;
+    struct work_file *file;
+    int status = work_open(&file, &checkpoint->work, name, err);
+    if (status == 0) {
+        status = read_parts(file, name, parts, count, err);
+        work_close(file);
+    }
+    return status == 0 ? 1 : checkpoint_unusable(checkpoint, name, status, err);
+}
+
+/* ---- the section ---- */
+
 static int append_points(struct index_writer *writer, const struct operating_point *points,
                          uint32_t count, struct fathom_error *err)
 {
@@ -34,11 +88,17 @@ static int append_points(struct index_writer *writer, const struct operating_poi
 }
 
 int measure_add_points(struct index_writer *writer, const struct env *env, const struct crew *crew,
-                       uint64_t rows, uint64_t budget_bytes, struct fathom_error *err)
+                       struct checkpoint *checkpoint, uint64_t rows, uint64_t budget_bytes,
+                       struct fathom_error *err)
 {
     struct operating_point *points = mem_alloc_array(POINTS_MAX, sizeof *points);
-    struct measuring measuring = {.crew = crew, .rows = rows};
-    struct points_watch watch = {.stopped = is_stopped, .advance = advance, .context = &measuring};
+    struct measuring measuring = {.crew = crew, .rows = rows, .checkpoint = checkpoint};
+    struct points_keeper keeper = {
+        .due = is_due, .save = save, .load = load, .context = &measuring};
+    struct points_watch watch = {.stopped = is_stopped,
+                                 .advance = advance,
+                                 .context = &measuring,
+                                 .keeper = checkpoint ? &keeper : NULL};
     uint32_t count = 0;
     if (!points)
         return error_set(err, -ENOMEM, "no memory for operating points");

@@ -1,59 +1,76 @@
 /* One pass through the lists of all parts, each in the order of rows. A row that several parts know
- * gets the neighbours of all of them, in turn by rank, its own part's first, up to R.
- *
- * What falls away could cut a row off. So passes through the result mark what the entries reach,
- * until no more is found; a row that was missed gets an edge from one of its own neighbours, and
- * the marking begins again. Then lists are encoded. */
+ * gets the neighbours of all of them, in turn by rank, its own part's first, up to R. */
+#include "merge.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
-#include "encode.h"
 #include "error.h"
-#include "gather.h"
-#include "lists.h"
-#include "page.h"
-#include "parts.h"
 
-#define REPAIR_ROUNDS 32
-#define LIST_MAX      BUILD_DEGREE_MAX
-#define HEAD          2     /* of a merged list: heat and count */
-#define STOP_ROWS     65536 /* between two looks at whether to stop */
+#define PAUSE_ROWS 65536 /* as a rule */
+
+static const char merged_name[] = "merged", merging_name[] = "merging";
 
 /* One part's file while it is walked through. */
 struct reader {
     struct work_file *file;
-    uint32_t left; /* records behind the current one */
+    uint64_t offset, next; /* of the current record, and of the one behind it */
+    uint32_t left;         /* records behind the current one */
     /* The current one; its row is UINT32_MAX at the end. */
     struct part_record record;
-    uint32_t ids[LIST_MAX];
+    uint32_t ids[MERGE_LIST_MAX];
 };
 
-/* An edge that is added so that row is reached. */
-struct repair {
-    uint32_t from, row;
+/* The first of "merged". */
+struct merged_header {
+    uint32_t rows, entry_count;
+    uint32_t entries[GRAPH_ENTRIES_MAX];
 };
 
-struct merge {
-    struct parts *parts;
-    uint32_t degree;
+/* Of "merging"; a reader_place of each part follows. */
+struct merging_header {
+    uint64_t bytes; /* of merged */
+    uint32_t row;   /* the next */
+    uint32_t parts;
+};
+
+struct reader_place {
+    uint64_t offset; /* of the current record */
+    uint32_t left, row;
+};
+
+struct pass {
+    const struct merge *merge;
     struct reader *readers; /* one a part */
-    uint64_t *reached;      /* a bit a row */
-    struct repair *repairs; /* sorted by from, then row */
-    uint32_t repair_count, repair_room;
+    struct work_writer *writer;
+    uint64_t bytes; /* of merged */
+    uint32_t row;   /* the next */
+    bool saved;     /* as far as it had come at some time */
 };
 
-static int not_a_list(struct fathom_error *err)
+int merge_malformed(struct fathom_error *err)
 {
     return error_set(err, FATHOM_ECORRUPT,
                      "a work file of lists is not what this build would "
                      "write; build without --resume to begin again");
 }
 
-static int stopped(const struct merge *merge, uint32_t row, struct fathom_error *err)
+int merge_stopped(const struct merge *merge, struct fathom_error *err)
 {
-    if (row % STOP_ROWS != 0 || !crew_stopped(merge->parts->crew))
-        return 0;
-    return error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
+    return crew_stopped(merge->parts->crew)
+               ? error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED))
+               : 0;
+}
+
+bool merge_pauses(const struct merge *merge, uint32_t row)
+{
+    uint32_t rows = merge->parts->pause_rows ? merge->parts->pause_rows : PAUSE_ROWS;
+    return row % rows == 0;
+}
+
+struct merge_place merge_begin(void)
+{
+    return (struct merge_place){.offset = sizeof(struct merged_header)};
 }
 
 /* ---- the lists of the parts ---- */
@@ -63,18 +80,20 @@ static int next_record(struct reader *reader, uint32_t rows, struct fathom_error
     struct part_record *record = &reader->record;
     uint32_t before = record->row;
     record->row = UINT32_MAX;
+    reader->offset = reader->next;
     if (reader->left == 0)
         return 0;
     int status = work_next(reader->file, record, sizeof *record, err);
     if (status == 0 && (record->row >= rows || (before != UINT32_MAX && record->row <= before) ||
                         record->count > BUILD_DEGREE_MAX))
-        status = not_a_list(err);
+        status = merge_malformed(err);
     if (status == 0)
         status = work_next(reader->file, reader->ids, record->count * sizeof *reader->ids, err);
     for (uint32_t i = 0; status == 0 && i < record->count; i++)
         if (reader->ids[i] >= rows)
-            status = not_a_list(err);
+            status = merge_malformed(err);
     reader->left--;
+    reader->next += sizeof *record + record->count * sizeof *reader->ids;
     return status;
 }
 
@@ -98,40 +117,47 @@ static void add_entries(struct parts *parts, const struct part_header *header)
     }
 }
 
-static int open_reader(struct merge *merge, uint32_t p, struct fathom_error *err)
+static bool are_entries(const uint32_t *entries, uint32_t count, uint32_t rows)
+{
+    bool good = count >= 1 && count <= GRAPH_ENTRIES_MAX;
+    for (uint32_t i = 0; good && i < count; i++)
+        good = entries[i] < rows;
+    return good;
+}
+
+/* In front of its first record. */
+static int open_reader(struct pass *pass, uint32_t p, struct fathom_error *err)
 {
     char name[WORK_NAME_MAX];
-    struct reader *reader = &merge->readers[p];
-    const struct part *part = &merge->parts->list[p];
+    struct reader *reader = &pass->readers[p];
+    struct parts *parts = pass->merge->parts;
     struct part_header header;
     reader->record.row = UINT32_MAX;
-    if (part->row == part->row_end)
+    if (parts->list[p].row == parts->list[p].row_end)
         return 0;
-    int status = work_open_beside(&reader->file, &merge->parts->checkpoint->work,
-                                  checkpoint_name(name, "part", p), merge->parts->count, err);
+    int status = work_open_beside(&reader->file, &parts->checkpoint->work,
+                                  checkpoint_name(name, "part", p), parts->count, err);
     if (status == 0)
         status = work_next(reader->file, &header, sizeof header, err);
     if (status != 0)
         return status;
-    bool good = header.entry_count >= 1 && header.entry_count <= GRAPH_ENTRIES_MAX;
-    for (uint32_t i = 0; good && i < header.entry_count; i++)
-        good = header.entries[i] < merge->parts->rows;
-    if (!good)
-        return not_a_list(err);
-    add_entries(merge->parts, &header);
+    if (!are_entries(header.entries, header.entry_count, parts->rows))
+        return merge_malformed(err);
+    add_entries(parts, &header);
     reader->left = header.members;
-    return next_record(reader, merge->parts->rows, err);
+    reader->next = sizeof header;
+    return 0;
 }
 
 /* The lists of row in all parts that have it, in turn by rank. own: the part whose row it is. */
-static uint32_t merge_lists(const struct merge *merge, uint32_t own, uint32_t row, uint32_t *out)
+static uint32_t merge_lists(const struct pass *pass, uint32_t own, uint32_t row, uint32_t *out)
 {
-    uint32_t parts = merge->parts->count, count = 0;
+    uint32_t parts = pass->merge->parts->count, degree = pass->merge->degree, count = 0;
     bool more = true;
-    for (uint32_t rank = 0; more && count < merge->degree; rank++) {
+    for (uint32_t rank = 0; more && count < degree; rank++) {
         more = false;
-        for (uint32_t i = 0; i < parts && count < merge->degree; i++) {
-            const struct reader *reader = &merge->readers[(own + i) % parts];
+        for (uint32_t i = 0; i < parts && count < degree; i++) {
+            const struct reader *reader = &pass->readers[(own + i) % parts];
             if (reader->record.row != row || rank >= reader->record.count)
                 continue;
             more = true;
@@ -142,47 +168,183 @@ static uint32_t merge_lists(const struct merge *merge, uint32_t own, uint32_t ro
     return count;
 }
 
-static int merge_rows(struct merge *merge, struct work_writer *writer, struct fathom_error *err)
+/* ---- how far it is ---- */
+
+static int append_places(const struct pass *pass, struct work_writer *writer,
+                         struct fathom_error *err)
 {
-    struct parts *parts = merge->parts;
-    uint32_t list[HEAD + LIST_MAX], own = 0;
-    int status = 0;
-    for (uint32_t row = 0; row < parts->rows && status == 0; row++) {
-        while (row >= parts->list[own].row_end)
-            own++;
-        list[0] = merge->readers[own].record.heat;
-        list[1] = merge_lists(merge, own, row, list + HEAD);
-        status = work_append(writer, list, (HEAD + list[1]) * sizeof *list, err);
-        for (uint32_t p = 0; p < parts->count && status == 0; p++)
-            if (merge->readers[p].record.row == row)
-                status = next_record(&merge->readers[p], parts->rows, err);
-        if (status == 0)
-            status = stopped(merge, row, err);
+    const struct merging_header header = {
+        .bytes = pass->bytes, .row = pass->row, .parts = pass->merge->parts->count};
+    int status = work_append(writer, &header, sizeof header, err);
+    for (uint32_t p = 0; p < header.parts && status == 0; p++) {
+        const struct reader *reader = &pass->readers[p];
+        struct reader_place place = {reader->offset, reader->left, reader->record.row};
+        status = work_append(writer, &place, sizeof place, err);
     }
     return status;
 }
 
+static int keep_merging(struct pass *pass, struct fathom_error *err)
+{
+    struct checkpoint *checkpoint = pass->merge->parts->checkpoint;
+    struct work_writer *writer;
+    if (!checkpoint_due(checkpoint, WORK_AHEAD_BYTES))
+        return 0;
+    int status = work_flush(pass->writer, err);
+    if (status == 0)
+        status = work_create(&writer, &checkpoint->work, merging_name, err);
+    if (status != 0)
+        return status;
+    status = checkpoint_finish(checkpoint, writer, append_places(pass, writer, err), 0, 0, err);
+    pass->saved |= status == 0;
+    return status;
+}
+
+/* A reader's record is the one that it was at. */
+static int seek_reader(struct pass *pass, uint32_t p, const struct reader_place *place,
+                       struct fathom_error *err)
+{
+    struct reader *reader = &pass->readers[p];
+    if (!reader->file)
+        return place->row == UINT32_MAX ? 0 : checkpoint_malformed(merging_name, err);
+    if (place->left > reader->left || place->offset < reader->next)
+        return checkpoint_malformed(merging_name, err);
+    reader->next = place->offset;
+    reader->left = place->left + (place->row != UINT32_MAX);
+    work_seek(reader->file, place->offset);
+    int status = next_record(reader, pass->merge->parts->rows, err);
+    return status == 0 && reader->record.row != place->row ? checkpoint_malformed(merging_name, err)
+                                                           : status;
+}
+
+static int read_places(struct pass *pass, struct work_file *file, struct fathom_error *err)
+{
+    const struct parts *parts = pass->merge->parts;
+    struct merging_header header;
+    int status = work_next(file, &header, sizeof header, err);
+    if (status == 0 && (header.parts != parts->count || header.row > parts->rows))
+        status = checkpoint_malformed(merging_name, err);
+    for (uint32_t p = 0; p < parts->count && status == 0; p++) {
+        struct reader_place place;
+        status = work_next(file, &place, sizeof place, err);
+        if (status == 0)
+            status = seek_reader(pass, p, &place, err);
+    }
+    pass->row = header.row;
+    pass->bytes = header.bytes;
+    return status;
+}
+
+/* 1: the pass is where a killed build had come to. */
+static int load_merging(struct pass *pass, struct fathom_error *err)
+{
+    struct checkpoint *checkpoint = pass->merge->parts->checkpoint;
+    struct work_file *file;
+    int status = work_open(&file, &checkpoint->work, merging_name, err);
+    if (status == 0) {
+        status = read_places(pass, file, err);
+        work_close(file);
+        if (status == 0)
+            status = work_reopen(&pass->writer, &checkpoint->work, merged_name, pass->bytes, err);
+        if (status == -ENOENT)
+            status = FATHOM_ECORRUPT; /* it is what the other was to be gone on with */
+    }
+    pass->saved = status == 0;
+    return status == 0 ? 1 : checkpoint_unusable(checkpoint, merging_name, status, err);
+}
+
+/* ---- the pass ---- */
+
+static int begin_merged(struct pass *pass, struct fathom_error *err)
+{
+    const struct parts *parts = pass->merge->parts;
+    struct merged_header header = {.rows = parts->rows, .entry_count = parts->entry_count};
+    int status = 0;
+    memcpy(header.entries, parts->entries, sizeof header.entries);
+    for (uint32_t p = 0; p < parts->count && status == 0; p++) {
+        struct reader *reader = &pass->readers[p];
+        if (!reader->file)
+            continue;
+        struct part_header first;
+        work_seek(reader->file, 0);
+        status = work_next(reader->file, &first, sizeof first, err);
+        reader->left = first.members;
+        reader->next = sizeof first;
+        reader->record.row = UINT32_MAX;
+        if (status == 0)
+            status = next_record(reader, parts->rows, err);
+    }
+    if (status == 0)
+        status = work_create(&pass->writer, &parts->checkpoint->work, merged_name, err);
+    if (status == 0)
+        status = work_append(pass->writer, &header, sizeof header, err);
+    pass->row = 0;
+    pass->bytes = sizeof header;
+    return status;
+}
+
+static int merge_rows(struct pass *pass, struct fathom_error *err)
+{
+    const struct parts *parts = pass->merge->parts;
+    uint32_t list[MERGE_HEAD + MERGE_LIST_MAX], own = 0;
+    int status = 0;
+    while (pass->row < parts->rows && status == 0) {
+        uint32_t row = pass->row;
+        while (row >= parts->list[own].row_end)
+            own++;
+        list[0] = pass->readers[own].record.heat;
+        list[1] = merge_lists(pass, own, row, list + MERGE_HEAD);
+        status = work_append(pass->writer, list, (MERGE_HEAD + list[1]) * sizeof *list, err);
+        for (uint32_t p = 0; p < parts->count && status == 0; p++)
+            if (pass->readers[p].record.row == row)
+                status = next_record(&pass->readers[p], parts->rows, err);
+        pass->bytes += (MERGE_HEAD + list[1]) * sizeof *list;
+        pass->row++;
+        if (status == 0 && merge_pauses(pass->merge, pass->row))
+            status = merge_stopped(pass->merge, err);
+        if (status == 0 && merge_pauses(pass->merge, pass->row))
+            status = keep_merging(pass, err);
+    }
+    return status;
+}
+
+static void remove_parts(const struct parts *parts)
+{
+    char name[WORK_NAME_MAX];
+    for (uint32_t p = 0; p < parts->count; p++)
+        work_remove(&parts->checkpoint->work, checkpoint_name(name, "part", p));
+    work_remove(&parts->checkpoint->work, merging_name);
+}
+
+/* Leaves "merged", which takes the place of the parts' files. */
 static int merge_parts(struct merge *merge, struct fathom_error *err)
 {
     struct parts *parts = merge->parts;
-    struct work_writer *writer = NULL;
+    struct pass pass = {.merge = merge};
     int status = 0;
-    merge->readers = mem_alloc_array(parts->count, sizeof *merge->readers);
-    if (!merge->readers)
+    parts->entry_count = 0;
+    pass.readers = mem_alloc_array(parts->count, sizeof *pass.readers);
+    if (!pass.readers)
         return error_set(err, -ENOMEM, "graph: no memory to merge %u parts", parts->count);
     for (uint32_t p = 0; p < parts->count && status == 0; p++)
-        status = open_reader(merge, p, err);
+        status = open_reader(&pass, p, err);
     if (status == 0)
-        status = work_create(&writer, &parts->checkpoint->work, "merged", err);
+        status = load_merging(&pass, err);
     if (status == 0)
-        status = merge_rows(merge, writer, err);
+        status = begin_merged(&pass, err);
+    if (status >= 0)
+        status = merge_rows(&pass, err);
     for (uint32_t p = 0; p < parts->count; p++)
-        work_close(merge->readers[p].file);
-    mem_free(merge->readers);
-    merge->readers = NULL;
+        work_close(pass.readers[p].file);
+    mem_free(pass.readers);
     if (status == 0)
-        return work_commit(writer, err);
-    work_abandon(writer);
+        status = work_commit(pass.writer, err);
+    else if (pass.saved)
+        work_suspend(pass.writer);
+    else
+        work_abandon(pass.writer);
+    if (status == 0)
+        remove_parts(parts);
     return status;
 }
 
@@ -190,7 +352,7 @@ static int merge_parts(struct merge *merge, struct fathom_error *err)
 
 static uint32_t first_repair(const struct merge *merge, uint32_t from)
 {
-    uint32_t low = 0, high = merge->repair_count;
+    uint32_t low = 0, high = merge->repaired;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (merge->repairs[middle].from < from)
@@ -214,7 +376,7 @@ static bool has_neighbour(const uint32_t *list, uint32_t row)
 static void apply_repairs(const struct merge *merge, uint32_t row, uint32_t *list)
 {
     uint32_t begin = first_repair(merge, row), end = begin;
-    while (end < merge->repair_count && merge->repairs[end].from == row)
+    while (end < merge->repaired && merge->repairs[end].from == row)
         end++;
     uint32_t added = end - begin < merge->degree ? end - begin : merge->degree;
     if (list[0] + added > merge->degree)
@@ -224,378 +386,87 @@ static void apply_repairs(const struct merge *merge, uint32_t row, uint32_t *lis
             list[1 + list[0]++] = merge->repairs[begin + i].row;
 }
 
-/* Calls visit for the list of each row, in their order. */
-static int each_list(struct merge *merge,
-                     int (*visit)(void *context, uint32_t row, uint32_t heat, uint32_t *list,
-                                  struct fathom_error *err),
-                     void *context, struct fathom_error *err)
+/* The list at *place; *place becomes that of the next. head: heat, then the list. */
+static int read_list(const struct merge *merge, struct work_file *file, struct merge_place *place,
+                     uint32_t *head, struct fathom_error *err)
+{
+    uint32_t *list = head + 1;
+    int status = work_next(file, head, MERGE_HEAD * sizeof *head, err);
+    if (status == 0 && list[0] > merge->degree)
+        status = merge_malformed(err);
+    if (status == 0)
+        status = work_next(file, list + 1, list[0] * sizeof *list, err);
+    if (status != 0)
+        return status;
+    place->offset += (MERGE_HEAD + list[0]) * sizeof *list;
+    place->row++;
+    return 0;
+}
+
+int merge_each(const struct merge *merge, const struct merge_place *from,
+               const struct merge_visitor *visitor, struct fathom_error *err)
 {
     struct work_file *file;
-    uint32_t head[HEAD + LIST_MAX], *list = head + 1;
-    int status = work_open(&file, &merge->parts->checkpoint->work, "merged", err);
-    for (uint32_t row = 0; row < merge->parts->rows && status == 0; row++) {
-        status = work_next(file, head, HEAD * sizeof *head, err);
-        if (status == 0 && list[0] > merge->degree)
-            status = not_a_list(err);
+    struct merge_place next = *from;
+    uint32_t head[MERGE_HEAD + MERGE_LIST_MAX];
+    int status = work_open(&file, &merge->parts->checkpoint->work, merged_name, err);
+    if (status != 0)
+        return status;
+    work_seek(file, next.offset);
+    while (next.row < merge->parts->rows && status == 0) {
+        struct merge_place place = next;
+        status = read_list(merge, file, &next, head, err);
+        if (status == 0 && merge->repaired)
+            apply_repairs(merge, place.row, head + 1);
         if (status == 0)
-            status = work_next(file, list + 1, list[0] * sizeof *list, err);
-        if (status == 0)
-            status = stopped(merge, row, err);
-        if (status == 0 && merge->repair_count)
-            apply_repairs(merge, row, list);
-        if (status == 0)
-            status = visit(context, row, head[0], list, err);
+            status = visitor->visit(visitor->context, &place, head[0], head + 1, err);
+        if (status == 0 && merge_pauses(merge, next.row))
+            status = merge_stopped(merge, err);
+        if (status == 0 && merge_pauses(merge, next.row))
+            status = visitor->keep(visitor->context, &next, err);
     }
     work_close(file);
     return status;
 }
 
-/* ---- reachability ---- */
+/* ---- the whole ---- */
 
-static bool is_reached(const struct merge *merge, uint32_t row)
+static int read_entries(struct parts *parts, struct fathom_error *err)
 {
-    return merge->reached[row / 64] >> row % 64 & 1;
-}
-
-static void reach(struct merge *merge, uint32_t row)
-{
-    merge->reached[row / 64] |= UINT64_C(1) << row % 64;
-}
-
-struct sweep {
-    struct merge *merge;
-    uint64_t found;
-    uint64_t missed; /* rows that are not reached when their turn comes */
-};
-
-static int sweep_list(void *context, uint32_t row, uint32_t heat, uint32_t *list,
-                      struct fathom_error *err)
-{
-    (void)heat;
-    (void)err;
-    struct sweep *sweep = context;
-    if (!is_reached(sweep->merge, row)) {
-        sweep->missed++;
-        return 0;
-    }
-    for (uint32_t i = 1; i <= list[0]; i++) {
-        if (!is_reached(sweep->merge, list[i])) {
-            reach(sweep->merge, list[i]);
-            sweep->found++;
-        }
-    }
-    return 0;
-}
-
-/* Marks all that the entries reach; *missed receives how many rows that leaves. */
-static int mark_reached(struct merge *merge, uint64_t *missed, struct fathom_error *err)
-{
-    const struct parts *parts = merge->parts;
-    memset(merge->reached, 0, (parts->rows / 64 + 1) * sizeof *merge->reached);
-    for (uint32_t i = 0; i < parts->entry_count; i++)
-        reach(merge, parts->entries[i]);
-    struct sweep sweep;
-    int status;
-    do {
-        sweep = (struct sweep){.merge = merge};
-        status = each_list(merge, sweep_list, &sweep, err);
-    } while (status == 0 && sweep.found > 0);
-    *missed = sweep.missed;
-    return status;
-}
-
-static int add_repair(struct merge *merge, uint32_t from, uint32_t row)
-{
-    if (merge->repair_count == merge->repair_room) {
-        uint32_t room = merge->repair_room ? 2 * merge->repair_room : 256;
-        struct repair *grown = mem_alloc_array(room, sizeof *grown);
-        if (!grown)
-            return -ENOMEM;
-        if (merge->repair_count)
-            memcpy(grown, merge->repairs, merge->repair_count * sizeof *grown);
-        mem_free(merge->repairs);
-        merge->repairs = grown;
-        merge->repair_room = room;
-    }
-    merge->repairs[merge->repair_count++] = (struct repair){from, row};
-    return 0;
-}
-
-/* An edge back from a reached neighbour. What is reached only through the row follows in the same
- * pass, or in the next. */
-static int repair_list(void *context, uint32_t row, uint32_t heat, uint32_t *list,
-                       struct fathom_error *err)
-{
-    (void)heat;
-    struct sweep *sweep = context;
-    struct merge *merge = sweep->merge;
-    uint32_t from = UINT32_MAX;
-    for (uint32_t i = 1; i <= list[0] && !is_reached(merge, row); i++)
-        if (from == UINT32_MAX && is_reached(merge, list[i]))
-            from = list[i];
-    if (from != UINT32_MAX) {
-        if (add_repair(merge, from, row) != 0)
-            return error_set(err, -ENOMEM, "graph: no memory to repair lists");
-        reach(merge, row);
-        sweep->found++;
-    }
-    for (uint32_t i = 1; i <= list[0] && is_reached(merge, row); i++)
-        reach(merge, list[i]);
-    return 0;
-}
-
-static int compare_repairs(const void *a, const void *b)
-{
-    const struct repair *x = a, *y = b;
-    if (x->from != y->from)
-        return x->from < y->from ? -1 : 1;
-    return x->row < y->row ? -1 : x->row > y->row;
-}
-
-/* In order, each once: a repair that found no place is asked for again. */
-static void sort_repairs(struct merge *merge)
-{
-    uint32_t kept = 0;
-    qsort(merge->repairs, merge->repair_count, sizeof *merge->repairs, compare_repairs);
-    for (uint32_t i = 0; i < merge->repair_count; i++)
-        if (kept == 0 || compare_repairs(&merge->repairs[kept - 1], &merge->repairs[i]) != 0)
-            merge->repairs[kept++] = merge->repairs[i];
-    merge->repair_count = kept;
-}
-
-static int connect_rows(struct merge *merge, struct fathom_error *err)
-{
-    uint64_t missed = 0;
-    merge->reached = mem_alloc_array(merge->parts->rows / 64 + 1, sizeof *merge->reached);
-    if (!merge->reached)
-        return error_set(err, -ENOMEM, "graph: no memory to see what is reached");
-    for (unsigned round = 0; round < REPAIR_ROUNDS; round++) {
-        int status = mark_reached(merge, &missed, err);
-        if (status != 0 || missed == 0)
-            return status;
-        uint32_t known =
-            merge->repair_count; /* each_list looks repairs up: add behind, then sort */
-        struct merge pass = *merge;
-        struct sweep sweep = {.merge = merge};
-        pass.repairs = mem_alloc_array(known ? known : 1, sizeof *pass.repairs);
-        if (!pass.repairs)
-            return error_set(err, -ENOMEM, "graph: no memory to repair lists");
-        if (known)
-            memcpy(pass.repairs, merge->repairs, known * sizeof *pass.repairs);
-        status = each_list(&pass, repair_list, &sweep, err);
-        mem_free(pass.repairs);
-        if (status != 0)
-            return status;
-        if (sweep.found == 0 && merge->parts->entry_count == GRAPH_ENTRIES_MAX)
-            break;
-        sort_repairs(merge);
-    }
-    return error_set(err, FATHOM_ECORRUPT,
-                     "graph: %llu rows of the parts cannot be reached; raise --memory-budget",
-                     (unsigned long long)missed);
-}
-
-/* ---- encoding ---- */
-
-/* What is known of the whole: the file "joined". The first rows of pages and ranks follow. */
-struct joined_header {
-    uint64_t list_bytes, edges;
-    uint32_t length_bytes, page_count, entry_count, reserved;
-    uint32_t entries[GRAPH_ENTRIES_MAX];
-};
-
-struct encoding {
-    struct merge *merge;
-    struct encoded_lists *lists;
-    struct work_writer *pages, *thin;
-    uint16_t *lengths;
-    uint32_t *heat;
-    uint64_t edges;
-    uint32_t page;                      /* being filled */
-    uint8_t payload[PAGE_PAYLOAD], *at; /* and where the next list goes */
-    uint8_t bytes[1 + (LISTS_DEGREE_MAX + 3) / 4 + 4 * (LISTS_DEGREE_MAX + 3)];
-};
-
-/* Neighbours at equal ranks: what training compares with should be neither all near nor all far. */
-static int append_thin(struct encoding *e, const uint32_t *list, struct fathom_error *err)
-{
-    uint32_t thin[GATHER_THIN] = {0};
-    uint32_t most = list[0] < GATHER_THIN - 1 ? list[0] : GATHER_THIN - 1;
-    for (uint32_t i = 0; i < most; i++)
-        thin[++thin[0]] = list[1 + (uint64_t)i * list[0] / most];
-    return work_append(e->thin, thin, sizeof thin, err);
-}
-
-static int measure_list(void *context, uint32_t row, uint32_t heat, uint32_t *list,
-                        struct fathom_error *err)
-{
-    struct encoding *e = context;
-    int status = append_thin(e, list, err);
-    e->edges += list[0];
-    e->heat[row] = heat;
-    e->lengths[row] =
-        (uint16_t)list_encode(row, list + 1, list[0], e->merge->parts->rows, e->bytes);
-    return status;
-}
-
-/* The page that begins at row. */
-static void begin_page(struct encoding *e, uint32_t row)
-{
-    memset(e->payload, 0, sizeof e->payload);
-    e->at = list_page_begin(e->payload, e->lengths + row, e->lists->page_first[e->page + 1] - row,
-                            e->lists->length_bytes);
-}
-
-static int append_list(void *context, uint32_t row, uint32_t heat, uint32_t *list,
-                       struct fathom_error *err)
-{
-    (void)heat;
-    struct encoding *e = context;
-    if (e->lists->page_first[e->page] == row)
-        begin_page(e, row);
-    size_t bytes = list_encode(row, list + 1, list[0], e->merge->parts->rows, e->bytes);
-    memcpy(e->at, e->bytes, bytes);
-    e->at += bytes;
-    if (e->lists->page_first[e->page + 1] != row + 1)
-        return 0;
-    e->page++;
-    return work_append(e->pages, e->payload, sizeof e->payload, err);
-}
-
-static int finish_file(struct work_writer *writer, int status, struct fathom_error *err)
-{
-    if (status == 0)
-        return work_commit(writer, err);
-    work_abandon(writer);
-    return status;
-}
-
-static int store_joined(struct encoding *e, struct fathom_error *err)
-{
-    const struct parts *parts = e->merge->parts;
-    const struct encoded_lists *lists = e->lists;
-    struct work_writer *writer;
-    struct joined_header header = {.list_bytes = lists->bytes,
-                                   .edges = e->edges,
-                                   .length_bytes = lists->length_bytes,
-                                   .page_count = lists->page_count,
-                                   .entry_count = parts->entry_count};
-    memcpy(header.entries, parts->entries, sizeof header.entries);
-    int status = work_create(&writer, &parts->checkpoint->work, "joined", err);
-    if (status != 0)
-        return status;
-    status = work_append(writer, &header, sizeof header, err);
-    if (status == 0)
-        status = work_append(writer, lists->page_first, 4 * ((size_t)lists->page_count + 1), err);
-    if (status == 0)
-        status = work_append(writer, lists->heat, parts->rows, err);
-    return finish_file(writer, status, err);
-}
-
-/* Twice through the lists: where each goes follows from the lengths of all. */
-static int encode_merged(struct encoding *e, struct fathom_error *err)
-{
-    struct parts *parts = e->merge->parts;
-    const struct work *work = &parts->checkpoint->work;
-    int status = work_create(&e->thin, work, "thin", err);
-    if (status != 0)
-        return status;
-    status = finish_file(e->thin, each_list(e->merge, measure_list, e, err), err);
+    struct merged_header header;
+    struct work_file *file;
+    int status = work_open(&file, &parts->checkpoint->work, merged_name, err);
     if (status == 0) {
-        status = encode_place(e->lists, parts->crew, e->lengths, e->heat, parts->rows);
-        if (status != 0)
-            (void)error_set(err, status, "lists: %s", fathom_strerror(status));
+        status = work_next(file, &header, sizeof header, err);
+        work_close(file);
     }
-    if (status == 0)
-        status = work_create(&e->pages, work, "lists", err);
-    if (status == 0)
-        status = finish_file(e->pages, each_list(e->merge, append_list, e, err), err);
-    if (status == 0)
-        status = store_joined(e, err);
-    parts->edges = e->edges;
-    return status;
+    if (status == 0 && (header.rows != parts->rows ||
+                        !are_entries(header.entries, header.entry_count, parts->rows)))
+        status = merge_malformed(err);
+    if (status != 0)
+        return status;
+    parts->entry_count = header.entry_count;
+    memcpy(parts->entries, header.entries, sizeof header.entries);
+    return 0;
 }
 
-static int encode_all(struct merge *merge, struct encoded_lists *lists, struct fathom_error *err)
+int parts_has_merged(const struct parts *parts, struct fathom_error *err)
 {
-    uint32_t rows = merge->parts->rows;
-    struct encoding *e = mem_alloc(sizeof *e);
-    if (!e)
-        return error_set(err, -ENOMEM, "lists: no memory to encode them");
-    e->merge = merge;
-    e->lists = lists;
-    e->lengths = mem_alloc_array(rows, sizeof *e->lengths);
-    e->heat = mem_alloc_array(rows, sizeof *e->heat);
-    int status = e->lengths && e->heat
-                     ? encode_merged(e, err)
-                     : error_set(err, -ENOMEM, "lists: no memory to encode %u of them", rows);
-    mem_free(e->lengths);
-    mem_free(e->heat);
-    mem_free(e);
-    return status;
+    return checkpoint_has(parts->checkpoint, merged_name, err);
 }
 
-int parts_merge(struct parts *parts, uint32_t degree, struct encoded_lists *lists,
+int parts_merge(struct parts *parts, bool merged, uint32_t degree, struct encoded_lists *lists,
                 struct fathom_error *err)
 {
-    char name[WORK_NAME_MAX];
+    static const char *const files[] = {merged_name, "reached", "listing"};
     struct merge merge = {.parts = parts, .degree = degree};
-    parts->entry_count = 0;
-    int status = merge_parts(&merge, err);
+    int status = merged ? read_entries(parts, err) : merge_parts(&merge, err);
     if (status == 0)
-        status = connect_rows(&merge, err);
+        status = merge_reach(&merge, err);
     if (status == 0)
-        status = encode_all(&merge, lists, err);
-    mem_free(merge.reached);
+        status = merge_join(&merge, lists, err);
     mem_free(merge.repairs);
-    for (uint32_t p = 0; p < parts->count && status == 0; p++)
-        work_remove(&parts->checkpoint->work, checkpoint_name(name, "part", p));
-    if (status == 0)
-        work_remove(&parts->checkpoint->work, "merged");
-    return status;
-}
-
-/* ---- reading it back ---- */
-
-static int read_joined(struct parts *parts, struct work_file *file, struct encoded_lists *lists,
-                       struct fathom_error *err)
-{
-    struct joined_header header;
-    int status = work_next(file, &header, sizeof header, err);
-    if (status != 0)
-        return status;
-    uint64_t bytes = sizeof header + 4 * ((uint64_t)header.page_count + 1) + parts->rows;
-    if (work_bytes(file) != bytes || header.entry_count > GRAPH_ENTRIES_MAX)
-        return not_a_list(err);
-    lists->bytes = header.list_bytes;
-    lists->length_bytes = header.length_bytes;
-    lists->page_count = header.page_count;
-    lists->page_first = mem_alloc_array((size_t)header.page_count + 1, sizeof *lists->page_first);
-    lists->heat = mem_alloc(parts->rows);
-    if (!lists->page_first || !lists->heat)
-        return error_set(err, -ENOMEM, "no memory to resume a build");
-    parts->edges = header.edges;
-    parts->entry_count = header.entry_count;
-    memcpy(parts->entries, header.entries, sizeof parts->entries);
-    status = work_next(file, lists->page_first, 4 * ((size_t)header.page_count + 1), err);
-    return status == 0 ? work_next(file, lists->heat, parts->rows, err) : status;
-}
-
-int parts_load_merged(struct parts *parts, struct encoded_lists *lists, struct fathom_error *err)
-{
-    static const char *const names[] = {"joined", "lists", "thin"};
-    struct work_file *file;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        int has = checkpoint_has(parts->checkpoint, names[i], err);
-        if (has <= 0)
-            return has;
-    }
-    int status = work_open(&file, &parts->checkpoint->work, "joined", err);
-    if (status == 0)
-        status = read_joined(parts, file, lists, err);
-    work_close(file);
-    if (status == 0)
-        return 1;
-    encoded_lists_fini(lists);
+    for (size_t i = 0; i < sizeof files / sizeof *files && status == 0; i++)
+        work_remove(&parts->checkpoint->work, files[i]);
     return status;
 }

@@ -382,7 +382,10 @@ int parts_graph(struct parts *parts, const struct graph_options *options,
     int status = parts_load_merged(parts, lists, err);
     if (status != 0)
         return status < 0 ? status : 0;
-    for (uint32_t p = 0; p < parts->count && status == 0; p++) {
+    int merged = parts_has_merged(parts, err);
+    if (merged < 0)
+        return merged;
+    for (uint32_t p = 0; p < parts->count && status == 0 && !merged; p++) {
         const struct part *part = &parts->list[p];
         if (part->row == part->row_end)
             continue;
@@ -394,7 +397,7 @@ int parts_graph(struct parts *parts, const struct graph_options *options,
     }
     mem_free(parts->near);
     parts->near = NULL;
-    return status == 0 ? parts_merge(parts, options->degree, lists, err) : status;
+    return status == 0 ? parts_merge(parts, merged, options->degree, lists, err) : status;
 }
 
 /* ---- rows and codes ---- */

@@ -2,7 +2,7 @@
  * a contiguous range of cells in their final order. Its graph is built over its own rows and a
  * halo: those of the foreign cells that are nearest to its own, and a sample of all rows. They come
  * from the work file of rows, lists go to one of the part. Since every file is in the order of
- * rows, the lists of all parts are merged in one pass through all of them (merge.c). */
+ * rows, the lists of all parts are merged in one pass through all of them (merge.h). */
 #ifndef BUILDER_PARTS_H
 #define BUILDER_PARTS_H
 
@@ -23,7 +23,8 @@ struct parts {
     const struct crew *crew;
     const struct cells *cells;
     uint32_t rows, dim;
-    uint32_t *near; /* cells x PARTS_NEAR, while graphs are built */
+    uint32_t pause_rows; /* merged between two looks at whether to save; 0: as many as are quick */
+    uint32_t *near;      /* cells x PARTS_NEAR, while graphs are built */
     /* Of the merged graph. */
     uint64_t edges;
     uint32_t entry_count;
@@ -47,12 +48,14 @@ int parts_graph(struct parts *parts, const struct graph_options *options,
 int parts_encode(struct parts *parts, const struct trained *trained,
                  struct fathom_error *err) FATHOM_MUST_USE;
 
-/* ---- merge.c ---- */
+/* ---- merge.c, joined.c ---- */
 
-/* Leaves the work files lists, thin and joined. */
-int parts_merge(struct parts *parts, uint32_t degree, struct encoded_lists *lists,
+/* Leaves the work files lists, thin and joined. merged: the lists of all parts are in one file
+ * already, as parts_has_merged (1) says. */
+int parts_merge(struct parts *parts, bool merged, uint32_t degree, struct encoded_lists *lists,
                 struct fathom_error *err) FATHOM_MUST_USE;
-/* 1 when that was done before, by a build that was killed. */
+int parts_has_merged(const struct parts *parts, struct fathom_error *err) FATHOM_MUST_USE;
+/* 1 when all was done before, by a build that was killed. */
 int parts_load_merged(struct parts *parts, struct encoded_lists *lists,
                       struct fathom_error *err) FATHOM_MUST_USE;
 

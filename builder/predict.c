@@ -15,6 +15,7 @@
 #include "page.h"
 #include "parts.h"
 #include "planes.h"
+#include "points.h"
 #include "train.h"
 
 /* Of the whole program when a budget is planned for: never more, on any machine. */
@@ -399,6 +400,8 @@ static struct spill work_files(const struct build_options *options, const struct
                                 .code_bytes = s->order_count + s->factor_bytes,
                                 .list_bytes = lists_bytes(s),
                                 .piece_rows = options->piece_rows};
+    if (s->rows >= BUILD_MEASURED_ROWS)
+        shape.measured = points_kept_bytes(s->rows);
     double seconds[BUILD_STAGES];
     memcpy(seconds, estimate->stage_seconds, sizeof seconds);
     if (progress)

@@ -163,7 +163,7 @@ static int resume_written(struct build *build, struct fathom_error *err)
         crew_note(&build->crew, why.msg);
         return 0;
     }
-    build->written = true;
+    build->written = build->measured_saved = true;
     build->cells.count = written.cells;
     build->graph_state = (struct graph_state){.degree = written.degree, .list = written.build_list};
     build->report->generation = written.generation;

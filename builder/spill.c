@@ -10,10 +10,16 @@
 #include "gather.h"
 #include "page.h"
 #include "parts.h"
+#include "points.h"
 
 #define GRAPH_STEPS 64   /* batches are more, but not much is saved between two of so many */
 #define SMALL_FILES 3    /* state, input and written: a page or two each */
 #define RANGE_CELLS 4096 /* of the order, between two of which it may be saved */
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
 
 static uint64_t cells_count(const struct spill_shape *s)
 {
@@ -48,6 +54,16 @@ static uint64_t small_files(const struct spill_shape *s)
 }
 
 /* ---- in memory ---- */
+
+/* What measuring keeps, where it takes long enough. Most of it is the sample, which lies there
+ * twice for a moment when it is saved again behind another piece of the file. */
+static uint64_t measured_files(const struct spill_shape *s, double seconds, uint64_t spacing_ns)
+{
+    uint64_t wait = checkpoint_wait_ns(spacing_ns, CHECKPOINT_COST_NS, s->measured);
+    return s->measured && 1e9 * seconds >= (double)wait
+               ? 2 * work_file_bytes(s->measured) + (POINTS_KEPT - 1) * work_file_bytes(1)
+               : 0;
+}
 
 /* All that is encoded. */
 static uint64_t encoded_files(const struct spill_shape *s)
@@ -126,9 +142,10 @@ static struct spill in_memory(const struct spill_shape *s, const double seconds[
         p.rows_saved = true;
     if (p.rows_saved) {
         uint64_t encoded = encoded_files(s);
+        uint64_t measured = measured_files(s, seconds[BUILD_MEASURE], spacing_ns);
         uint64_t before = p.graph_share > 0 ? graph_file(s, p.graph_share) : 0;
         return (struct spill){small_files(s) + rows_file(s) + graph_file(s, 1) +
-                                  (before > encoded ? before : encoded),
+                                  (before > encoded + measured ? before : encoded + measured),
                               true};
     }
     uint64_t cells = p.cells_saved || (progress && p.begun) ? cells_file(s) : 0;
@@ -146,25 +163,26 @@ static uint64_t while_ordered(const struct spill_shape *s)
     return rows_file(s) + (s->stored ? raw + cells_file(s) + work_file_bytes(ordered_bytes(s)) : 0);
 }
 
-/* The lists of all parts with what is merged and encoded from them, or codes and what is encoded.
- */
-static uint64_t in_parts(const struct spill_shape *s)
+/* The lists of all parts with what is merged from them, that with what is encoded from it, or what
+ * is encoded with codes and what is measured. */
+static uint64_t in_parts(const struct spill_shape *s, double measure_seconds, uint64_t spacing_ns)
 {
     double list = 4 * s->mean_degree, members = (double)s->rows * (1 + parts_halo(s->parts));
-    uint64_t thin = work_file_bytes(4 * GATHER_THIN * s->rows),
-             lists = work_file_bytes(s->list_bytes);
-    uint64_t parts = (uint64_t)(members * (list + 12)),
-             merged = (uint64_t)((double)s->rows * (list + 8));
-    uint64_t merging = work_file_bytes(parts) + work_file_bytes(merged),
-             encoding = work_file_bytes(s->rows * (s->code_bytes + 1));
-    uint64_t later = rows_file(s) + thin + lists + (merging > encoding ? merging : encoding);
-    return small_files(s) + (later > while_ordered(s) ? later : while_ordered(s));
+    uint64_t parts = work_file_bytes((uint64_t)(members * (list + 12))),
+             merged = work_file_bytes((uint64_t)((double)s->rows * (list + 8))),
+             joined = work_file_bytes(4 * GATHER_THIN * s->rows) + work_file_bytes(s->list_bytes) +
+                      work_file_bytes(s->rows),
+             encoded = work_file_bytes(s->rows * s->code_bytes) +
+                       measured_files(s, measure_seconds, spacing_ns);
+    uint64_t later = rows_file(s) + larger(parts + merged, joined + larger(merged, encoded));
+    return small_files(s) + larger(later, while_ordered(s));
 }
 
 struct spill spill_predict(const struct spill_shape *shape,
                            const double stage_seconds[BUILD_STAGES],
                            const struct spill_progress *progress, uint64_t spacing_ns)
 {
-    return shape->parts > 1 ? (struct spill){in_parts(shape), true}
-                            : in_memory(shape, stage_seconds, progress, spacing_ns);
+    return shape->parts > 1
+               ? (struct spill){in_parts(shape, stage_seconds[BUILD_MEASURE], spacing_ns), true}
+               : in_memory(shape, stage_seconds, progress, spacing_ns);
 }

@@ -13,6 +13,7 @@ struct spill_shape {
     uint64_t code_bytes; /* of a row, with factors */
     uint64_t list_bytes; /* of all lists, encoded */
     uint32_t piece_rows; /* build_options.piece_rows */
+    uint64_t measured;   /* bytes that measuring keeps; 0: nothing is measured */
 };
 
 /* How far a build has come that begins its graph. */

@@ -41,6 +41,7 @@ struct build {
     struct encoded_codes codes;
     struct encoded_lists lists;
     struct index_writer *writer; /* written, not published yet */
+    bool measured_saved;         /* as it comes, for it belongs to rows or an index that were */
     double mean_degree;
     struct predict_known known; /* when the graph is begun */
     struct build_report *report;

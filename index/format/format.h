@@ -249,6 +249,12 @@ int index_file_stream(const struct index_file *file, const struct section *secti
                       int (*visit)(void *context, const uint8_t *payload, size_t bytes,
                                    struct fathom_error *err),
                       void *context, struct fathom_error *err) FATHOM_MUST_USE;
+/* The same for a row store from the page on that row `first` begins in. */
+int index_file_stream_rows(const struct index_file *file, const struct section *section,
+                           uint64_t first,
+                           int (*visit)(void *context, const uint8_t *payload, size_t bytes,
+                                        struct fathom_error *err),
+                           void *context, struct fathom_error *err) FATHOM_MUST_USE;
 /* The same for bytes [offset, offset + bytes) of a stream section. */
 int index_file_stream_range(const struct index_file *file, const struct section *section,
                             uint64_t offset, uint64_t bytes,

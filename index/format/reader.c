@@ -185,6 +185,16 @@ int index_file_stream(const struct index_file *file, const struct section *secti
                  : 0;
 }
 
+int index_file_stream_rows(const struct index_file *file, const struct section *section,
+                           uint64_t first, visit_fn *visit, void *context, struct fathom_error *err)
+{
+    uint64_t page = section_row_place(section, first).page,
+             end = section->first_page + section->page_count;
+    return page < end ? stream_pages(file, section, page, 0, (end - page) * PAGE_PAYLOAD, visit,
+                                     context, err)
+                      : 0;
+}
+
 int index_file_stream_range(const struct index_file *file, const struct section *section,
                             uint64_t offset, uint64_t bytes, visit_fn *visit, void *context,
                             struct fathom_error *err)

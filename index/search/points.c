@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +56,7 @@ struct measure {
     const struct points_watch *watch;
     struct format_stop stop;       /* the watch's, for opening: what is loaded may be GiBs */
     uint64_t row_count, rows_seen; /* of the file; while its records are streamed */
+    uint64_t generation;           /* of the file */
     uint64_t truth_steps;          /* of progress, for the sample and its truth */
     uint64_t steps;                /* of the whole: these, and PLAN_STEPS for each residency */
     atomic_uint done;
@@ -115,7 +117,10 @@ static int open_least(const struct measure *m, struct fathom_index **out, struct
 static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
                    struct fathom_error *err)
 {
-    struct sample_watch watch = {.stopped = truth_stopped, .advance = truth_advance, .context = m};
+    struct sample_watch watch = {.stopped = truth_stopped,
+                                 .advance = truth_advance,
+                                 .context = m,
+                                 .keeper = m->watch->keeper};
     struct fathom_index *index;
     int status = open_least(m, &index, err);
     if (status != 0)
@@ -123,6 +128,7 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
     *level_count = index->level_count;
     memcpy(levels, index->level_bytes, *level_count * sizeof *levels);
     m->row_count = index->properties.rows;
+    m->generation = index->properties.generation;
     m->truth_steps = truth_steps((double)index->properties.rows * index->properties.work_dim);
     m->steps = m->truth_steps + (uint64_t)PLAN_STEPS * PLANS_MAX;
     status = points_sample_make(&m->sample, index, SAMPLE_ROWS, m->threads, &watch, err);
@@ -411,21 +417,81 @@ static int measure_plan(const struct measure *m, struct plan_job *job)
 struct plan_jobs {
     struct measure *measure;
     struct plan_job *jobs;
+    struct plan_job *done; /* those that are over, as they are kept */
+    pthread_mutex_t lock;  /* of done, and of keeping it */
     uint32_t count;
     uint32_t largest; /* where the 8-bit rows are: measured first, beside the smallest codes */
     atomic_uint next;
 };
+
+/* ---- what is kept ---- */
+
+#define KEPT_NAME "points"
+
+uint64_t points_kept_bytes(uint64_t rows)
+{
+    return points_pick_bytes(rows) + points_sample_bytes(rows) + sizeof(struct points_kept) +
+           PLANS_MAX * sizeof(struct plan_job);
+}
+
+static struct points_part done_part(const struct plan_jobs *all)
+{
+    return (struct points_part){all->done, PLANS_MAX * sizeof *all->done};
+}
+
+/* Adds a job that is over to what is kept. */
+static int keep_job(struct plan_jobs *all, uint32_t i)
+{
+    struct points_kept kept = {.generation = all->measure->generation, .next = all->count};
+    struct points_part part = done_part(all);
+    pthread_mutex_lock(&all->lock);
+    all->done[i] = all->jobs[i];
+    int status = points_keep(all->measure->watch->keeper, KEPT_NAME, &kept, &part, 1, NULL);
+    pthread_mutex_unlock(&all->lock);
+    return status;
+}
+
+static bool is_job(const struct plan_job *kept, const struct plan_job *job)
+{
+    return kept->navigator == job->navigator && kept->code_bytes == job->code_bytes &&
+           kept->count <= POINTS_RESIDENT_MAX;
+}
+
+/* Takes over the jobs that an earlier measurement has done. */
+static int load_jobs(struct plan_jobs *all, struct fathom_error *err)
+{
+    struct points_kept kept;
+    struct points_part part = done_part(all);
+    int status = points_load_kept(all->measure->watch->keeper, KEPT_NAME, all->measure->generation,
+                                  &kept, &part, 1, err);
+    bool good = status > 0 && kept.next == all->count;
+    for (uint32_t i = 0; i < all->count && good; i++)
+        good = is_job(&all->done[i], &all->jobs[i]);
+    for (uint32_t i = 0; i < all->count; i++) {
+        if (!good)
+            all->done[i] = all->jobs[i];
+        else if (all->done[i].status == 0)
+            advance(all->measure, PLAN_STEPS);
+        all->jobs[i] = all->done[i];
+    }
+    return status < 0 ? status : 0;
+}
+
+/* ---- one after the other, or side by side ---- */
 
 static void plan_worker(void *context, unsigned worker)
 {
     struct plan_jobs *all = context;
     (void)worker;
     for (unsigned i; (i = atomic_fetch_add(&all->next, 1)) < all->count;) {
-        struct plan_job *job = &all->jobs[(all->largest + i) % all->count];
+        uint32_t number = (all->largest + i) % all->count;
+        struct plan_job *job = &all->jobs[number];
         if (job->status != FATHOM_EBUDGET)
             continue;
         job->status =
             is_stopped(all->measure) ? FATHOM_EINTERRUPTED : measure_plan(all->measure, job);
+        if (job->status == 0)
+            job->status = keep_job(all, number);
         if (job->status != FATHOM_EBUDGET)
             advance(all->measure, PLAN_STEPS);
     }
@@ -471,8 +537,11 @@ static void list_plans(struct plan_jobs *all, enum fathom_navigator navigator, c
 static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t level_count,
                          struct fathom_error *err)
 {
-    struct plan_jobs all = {.measure = m, .jobs = mem_alloc_array(PLANS_MAX, sizeof *all.jobs)};
-    int status = all.jobs ? 0 : -ENOMEM;
+    struct plan_jobs all = {.measure = m,
+                            .jobs = mem_alloc_array(PLANS_MAX, sizeof *all.jobs),
+                            .done = mem_alloc_array(PLANS_MAX, sizeof *all.done),
+                            .lock = PTHREAD_MUTEX_INITIALIZER};
+    int status = all.jobs && all.done ? 0 : -ENOMEM;
     if (status == 0) {
         list_plans(&all, FATHOM_NAVIGATOR_GRAPH, graph_bits, sizeof graph_bits / sizeof *graph_bits,
                    levels, level_count);
@@ -483,7 +552,9 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
         m->steps = m->truth_steps + (uint64_t)PLAN_STEPS * all.count;
         unsigned workers = m->threads < PLANS_AT_ONCE ? m->threads : PLANS_AT_ONCE;
         uint64_t budget = m->budget;
-        status = run_jobs(&all, workers, budget);
+        status = load_jobs(&all, err);
+        if (status == 0)
+            status = run_jobs(&all, workers, budget);
         if (status == 0 && budget && workers > 1)
             status = run_jobs(&all, 1, budget);
     }
@@ -495,6 +566,7 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
         m->count += all.jobs[i].count;
     }
     mem_free(all.jobs);
+    mem_free(all.done);
     return status ? error_set(err, status, "%s: measuring operating points: %s", m->path,
                               fathom_strerror(status))
                   : 0;

@@ -38,7 +38,32 @@ struct points_watch {
     bool (*stopped)(void *context); /* true: end soon with FATHOM_EINTERRUPTED; may be NULL */
     void (*advance)(void *context, uint64_t done, uint64_t total); /* may be NULL */
     void *context;
+    const struct points_keeper *keeper; /* may be NULL */
 };
+
+/* A stretch of memory that is kept. */
+struct points_part {
+    void *at;
+    size_t bytes;
+};
+
+/* What a measurement keeps of itself on its way, for one that begins after it was killed and is of
+ * the same index. Called by one thread at a time. */
+struct points_keeper {
+    bool (*due)(void *context, uint64_t bytes); /* is it time to save so many? */
+    /* All parts under this name, in the place of what was saved under it before. */
+    int (*save)(void *context, const char *name, const struct points_part *parts, unsigned count,
+                struct fathom_error *err);
+    /* 1: the parts are what was saved. 0: nothing was, or it is of no use, and they hold anything.
+     */
+    int (*load)(void *context, const char *name, const struct points_part *parts, unsigned count,
+                struct fathom_error *err);
+    void *context;
+};
+
+/* What is kept of an index of so many rows takes as bytes of files under POINTS_KEPT names. */
+uint64_t points_kept_bytes(uint64_t rows);
+#define POINTS_KEPT 3
 
 /* Measures the index file at path, with no more than budget_bytes in memory (0: no limit): what
  * does not fit is not measured; lists that do not fit are read from the file, which changes no

@@ -23,17 +23,22 @@ struct near_cell {
     uint32_t cell, rank; /* rank: how many are nearer */
 };
 
+/* What a row has found so far. */
+struct found {
+    uint32_t at; /* the first of its cells that has not been seen whole */
+    struct {
+        float distance;
+        uint32_t rank; /* of its cell */
+    } near[LOOKED_NEAR];
+};
+
 struct offered_row {
     uint32_t row;
     struct row8_query query;
     struct near_cell *cells; /* in the order of the file */
     uint32_t cell_count;
-    uint32_t at; /* the first of them that has not been seen whole */
-    struct {
-        float distance;
-        uint32_t rank; /* of its cell */
-    } near[LOOKED_NEAR];
-    uint32_t hardness; /* the sum of their ranks */
+    struct found *found;
+    uint32_t hardness; /* the sum of the ranks of its nearest */
 };
 
 struct pick {
@@ -43,6 +48,7 @@ struct pick {
     uint32_t count;
     uint32_t looked_cells;   /* of each row, at the most */
     struct near_cell *cells; /* looked_cells of each row */
+    struct found *found;     /* of each row */
     int8_t *weights;         /* of their queries */
     unsigned threads;
     struct kernel_score8 *scores; /* threads x SCAN_ROWS */
@@ -65,9 +71,8 @@ static int offer_row(const struct pick *pick, uint32_t i, struct points_reader *
     struct offered_row *row = &pick->rows[i];
     *row = (struct offered_row){
         .row = (uint32_t)((2 * (uint64_t)i + 1) * p->rows / (2 * (uint64_t)pick->count)),
-        .cells = pick->cells + (size_t)i * pick->looked_cells};
-    for (unsigned n = 0; n < LOOKED_NEAR; n++)
-        row->near[n].distance = INFINITY;
+        .cells = pick->cells + (size_t)i * pick->looked_cells,
+        .found = &pick->found[i]};
     int status = points_reader_load(reader, row->row, reader->query.vector, NULL);
     if (status != 0)
         return status;
@@ -102,13 +107,13 @@ static int offer_rows(struct pick *pick, struct fathom_error *err)
 
 /* ---- their rows ---- */
 
-static void insert_near(struct offered_row *row, float distance, uint32_t rank)
+static void insert_near(struct found *found, float distance, uint32_t rank)
 {
     unsigned at = LOOKED_NEAR - 1;
-    for (; at > 0 && row->near[at - 1].distance > distance; at--)
-        row->near[at] = row->near[at - 1];
-    row->near[at].distance = distance;
-    row->near[at].rank = rank;
+    for (; at > 0 && found->near[at - 1].distance > distance; at--)
+        found->near[at] = found->near[at - 1];
+    found->near[at].distance = distance;
+    found->near[at].rank = rank;
 }
 
 /* Rows [first, end) of a piece, which are of one cell. */
@@ -124,8 +129,8 @@ static void look_at_rows(const struct pick *pick, struct offered_row *row,
         for (uint32_t i = 0; i < some; i++) {
             float distance =
                 record_distance(&row->query, pick->index, &scores[i], records + i * bytes);
-            if (distance < row->near[LOOKED_NEAR - 1].distance && at + i != row->row)
-                insert_near(row, distance, rank);
+            if (distance < row->found->near[LOOKED_NEAR - 1].distance && at + i != row->row)
+                insert_near(row->found, distance, rank);
         }
     }
 }
@@ -137,8 +142,8 @@ static void look(void *context, const struct record_piece *piece, unsigned worke
     uint64_t piece_end = piece->first + piece->count;
     for (uint32_t i = worker; i < pick->count; i += pick->threads) {
         struct offered_row *row = &pick->rows[i];
-        for (; row->at < row->cell_count; row->at++) {
-            const struct near_cell *near = &row->cells[row->at];
+        for (uint32_t *next = &row->found->at; *next < row->cell_count; ++*next) {
+            const struct near_cell *near = &row->cells[*next];
             uint64_t first = cell_first[near->cell], end = cell_first[near->cell + 1];
             if (first >= piece_end)
                 break;
@@ -157,7 +162,7 @@ static uint32_t hardness_of(const struct offered_row *row)
 {
     uint32_t sum = 0;
     for (unsigned n = 0; n < LOOKED_NEAR; n++)
-        sum += row->near[n].rank;
+        sum += row->found->near[n].rank;
     return sum;
 }
 
@@ -177,22 +182,82 @@ static int pick_init(struct pick *pick, const struct fathom_index *index, uint32
     pick->looked_cells = p->cells < LOOKED_CELLS ? p->cells : LOOKED_CELLS;
     pick->rows = mem_alloc_array(count, sizeof *pick->rows);
     pick->cells = mem_alloc_array((size_t)count * pick->looked_cells, sizeof *pick->cells);
+    pick->found = mem_alloc_array(count, sizeof *pick->found);
     pick->weights = mem_alloc_array(count, 2 * padded);
     pick->scores = mem_alloc_array((size_t)pick->threads * SCAN_ROWS, sizeof *pick->scores);
-    return pick->rows && pick->cells && pick->weights && pick->scores ? 0 : -ENOMEM;
+    return pick->rows && pick->cells && pick->found && pick->weights && pick->scores ? 0 : -ENOMEM;
+}
+
+/* ---- what is kept ---- */
+
+#define KEPT_NAME "picked"
+
+static uint64_t offered_of(uint64_t rows, uint64_t count)
+{
+    return count * POINTS_OFFERED < rows ? count * POINTS_OFFERED : rows;
+}
+
+uint64_t points_pick_bytes(uint64_t rows)
+{
+    return sizeof(struct points_kept) + offered_of(rows, SAMPLE_ROWS) * sizeof(struct found);
+}
+
+static struct points_part found_part(const struct pick *pick)
+{
+    return (struct points_part){pick->found, pick->count * sizeof *pick->found};
+}
+
+static int keep(void *context, uint64_t next, struct fathom_error *err)
+{
+    struct pick *pick = context;
+    struct points_kept kept = {.generation = pick->index->properties.generation, .next = next};
+    struct points_part part = found_part(pick);
+    return points_keep(pick->watch->keeper, KEPT_NAME, &kept, &part, 1, err);
+}
+
+static bool is_found(const struct pick *pick)
+{
+    for (uint32_t i = 0; i < pick->count; i++)
+        if (pick->found[i].at > pick->looked_cells)
+            return false;
+    return true;
+}
+
+/* *first: the row that the pass begins with. */
+static int load_found(struct pick *pick, uint64_t *first, struct fathom_error *err)
+{
+    const struct fathom_index *index = pick->index;
+    struct points_part part = found_part(pick);
+    struct points_kept kept;
+    int status = points_load_kept(pick->watch->keeper, KEPT_NAME, index->properties.generation,
+                                  &kept, &part, 1, err);
+    if (status < 0)
+        return status;
+    *first = kept.next;
+    if (status > 0 && points_pass_begins(index, kept.next) && is_found(pick))
+        return 0;
+    *first = 0;
+    for (uint32_t i = 0; i < pick->count; i++) {
+        pick->found[i].at = 0;
+        for (unsigned n = 0; n < LOOKED_NEAR; n++) {
+            pick->found[i].near[n].distance = INFINITY;
+            pick->found[i].near[n].rank = 0;
+        }
+    }
+    return 0;
 }
 
 int points_pick(const struct fathom_index *index, uint32_t *rows, uint32_t count, unsigned threads,
                 const struct sample_watch *watch, struct fathom_error *err)
 {
-    uint64_t offered = (uint64_t)count * POINTS_OFFERED;
     struct pick pick = {.index = index, .watch = watch, .threads = threads};
-    if (offered > index->properties.rows)
-        offered = index->properties.rows;
-    int status = pick_init(&pick, index, (uint32_t)offered);
+    struct points_pass pass = {.look = look, .keep = keep, .context = &pick};
+    int status = pick_init(&pick, index, (uint32_t)offered_of(index->properties.rows, count));
     status = status == 0 ? offer_rows(&pick, err) : points_failed(index, status, err);
     if (status == 0)
-        status = points_stream(index, threads, watch, look, &pick, err);
+        status = load_found(&pick, &pass.first, err);
+    if (status == 0)
+        status = points_stream(index, threads, watch, &pass, err);
     if (status == 0) {
         for (uint32_t i = 0; i < pick.count; i++)
             pick.rows[i].hardness = hardness_of(&pick.rows[i]);
@@ -202,6 +267,7 @@ int points_pick(const struct fathom_index *index, uint32_t *rows, uint32_t count
     }
     mem_free(pick.rows);
     mem_free(pick.cells);
+    mem_free(pick.found);
     mem_free(pick.weights);
     mem_free(pick.scores);
     return status;

@@ -50,6 +50,7 @@ struct sample_watch {
     bool (*stopped)(void *context);
     void (*advance)(void *context, uint64_t rows); /* so many more of SAMPLE_PASSES of all rows */
     void *context;
+    const struct points_keeper *keeper; /* may be NULL */
 };
 #define SAMPLE_PASSES 2 /* over the records of the file */
 
@@ -91,12 +92,41 @@ struct record_piece {
     uint64_t first; /* its first row */
     uint32_t count;
 };
-/* All records of a file, a piece at a time, of which each is shown to all of so many workers at the
- * same time. */
+/* A pass over the records of a file. */
+struct points_pass {
+    uint64_t first; /* row that it begins with; those before it were seen by an earlier run */
+    /* Called for each piece, for all of so many workers at the same time. */
+    void (*look)(void *context, const struct record_piece *piece, unsigned worker);
+    /* All before row `next` were looked at: may be kept, when that is due. */
+    int (*keep)(void *context, uint64_t next, struct fathom_error *err);
+    void *context;
+};
+/* Whether one may begin there: pieces end with pages. */
+bool points_pass_begins(const struct fathom_index *index, uint64_t row);
 int points_stream(const struct fathom_index *index, unsigned threads,
-                  const struct sample_watch *watch,
-                  void (*look)(void *context, const struct record_piece *piece, unsigned worker),
-                  void *context, struct fathom_error *err) FATHOM_MUST_USE;
+                  const struct sample_watch *watch, const struct points_pass *pass,
+                  struct fathom_error *err) FATHOM_MUST_USE;
+
+/* ---- what is kept (points_keep.c) ---- */
+
+/* How far the pass has come that what is kept with it belongs to. */
+struct points_kept {
+    uint64_t generation; /* of the index */
+    uint64_t next;       /* row; of points: how many residencies there are */
+};
+#define POINTS_KEPT_MOST 3 /* parts, with this one */
+/* Saves the parts behind *kept when that is due. keeper may be NULL. */
+int points_keep(const struct points_keeper *keeper, const char *name, struct points_kept *kept,
+                const struct points_part *parts, unsigned count,
+                struct fathom_error *err) FATHOM_MUST_USE;
+/* 1: *kept and the parts are what was saved of this generation. 0: there is nothing; the parts hold
+ * anything. */
+int points_load_kept(const struct points_keeper *keeper, const char *name, uint64_t generation,
+                     struct points_kept *kept, const struct points_part *parts, unsigned count,
+                     struct fathom_error *err) FATHOM_MUST_USE;
+/* Of what picking and the truth keep of an index of so many rows. */
+uint64_t points_pick_bytes(uint64_t rows);
+uint64_t points_sample_bytes(uint64_t rows);
 /* Says so, and returns status. */
 int points_failed(const struct fathom_index *index, int status, struct fathom_error *err);
 

@@ -11,8 +11,7 @@ struct stream {
     const struct fathom_index *index;
     const struct sample_watch *watch;
     unsigned threads;
-    void (*look)(void *context, const struct record_piece *piece, unsigned worker);
-    void *context;
+    const struct points_pass *pass;
     uint8_t *rows; /* of the piece */
     struct record_piece piece;
     size_t tail; /* bytes behind its rows, of a record that has not come whole yet */
@@ -21,7 +20,7 @@ struct stream {
 static void look_worker(void *context, unsigned worker)
 {
     struct stream *stream = context;
-    stream->look(stream->context, &stream->piece, worker);
+    stream->pass->look(stream->pass->context, &stream->piece, worker);
 }
 
 /* Rows of the pages of a piece, one behind the other, without the rest of each page. */
@@ -69,26 +68,35 @@ static int visit_piece(void *context, const uint8_t *payload, size_t bytes,
             stream->tail);
     stream->piece.first += stream->piece.count;
     watch->advance(watch->context, stream->piece.count);
-    return 0;
+    return stream->pass->keep(stream->pass->context, stream->piece.first, err);
+}
+
+bool points_pass_begins(const struct fathom_index *index, uint64_t row)
+{
+    uint32_t per_page = index->records->rows_per_page;
+    return row <= index->properties.rows &&
+           (row == index->properties.rows || per_page == 0 || row % per_page == 0);
 }
 
 int points_stream(const struct fathom_index *index, unsigned threads,
-                  const struct sample_watch *watch,
-                  void (*look)(void *context, const struct record_piece *piece, unsigned worker),
-                  void *context, struct fathom_error *err)
+                  const struct sample_watch *watch, const struct points_pass *pass,
+                  struct fathom_error *err)
 {
     const struct section *records = index->records;
+    watch->advance(watch->context, pass->first);
+    if (pass->first == index->properties.rows)
+        return 0;
     /* A piece, and the part of a record that its end may cut off. */
     uint8_t *rows = mem_alloc(FORMAT_STREAM_PAGES * PAGE_PAYLOAD + records->row_bytes);
     struct stream stream = {.index = index,
                             .watch = watch,
                             .threads = threads,
-                            .look = look,
-                            .context = context,
+                            .pass = pass,
                             .rows = rows,
-                            .piece = {.rows = rows}};
-    int status = rows ? index_file_stream(&index->file, records, visit_piece, &stream, err)
-                      : points_failed(index, -ENOMEM, err);
+                            .piece = {.rows = rows, .first = pass->first}};
+    int status =
+        rows ? index_file_stream_rows(&index->file, records, pass->first, visit_piece, &stream, err)
+             : points_failed(index, -ENOMEM, err);
     mem_free(rows);
     return status;
 }

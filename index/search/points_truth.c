@@ -18,20 +18,16 @@
 #define SCAN_ROWS 256
 #define RANKED    26 /* neighbours with an exact rank, where few are asked for */
 
-struct nearest {
-    float distance[SAMPLE_TRUTH], sigma[SAMPLE_TRUTH];
-    uint32_t row[SAMPLE_TRUTH], count;
-};
-
-/* A row of the sample as a prepared query, and what it has found so far. */
+/* A row of the sample as a prepared query. */
 struct seeker {
     struct row8_query query;
-    struct nearest best;
+    struct sample_neighbour *best; /* its truth as far as the file was looked through */
 };
 
 struct search {
     const struct points_sample *sample;
     const struct fathom_index *index;
+    const struct sample_watch *watch;
     unsigned threads;
     struct seeker *seekers;       /* of each row of the sample */
     int8_t *weights;              /* of their queries */
@@ -117,24 +113,26 @@ static int load_rows(struct points_sample *sample, struct points_reader *reader,
 
 /* ---- their neighbours ---- */
 
-static void nearest_insert(struct nearest *best, float distance, float sigma, uint32_t row)
+static void nearest_insert(struct sample_neighbour *best, uint32_t count, float distance,
+                           float sigma, uint32_t row)
 {
-    uint32_t at = best->count - 1;
-    for (; at > 0 && best->distance[at - 1] > distance; at--) {
-        best->distance[at] = best->distance[at - 1];
-        best->sigma[at] = best->sigma[at - 1];
-        best->row[at] = best->row[at - 1];
+    uint32_t at = count - 1;
+    for (; at > 0 && best[at - 1].distance > distance; at--) {
+        best[at].distance = best[at - 1].distance;
+        best[at].sigma = best[at - 1].sigma;
+        best[at].row = best[at - 1].row;
     }
-    best->distance[at] = distance;
-    best->sigma[at] = sigma;
-    best->row[at] = row;
+    best[at].distance = distance;
+    best[at].sigma = sigma;
+    best[at].row = row;
 }
 
 static void seek_rows(const struct search *search, const struct record_piece *piece, uint32_t i,
                       struct kernel_score8 *scores)
 {
     struct seeker *seeker = &search->seekers[i];
-    struct nearest *best = &seeker->best;
+    struct sample_neighbour *best = seeker->best;
+    const uint32_t wanted = search->sample->truth_count;
     size_t bytes = search->index->records->row_bytes;
     for (uint32_t at = 0; at < piece->count; at += SCAN_ROWS) {
         uint32_t left = piece->count - at, count = left < SCAN_ROWS ? left : SCAN_ROWS;
@@ -144,8 +142,8 @@ static void seek_rows(const struct search *search, const struct record_piece *pi
             uint32_t row = (uint32_t)piece->first + at + r;
             float distance =
                 record_distance(&seeker->query, search->index, &scores[r], rows + r * bytes);
-            if (distance < best->distance[best->count - 1] && row != search->sample->rows[i])
-                nearest_insert(best, distance,
+            if (distance < best[wanted - 1].distance && row != search->sample->rows[i])
+                nearest_insert(best, wanted, distance,
                                record_sigma(search->index, rows + r * bytes, distance), row);
         }
     }
@@ -161,8 +159,9 @@ static void seek(void *context, const struct record_piece *piece, unsigned worke
 /* ---- the whole ---- */
 
 static int prepare_seekers(struct search *search, struct points_reader *reader,
-                           const struct sample_watch *watch, struct fathom_error *err)
+                           struct fathom_error *err)
 {
+    const struct sample_watch *watch = search->watch;
     const struct points_sample *sample = search->sample;
     size_t padded = size_round_up(search->index->properties.work_dim, MEM_ALIGN);
     for (uint32_t i = 0; i < sample->count; i++) {
@@ -172,11 +171,7 @@ static int prepare_seekers(struct search *search, struct points_reader *reader,
         memcpy(reader->query.vector, sample->vectors + (size_t)i * sample->dim,
                sample->dim * sizeof *sample->vectors);
         points_reader_prepare(reader, search->weights + 2 * padded * i, &seeker->query);
-        seeker->best.count = sample->truth_count;
-        for (uint32_t t = 0; t < SAMPLE_TRUTH; t++) {
-            seeker->best.distance[t] = INFINITY;
-            seeker->best.row[t] = UINT32_MAX;
-        }
+        seeker->best = sample->truth + (size_t)i * SAMPLE_TRUTH;
     }
     return 0;
 }
@@ -204,15 +199,67 @@ static int compare_rows(const void *a, const void *b)
     return (x->row > y->row) - (x->row < y->row);
 }
 
-static void keep_truth(struct points_sample *sample, uint32_t i, const struct nearest *best)
+static void forget_truth(struct points_sample *sample)
 {
-    struct sample_neighbour *truth = sample->truth + (size_t)i * SAMPLE_TRUTH;
-    for (uint32_t t = 0; t < sample->truth_count; t++)
-        truth[t] = (struct sample_neighbour){.row = best->row[t],
-                                             .rank = t,
-                                             .distance = best->distance[t],
-                                             .sigma = best->sigma[t],
-                                             .exact = NAN};
+    for (size_t i = 0; i < (size_t)sample->count * SAMPLE_TRUTH; i++)
+        sample->truth[i] = (struct sample_neighbour){
+            .row = UINT32_MAX, .rank = i % SAMPLE_TRUTH, .distance = INFINITY, .exact = NAN};
+}
+
+/* ---- what is kept ---- */
+
+#define KEPT_NAME "sample"
+
+uint64_t points_sample_bytes(uint64_t rows)
+{
+    uint64_t count = rows < SAMPLE_ROWS ? rows : SAMPLE_ROWS;
+    return sizeof(struct points_kept) +
+           count * (sizeof(uint32_t) + SAMPLE_TRUTH * sizeof(struct sample_neighbour));
+}
+
+/* Which rows were picked, and their neighbours as far as the file was looked through. */
+static void parts_of(const struct points_sample *sample, struct points_part out[2])
+{
+    size_t truth = (size_t)sample->count * SAMPLE_TRUTH;
+    out[0] = (struct points_part){sample->rows, sample->count * sizeof *sample->rows};
+    out[1] = (struct points_part){sample->truth, truth * sizeof *sample->truth};
+}
+
+static int keep(void *context, uint64_t next, struct fathom_error *err)
+{
+    const struct search *search = context;
+    struct points_kept kept = {.generation = search->index->properties.generation, .next = next};
+    struct points_part parts[2];
+    parts_of(search->sample, parts);
+    return points_keep(search->watch->keeper, KEPT_NAME, &kept, parts, 2, err);
+}
+
+static bool is_sample(const struct points_sample *sample, uint64_t rows)
+{
+    for (uint32_t i = 0; i < sample->count; i++)
+        if (sample->rows[i] >= rows)
+            return false;
+    return true;
+}
+
+/* *first: the row from which on neighbours are still to be looked for. 0: all is to be done. */
+static int load_sample(struct points_sample *sample, const struct fathom_index *index,
+                       const struct sample_watch *watch, uint64_t *first, struct fathom_error *err)
+{
+    struct points_kept kept;
+    struct points_part parts[2];
+    parts_of(sample, parts);
+    int status = points_load_kept(watch->keeper, KEPT_NAME, index->properties.generation, &kept,
+                                  parts, 2, err);
+    if (status < 0)
+        return status;
+    *first = kept.next;
+    if (status > 0 && points_pass_begins(index, kept.next) &&
+        is_sample(sample, index->properties.rows))
+        return 0;
+    *first = 0;
+    forget_truth(sample);
+    return 0;
 }
 
 /* ---- exact ranks ---- */
@@ -302,16 +349,15 @@ static int rank_exactly(struct points_sample *sample, const struct fathom_index 
 
 static int find_truth(struct points_sample *sample, const struct fathom_index *index,
                       unsigned threads, const struct sample_watch *watch,
-                      struct points_reader *reader, struct fathom_error *err)
+                      struct points_reader *reader, uint64_t first, struct fathom_error *err)
 {
-    struct search search = {.sample = sample, .index = index, .threads = threads};
+    struct search search = {.sample = sample, .index = index, .watch = watch, .threads = threads};
+    struct points_pass pass = {.first = first, .look = seek, .keep = keep, .context = &search};
     int status = search_init(&search) == 0 ? 0 : points_failed(index, -ENOMEM, err);
     if (status == 0)
-        status = prepare_seekers(&search, reader, watch, err);
+        status = prepare_seekers(&search, reader, err);
     if (status == 0)
-        status = points_stream(index, threads, watch, seek, &search, err);
-    for (uint32_t i = 0; i < sample->count && status == 0; i++)
-        keep_truth(sample, i, &search.seekers[i].best);
+        status = points_stream(index, threads, watch, &pass, err);
     search_fini(&search);
     if (status == 0)
         status = rank_exactly(sample, index, threads, watch, err);
@@ -326,6 +372,7 @@ int points_sample_make(struct points_sample *out, const struct fathom_index *ind
 {
     const struct properties *p = &index->properties;
     struct points_reader reader = {0};
+    uint64_t first = 0;
     *out = (struct points_sample){.dim = p->dim};
     out->count = p->rows < count ? (uint32_t)p->rows : count;
     out->truth_count = p->rows - 1 < SAMPLE_TRUTH ? (uint32_t)(p->rows - 1) : SAMPLE_TRUTH;
@@ -336,11 +383,15 @@ int points_sample_make(struct points_sample *out, const struct fathom_index *ind
     if (status != 0 || !out->rows || !out->vectors || !out->truth)
         status = points_failed(index, -ENOMEM, err);
     if (status == 0)
+        status = load_sample(out, index, watch, &first, err);
+    if (status == 0 && first == 0)
         status = points_pick(index, out->rows, out->count, threads, watch, err);
+    else if (status == 0)
+        watch->advance(watch->context, p->rows); /* they were picked */
     if (status == 0)
         status = load_rows(out, &reader, watch, err);
     if (status == 0 && out->truth_count)
-        status = find_truth(out, index, threads, watch, &reader, err);
+        status = find_truth(out, index, threads, watch, &reader, first, err);
     points_reader_fini(&reader);
     return status;
 }

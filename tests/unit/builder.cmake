@@ -4,7 +4,7 @@ foreach(module predict cells order keys graph patrol train input ids work spill 
     fathom_test(builder_${module}_test SOURCES builder_${module}_test.c builder_support.c env_support.c
                 USES ${builder_uses} NEEDS PkgConfig::openblas)
 endforeach()
-foreach(module resume pieces)
+foreach(module resume pieces measure merge)
     fathom_test(builder_${module}_test SOURCES builder_${module}_test.c builder_trial.c builder_support.c env_support.c
                 USES ${builder_uses} NEEDS PkgConfig::openblas)
 endforeach()

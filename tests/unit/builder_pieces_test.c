@@ -23,35 +23,6 @@ static void a_build_in_pieces_that_failed_resumes_to_the_same_index(void **state
     trial_fail_everywhere(&trial, 61);
 }
 
-/* The same env, which counts work files of some kind as they get their names. */
-struct counted {
-    struct env env;
-    const char *kind;
-    int count;
-};
-
-static int counted_rename(void *context, const char *from, const char *to)
-{
-    struct counted *counted = context;
-    counted->count += strstr(to, counted->kind) != NULL;
-    return env_os()->rename(env_os()->context, from, to);
-}
-
-static int count_made(struct trial *trial, const char *kind, const struct bytes *expected)
-{
-    struct counted counted = {.env = *env_os(), .kind = kind};
-    struct bytes got;
-    counted.env.rename = counted_rename;
-    counted.env.context = &counted;
-    assert_int_equal(trial_build(trial, &counted.env, true, NULL), 0);
-    got.data = file_slurp(trial->index, &got.count);
-    assert_int_equal(got.count, expected->count);
-    assert_memory_equal(got.data, expected->data, got.count);
-    free(got.data);
-    unlink(trial->index);
-    return counted.count;
-}
-
 static int pieces_there(const struct scratch *scratch, const char *kind, int most)
 {
     int count = 0;
@@ -83,7 +54,8 @@ static void pieces_that_are_there_are_not_made_again(void **state)
             if (seen >> there & 1)
                 continue;
             seen |= 1 << there;
-            int made = count_made(&trial, kinds[k], &expected);
+            int made;
+            trial_count_made(&trial, &kinds[k], 1, &made, &expected);
             if (made != pieces - there)
                 fail_msg("%s: %d %s were there, and %d made", plan, there, kinds[k], made);
         }
@@ -102,6 +74,7 @@ static void a_build_killed_while_it_writes_goes_on_there(void **state)
     scratch_name(*state, "index/" WORK_PREFIX "written", written);
     trial.piece = 169; /* vectors of one page; records fill another two and a part */
     struct bytes expected = trial_undisturbed(&trial);
+    static const char *const kind = "writing";
     int most = 0, times = 0;
     for (int n = 60;; n++) {
         char plan[64];
@@ -111,7 +84,8 @@ static void a_build_killed_while_it_writes_goes_on_there(void **state)
             break;
         if (!path_exists(writing))
             continue;
-        int saved = count_made(&trial, "writing", &expected);
+        int saved;
+        trial_count_made(&trial, &kind, 1, &saved, &expected);
         if (most == 0)
             most = saved;
         assert_true(saved <= most);

@@ -169,23 +169,10 @@ static void another_input_or_option_is_refused_by_name(void **state)
     free(expected.data);
 }
 
-static void flip_in(const char *path, long offset)
-{
-    FILE *file = fopen(path, "r+b");
-    assert_non_null(file);
-    fseek(file, offset, SEEK_SET);
-    int byte = fgetc(file);
-    fseek(file, offset, SEEK_SET);
-    fputc(byte ^ 4, file);
-    fclose(file);
-}
-
-/* The file from which on a resumed build looks at another: lists are of use when all of them are
- * there, and nothing is before the build is known. */
+/* The file from which on a resumed build looks at another: nothing is of use before the build is
+ * known. */
 static const char *used_from(const char *name)
 {
-    if (strcmp(name, "lists") == 0 || strcmp(name, "thin") == 0)
-        return "joined";
     if (strcmp(name, "raw") == 0) /* it is there before it is known of which input */
         return "state";
     if (strcmp(name, "rows.part") == 0)
@@ -196,8 +183,8 @@ static const char *used_from(const char *name)
 static void a_damaged_checkpoint_is_said_and_made_again(void **state)
 {
     static const char *const names[] = {
-        "state",   "input",  "cells", "ordered", "rows", "graph",  "heat",   "lists1", "codes1",
-        "writing", "grown1", "part1", "lists",   "thin", "joined", "codes0", "raw",    "rows.part"};
+        "state",   "input",  "cells", "ordered", "rows", "graph", "heat",   "lists1", "codes1",
+        "writing", "grown1", "part1", "joined",  "thin", "lists", "codes0", "raw",    "rows.part"};
     const size_t in_memory = 10, in_file = 16;
     struct trial trial = trial_of(*state, TRIAL_ROWS);
     trial.piece = 190;
@@ -228,7 +215,7 @@ static void a_damaged_checkpoint_is_said_and_made_again(void **state)
             if (path_exists(last))
                 break;
         }
-        flip_in(path, 4096 + 100);
+        trial_flip_in(path, 4096 + 100);
         trial_assert_resumes_to(&trial, &expected, names[i]);
         if (!strstr(trial.notes, names[i]) || !strstr(trial.notes, "made again"))
             fail_msg("%s: damage was not said: %s", names[i], trial.notes);
@@ -236,25 +223,12 @@ static void a_damaged_checkpoint_is_said_and_made_again(void **state)
     free(expected.data);
 }
 
-/* Kills builds, each later than the one before, until one has left an index that is whole but for
- * its operating points. */
-static void kill_before_points(struct trial *trial, const struct scratch *scratch)
-{
-    char path[SCRATCH_PATH_MAX];
-    scratch_name(scratch, "index/" WORK_PREFIX "written", path);
-    for (int n = 120; !path_exists(path); n += 10) {
-        char plan[64];
-        snprintf(plan, sizeof plan, "op=%d:kill", n);
-        assert_true(trial_build_killed(trial, plan, false));
-    }
-}
-
 static void what_the_build_chose_itself_is_no_changed_option(void **state)
 {
     struct trial trial = trial_of(*state, ROWS_MANY);
     trial.tuned = true;
     struct bytes expected = trial_undisturbed(&trial);
-    kill_before_points(&trial, *state);
+    (void)trial_kill_before_points(&trial, *state, 120, 10);
     trial_assert_resumes_to(&trial, &expected, "an index that waits for its points");
     free(expected.data);
 }
@@ -263,9 +237,9 @@ static void a_damaged_index_that_waits_for_its_points_is_written_again(void **st
 {
     struct trial trial = trial_of(*state, ROWS_MANY);
     struct bytes expected = trial_undisturbed(&trial);
-    kill_before_points(&trial, *state);
+    (void)trial_kill_before_points(&trial, *state, 120, 10);
     char *unfinished = path_with(trial.out, FORMAT_FILE_NAME TRIAL_MARK);
-    flip_in(unfinished, 4096 * 5 + 77);
+    trial_flip_in(unfinished, 4096 * 5 + 77);
     free(unfinished);
     trial_assert_resumes_to(&trial, &expected, "a flip in the index");
     if (!strstr(trial.notes, "page 5"))

@@ -1,6 +1,7 @@
 /* Builds of a trial, each in a scratch of its own. */
 #include "builder_trial.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "format.h"
+#include "work.h"
 
 /* Sanitizers look for what is the same whichever operation is the last, and make builds several
  * times as slow. Without them every step is taken. */
@@ -105,6 +107,62 @@ void trial_assert_resumes_to(struct trial *trial, const struct bytes *expected, 
     unlink(trial->index);
 }
 
+/* The same env, which counts work files of some kinds as they get their names. */
+struct counted {
+    struct env env;
+    const char *const *kinds;
+    unsigned count;
+    int *made;
+};
+
+static int counted_rename(void *context, const char *from, const char *to)
+{
+    struct counted *counted = context;
+    for (unsigned i = 0; i < counted->count; i++)
+        counted->made[i] += strstr(to, counted->kinds[i]) != NULL;
+    return env_os()->rename(env_os()->context, from, to);
+}
+
+void trial_count_made(struct trial *trial, const char *const kinds[], unsigned count, int made[],
+                      const struct bytes *expected)
+{
+    struct counted counted = {.env = *env_os(), .kinds = kinds, .count = count, .made = made};
+    struct bytes got;
+    memset(made, 0, count * sizeof *made);
+    counted.env.rename = counted_rename;
+    counted.env.context = &counted;
+    assert_int_equal(trial_build(trial, &counted.env, true, NULL), 0);
+    got.data = file_slurp(trial->index, &got.count);
+    assert_int_equal(got.count, expected->count);
+    assert_memory_equal(got.data, expected->data, got.count);
+    free(got.data);
+    unlink(trial->index);
+}
+
+void trial_flip_in(const char *path, long offset)
+{
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    fseek(file, offset, SEEK_SET);
+    int byte = fgetc(file);
+    fseek(file, offset, SEEK_SET);
+    fputc(byte ^ 4, file);
+    fclose(file);
+}
+
+int trial_kill_before_points(struct trial *trial, const struct scratch *scratch, int from, int step)
+{
+    char path[SCRATCH_PATH_MAX];
+    scratch_name(scratch, "index/" WORK_PREFIX "written", path);
+    for (int n = from;; n += step) {
+        char plan[64];
+        snprintf(plan, sizeof plan, "op=%d:kill", n);
+        assert_true(trial_build_killed(trial, plan, false));
+        if (path_exists(path))
+            return n;
+    }
+}
+
 /* A build in a process of its own, killed before the nth operation. False: it was not. */
 bool trial_build_killed(struct trial *trial, const char *plan, bool resume)
 {
@@ -115,6 +173,40 @@ bool trial_build_killed(struct trial *trial, const char *plan, bool resume)
         struct fault_env fault;
         if (fault_init(&fault, env_os(), plan, NULL) == 0)
             (void)!trial_build(trial, &fault.env, resume, NULL);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &how, 0), child);
+    return WIFSIGNALED(how);
+}
+
+/* The same env, whose process is gone once a work file of this kind has got its name so often. */
+struct deadly {
+    struct env env;
+    const char *kind;
+    int left;
+};
+
+static int deadly_rename(void *context, const char *from, const char *to)
+{
+    struct deadly *deadly = context;
+    int status = env_os()->rename(env_os()->context, from, to);
+    if (strstr(to, deadly->kind) && --deadly->left == 0)
+        (void)kill(getpid(), SIGKILL);
+    return status;
+}
+
+bool trial_killed_behind(struct trial *trial, const char *kind, int times)
+{
+    int how;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        char name[64];
+        struct deadly deadly = {.env = *env_os(), .kind = name, .left = times};
+        snprintf(name, sizeof name, WORK_PREFIX "%s", kind);
+        deadly.env.rename = deadly_rename;
+        deadly.env.context = &deadly;
+        (void)!trial_build(trial, &deadly.env, false, NULL);
         _exit(0);
     }
     assert_int_equal(waitpid(child, &how, 0), child);

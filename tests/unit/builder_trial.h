@@ -34,6 +34,19 @@ struct bytes trial_undisturbed(struct trial *trial);
 void trial_assert_resumes_to(struct trial *trial, const struct bytes *expected, const char *plan);
 /* A build in a process of its own, killed before the nth operation. False: it was not. */
 bool trial_build_killed(struct trial *trial, const char *plan, bool resume);
+/* Resumes to the same index, which is removed; made: how often a work file whose name has this kind
+ * in it got its name on the way. */
+void trial_count_made(struct trial *trial, const char *const kinds[], unsigned count, int made[],
+                      const struct bytes *expected);
+/* A build in a process of its own, killed once a work file of this name got it so often. False: it
+ * was over before. */
+bool trial_killed_behind(struct trial *trial, const char *kind, int times);
+/* Inverts a bit of the byte at offset. */
+void trial_flip_in(const char *path, long offset);
+/* Kills builds, each so many operations later than the one before, from one on, until one has left
+ * an index that is whole but for its operating points. Returns at which operation. */
+int trial_kill_before_points(struct trial *trial, const struct scratch *scratch, int from,
+                             int step);
 /* A build is killed at, or fails at, every step-th operation, and the next one resumes to the index
  * of one that is left alone. */
 void trial_kill_everywhere(struct trial *trial, int step);

@@ -429,7 +429,7 @@ static void know_seconds(const struct build_options *options, const struct shape
     for (int stage = 0; stage < BUILD_STAGES; stage++) {
         const struct stage_work *w = &work[stage];
         out->stage_cpu_seconds[stage] = slowness * (w->shared + w->alone);
-        out->stage_seconds[stage] = slowness * predict_stage_seconds(options, stage, w);
+        out->stage_seconds[stage] = predict_stage_seconds(options, stage, w, slowness);
         out->seconds += out->stage_seconds[stage];
     }
 }

@@ -5,8 +5,9 @@
 
 #include "predict.h"
 
-#define PREDICT_OFFERED 3200 /* rows that operating points pick their sample from (points_pick.c)  \
-                              */
+#define PREDICT_OFFERED                                                                            \
+    3200 /* rows that operating points pick their sample from (points_pick.c)                      \
+          */
 
 struct shape {
     uint64_t rows, dim, stride, code_dim, order_count, factor_bytes, degree;
@@ -30,9 +31,9 @@ struct stage_work {
 };
 void predict_stages(const struct build_options *options, const struct shape *shape, uint32_t parts,
                     struct stage_work out[BUILD_STAGES]);
-/* From its begin to its end. */
+/* From its begin to its end, on a machine so slow; devices are as they are. */
 double predict_stage_seconds(const struct build_options *options, enum build_stage stage,
-                             const struct stage_work *work);
+                             const struct stage_work *work, double slowness);
 /* Of the probe for R, likewise, where it finds so many neighbours. */
 double predict_probe_seconds(const struct build_options *options, const struct shape *shape,
                              double mean_degree);

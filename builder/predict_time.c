@@ -6,6 +6,7 @@
 #include "cells.h"
 #include "degree.h"
 #include "heat.h"
+#include "kernel.h"
 #include "parts.h"
 #include "predict_shape.h"
 
@@ -13,17 +14,18 @@
 #define HEAT_LIST   64.0 /* of the searches that heat is counted on */
 
 /* Microseconds of one value of a row, or of one neighbour in a list. */
-#define PASS_US         1e-3   /* brought in from a work file */
-#define RAW_US          2e-3   /* put into one while the input is read */
-#define ORDER_US        3e-3   /* gathered, and appended to another */
-#define SKIP_US         1.5e-4 /* passed over as another range of the order is gathered */
-#define LIST_US         0.14   /* a neighbour in its place in a part, and in the merged list */
-#define CODES_ROW_US    2.4    /* of a list, encoded, */
-#define CODES_DIM_US    0.0163 /* and of a value in its code */
-#define CODES_US        2.5e-3 /* brought in and its code put into a work file, */
-#define PART_CODES_US   0.0135 /* and encoded between */
-#define NEAR_BYTES      4e7    /* of vectors, within reach of caches */
-#define CELLS_MOST_ROWS (1.0 * CELLS_ROWS * CELLS_COUNT_MAX) /* more get no more cells */
+#define PASS_US           1e-3   /* brought in from a work file */
+#define RAW_US            2e-3   /* put into one while the input is read */
+#define ORDER_US          3e-3   /* gathered, and appended to another */
+#define SKIP_US           1.5e-4 /* passed over as another range of the order is gathered */
+#define LIST_US           0.14   /* a neighbour in its place in a part, and in the merged list */
+#define CODES_ROW_US      2.4    /* of a list, encoded, */
+#define CODES_DIM_US      0.0163 /* and of a value in its code */
+#define CODES_US          2.5e-3 /* brought in and its code put into a work file, */
+#define PART_CODES_US     0.0135 /* and encoded between */
+#define READ_BACK_SECONDS 1.1e-9 /* of a device, a byte of the index */
+#define NEAR_BYTES        4e7    /* of vectors, within reach of caches */
+#define CELLS_MOST_ROWS   (1.0 * CELLS_ROWS * CELLS_COUNT_MAX) /* more get no more cells */
 
 /* ---- what all threads share ---- */
 
@@ -40,19 +42,32 @@ static double probe_us(const struct shape *s, double mean_degree)
     return PROBE_SHARE * rows * graph_us(DEGREE_PROBE_LIST, mean_degree, s);
 }
 
-/* Searches for a sample until recall rises no more; opening the index once for each of some
- * thirteen residencies, whose codes and 8-bit rows grow with the dimension; picking the sample, by
- * the rows of 256 cells; and its truth, with exact ranks where vectors are stored. */
+/* Bits a dimension of the codes that operating points are measured with (points.c). Those of at
+ * most so many bytes become trellises when they are loaded (docs/adr/0050), but for section scan's.
+ */
+static const double measured_bits[] = {1.75, 2.5, 3.5, 6, 0.5, 0.75, 1, 1.25, 1.75, 2.5, 3.5, 5.5};
+
+static double recoded_us(const struct shape *s)
+{
+    unsigned recoded = 0;
+    for (size_t i = 0; i < sizeof measured_bits / sizeof *measured_bits; i++)
+        recoded += measured_bits[i] * (double)s->dim / 8 <= KERNEL_TRELLIS_MAX;
+    return (recoded > 0 ? recoded - 1 : 0) * 2e-3 * (double)s->rows * (double)s->dim;
+}
+
+/* Searches for a sample until recall rises no more, each the dearer the less of the index is within
+ * reach of caches; opening the index once for each of some thirteen residencies, whose codes and
+ * 8-bit rows grow with the dimension; picking the sample, by the rows of 256 cells; and its truth,
+ * with exact ranks where vectors are stored. */
 static double measure_us(const struct shape *s)
 {
     double rows = (double)s->rows, values = rows * (double)s->dim;
     if (s->rows < BUILD_MEASURED_ROWS)
         return 0;
-    double searches = 90e3 * s->mean_degree * rows / (2e4 + rows);
+    double searches = 134e3 * s->mean_degree * rows / (7e4 + rows);
     double picking = PREDICT_OFFERED * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
     double truth = 14.7e-3 * values + (s->vector_bytes ? 4.2e5 : 0);
-    double recoding = 12 * 2.9e-3 * values; /* of codes that become a trellis (docs/adr/0050) */
-    return searches + 11e-3 * values + recoding + picking + truth;
+    return searches + 11e-3 * values + recoded_us(s) + picking + truth;
 }
 
 /* Rows of all parts with their halos, of those that there are. */
@@ -126,7 +141,8 @@ static void add_alone(const struct shape *s, struct stage_work out[BUILD_STAGES]
         0.015 + 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
     out[BUILD_TRAIN].alone += 3e-10 * dim * dim * dim; /* in BLAS */
     out[BUILD_WRITE].alone += disk + reorder_seconds(s);
-    out[BUILD_MEASURE].alone += disk; /* reading back and verifying */
+    out[BUILD_MEASURE].alone += disk; /* reading back and verifying, */
+    out[BUILD_MEASURE].waits += READ_BACK_SECONDS * (double)predict_disk_bytes(s);
 }
 
 /* ---- the whole ---- */
@@ -143,12 +159,12 @@ void predict_stages(const struct build_options *options, const struct shape *sha
 }
 
 double predict_stage_seconds(const struct build_options *options, enum build_stage stage,
-                             const struct stage_work *work)
+                             const struct stage_work *work, double slowness)
 {
     unsigned threads = predict_threads(options);
     if (stage == BUILD_MEASURE && threads > 2) /* indexes that are open at a time */
         threads = 2;
-    return work->shared / threads + work->alone + work->waits;
+    return slowness * (work->shared / threads + work->alone) + work->waits;
 }
 
 double predict_probe_seconds(const struct build_options *options, const struct shape *shape,
@@ -173,8 +189,8 @@ double predict_slowness(const struct build_options *options, uint64_t rows, uint
         took += 1e-9 * (double)timed->probe_ns;
     }
     if (timed->cells_ns && timed->order_ns) {
-        usual += predict_stage_seconds(options, BUILD_CELLS, &work[BUILD_CELLS]) +
-                 predict_stage_seconds(options, BUILD_ORDER, &work[BUILD_ORDER]);
+        usual += predict_stage_seconds(options, BUILD_CELLS, &work[BUILD_CELLS], 1) +
+                 predict_stage_seconds(options, BUILD_ORDER, &work[BUILD_ORDER], 1);
         took += 1e-9 * (double)(timed->cells_ns + timed->order_ns);
     }
     double slowness = took > 0 ? took / usual : 1;

@@ -48,6 +48,48 @@ static void a_build_in_parts_takes_what_it_took(void **state)
     }
 }
 
+/* CPU seconds of measuring real and synthetic sets, by the slowness of the machine they were
+ * measured on (docs/adr/0029). */
+static void measuring_takes_what_it_took(void **state)
+{
+    static const struct {
+        const char *name;
+        uint64_t rows;
+        uint32_t dim, degree;
+        enum fathom_dtype dtype;
+        enum fathom_metric metric;
+        double mean, seconds;
+    } sets[] = {{"word100", 85089, 100, 32, FATHOM_F32, FATHOM_METRIC_COS, 21.0, 3.04},
+                {"fashion784", 60000, 784, 32, FATHOM_U8, FATHOM_METRIC_L2, 20.1, 3.67},
+                {"passages256", 69511, 256, 40, FATHOM_F16, FATHOM_METRIC_COS, 38, 4.48},
+                {"wordnet", 84000, 384, 40, FATHOM_I8, FATHOM_METRIC_COS, 38, 4.32},
+                {"sift128", 400000, 128, 40, FATHOM_U8, FATHOM_METRIC_L2, 36.4, 7.78},
+                {"syn1m", 1000000, 128, 32, FATHOM_F32, FATHOM_METRIC_L2, 30.4, 10.39}};
+    (void)state;
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        struct build_options options = build_options_default();
+        struct build_estimate estimate = {
+            .rows = sets[i].rows, .dim = sets[i].dim, .dtype = sets[i].dtype};
+        const struct predict_known known = {.probe = {.mean = sets[i].mean}, .slowness = 1};
+        options.metric = sets[i].metric;
+        options.degree = sets[i].degree;
+        options.build_list = 2 * sets[i].degree;
+        options.threads = 2;
+        predict_shape(&options, &known, NULL, &estimate);
+        assert_near(estimate.stage_cpu_seconds[BUILD_MEASURE], sets[i].seconds, 0.25, sets[i].name);
+    }
+}
+
+/* Devices are no slower where processors are. */
+static void waiting_for_a_device_takes_as_long_on_a_slow_machine(void **state)
+{
+    (void)state;
+    struct build_estimate usual = predict_four(0, 1), slow = predict_four(0, 2);
+    assert_near(slow.stage_seconds[BUILD_GRAPH], 2 * usual.stage_seconds[BUILD_GRAPH], 1e-6,
+                "graph");
+    assert_true(slow.stage_seconds[BUILD_MEASURE] < 1.9 * usual.stage_seconds[BUILD_MEASURE]);
+}
+
 /* Memory that a budget leaves is never predicted to be used. */
 static void no_budget_is_predicted_to_be_exceeded(void **state)
 {
@@ -119,6 +161,8 @@ static void heat_does_not_grow_with_the_rows(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_build_in_parts_takes_what_it_took),
+    cmocka_unit_test(measuring_takes_what_it_took),
+    cmocka_unit_test(waiting_for_a_device_takes_as_long_on_a_slow_machine),
     cmocka_unit_test(no_budget_is_predicted_to_be_exceeded),
     cmocka_unit_test(a_probe_that_was_disturbed_does_not_make_the_machine_slow),
     cmocka_unit_test(what_was_not_timed_says_nothing),

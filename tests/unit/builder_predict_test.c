@@ -43,7 +43,10 @@ static void a_build_in_parts_takes_what_it_took(void **state)
         if (builds[i].peak_mib >
             0) /* in 256 MiB measuring took 265, more than what it plans with */
             assert_near((double)estimate.peak_bytes / MIB, builds[i].peak_mib, 0.1, "peak memory");
-        assert_near((double)estimate.temporary_bytes / MIB, builds[i].files_mib, 0.1, "work files");
+        /* In parts they were measured when the parts' files lay there until all was encoded; they
+         * are removed once they are merged now (docs/adr/0010). */
+        assert_near((double)estimate.temporary_bytes / MIB, builds[i].files_mib,
+                    builds[i].parts > 1 ? 0.2 : 0.1, "work files");
         assert_near((double)estimate.disk_bytes / MIB, builds[i].index_mib, 0.1, "index");
     }
 }

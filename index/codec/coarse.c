@@ -78,17 +78,23 @@ static float sum_of_lengths(const float weight[4])
     return fabsf(weight[0]) + fabsf(weight[1]) + fabsf(weight[2]) + fabsf(weight[3]);
 }
 
-/* The sums of four signed weights, of those whose bit is set or not, above the least of them. */
+/* The sums of four signed weights, of those whose bit is set or not, above the least of them: each
+ * bit that agrees with its sign adds twice the weight's length. Sums of two weights make those of
+ * three, and these those of four. */
 static void fill_table(uint8_t *table, const float *weight, float inverse)
 {
-    for (unsigned entry = 0; entry < 16; entry++) {
-        float sum = 0;
-        for (unsigned i = 0; i < 4; i++) {
-            bool set = entry >> i & 1;
-            sum += set == (weight[i] > 0) ? 2 * fabsf(weight[i]) : 0;
-        }
-        table[entry] = coarse_entry(sum * inverse);
+    float sum[16] = {0};
+    uint8_t entry[16];
+    unsigned against = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        for (unsigned e = 0; e < 1u << i; e++)
+            sum[e + (1u << i)] = sum[e] + 2 * fabsf(weight[i]);
+        against |= (weight[i] > 0 ? 0 : 1u) << i;
     }
+    for (unsigned e = 0; e < 16; e++)
+        entry[e] = coarse_entry(sum[e] * inverse);
+    for (unsigned e = 0; e < 16; e++)
+        table[e] = entry[e ^ against];
 }
 
 void coarse_query_init(struct planes_query *out, uint8_t *tables, const struct planes_model *model,

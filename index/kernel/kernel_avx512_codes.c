@@ -592,6 +592,9 @@ static void weigh_steps(struct step_weights *out, const int16_t *weights, const 
     }
 }
 
+#ifndef NIBBLES_AHEAD
+#define NIBBLES_AHEAD 2048
+#endif
 struct nibbles {
     __m512i hi, lo;
 };
@@ -607,27 +610,31 @@ KERNEL_INLINE __m512i same_four(const int8_t *weights)
     return _mm512_set1_epi32((int32_t)le_load32(weights));
 }
 
-/* Two blocks at once, which share the weights. */
+/* Two blocks at once, which share the weights. Lower and upper halves are summed up by themselves:
+ * more sums that wait for nothing but their own last addition. */
 KERNEL_INLINE void nibble_pair(float *out, const struct step_weights *weights,
                                const uint8_t *const *block, uint32_t dim, size_t count)
 {
-    const __m512i nibble = _mm512_set1_epi8(15);
-    struct nibbles sums[2] = {{_mm512_setzero_si512(), _mm512_setzero_si512()},
-                              {_mm512_setzero_si512(), _mm512_setzero_si512()}};
+    const __m512i nibble = _mm512_set1_epi8(15), zero = _mm512_setzero_si512();
+    struct nibbles lower[2] = {{zero, zero}, {zero, zero}}, upper[2] = {{zero, zero}, {zero, zero}};
     for (size_t at = 0; at < dim; at += 8) {
         __m512i hi = same_four(weights->hi + at), hi4 = same_four(weights->hi + at + 4);
         __m512i lo = same_four(weights->lo + at), lo4 = same_four(weights->lo + at + 4);
         KERNEL_UNROLL
         for (int j = 0; j < 2; j++) {
-            __m512i bytes = _mm512_loadu_si512(block[j] + at / 2 * KERNEL_LANES);
-            nibble_step(&sums[j], _mm512_and_si512(bytes, nibble), hi, lo);
-            nibble_step(&sums[j], _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble), hi4, lo4);
+            const uint8_t *from = block[j] + at / 2 * KERNEL_LANES;
+            _mm_prefetch((const char *)from + NIBBLES_AHEAD, _MM_HINT_T0);
+            __m512i bytes = _mm512_loadu_si512(from);
+            nibble_step(&lower[j], _mm512_and_si512(bytes, nibble), hi, lo);
+            nibble_step(&upper[j], _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble), hi4, lo4);
         }
     }
-    for (size_t j = 0; j < count; j++)
-        _mm512_storeu_ps(
-            out + j * KERNEL_LANES,
-            _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(sums[j].hi, 7), sums[j].lo)));
+    for (size_t j = 0; j < count; j++) {
+        __m512i hi = _mm512_add_epi32(lower[j].hi, upper[j].hi),
+                lo = _mm512_add_epi32(lower[j].lo, upper[j].lo);
+        _mm512_storeu_ps(out + j * KERNEL_LANES,
+                         _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(hi, 7), lo)));
+    }
 }
 
 void nibble_sums_avx512(float *out, const int16_t *weights, const uint8_t *steps,

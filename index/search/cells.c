@@ -83,6 +83,7 @@ static void scan_rows8(struct navigator *n, const struct query *query, uint32_t 
 }
 
 #define PREFETCH_MOST 2048 /* bytes of a cell: the processor fetches on by itself */
+#define CELLS_AHEAD   2
 
 static void prefetch_bytes(const uint8_t *from, const uint8_t *to)
 {
@@ -127,32 +128,35 @@ static void scan_cell(struct navigator *n, struct query *query, struct scan *sca
 
 /* ---- whole codes ---- */
 
-#define SCORED_AHEAD 8
-
-static void prefetch_code(const struct fathom_index *index, uint32_t row)
+static void prefetch_codes(const struct fathom_index *index, const uint32_t *rows, uint32_t count)
 {
     const struct coarse_codes *coarse = &index->coarse;
-    size_t start = (size_t)row * coarse->rest_bytes; /* of nothing when no code has a rest */
-    for (uint32_t at = 0; at < coarse->rest_bytes; at += 64)
-        __builtin_prefetch(coarse->rest + start + at);
-    __builtin_prefetch((const uint8_t *)index->factors + (size_t)row * index->level.factor_bytes);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t start =
+            (size_t)rows[i] * coarse->rest_bytes; /* of nothing when no code has a rest */
+        for (uint32_t at = 0; at < coarse->rest_bytes; at += 64)
+            __builtin_prefetch(coarse->rest + start + at);
+        __builtin_prefetch((const uint8_t *)index->factors +
+                           (size_t)rows[i] * index->level.factor_bytes);
+    }
+}
+
+static uint32_t batch_at(uint32_t at, uint32_t count)
+{
+    return at < count ? count - at < JOINED_CODES ? count - at : JOINED_CODES : 0;
 }
 
 /* Estimates from whole codes take the place of those of the first look; then the best are kept. */
 static void score_codes(struct navigator *n, const struct query *query, struct scan *scan)
 {
     const struct fathom_index *index = query->index;
-    uint32_t code_bytes = index->level.code_bytes;
-    for (uint32_t i = 0; i < SCORED_AHEAD && i < scan->count; i++)
-        prefetch_code(index, scan->rows[i]);
-    for (uint32_t at = 0; at < scan->count; at += JOINED_CODES) {
-        uint32_t some = scan->count - at < JOINED_CODES ? scan->count - at : JOINED_CODES;
+    prefetch_codes(index, scan->rows, batch_at(0, scan->count));
+    for (uint32_t at = 0, next; at < scan->count; at = next) {
+        uint32_t some = batch_at(at, scan->count);
         const uint32_t *rows = scan->rows + at;
-        for (uint32_t i = 0; i < some; i++) {
-            if (at + i + SCORED_AHEAD < scan->count)
-                prefetch_code(index, rows[i + SCORED_AHEAD]);
-            codes_join(index, rows[i], n->joined + (size_t)i * code_bytes);
-        }
+        next = at + some;
+        prefetch_codes(index, scan->rows + next, batch_at(next, scan->count));
+        codes_join(index, rows, some, n->joined);
         kernels_get()->codes_rows(n->scores, &index->codes_plan, &n->planes.weights, n->joined,
                                   some);
         for (uint32_t i = 0; i < some; i++) {
@@ -199,9 +203,11 @@ void cells_navigate(struct navigator *n, struct query *query)
                         .keep = (index->rows8 ? 1 : LOOKED_AT) * query->candidate_limit / 2,
                         .threshold = INFINITY,
                         .excluded = query->excluded};
+    for (uint32_t i = 0; i < CELLS_AHEAD && i < order; i++)
+        prefetch_cell(index, n->cell_order[i]);
     for (uint32_t i = 0; i < order; i++) {
-        if (i + 1 < order)
-            prefetch_cell(index, n->cell_order[i + 1]);
+        if (i + CELLS_AHEAD < order)
+            prefetch_cell(index, n->cell_order[i + CELLS_AHEAD]);
         scan_cell(n, query, &scan, n->cell_order[i]);
     }
     scan_shrink(&scan);

@@ -34,7 +34,7 @@ uint64_t codes_part_bytes(const struct properties *p, const struct planes_model 
     const struct planes_level *coarse = &model->levels[coarse_level(model, plan->level)];
     uint64_t bytes = resident(blocks_bytes(p->rows, coarse->code_bytes)) + factors;
     if (coarse != level)
-        bytes += resident(p->rows * (level->code_bytes - coarse->code_bytes)) +
+        bytes += resident(p->rows * (level->code_bytes - coarse->code_bytes) + CODES_JOIN_SLACK) +
                  resident(p->rows * coarse->factor_bytes);
     return bytes;
 }
@@ -157,7 +157,8 @@ static int take_targets(struct fathom_index *index, struct targets *to, struct f
     memset(to->blocks, 0, bytes); /* the last block has lanes without a row */
     index->coarse.blocks = to->blocks;
     if (coarse->rest_bytes)
-        to->rest = residency_take(index, PART_CODES, rows * coarse->rest_bytes, err);
+        to->rest =
+            residency_take(index, PART_CODES, rows * coarse->rest_bytes + CODES_JOIN_SLACK, err);
     index->coarse.rest = to->rest;
     return coarse->rest_bytes && !to->rest ? -ENOMEM : 0;
 }
@@ -247,23 +248,60 @@ int codes_load(struct fathom_index *index, const struct planes_model *full,
     return status;
 }
 
-/* ---- a code again ---- */
+/* ---- codes again ---- */
 
-void codes_join(const struct fathom_index *index, uint32_t row, uint8_t *code)
+_Static_assert(CODES_JOIN_SLACK <= KERNEL_CODE_SLACK, "room behind joined codes");
+
+/* In pieces of 16 bytes, and so up to 15 more than count: a copy of whatever length costs as much
+ * as all else of a code. */
+static void copy_pieces(uint8_t *to, const uint8_t *from, uint32_t count)
+{
+    for (uint32_t at = 0; at < count; at += 16)
+        memcpy(to + at, from + at, 16);
+}
+
+/* Of a code that is joined: where in it a column of the first look goes, and where what the rest
+ * has of a plane. */
+struct joint {
+    uint16_t column[PLANES_GROUPS_MAX * PLANES_MAX];
+    uint32_t rest[PLANES_MAX], count[PLANES_MAX];
+};
+
+static void joint_init(struct joint *joint, const struct fathom_index *index)
 {
     const struct coarse_codes *coarse = &index->coarse;
     const uint32_t *start = index->codes_plan.plane_start;
+    for (uint32_t c = 0; c < coarse->level.code_bytes; c++)
+        joint->column[c] = (uint16_t)(start[coarse->units[c] >> 12] + (coarse->units[c] & 0xfff));
+    for (uint32_t p = 0; p < PLANES_MAX; p++) {
+        joint->rest[p] = start[p] + coarse->level.groups[p];
+        joint->count[p] = index->level.groups[p] - coarse->level.groups[p];
+    }
+}
+
+/* The rest first, plane by plane: what is copied too much of one lands where the next, or the first
+ * look, is yet to be put. */
+static void join(const struct fathom_index *index, const struct joint *joint, uint32_t row,
+                 uint8_t *code)
+{
+    const struct coarse_codes *coarse = &index->coarse;
     uint32_t columns = coarse->level.code_bytes;
     const uint8_t *block =
         coarse->blocks + (size_t)(row / KERNEL_LANES) * columns * KERNEL_LANES + row % KERNEL_LANES;
-    for (uint32_t c = 0; c < columns; c++)
-        code[start[coarse->units[c] >> 12] + (coarse->units[c] & 0xfff)] = block[c * KERNEL_LANES];
-    if (!coarse->rest_bytes)
-        return;
     const uint8_t *rest = coarse->rest + (size_t)row * coarse->rest_bytes;
-    for (uint32_t p = 0; p < PLANES_MAX; p++) {
-        uint32_t first = coarse->level.groups[p], count = index->level.groups[p] - first;
-        memcpy(code + start[p] + first, rest, count);
-        rest += count;
+    for (uint32_t p = 0; p < PLANES_MAX && coarse->rest_bytes; p++) {
+        copy_pieces(code + joint->rest[p], rest, joint->count[p]);
+        rest += joint->count[p];
     }
+    for (uint32_t c = 0; c < columns; c++)
+        code[joint->column[c]] = block[c * KERNEL_LANES];
+}
+
+void codes_join(const struct fathom_index *index, const uint32_t *rows, uint32_t count,
+                uint8_t *codes)
+{
+    struct joint joint;
+    joint_init(&joint, index);
+    for (uint32_t i = 0; i < count; i++)
+        join(index, &joint, rows[i], codes + (size_t)i * index->level.code_bytes);
 }

@@ -208,8 +208,11 @@ int codes_load(struct fathom_index *index, const struct planes_model *full,
 /* What that takes. */
 uint64_t codes_part_bytes(const struct properties *properties, const struct planes_model *model,
                           const struct plan *plan);
-/* Puts together the code of a row, plane-major, from sliced codes. */
-void codes_join(const struct fathom_index *index, uint32_t row, uint8_t *code);
+/* Puts together the codes of rows, plane-major and one behind the other, from sliced codes. Writes
+ * up to CODES_JOIN_SLACK bytes behind the last. */
+#define CODES_JOIN_SLACK 16
+void codes_join(const struct fathom_index *index, const uint32_t *rows, uint32_t count,
+                uint8_t *codes);
 
 /* rank.c: loads centroids for the cells navigator into index->ranks, or as rows for the graph. */
 int rank_load(struct fathom_index *index, struct fathom_error *err) FATHOM_MUST_USE;

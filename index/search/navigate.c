@@ -28,6 +28,11 @@ uint32_t navigator_visited_slots(uint32_t search_list, uint32_t degree)
     return power_of_two_above(((uint64_t)search_list + 32) * degree / 2 + 1024);
 }
 
+uint32_t navigator_page_slots(uint32_t candidates)
+{
+    return power_of_two_above(2 * (uint64_t)candidates);
+}
+
 static void lay_out(struct navigator *n, struct navigator_capacity c, struct layout *layout)
 {
     uint64_t padded = size_round_up(c.work_dim, 64);
@@ -60,7 +65,7 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->bucket = layout_piece(layout, NAVIGATOR_BUCKETS + 1, sizeof *n->bucket);
     n->kept_estimates = layout_piece(layout, c.looked_at, sizeof *n->kept_estimates);
     n->kept_rows = layout_piece(layout, c.looked_at, sizeof *n->kept_rows);
-    n->page_mask = power_of_two_above(2 * (uint64_t)c.candidates) - 1;
+    n->page_mask = navigator_page_slots(c.candidates) - 1;
     n->page_slots = layout_piece(layout, n->page_mask + 1, sizeof *n->page_slots);
     void *payloads = layout_piece(layout, c.list_pages, LIST_PAYLOAD_BYTES);
     n->list_payloads = c.list_pages ? payloads : NULL;

@@ -76,8 +76,8 @@ struct navigator {
         float gain;
         uint32_t chosen;
     } * page_slots;
-    uint32_t page_mask;
-    float tail[80]; /* upper tail of the Gaussian at i / 16 */
+    uint32_t page_mask; /* of those in use */
+    float tail[80];     /* upper tail of the Gaussian at i / 16 */
 
     void *memory;
     uint64_t memory_bytes;
@@ -95,6 +95,8 @@ struct query;
 
 /* Entries of the visited set for a search list; a power of two. */
 uint32_t navigator_visited_slots(uint32_t search_list, uint32_t degree);
+/* Page slots for so many candidates; a power of two. */
+uint32_t navigator_page_slots(uint32_t candidates);
 uint64_t navigator_memory_bytes(struct navigator_capacity capacity);
 /* Replaces the scratch by one of this capacity. 0 or -ENOMEM (then the old one stays). */
 int navigator_reserve(struct navigator *navigator,

@@ -265,9 +265,8 @@ static struct operating_choice choice_for(const struct sizes *sizes, const struc
     return choice;
 }
 
-/* Cells must be cheaper by a tenth: for the same target they reach less (wordnet at 30% of raw:
- * .966 against .978 for .97). */
-#define CELLS_HANDICAP 1.1
+/* Cells must be cheaper by a twentieth: for the same target they reach less (docs/adr/0053). */
+#define CELLS_HANDICAP 1.05
 static double price(const struct sizes *sizes, const struct plan *plan, float target)
 {
     double price_us;

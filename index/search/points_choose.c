@@ -4,28 +4,28 @@
 #include <string.h>
 
 #include "coarse.h"
+#include "navigate.h"
 #include "points.h"
 
-/* What a query costs on the reference machine (docs/adr/0015): of the device, of which two cores
+/* What a query costs on the reference machine (docs/adr/0053): of the device, of which two cores
  * share 123,000 reads a second when many queries are in flight (0044), and of one core. */
 #define READ_DEVICE_US 8.1
 #define READ_CPU_US    3.0
-#define QUERY_US       15.0    /* to prepare a query, and to choose what to read */
+#define QUERY_US       10.8    /* by the graph: to prepare a query of 128 dimensions, and refine */
+#define QUERY_WIDE_US  4.6     /* and for each 128 dimensions more */
 #define RERANK_US      4.0     /* to choose full vectors, and to rank by them */
-#define CELL_US        0.0018  /* to rank a centroid of 128 dimensions */
+#define CELLS_US       25.0    /* by cells: the same, and to score whole codes after a look */
+#define CELLS_WIDE_US  5.5     /* and for each 128 dimensions more */
+#define CELL_US        0.0022  /* to rank a centroid of 128 dimensions */
 #define CODE_US        0.002   /* to look at a code, */
-#define CODE_BYTE_US   0.00006 /* and for each byte that is looked at */
-#define WHOLE_US       4.5     /* to score codes whole after a look, for each 128 dimensions more */
+#define CODE_BYTE_US   0.00004 /* and for each byte that is looked at */
 #define SCAN_US        0.001   /* to score a code on a page, */
 #define SCAN_BYTE_US   0.00075 /* and for each byte of it */
-#define HOP_US         0.048   /* to visit a neighbour of 128 dimensions by its code, */
-#define HOP_ROW8_US    0.038   /* by its 8-bit row */
-#define NEW_SHARE      0.8     /* of the neighbours of a hop that were not seen before */
-
-/* A row that is left out of its own search leaves a hole in the graph that a query from outside
- * does not meet: those need shorter lists for the same recall (0.68 of them on wordnet, 0.78 on
- * sift128, 0.95 on syn1m). A part of that is in the points already (fill_holes). */
-#define GRAPH_LIST_SHARE 0.85
+#define HOP_US         0.68    /* to expand a row of the graph where codes are in memory, */
+#define HOP_ROW8_US    0.5     /* or 8-bit rows, */
+#define NEW_US         0.0141  /* and to visit a neighbour that was not seen before, by its code */
+#define NEW_ROW8_US    0.009   /* or by its 8-bit row */
+#define NEW_SHARE      0.65    /* of the most neighbours that a row has, such are so many */
 
 /* Where a target is out of reach, what comes so near to the best there is will do. */
 #define NEAR_THE_BEST 0.001f
@@ -309,26 +309,26 @@ uint32_t points_for(const struct operating_point *points, uint32_t count,
 struct points_cost points_cost(const struct properties *p, enum fathom_navigator navigator,
                                uint32_t code_bytes)
 {
-    double widths = p->work_dim / 128.0;
+    double widths = p->work_dim / 128.0, wider = widths - 1, fresh = NEW_SHARE * p->degree_max;
     if (navigator == FATHOM_NAVIGATOR_CELLS) {
         double looked = fmin(code_bytes, COARSE_BITS_PER_DIM / 8 * p->work_dim);
-        return (struct points_cost){
-            .read_us = READ_DEVICE_US,
-            .fixed_us =
-                (0.4 + 0.6 * widths) * CELL_US * p->cells + QUERY_US + WHOLE_US * (widths - 1),
-            .list_us = (CODE_US + CODE_BYTE_US * looked) * 4.0 * (double)p->rows / p->cells};
+        return (struct points_cost){.read_us = READ_DEVICE_US,
+                                    .fixed_us = CELLS_US + CELLS_WIDE_US * wider +
+                                                (0.4 + 0.6 * widths) * CELL_US * p->cells,
+                                    .list_us = (CODE_US + CODE_BYTE_US * looked) *
+                                               CELLS_PER_SEARCH_LIST * (double)p->rows / p->cells};
     }
     return (struct points_cost){.read_us = READ_DEVICE_US,
-                                .fixed_us = QUERY_US,
-                                .list_us = (0.85 + 0.15 * widths) *
-                                           (code_bytes ? HOP_US : HOP_ROW8_US) * GRAPH_LIST_SHARE *
-                                           NEW_SHARE * p->degree_max};
+                                .fixed_us = QUERY_US + QUERY_WIDE_US * wider,
+                                .list_us = code_bytes ? HOP_US + NEW_US * fresh
+                                                      : HOP_ROW8_US + NEW_ROW8_US * fresh};
 }
 
 void points_cost_scan(struct points_cost *cost, const struct properties *p, uint32_t code_bytes,
                       double list_reads)
 {
-    cost->list_us = (SCAN_US + SCAN_BYTE_US * code_bytes) * 4.0 * (double)p->rows / p->cells;
+    cost->list_us =
+        (SCAN_US + SCAN_BYTE_US * code_bytes) * CELLS_PER_SEARCH_LIST * (double)p->rows / p->cells;
     cost->list_reads = list_reads;
 }
 

@@ -92,6 +92,9 @@ bool refine_weigh(struct query *query, struct navigator *n)
     float tau = section ? boundary(query, n) : INFINITY;
     if (isinf(tau))
         return false;
+    /* No more slots than this query needs: clearing those of the largest would take longer than
+     * weighing. */
+    n->page_mask = navigator_page_slots(query->candidate_count) - 1;
     memset(n->page_slots, 0, ((size_t)n->page_mask + 1) * sizeof *n->page_slots);
     for (uint32_t i = 0; i < query->candidate_count; i++) {
         const struct candidate *c = &query->candidates[i];

@@ -67,7 +67,7 @@ static int read_input(struct build *build, const char *before, struct fathom_err
                                     build->held ? &build->raw : NULL, err);
     if (status != 0)
         return status;
-    build->identity = identity_text(options, &build->input, build->ids, true);
+    build->identity = identity_text(build, true);
     if (!build->identity)
         return error_set(err, -ENOMEM, "%s: no memory to read it", options->input);
     if (before)
@@ -94,7 +94,7 @@ static struct build_estimate assume_degree(const struct build *build, uint32_t d
     struct build_estimate estimate = {.rows = info->rows, .dim = info->dim, .dtype = info->dtype};
     assumed.degree = assumed.degree ? assumed.degree : degree;
     assumed.build_list = assumed.build_list ? assumed.build_list : degree_list(assumed.degree);
-    const struct predict_known known = {.slowness = 1};
+    const struct predict_known known = {.slowness = 1, .queries = build->known.queries};
     predict_shape(&assumed, &known, NULL, &estimate);
     return estimate;
 }
@@ -115,7 +115,7 @@ static void expect_by_shape(const struct build *build)
  */
 static int plan_rows(struct build *build, struct fathom_error *err)
 {
-    char *text = identity_text(&build->options, &build->input, build->ids, false);
+    char *text = identity_text(build, false);
     if (!text)
         return error_set(err, -ENOMEM, "%s: no memory to read it", build->options.input);
     build->held = predict_held(&build->options, build->input.info.rows, build->input.work_dim);
@@ -147,6 +147,18 @@ static int start_reading(struct build *build, struct fathom_error *err)
     return status;
 }
 
+/* Before anything else takes its time, so that they are refused at once. */
+static int read_queries(struct build *build, struct fathom_error *err)
+{
+    const struct build_options *options = &build->options;
+    struct queries *queries = &build->queries;
+    int status = queries_open(queries, options, &build->crew, build->input.info.dim, err);
+    if (status == 0 && queries->file)
+        status = queries_check(queries, options->skip_zero_rows, err);
+    build->known.queries = queries->info.rows - queries->zero_count;
+    return status;
+}
+
 static int stage_read(struct build *build, struct fathom_error *err)
 {
     const struct build_options *options = &build->options;
@@ -156,6 +168,8 @@ static int stage_read(struct build *build, struct fathom_error *err)
             degree_code_bits(options, build->input.info.rows, build->input.work_dim);
         status = check_budget(build, err);
     }
+    if (status == 0)
+        status = read_queries(build, err);
     if (status == 0 && options->ids)
         status = ids_read(&build->ids, options->env, options->ids, build->input.info.rows, err);
     if (status == 0)
@@ -398,6 +412,7 @@ static int stage_write(struct build *build, struct fathom_error *err)
                               .codes = &build->codes,
                               .lists = &build->lists,
                               .parts = build->parts.count ? &build->parts : NULL,
+                              .queries = &build->queries,
                               .ids = build->ids,
                               .build_list = build->options.build_list,
                               .probed_degree = build->graph_state.probed_degree,
@@ -436,13 +451,18 @@ static uint64_t measuring_budget(const struct build *build)
  * search list covers them. */
 static int stage_measure(struct build *build, struct fathom_error *err)
 {
+    struct measure_options options = {.env = build->options.env,
+                                      .rows = build->report->rows,
+                                      .budget_bytes = measuring_budget(build),
+                                      .queries = build->queries.file ? &build->queries : NULL};
+    bool measured = options.rows >= BUILD_MEASURED_ROWS;
     int status = 0;
-    crew_phase(&build->crew, "measure", build->report->rows, "rows");
-    if (build->report->rows >= BUILD_MEASURED_ROWS && !build->options.no_points &&
-        !index_writer_has(build->writer, SECTION_POINTS))
-        status = measure_add_points(build->writer, build->options.env, &build->crew,
-                                    build->measured_saved ? &build->checkpoint : NULL,
-                                    build->report->rows, measuring_budget(build), err);
+    crew_phase(&build->crew, "measure", options.rows, "rows");
+    if (!measured && options.queries)
+        crew_note(&build->crew, "an index of so few rows has no operating points: the queries are "
+                                "of no use to it");
+    if (measured && !build->options.no_points && !index_writer_has(build->writer, SECTION_POINTS))
+        status = measure_add_points(build->writer, &build->crew, &options, err);
     if (status == 0 && crew_stopped(&build->crew))
         status = error_set(err, FATHOM_EINTERRUPTED, "measure: %s",
                            fathom_strerror(FATHOM_EINTERRUPTED));
@@ -530,6 +550,7 @@ static void build_fini(struct build *build)
     cells_fini(&build->cells);
     mem_free(build->centroids);
     mem_free(build->ids);
+    queries_close(&build->queries);
     input_close(&build->input);
     file_close(build->options.env, build->lock);
 }

@@ -9,7 +9,8 @@
  *   train   rotation, bits and levels of the navigation codes
  *   encode  codes and factors of every row
  *   write   sections, vectors in the new order, manifest
- *   measure operating points: recall and reads by residency and search list
+ *   measure operating points: recall and reads by residency and search list, of queries that are
+ *           given, or of rows
  *
  * All of it in memory, or under a memory budget with the graph in parts (parts.h) and what is built
  * in work files.
@@ -48,7 +49,8 @@ struct build_watch {
 
 struct build_options {
     const char *input, *out;
-    const char *ids; /* NULL: ids are row numbers */
+    const char *ids;   /* NULL: ids are row numbers */
+    const char *query; /* operating points are measured on these; NULL: on rows of the input */
     enum fathom_metric metric;
     uint32_t degree;     /* R; 0: chosen by the data */
     uint32_t build_list; /* L; 0: chosen by the data */

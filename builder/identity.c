@@ -7,12 +7,22 @@
 #include "error.h"
 #include "format.h"
 #include "provenance.h"
+#include "state.h"
 
 #define DUMP_FLAGS (JSON_SORT_KEYS | JSON_COMPACT | JSON_REAL_PRECISION(17))
 
-char *identity_text(const struct build_options *options, const struct input *input,
-                    const uint64_t *ids, bool hashed)
+/* That there are none is told too: else a build that has none would go on with one that had some.
+ */
+static json_t *queries_json(const struct queries *queries)
 {
+    return queries->file ? provenance_queries(queries)
+                         : json_pack("{s:s s:s}", "dtype", "none", PROVENANCE_HASH, "none");
+}
+
+char *identity_text(const struct build *build, bool hashed)
+{
+    const struct build_options *options = &build->options;
+    const struct input *input = &build->input;
     json_t *options_json = provenance_options(options);
     json_t *input_json = provenance_input(input, hashed);
     /* Known only when the input has been read, and it follows from the hash. */
@@ -23,9 +33,10 @@ char *identity_text(const struct build_options *options, const struct input *inp
     json_object_set_new(options_json, "memory_budget",
                         json_integer((json_int_t)options->memory_budget_bytes));
     json_t *json =
-        json_pack("{s:{s:s s:i s:s} s:o s:o s:o}", "program", "version", FATHOM_VERSION,
+        json_pack("{s:{s:s s:i s:s} s:o s:o s:o s:o}", "program", "version", FATHOM_VERSION,
                   "format_version", FORMAT_VERSION, "cpu_level", kernels_get()->name, "input",
-                  input_json, "ids", provenance_ids(input, ids), "options", options_json);
+                  input_json, "ids", provenance_ids(input, build->ids), "queries",
+                  queries_json(&build->queries), "options", options_json);
     char *text = json ? json_dumps(json, DUMP_FLAGS) : NULL;
     json_decref(json);
     return text;

@@ -19,9 +19,6 @@
 #define BLOCK_ROWS   256
 #define SAMPLE_ROWS  65536
 #define SAMPLE_BYTES (64u << 20)
-#define NORM_SQ_MAX                                                                                \
-    (FLT_MAX / 8.0) /* squared distances up to 4 times this must be finite floats                  \
-                     */
 
 /* One pass over the file. */
 struct pass {
@@ -121,7 +118,7 @@ static int check_block(void *context, uint64_t block, unsigned worker)
         if (place != UINT32_MAX)
             memcpy(pass->sample + (size_t)place * input->work_dim, row, info->dim * sizeof *row);
         pass->norms[i] = metric_work_row(FATHOM_METRIC_L2, info->dim, 0, row, row);
-        if (pass->norms[i] > NORM_SQ_MAX)
+        if (pass->norms[i] > INPUT_NORM_SQ_MAX)
             return FATHOM_EINPUT;
     }
     return 0;
@@ -162,7 +159,7 @@ static int explain_refusal(const struct pass *pass, struct fathom_error *err)
     for (size_t i = 0; i < pass->rows && status == 0; i++) {
         float *row = pass->scratch[0];
         vectors_to_f32(info->dtype, raw_row(pass, i), info->dim, row);
-        if (metric_work_row(FATHOM_METRIC_L2, info->dim, 0, row, row) > NORM_SQ_MAX)
+        if (metric_work_row(FATHOM_METRIC_L2, info->dim, 0, row, row) > INPUT_NORM_SQ_MAX)
             status = error_set(err, FATHOM_EINPUT,
                                "%s: row %" PRIu64
                                ": values so large that distances overflow a 32-bit float; scale "

@@ -2,11 +2,16 @@
 #ifndef BUILDER_INPUT_H
 #define BUILDER_INPUT_H
 
+#include <float.h>
+
 #include "crew.h"
 #include "row8.h"
 #include "rows8.h"
 #include "vectors.h"
 #include "work.h"
+
+/* Of a vector's squared norm: squared distances up to 4 times this must be finite floats. */
+#define INPUT_NORM_SQ_MAX (FLT_MAX / 8.0)
 
 struct input {
     struct vector_file *file;

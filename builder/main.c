@@ -40,6 +40,10 @@ static const struct argp_option shared_options[] = {
      "l2: squared Euclidean; ip: minus the inner product; cos: 1 - cosine (build: required; "
      "estimate: l2)",
      0},
+    {"query", 'q', "FILE", 0,
+     "Queries like those that the index will be asked, in any form of --input (HDF5: test): target "
+     "recall is measured on them (default: on rows of the input)",
+     0},
     {"ids", 'I', "FILE", 0, "Ids by row: .npy of i64 or u64, or text, one number a line", 0},
     {"degree", 'R', "R", 0, "Neighbours of a row at the most (default: by the data)", 0},
     {"build-list", 'L', "L", 0, "Width of the search for neighbours (default: 2 R)", 0},
@@ -105,6 +109,9 @@ static error_t parse_shared(int key, char *arg, struct argp_state *state)
         break;
     case 'I':
         o->ids = arg;
+        break;
+    case 'q':
+        o->query = arg;
         break;
     case 'm':
         o->metric = FATHOM_METRIC_L2 + tool_arg_choice(state, "metric", arg, "l2 ip cos");

@@ -49,6 +49,13 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+/* Names of files come after hashing: the same vectors under another name are the same index. */
+static bool set_name(json_t *manifest, const char *group, const char *path)
+{
+    json_t *name = json_string(base_name(path));
+    return name && json_object_set_new(json_object_get(manifest, group), "name", name) == 0;
+}
+
 #define DUMP_FLAGS (JSON_SORT_KEYS | JSON_INDENT(1) | JSON_REAL_PRECISION(9))
 
 int manifest_make(const struct product *product, char **text, uint64_t *generation,
@@ -58,15 +65,15 @@ int manifest_make(const struct product *product, char **text, uint64_t *generati
     if (product->parts)
         json_object_set_new(json_object_get(manifest, "chosen"), "parts",
                             json_integer(product->parts->count));
+    if (product->queries->file)
+        json_object_set_new(manifest, "queries", provenance_queries(product->queries));
     char *hashed = manifest ? json_dumps(manifest, DUMP_FLAGS) : NULL;
     *text = NULL;
     if (hashed) {
-        /* The name of the input comes after hashing: the same vectors under another name are the
-         * same index. */
         uint64_t hash = XXH3_64bits(hashed, strlen(hashed));
         *generation = hash ? hash : 1;
-        json_t *name = json_string(base_name(product->options->input));
-        if (name && json_object_set_new(json_object_get(manifest, "input"), "name", name) == 0)
+        if (set_name(manifest, "input", product->options->input) &&
+            (!product->queries->file || set_name(manifest, "queries", product->options->query)))
             *text = json_dumps(manifest, DUMP_FLAGS);
     }
     free(hashed);

@@ -2,10 +2,14 @@
 #include "measure.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 #include "error.h"
 #include "mem.h"
 #include "points.h"
+
+#define FEW_QUERIES 100
 
 struct measuring {
     const struct crew *crew;
@@ -87,23 +91,43 @@ static int append_points(struct index_writer *writer, const struct operating_poi
     return status == 0 ? index_writer_end(writer, err) : status;
 }
 
-int measure_add_points(struct index_writer *writer, const struct env *env, const struct crew *crew,
-                       struct checkpoint *checkpoint, uint64_t rows, uint64_t budget_bytes,
-                       struct fathom_error *err)
+/* What is promised of few queries leaves room for their luck. */
+static void note_few(const struct crew *crew, uint32_t queries)
+{
+    char text[160];
+    if (queries >= FEW_QUERIES)
+        return;
+    snprintf(text, sizeof text,
+             "operating points are measured on only %" PRIu32
+             " queries: searches by target recall will do more than is needed; give some hundreds",
+             queries);
+    crew_note(crew, text);
+}
+
+int measure_add_points(struct index_writer *writer, const struct crew *crew,
+                       const struct measure_options *options, struct fathom_error *err)
 {
     struct operating_point *points = mem_alloc_array(POINTS_MAX, sizeof *points);
-    struct measuring measuring = {.crew = crew, .rows = rows, .checkpoint = checkpoint};
+    struct measuring measuring = {
+        .crew = crew, .rows = options->rows, .checkpoint = options->checkpoint};
     struct points_keeper keeper = {
         .due = is_due, .save = save, .load = load, .context = &measuring};
-    struct points_watch watch = {.stopped = is_stopped,
-                                 .advance = advance,
-                                 .context = &measuring,
-                                 .keeper = checkpoint ? &keeper : NULL};
+    struct points_queries offer;
+    struct points_options how = {.threads = crew->threads,
+                                 .budget_bytes = options->budget_bytes,
+                                 .watch = {.stopped = is_stopped,
+                                           .advance = advance,
+                                           .context = &measuring,
+                                           .keeper = options->checkpoint ? &keeper : NULL}};
     uint32_t count = 0;
     if (!points)
         return error_set(err, -ENOMEM, "no memory for operating points");
-    int status = points_measure(env, index_writer_path(writer), crew->threads, budget_bytes, &watch,
-                                points, &count, err);
+    if (options->queries) {
+        offer = queries_offer(options->queries);
+        how.queries = &offer;
+        note_few(crew, offer.count);
+    }
+    int status = points_measure(options->env, index_writer_path(writer), &how, points, &count, err);
     if (status == 0 && count == 0)
         crew_note(crew, "the memory budget is too small to measure operating points: searches by "
                         "target recall take a default search list");

@@ -3,12 +3,22 @@
 #define BUILDER_MEASURE_H
 
 #include "checkpoint.h"
+#include "crew.h"
+#include "format.h"
+#include "queries.h"
+
+struct measure_options {
+    const struct env *env;
+    uint64_t rows;                 /* of the index */
+    uint64_t budget_bytes;         /* of what is opened; 0: none */
+    struct queries *queries;       /* that points are measured on; NULL: rows */
+    struct checkpoint *checkpoint; /* where what is measured is saved on the way; NULL: nowhere */
+};
 
 /* Measures the file as it will be published and adds the section of points, on from where a killed
- * build had come to. checkpoint: where what is measured is saved on the way; NULL: nowhere.
- * budget_bytes: of what is opened; 0: none. */
-int measure_add_points(struct index_writer *writer, const struct env *env, const struct crew *crew,
-                       struct checkpoint *checkpoint, uint64_t rows, uint64_t budget_bytes,
+ * build had come to. */
+int measure_add_points(struct index_writer *writer, const struct crew *crew,
+                       const struct measure_options *options,
                        struct fathom_error *err) FATHOM_MUST_USE;
 
 #endif

@@ -8,6 +8,7 @@
 #include "metric.h"
 #include "planes.h"
 #include "predict.h"
+#include "queries.h"
 #include "survey.h"
 #include "vectors.h"
 
@@ -44,6 +45,18 @@ int build_options_check(const struct build_options *o, struct fathom_error *err)
     return 0;
 }
 
+/* By the header of their file. */
+static int count_queries(const struct build_options *options, uint32_t dim, uint64_t *count,
+                         struct fathom_error *err)
+{
+    struct queries queries;
+    int status = queries_open(&queries, options, NULL, dim, err);
+    *count = status == 0 ? queries.info.rows : 0;
+    if (status == 0)
+        queries_close(&queries);
+    return status;
+}
+
 static int predict_input(const struct build_options *options, struct build_estimate *out,
                          struct fathom_error *err)
 {
@@ -58,7 +71,9 @@ static int predict_input(const struct build_options *options, struct build_estim
     vector_file_close(file);
     chosen.code_bits =
         degree_code_bits(options, info.rows, metric_work_dim(options->metric, info.dim));
-    status = survey_run(&chosen, &known, err);
+    status = count_queries(options, info.dim, &known.queries, err);
+    if (status == 0)
+        status = survey_run(&chosen, &known, err);
     if (status == 0)
         predict_shape(&chosen, &known, NULL, out);
     return status;
@@ -84,7 +99,9 @@ int build_predict(const struct build_options *options, struct build_estimate *ou
         assumed.degree = DEGREE_USUAL;
     if (!assumed.build_list)
         assumed.build_list = degree_list(assumed.degree);
-    const struct predict_known known = {.slowness = 1};
-    predict_shape(&assumed, &known, NULL, out);
-    return 0;
+    struct predict_known known = {.slowness = 1};
+    status = count_queries(options, out->dim, &known.queries, err);
+    if (status == 0)
+        predict_shape(&assumed, &known, NULL, out);
+    return status;
 }

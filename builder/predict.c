@@ -28,7 +28,7 @@
 #define BLAS_BYTES    (1u << 16)  /* and in BLAS, but for what grows with the dimension */
 #define WRITER_BYTES  (1u << 20)
 #define SAMPLES_BYTES (27u << 17) /* of operating points, and engines; */
-#define OFFERED_BYTES 2400        /* of each row that the sample is picked from */
+#define OFFERED_BYTES 2400        /* of each row or query that the sample is picked from */
 #define LIBRARY_USUAL (21u << 19)
 #define LIBRARY_LATE  (21u << 16) /* LAPACK */
 #define INPUT_BYTES   (4u << 20)  /* of the input that are read at a time, */
@@ -98,12 +98,22 @@ static uint64_t opened_bytes(const struct shape *s, uint64_t code_bytes)
     return s->rows * (code_bytes + 8) + lists_bytes(s);
 }
 
+uint64_t predict_offered(const struct shape *s)
+{
+    return smaller(s->queries ? s->queries : s->rows, POINTS_OFFERED_MAX);
+}
+
+/* What is there while the sample is picked; queries wait in memory. */
+static uint64_t picking_bytes(const struct shape *s)
+{
+    return predict_offered(s) * (OFFERED_BYTES + (s->queries ? 6 : 2) * s->dim) + cells_bytes(s);
+}
+
 /* The largest residency runs beside the smallest, the largest two codes at the end (points.c). */
 static uint64_t measured_bytes(const struct shape *s, unsigned threads)
 {
     uint64_t rows8 = opened_bytes(s, s->dim), engines = SAMPLES_BYTES + 8300 * s->dim;
-    uint64_t picking =
-        smaller(s->rows, PREDICT_OFFERED) * (OFFERED_BYTES + 2 * s->dim) + cells_bytes(s);
+    uint64_t picking = picking_bytes(s);
     if (s->rows < BUILD_MEASURED_ROWS)
         return 0;
     if (threads == 1)
@@ -355,6 +365,7 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
     if (budget) {
         uint64_t program = predict_program((uint32_t)s->dim) + (options->ids ? 8 * s->rows : 0);
         uint64_t within = measured_within(s, threads, budget > program ? budget - program : 0);
+        within = larger(within, s->queries ? picking_bytes(s) : 0);
         stages[BUILD_MEASURE] = smaller(stages[BUILD_MEASURE], SAMPLES_BYTES + within);
     }
     for (int stage = 0; stage < BUILD_STAGES; stage++)
@@ -442,6 +453,7 @@ void predict_shape(const struct build_options *options, const struct predict_kno
     uint32_t work_dim = metric_work_dim(options->metric, out->dim);
     uint64_t vector_bytes = exact ? 0 : out->dim * fathom_dtype_bytes(out->dtype);
     struct shape s = predict_shape_of(options, out->rows, work_dim, vector_bytes);
+    s.queries = known->queries;
     know_degrees(&s, &known->probe);
     out->degree = options->degree;
     out->build_list = options->build_list;

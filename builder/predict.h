@@ -10,6 +10,7 @@
 struct predict_known {
     struct degree_probe probe; /* 0: nothing; cut alone may be 0 too */
     double slowness;           /* of this machine, 1 for the usual one */
+    uint64_t queries;          /* that points are measured on; 0: on rows */
 };
 
 /* Degrees and lists must be chosen already. progress: of a build that begins its graph; NULL: there

@@ -5,19 +5,20 @@
 
 #include "predict.h"
 
-#define PREDICT_OFFERED                                                                            \
-    3200 /* rows that operating points pick their sample from (points_pick.c)                      \
-          */
+#define PREDICT_MEASURED 800 /* rows or queries that operating points are measured on */
 
 struct shape {
     uint64_t rows, dim, stride, code_dim, order_count, factor_bytes, degree;
     uint64_t vector_bytes; /* of a row as it is stored; 0 when 8 bits hold it exactly */
+    uint64_t queries;      /* that points are measured on; 0: on rows */
     double mean_degree;    /* what searches meet on their way, in proportion to their time, */
     double list_degree;    /* and what lists hold in the end */
 };
 
 struct shape predict_shape_of(const struct build_options *options, uint64_t rows, uint32_t work_dim,
                               uint64_t vector_bytes);
+/* Rows or queries that the sample for operating points is picked from (points_pick.c). */
+uint64_t predict_offered(const struct shape *shape);
 /* Threads that a build uses of those that it is given. */
 unsigned predict_threads(const struct build_options *options);
 /* Of the index. */

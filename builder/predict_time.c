@@ -64,9 +64,11 @@ static double measure_us(const struct shape *s)
     double rows = (double)s->rows, values = rows * (double)s->dim;
     if (s->rows < BUILD_MEASURED_ROWS)
         return 0;
-    double searches = 134e3 * s->mean_degree * rows / (7e4 + rows);
-    double picking = PREDICT_OFFERED * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
-    double truth = 14.7e-3 * values + (s->vector_bytes ? 4.2e5 : 0);
+    double few = s->queries ? fmin(1, (double)s->queries / PREDICT_MEASURED) : 1;
+    double searches = few * 134e3 * s->mean_degree * rows / (7e4 + rows);
+    double picking =
+        (double)predict_offered(s) * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
+    double truth = few * (14.7e-3 * values + (s->vector_bytes ? 4.2e5 : 0));
     return searches + 11e-3 * values + recoded_us(s) + picking + truth;
 }
 

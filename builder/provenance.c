@@ -6,14 +6,19 @@
 #include <stdio.h>
 #include <xxhash.h>
 
+static json_t *hash_json(const uint64_t hash[2])
+{
+    char text[33];
+    snprintf(text, sizeof text, "%016" PRIx64 "%016" PRIx64, hash[1], hash[0]);
+    return json_string(text);
+}
+
 json_t *provenance_input(const struct input *input, bool hashed)
 {
-    char hash[33];
     json_t *json = json_pack("{s:I s:i s:s s:I}", "rows", (json_int_t)input->info.rows, "dim",
                              (int)input->info.dim, "dtype", fathom_dtype_name(input->info.dtype),
                              "zero_rows", (json_int_t)input->zero_count);
-    snprintf(hash, sizeof hash, "%016" PRIx64 "%016" PRIx64, input->hash[1], input->hash[0]);
-    if (hashed && json_object_set_new(json, "scalars_xxh3_128", json_string(hash)) != 0) {
+    if (hashed && json_object_set_new(json, PROVENANCE_HASH, hash_json(input->hash)) != 0) {
         json_decref(json);
         return NULL;
     }
@@ -28,6 +33,13 @@ json_t *provenance_ids(const struct input *input, const uint64_t *ids)
     snprintf(hash, sizeof hash, "%016" PRIx64,
              (uint64_t)XXH3_64bits(ids, input->info.rows * sizeof *ids));
     return json_pack("{s:s s:s}", "kind", "external", "xxh3_64", hash);
+}
+
+json_t *provenance_queries(const struct queries *queries)
+{
+    return json_pack("{s:I s:s s:I s:o}", "rows", (json_int_t)queries->info.rows, "dtype",
+                     fathom_dtype_name(queries->info.dtype), "zero_rows",
+                     (json_int_t)queries->zero_count, PROVENANCE_HASH, hash_json(queries->hash));
 }
 
 json_t *provenance_options(const struct build_options *options)

@@ -237,7 +237,7 @@ static int resume_before_graph(struct build *build, struct fathom_error *err)
 int build_resume(struct build *build, char **identity, struct fathom_error *err)
 {
     struct checkpoint *checkpoint = &build->checkpoint;
-    char *now = identity_text(&build->options, &build->input, build->ids, false);
+    char *now = identity_text(build, false);
     int status = now ? checkpoint_load_state(checkpoint, now, identity, err)
                      : error_set(err, -ENOMEM, "no memory to resume a build");
     free(now);

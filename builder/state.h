@@ -11,6 +11,7 @@
 #include "order.h"
 #include "parts.h"
 #include "predict.h"
+#include "queries.h"
 #include "write.h"
 
 struct build {
@@ -29,6 +30,7 @@ struct build {
     struct work raw; /* the folder, for rows in the order of the input where they do not fit */
     bool raw_saved;
     uint64_t *ids;
+    struct queries queries; /* to measure with, if there are */
     struct cells cells;
     bool cells_loaded;                /* from a checkpoint, in their order, */
     uint32_t ordered;                 /* with the rows of so many of them, which are */

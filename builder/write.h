@@ -6,6 +6,7 @@
 #include "format.h"
 #include "input.h"
 #include "parts.h"
+#include "queries.h"
 
 struct product {
     const struct build_options *options;
@@ -21,7 +22,8 @@ struct product {
     const struct encoded_lists *lists;
     /* Not NULL: rows, codes and lists are in work files, and the members above empty. */
     struct parts *parts;
-    const uint64_t *ids; /* by row of the file; NULL: row numbers */
+    const struct queries *queries; /* that points will be measured on, if there are */
+    const uint64_t *ids;           /* by row of the file; NULL: row numbers */
     uint32_t build_list;
     double probed_degree; /* degree_choose */
     double mean_degree;

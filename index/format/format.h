@@ -113,6 +113,14 @@ bool format_list_pages_valid(const uint32_t *first_row, uint64_t pages,
  * such as a query may ask for, and its figures are numbers. */
 bool format_point_valid(const uint8_t *point);
 
+/* What a point was measured on. Values are on disk and pinned. */
+enum format_measured_on {
+    FORMAT_MEASURED_ON_ROWS,    /* of the index, each left out of its own search */
+    FORMAT_MEASURED_ON_QUERIES, /* that were given for it */
+    FORMAT_MEASURED_ON_END
+};
+uint32_t format_point_measured_on(const uint8_t *point);
+
 struct superblock {
     struct properties properties;
     uint32_t version, compat, incompat;

@@ -132,7 +132,12 @@ bool format_point_valid(const uint8_t *point)
             return false;
     return (navigator == FATHOM_NAVIGATOR_GRAPH || navigator == FATHOM_NAVIGATOR_CELLS) && k >= 1 &&
            k <= FATHOM_K_MAX && search_list >= 1 && search_list <= FATHOM_SEARCH_LIST_MAX &&
-           figures[0] >= 0 && le_load32(point + 44) == 0;
+           figures[0] >= 0 && format_point_measured_on(point) < FORMAT_MEASURED_ON_END;
+}
+
+uint32_t format_point_measured_on(const uint8_t *point)
+{
+    return le_load32(point + 44);
 }
 
 void superblock_encode(const struct superblock *super, uint8_t page[PAGE_BYTES])

@@ -1,6 +1,7 @@
 /* Measuring operating points (see points.h): opens the index once per residency that a budget could
- * ask for, and walks it for a sample of its own rows (points_truth.c). What searches would read and
- * find follows from the candidates (points_replay.c). points_choose.c uses what is found here.
+ * ask for, and walks it for a sample of its own rows or of given queries (points_truth.c). What
+ * searches would read and find follows from the candidates (points_replay.c). points_choose.c uses
+ * what is found here.
  *
  * Under a budget, what fits half of it is measured side by side with another, and what does not is
  * then measured alone. */
@@ -22,6 +23,8 @@
 #define RECALL_GAIN       0.001f /* nor once a step brings less */
 #define INFLIGHT          8
 #define READS_THAT_MATTER 0.1f
+#define NORMAL_95         1.645 /* the normal distribution's quantile of 95% */
+#define RESULTS_ALONE     0.5   /* of a query's results that tell by themselves, at the most */
 #define PLANS_AT_ONCE     2  /* each keeps an opened index in memory */
 #define PLAN_STEPS        64 /* of progress, for each residency */
 
@@ -47,13 +50,12 @@ _Static_assert(PLANS_MAX *(LISTS + 5) * THRESHOLDS <= POINTS_MAX, "all points ha
 struct measure {
     const struct env *env;
     const char *path;
-    unsigned threads;
+    const struct points_options *options;
     uint64_t budget;    /* of each opened index; 0: none */
     bool lists_in_part; /* may a graph's lists stay in the file? */
     struct points_sample sample;
     struct operating_point *out;
     uint32_t count;
-    const struct points_watch *watch;
     struct format_stop stop;       /* the watch's, for opening: what is loaded may be GiBs */
     uint64_t row_count, rows_seen; /* of the file; while its records are streamed */
     uint64_t generation;           /* of the file */
@@ -64,15 +66,17 @@ struct measure {
 
 static bool is_stopped(const struct measure *m)
 {
-    return m->watch->stopped && m->watch->stopped(m->watch->context);
+    const struct points_watch *watch = &m->options->watch;
+    return watch->stopped && watch->stopped(watch->context);
 }
 
 /* Relaxed: it only counts. */
 static void advance(struct measure *m, unsigned steps)
 {
     unsigned done = atomic_fetch_add_explicit(&m->done, steps, memory_order_relaxed) + steps;
-    if (m->watch->advance)
-        m->watch->advance(m->watch->context, done, m->steps);
+    const struct points_watch *watch = &m->options->watch;
+    if (watch->advance)
+        watch->advance(watch->context, done, m->steps);
 }
 
 /* ---- the sample ---- */
@@ -120,7 +124,9 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
     struct sample_watch watch = {.stopped = truth_stopped,
                                  .advance = truth_advance,
                                  .context = m,
-                                 .keeper = m->watch->keeper};
+                                 .keeper = m->options->watch.keeper};
+    struct sample_options options = {
+        .count = SAMPLE_ROWS, .threads = m->options->threads, .queries = m->options->queries};
     struct fathom_index *index;
     int status = open_least(m, &index, err);
     if (status != 0)
@@ -131,7 +137,7 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
     m->generation = index->properties.generation;
     m->truth_steps = truth_steps((double)index->properties.rows * index->properties.work_dim);
     m->steps = m->truth_steps + (uint64_t)PLAN_STEPS * PLANS_MAX;
-    status = points_sample_make(&m->sample, index, SAMPLE_ROWS, m->threads, &watch, err);
+    status = points_sample_make(&m->sample, index, &options, &watch, err);
     fathom_index_close(index);
     return status;
 }
@@ -249,7 +255,7 @@ static int search_row(struct searcher *s, uint32_t i, uint32_t k, uint32_t searc
     query.search_list = search_list;
     trial->searcher = s;
     trial->probe =
-        (struct query_probe){.row = m->sample.rows[i], .take = take_candidates, .context = trial};
+        (struct query_probe){.row = points_sample_itself(&m->sample, i), .take = take_candidates, .context = trial};
     memcpy(trial->before, trial->replays, sizeof trial->before);
     while ((status = engine_submit_probe(s->engine, s->index, &query, &trial->probe, NULL)) ==
                FATHOM_EBUSY &&
@@ -294,21 +300,44 @@ static void add(struct sums *sums, uint32_t count, double recall, double reads)
 
 /* How far recall varies between rows that are about as hard decides what so few rows are worth;
  * how far it varies besides, what the many do that these were picked from. */
-static double error_of(const struct sums *sums, uint32_t count)
+static double error_of(const struct sums *sums, uint32_t count, double offered)
 {
     if (count < 2)
         return 0;
     double mean = sums->recall / count,
            all = fmax(0, (sums->squares - count * mean * mean) / (count - 1)),
            alike = sums->steps / (2.0 * (count - 1));
-    return sqrt(alike / count + fmax(0, all - alike) / ((double)POINTS_OFFERED * count));
+    return sqrt(alike / count + fmax(0, all - alike) / offered);
 }
 
-static struct attained attained_by(const struct sums *sums, uint32_t count)
+/* Student's quantile of 95%, by the first terms of its expansion in 1 / freedom. */
+static double quantile_of(uint32_t count)
 {
-    double mean = count ? sums->recall / count : 0;
+    double freedom = count > 1 ? count - 1 : 1;
+    return NORMAL_95 + (1.524 + 1.420 / freedom) / freedom;
+}
+
+/* Of given queries there may be few, and of few that all do well little follows: their error is
+ * taken for that of a share of so many independent results, of which there are no more than
+ * RESULTS_ALONE of all, and the lower end is Wilson's, which leaves room below a share of one. */
+static double low_of_few(double mean, double error, uint32_t count, uint32_t k)
+{
+    double results = fmax(1, RESULTS_ALONE * k * count), z = quantile_of(count);
+    if (error > 0)
+        results = fmin(results, fmax(1, mean * (1 - mean) / (error * error)));
+    double share = z * z / results;
+    return (mean + share / 2 - sqrt(share * (mean * (1 - mean) + share / 4))) / (1 + share);
+}
+
+static struct attained attained_by(const struct points_sample *sample, const struct sums *sums,
+                                   uint32_t count, uint32_t k)
+{
+    double mean = count ? sums->recall / count : 0,
+           offered = (double)sample->offered * count / sample->count,
+           error = error_of(sums, count, offered);
+    double low = sample->given ? low_of_few(mean, error, count, k) : mean - NORMAL_95 * error;
     return (struct attained){.recall = (float)mean,
-                             .recall_low = (float)(mean - 1.645 * error_of(sums, count)),
+                             .recall_low = (float)low,
                              .reads = (float)(count ? sums->reads / count : 0)};
 }
 
@@ -325,8 +354,8 @@ static void summarise(const struct searcher *s, uint32_t threshold, struct opera
         add(&reranked, count, replay->reranked_recall, replay->reranked_reads);
         count++;
     }
-    point->plain = attained_by(&plain, count);
-    point->reranked = attained_by(&reranked, count);
+    point->plain = attained_by(sample, &plain, count, point->k);
+    point->reranked = attained_by(sample, &reranked, count, point->k);
 }
 
 /* The points of one search list, from the most careful threshold to the thriftiest; where next to
@@ -342,7 +371,9 @@ static const struct operating_point *add_points(const struct searcher *s, struct
             .k = k,
             .search_list = search_list,
             .refine_threshold = thresholds[t],
-            .code_bytes = s->index->plan.rows8 ? s->index->records->row_bytes : job->code_bytes};
+            .code_bytes = s->index->plan.rows8 ? s->index->records->row_bytes : job->code_bytes,
+            .measured_on =
+                s->measure->sample.given ? FORMAT_MEASURED_ON_QUERIES : FORMAT_MEASURED_ON_ROWS};
         summarise(s, t, point);
         if (first->plain.reads < READS_THAT_MATTER)
             break;
@@ -446,7 +477,7 @@ static int keep_job(struct plan_jobs *all, uint32_t i)
     struct points_part part = done_part(all);
     pthread_mutex_lock(&all->lock);
     all->done[i] = all->jobs[i];
-    int status = points_keep(all->measure->watch->keeper, KEPT_NAME, &kept, &part, 1, NULL);
+    int status = points_keep(all->measure->options->watch.keeper, KEPT_NAME, &kept, &part, 1, NULL);
     pthread_mutex_unlock(&all->lock);
     return status;
 }
@@ -462,7 +493,7 @@ static int load_jobs(struct plan_jobs *all, struct fathom_error *err)
 {
     struct points_kept kept;
     struct points_part part = done_part(all);
-    int status = points_load_kept(all->measure->watch->keeper, KEPT_NAME, all->measure->generation,
+    int status = points_load_kept(all->measure->options->watch.keeper, KEPT_NAME, all->measure->generation,
                                   &kept, &part, 1, err);
     bool good = status > 0 && kept.next == all->count;
     for (uint32_t i = 0; i < all->count && good; i++)
@@ -550,7 +581,8 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
         list_plans(&all, FATHOM_NAVIGATOR_CELLS, cell_bits, sizeof cell_bits / sizeof *cell_bits,
                    levels, level_count);
         m->steps = m->truth_steps + (uint64_t)PLAN_STEPS * all.count;
-        unsigned workers = m->threads < PLANS_AT_ONCE ? m->threads : PLANS_AT_ONCE;
+        unsigned threads = m->options->threads,
+                 workers = threads < PLANS_AT_ONCE ? threads : PLANS_AT_ONCE;
         uint64_t budget = m->budget;
         status = load_jobs(&all, err);
         if (status == 0)
@@ -572,17 +604,16 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
                   : 0;
 }
 
-int points_measure(const struct env *env, const char *path, unsigned threads, uint64_t budget_bytes,
-                   const struct points_watch *watch, struct operating_point *out, uint32_t *count,
-                   struct fathom_error *err)
+int points_measure(const struct env *env, const char *path, const struct points_options *options,
+                   struct operating_point *out, uint32_t *count, struct fathom_error *err)
 {
-    struct measure m = {.env = env,
-                        .path = path,
-                        .threads = threads,
-                        .budget = budget_bytes,
-                        .watch = watch,
-                        .stop = {.stopped = watch->stopped, .context = watch->context},
-                        .out = out};
+    struct measure m = {
+        .env = env,
+        .path = path,
+        .options = options,
+        .budget = options->budget_bytes,
+        .stop = {.stopped = options->watch.stopped, .context = options->watch.context},
+        .out = out};
     uint32_t levels[PLANES_LEVELS_MAX], level_count = 0;
     int status = prepare(&m, levels, &level_count, err);
     if (status == 0 && m.sample.truth_count > 0)

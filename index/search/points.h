@@ -1,7 +1,7 @@
 /* Operating points: what recall a search list and a refine threshold reach at a residency, with and
- * without re-ranking by full vectors, measured by the builder on rows of the index itself, each
- * left out of its own search. They are stored in the index, and turn a target recall into a list, a
- * threshold and whether to re-rank. */
+ * without re-ranking by full vectors, measured by the builder on queries that were given for it, or
+ * on rows of the index itself, each left out of its own search. They are stored in the index, and
+ * turn a target recall into a list, a threshold and whether to re-rank. */
 #ifndef SEARCH_POINTS_H
 #define SEARCH_POINTS_H
 
@@ -25,7 +25,7 @@ struct operating_point {
     struct attained plain;    /* ranked by 8-bit rows and codes */
     struct attained reranked; /* full vectors read of what these leave in doubt, reads included; all
                                  0 where 8-bit rows are exact */
-    uint32_t reserved;        /* zero */
+    uint32_t measured_on;     /* enum format_measured_on; the same in all points of an index */
 };
 
 _Static_assert(sizeof(struct operating_point) == FORMAT_POINT_BYTES, "see docs/FORMAT.md");
@@ -48,7 +48,7 @@ struct points_part {
 };
 
 /* What a measurement keeps of itself on its way, for one that begins after it was killed and is of
- * the same index. Called by one thread at a time. */
+ * the same index and the same queries. Called by one thread at a time. */
 struct points_keeper {
     bool (*due)(void *context, uint64_t bytes); /* is it time to save so many? */
     /* All parts under this name, in the place of what was saved under it before. */
@@ -65,12 +65,28 @@ struct points_keeper {
 uint64_t points_kept_bytes(uint64_t rows);
 #define POINTS_KEPT 3
 
-/* Measures the index file at path, with no more than budget_bytes in memory (0: no limit): what
- * does not fit is not measured; lists that do not fit are read from the file, which changes no
- * point. out has room for POINTS_MAX; ordered by navigator, code bytes, k, search list and
- * threshold. The result does not depend on threads. */
-int points_measure(const struct env *env, const char *path, unsigned threads, uint64_t budget_bytes,
-                   const struct points_watch *watch, struct operating_point *out, uint32_t *count,
+/* Queries to measure with. */
+#define POINTS_OFFERED_MAX 3200 /* of which the sample that is measured is picked, at the most */
+struct points_queries {
+    uint32_t count; /* 1..POINTS_OFFERED_MAX */
+    /* Fills out, count x dim, in user space; none is NaN, infinite, or zero under cosine. Called
+     * once. */
+    int (*load)(void *context, float *out, struct fathom_error *err);
+    void *context;
+};
+
+struct points_options {
+    unsigned threads;                     /* the result does not depend on them */
+    uint64_t budget_bytes;                /* of memory; 0: no limit */
+    const struct points_queries *queries; /* NULL: rows of the index */
+    struct points_watch watch;
+};
+
+/* Measures the index file at path. What does not fit the budget is not measured; lists that do not
+ * fit are read from the file, which changes no point. out has room for POINTS_MAX; ordered by
+ * navigator, code bytes, k, search list and threshold. */
+int points_measure(const struct env *env, const char *path, const struct points_options *options,
+                   struct operating_point *out, uint32_t *count,
                    struct fathom_error *err) FATHOM_MUST_USE;
 
 /* How to search. */
@@ -111,7 +127,7 @@ struct operating_choice points_choose(const struct operating_point *points, uint
 /* The points that speak for a navigator with codes of code_bytes: those measured with them, or on a
  * straight line between those of the next shorter and the next longer code that were; beyond the
  * ends, those of the end. In the graph without what is lost by the hole that a row of the sample
- * leaves. Returns how many; out has room for POINTS_RESIDENT_MAX. */
+ * leaves; given queries leave none. Returns how many; out has room for POINTS_RESIDENT_MAX. */
 uint32_t points_for(const struct operating_point *points, uint32_t count,
                     enum fathom_navigator navigator, uint32_t code_bytes,
                     struct operating_point *out);

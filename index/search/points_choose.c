@@ -300,7 +300,7 @@ uint32_t points_for(const struct operating_point *points, uint32_t count,
         found = points_between(&below, &above, code_bytes, out);
     else if (found)
         memcpy(out, only->points, found * sizeof *out);
-    if (navigator == FATHOM_NAVIGATOR_GRAPH)
+    if (navigator == FATHOM_NAVIGATOR_GRAPH && found && out->measured_on == FORMAT_MEASURED_ON_ROWS)
         fill_holes(out, found);
     return found;
 }

@@ -1,7 +1,8 @@
-/* Which rows of an index its operating points are measured with (points_sample.h): several times as
- * many are looked at, and put in the order of how hard they are to find the neighbours of; those
- * that are taken are evenly spaced in that order. So a sample has as many hard rows as the index
- * has, by more than luck, and stands for a larger one (docs/adr/0046).
+/* Which rows of an index, or which of the queries that were given, its operating points are
+ * measured with (points_sample.h): several times as many are looked at, where there are, and put in
+ * the order of how hard they are to find the neighbours of; those that are taken are evenly spaced
+ * in that order. So a sample has as many hard rows as the index has, by more than luck, and stands
+ * for a larger one (docs/adr/0046).
  *
  * Hard is a row whose nearest lie in cells that are not its nearest, the nearest being those in the
  * cells that are looked at. What is resident does not matter, nor do threads. */
@@ -9,6 +10,7 @@
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "error.h"
 #include "mem.h"
@@ -33,7 +35,8 @@ struct found {
 };
 
 struct offered_row {
-    uint32_t row;
+    uint32_t number; /* of the row; or the place of the query, */
+    uint32_t itself; /* which is ROW_NONE here */
     struct row8_query query;
     struct near_cell *cells; /* in the order of the file */
     uint32_t cell_count;
@@ -44,6 +47,7 @@ struct offered_row {
 struct pick {
     const struct fathom_index *index;
     const struct sample_watch *watch;
+    const struct points_offer *offer;
     struct offered_row *rows;
     uint32_t count;
     uint32_t looked_cells;   /* of each row, at the most */
@@ -63,17 +67,32 @@ static int compare_cells(const void *a, const void *b)
     return (x->cell > y->cell) - (x->cell < y->cell);
 }
 
+/* The vector of one that is offered, to the reader's query. */
+static int load_offered(const struct pick *pick, uint32_t i, struct offered_row *row,
+                        struct points_reader *reader)
+{
+    const struct properties *p = &pick->index->properties;
+    float *vector = reader->query.vector;
+    row->number = i;
+    row->itself = ROW_NONE;
+    if (pick->offer->queries) {
+        memcpy(vector, pick->offer->queries + (size_t)i * p->dim, p->dim * sizeof *vector);
+        return 0;
+    }
+    row->number = (uint32_t)((2 * (uint64_t)i + 1) * p->rows / (2 * (uint64_t)pick->count));
+    row->itself = row->number;
+    return points_reader_load(reader, row->number, vector, NULL);
+}
+
 /* They come up to a bucket's width in the order of their distances, which is near enough. */
 static int offer_row(const struct pick *pick, uint32_t i, struct points_reader *reader)
 {
     const struct properties *p = &pick->index->properties;
     size_t weights_bytes = 2 * size_round_up(p->work_dim, MEM_ALIGN);
     struct offered_row *row = &pick->rows[i];
-    *row = (struct offered_row){
-        .row = (uint32_t)((2 * (uint64_t)i + 1) * p->rows / (2 * (uint64_t)pick->count)),
-        .cells = pick->cells + (size_t)i * pick->looked_cells,
-        .found = &pick->found[i]};
-    int status = points_reader_load(reader, row->row, reader->query.vector, NULL);
+    *row = (struct offered_row){.cells = pick->cells + (size_t)i * pick->looked_cells,
+                                .found = &pick->found[i]};
+    int status = load_offered(pick, i, row, reader);
     if (status != 0)
         return status;
     points_reader_prepare(reader, pick->weights + weights_bytes * i, &row->query);
@@ -129,7 +148,7 @@ static void look_at_rows(const struct pick *pick, struct offered_row *row,
         for (uint32_t i = 0; i < some; i++) {
             float distance =
                 record_distance(&row->query, pick->index, &scores[i], records + i * bytes);
-            if (distance < row->found->near[LOOKED_NEAR - 1].distance && at + i != row->row)
+            if (distance < row->found->near[LOOKED_NEAR - 1].distance && at + i != row->itself)
                 insert_near(row->found, distance, rank);
         }
     }
@@ -171,7 +190,7 @@ static int compare_hardness(const void *a, const void *b)
     const struct offered_row *x = a, *y = b;
     if (x->hardness != y->hardness)
         return x->hardness > y->hardness ? 1 : -1;
-    return (x->row > y->row) - (x->row < y->row);
+    return (x->number > y->number) - (x->number < y->number);
 }
 
 static int pick_init(struct pick *pick, const struct fathom_index *index, uint32_t count)
@@ -247,23 +266,25 @@ static int load_found(struct pick *pick, uint64_t *first, struct fathom_error *e
     return 0;
 }
 
-int points_pick(const struct fathom_index *index, uint32_t *rows, uint32_t count, unsigned threads,
-                const struct sample_watch *watch, struct fathom_error *err)
+int points_pick(const struct fathom_index *index, const struct points_offer *offer,
+                uint32_t *picked, uint32_t count, const struct sample_watch *watch,
+                struct fathom_error *err)
 {
-    struct pick pick = {.index = index, .watch = watch, .threads = threads};
+    struct pick pick = {.index = index, .watch = watch, .offer = offer, .threads = offer->threads};
     struct points_pass pass = {.look = look, .keep = keep, .context = &pick};
-    int status = pick_init(&pick, index, (uint32_t)offered_of(index->properties.rows, count));
+    int status = pick_init(&pick, index, offer->count);
     status = status == 0 ? offer_rows(&pick, err) : points_failed(index, status, err);
     if (status == 0)
         status = load_found(&pick, &pass.first, err);
     if (status == 0)
-        status = points_stream(index, threads, watch, &pass, err);
+        status = points_stream(index, pick.threads, watch, &pass, err);
     if (status == 0) {
         for (uint32_t i = 0; i < pick.count; i++)
             pick.rows[i].hardness = hardness_of(&pick.rows[i]);
         qsort(pick.rows, pick.count, sizeof *pick.rows, compare_hardness);
         for (uint32_t i = 0; i < count; i++)
-            rows[i] = pick.rows[(2 * (uint64_t)i + 1) * pick.count / (2 * (uint64_t)count)].row;
+            picked[i] =
+                pick.rows[(2 * (uint64_t)i + 1) * pick.count / (2 * (uint64_t)count)].number;
     }
     mem_free(pick.rows);
     mem_free(pick.cells);

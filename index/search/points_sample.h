@@ -1,15 +1,17 @@
-/* The rows of an index that operating points are measured with, and their exact neighbours. Private
- * to measuring (points.c, points_pick.c, points_stream.c, points_truth.c, points_replay.c). */
+/* What operating points are measured with, rows of the index or queries that were given, and their
+ * exact neighbours. Private to measuring (points.c, points_pick.c, points_stream.c,
+ * points_truth.c, points_replay.c). */
 #ifndef SEARCH_POINTS_SAMPLE_H
 #define SEARCH_POINTS_SAMPLE_H
 
 #include "index.h"
 #include "query.h"
 
-#define SAMPLE_ROWS    800 /* that points are measured with */
+#define SAMPLE_ROWS    800 /* or queries, that points are measured with */
 #define SAMPLE_LARGE_K 100 /* the largest k that is measured, */
 #define SAMPLE_LARGE   32  /* and rows of the sample that suffice for it: each has many results */
 #define POINTS_OFFERED 4   /* rows that are looked at for each of a sample */
+_Static_assert(POINTS_OFFERED *SAMPLE_ROWS == POINTS_OFFERED_MAX, "queries are offered like rows");
 /* Neighbours of the truth. Those that rounding to 8 bits moves across the k-th place are within,
  * and whatever is re-ranked. */
 #define SAMPLE_TRUTH 136
@@ -25,8 +27,11 @@ struct sample_neighbour {
 
 struct points_sample {
     uint32_t count, dim;
+    uint32_t offered;               /* rows or queries that it was picked from, */
+    bool given;                     /* which were queries */
     uint32_t truth_count;           /* neighbours of each: SAMPLE_TRUTH, or all other rows */
-    uint32_t *rows;                 /* count, the hardest to search for last (points_pick.c) */
+    uint32_t *rows;                 /* count, the hardest to search for last (points_pick.c); of
+                                       queries their places among those offered */
     float *vectors;                 /* count x dim, user space: as they were given */
     struct sample_neighbour *truth; /* count x SAMPLE_TRUTH, of each in the order of their rows */
 };
@@ -44,6 +49,12 @@ static inline bool points_sample_has(const struct points_sample *sample, uint32_
     return i % step == step / 2;
 }
 
+/* The row that one is and must not find, or ROW_NONE. */
+static inline uint32_t points_sample_itself(const struct points_sample *sample, uint32_t i)
+{
+    return sample->given ? ROW_NONE : sample->rows[i];
+}
+
 /* Whoever waits for a sample. */
 struct sample_watch {
     /* True: end soon with FATHOM_EINTERRUPTED. Called by several threads at a time. */
@@ -54,20 +65,34 @@ struct sample_watch {
 };
 #define SAMPLE_PASSES 2 /* over the records of the file */
 
-/* At most count rows, and their neighbours. All comes from the file, so that what is resident does
- * not matter. The result does not depend on threads; points_sample_fini accepts what a failure
- * leaves. index: opened for cells. */
-int points_sample_make(struct points_sample *out, const struct fathom_index *index, uint32_t count,
-                       unsigned threads, const struct sample_watch *watch,
+struct sample_options {
+    uint32_t count;                       /* at the most */
+    unsigned threads;                     /* the result does not depend on them */
+    const struct points_queries *queries; /* that are sampled; NULL: rows */
+};
+
+/* Makes a sample, with its neighbours. All comes from the file, so that what is resident does not
+ * matter. points_sample_fini accepts what a failure leaves. index: opened for cells. */
+int points_sample_make(struct points_sample *out, const struct fathom_index *index,
+                       const struct sample_options *options, const struct sample_watch *watch,
                        struct fathom_error *err) FATHOM_MUST_USE;
 /* The recall@k of a search that misses nothing but what 8-bit distances put in the wrong order; 1
  * where they are exact. */
 float points_sample_reach(const struct points_sample *sample, uint32_t k);
 void points_sample_fini(struct points_sample *sample);
 
-/* The rows of a sample, in the order of their hardness. */
-int points_pick(const struct fathom_index *index, uint32_t *rows, uint32_t count, unsigned threads,
-                const struct sample_watch *watch, struct fathom_error *err) FATHOM_MUST_USE;
+/* What a sample is picked from. */
+struct points_offer {
+    const float *queries; /* count x dim; NULL: rows of the index, evenly spaced */
+    uint32_t count;
+    unsigned threads; /* to look at them with */
+};
+
+/* Picks count of what is offered, into picked: in the order of their hardness, the numbers of rows,
+ * or the places of queries. */
+int points_pick(const struct fathom_index *index, const struct points_offer *offer,
+                uint32_t *picked, uint32_t count, const struct sample_watch *watch,
+                struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Reads rows as they were given, and prepares them to be compared with records. */
 struct points_reader {

@@ -99,15 +99,42 @@ void points_reader_prepare(struct points_reader *reader, int8_t *weights, struct
     *out = reader->query.row8;
 }
 
-static int load_rows(struct points_sample *sample, struct points_reader *reader,
-                     const struct sample_watch *watch, struct fathom_error *err)
+/* picked: which ones is known. */
+static int take_rows(struct points_sample *sample, const struct sample_options *options,
+                     bool picked, struct points_reader *reader, const struct sample_watch *watch,
+                     struct fathom_error *err)
 {
-    int status = 0;
+    const struct fathom_index *index = reader->query.index;
+    uint64_t rows = index->properties.rows, offered = (uint64_t)sample->count * POINTS_OFFERED;
+    struct points_offer offer = {.count = (uint32_t)(offered < rows ? offered : rows),
+                                 .threads = options->threads};
+    int status =
+        picked ? 0 : points_pick(index, &offer, sample->rows, sample->count, watch, err);
     for (uint32_t i = 0; i < sample->count && status == 0; i++)
         status = watch->stopped(watch->context)
-                     ? points_failed(reader->query.index, FATHOM_EINTERRUPTED, err)
+                     ? points_failed(index, FATHOM_EINTERRUPTED, err)
                      : points_reader_load(reader, sample->rows[i],
                                           sample->vectors + (size_t)i * sample->dim, err);
+    return status;
+}
+
+/* All that are offered are in memory until the sample is taken. */
+static int take_queries(struct points_sample *sample, const struct fathom_index *index,
+                        const struct sample_options *options, bool picked,
+                        const struct sample_watch *watch, struct fathom_error *err)
+{
+    const struct points_queries *queries = options->queries;
+    size_t dim = sample->dim;
+    float *all = mem_alloc_array(queries->count * dim, sizeof *all);
+    struct points_offer offer = {
+        .queries = all, .count = queries->count, .threads = options->threads};
+    int status =
+        all ? queries->load(queries->context, all, err) : points_failed(index, -ENOMEM, err);
+    if (status == 0 && !picked)
+        status = points_pick(index, &offer, sample->rows, sample->count, watch, err);
+    for (uint32_t i = 0; i < sample->count && status == 0; i++)
+        memcpy(sample->vectors + i * dim, all + sample->rows[i] * dim, dim * sizeof *all);
+    mem_free(all);
     return status;
 }
 
@@ -132,7 +159,8 @@ static void seek_rows(const struct search *search, const struct record_piece *pi
 {
     struct seeker *seeker = &search->seekers[i];
     struct sample_neighbour *best = seeker->best;
-    const uint32_t wanted = search->sample->truth_count;
+    const uint32_t wanted = search->sample->truth_count,
+                   itself = points_sample_itself(search->sample, i);
     size_t bytes = search->index->records->row_bytes;
     for (uint32_t at = 0; at < piece->count; at += SCAN_ROWS) {
         uint32_t left = piece->count - at, count = left < SCAN_ROWS ? left : SCAN_ROWS;
@@ -142,7 +170,7 @@ static void seek_rows(const struct search *search, const struct record_piece *pi
             uint32_t row = (uint32_t)piece->first + at + r;
             float distance =
                 record_distance(&seeker->query, search->index, &scores[r], rows + r * bytes);
-            if (distance < best[wanted - 1].distance && row != search->sample->rows[i])
+            if (distance < best[wanted - 1].distance && row != itself)
                 nearest_insert(best, wanted, distance,
                                record_sigma(search->index, rows + r * bytes, distance), row);
         }
@@ -237,7 +265,7 @@ static int keep(void *context, uint64_t next, struct fathom_error *err)
 static bool is_sample(const struct points_sample *sample, uint64_t rows)
 {
     for (uint32_t i = 0; i < sample->count; i++)
-        if (sample->rows[i] >= rows)
+        if (sample->rows[i] >= (sample->given ? sample->offered : rows))
             return false;
     return true;
 }
@@ -367,31 +395,44 @@ static int find_truth(struct points_sample *sample, const struct fathom_index *i
     return status;
 }
 
-int points_sample_make(struct points_sample *out, const struct fathom_index *index, uint32_t count,
-                       unsigned threads, const struct sample_watch *watch, struct fathom_error *err)
+/* How many there are of what, and of neighbours: a row is none of its own. */
+static struct points_sample sample_of(const struct properties *p,
+                                      const struct sample_options *options)
 {
-    const struct properties *p = &index->properties;
+    bool given = options->queries != NULL;
+    uint64_t offered = given ? options->queries->count : p->rows,
+             others = given ? p->rows : p->rows - 1;
+    uint32_t count = offered < options->count ? (uint32_t)offered : options->count;
+    return (struct points_sample){.count = count,
+                                  .dim = p->dim,
+                                  .offered = given ? (uint32_t)offered : POINTS_OFFERED * count,
+                                  .given = given,
+                                  .truth_count =
+                                      others < SAMPLE_TRUTH ? (uint32_t)others : SAMPLE_TRUTH};
+}
+
+int points_sample_make(struct points_sample *out, const struct fathom_index *index,
+                       const struct sample_options *options, const struct sample_watch *watch,
+                       struct fathom_error *err)
+{
     struct points_reader reader = {0};
     uint64_t first = 0;
-    *out = (struct points_sample){.dim = p->dim};
-    out->count = p->rows < count ? (uint32_t)p->rows : count;
-    out->truth_count = p->rows - 1 < SAMPLE_TRUTH ? (uint32_t)(p->rows - 1) : SAMPLE_TRUTH;
+    *out = sample_of(&index->properties, options);
     out->rows = mem_alloc_array(out->count, sizeof *out->rows);
-    out->vectors = mem_alloc_array((size_t)out->count * p->dim, sizeof *out->vectors);
+    out->vectors = mem_alloc_array((size_t)out->count * out->dim, sizeof *out->vectors);
     out->truth = mem_alloc_array((size_t)out->count * SAMPLE_TRUTH, sizeof *out->truth);
     int status = points_reader_init(&reader, index);
     if (status != 0 || !out->rows || !out->vectors || !out->truth)
         status = points_failed(index, -ENOMEM, err);
     if (status == 0)
         status = load_sample(out, index, watch, &first, err);
-    if (status == 0 && first == 0)
-        status = points_pick(index, out->rows, out->count, threads, watch, err);
-    else if (status == 0)
-        watch->advance(watch->context, p->rows); /* they were picked */
+    if (status == 0 && first > 0)
+        watch->advance(watch->context, index->properties.rows); /* they were picked */
     if (status == 0)
-        status = load_rows(out, &reader, watch, err);
+        status = out->given ? take_queries(out, index, options, first > 0, watch, err)
+                            : take_rows(out, options, first > 0, &reader, watch, err);
     if (status == 0 && out->truth_count)
-        status = find_truth(out, index, threads, watch, &reader, first, err);
+        status = find_truth(out, index, options->threads, watch, &reader, first, err);
     points_reader_fini(&reader);
     return status;
 }

@@ -75,6 +75,50 @@ static json_t *provenance_json(const struct index_file *file, struct fathom_erro
     return manifest ? manifest : json_null();
 }
 
+/* How many operating points there are, and what they were measured on; NULL: there are none. */
+static const char *points_of(const struct index_file *file, uint64_t *count,
+                             struct fathom_error *err)
+{
+    static const char *const names[] = {
+        [FORMAT_MEASURED_ON_ROWS] = "rows", [FORMAT_MEASURED_ON_QUERIES] = "queries"};
+    const struct section *section = superblock_find(&file->super, SECTION_POINTS);
+    uint8_t first[FORMAT_POINT_BYTES];
+    *count = section ? section->bytes / FORMAT_POINT_BYTES : 0;
+    if (*count == 0 || index_file_read(file, section, 0, first, sizeof first, err) != 0)
+        return NULL;
+    uint32_t on = format_point_measured_on(first);
+    return on < FORMAT_MEASURED_ON_END ? names[on] : NULL;
+}
+
+static json_t *points_json(const struct index_file *file, struct fathom_error *err)
+{
+    uint64_t count;
+    const char *on = points_of(file, &count, err);
+    return on ? json_pack("{s:I, s:s}", "count", (json_int_t)count, "measured_on", on)
+              : json_null();
+}
+
+static void print_points(const struct index_file *file)
+{
+    struct fathom_error err;
+    uint64_t count, rows = 0;
+    const char *on = points_of(file, &count, &err), *name = NULL;
+    if (!on) {
+        printf("  no operating points\n\n");
+        return;
+    }
+    json_t *provenance = provenance_json(file, &err),
+           *queries = json_object_get(provenance, "queries");
+    name = json_string_value(json_object_get(queries, "name"));
+    rows = (uint64_t)json_integer_value(json_object_get(queries, "rows"));
+    printf("  %" PRIu64 " operating points, measured on ", count);
+    if (name)
+        printf("%s of %s (%" PRIu64 ")\n\n", on, name, rows);
+    else
+        printf("%s\n\n", on);
+    json_decref(provenance);
+}
+
 static json_t *inspect_json(const struct index_file *file, struct fathom_error *err)
 {
     const struct superblock *super = &file->super;
@@ -93,6 +137,7 @@ static json_t *inspect_json(const struct index_file *file, struct fathom_error *
     json_object_set_new(
         document, "raw_bytes",
         json_integer((json_int_t)(p->rows * p->dim * fathom_dtype_bytes(p->dtype))));
+    json_object_set_new(document, "operating_points", points_json(file, err));
     json_object_set_new(document, "sections", sections_json(super));
     json_object_set_new(document, "provenance", provenance_json(file, err));
     return document;
@@ -111,9 +156,10 @@ static void inspect_print(const struct index_file *file)
            p->external_ids ? ", ids from a file" : "");
     printf("  %" PRIu32 " cells, degree at most %" PRIu32 ", %" PRIu32 " entry points\n", p->cells,
            p->degree_max, p->entry_count);
-    printf("  %s on disk, raw vectors %s\n\n",
+    printf("  %s on disk, raw vectors %s\n",
            tool_format_bytes(super->file_pages * PAGE_BYTES, bytes),
            tool_format_bytes(p->rows * p->dim * fathom_dtype_bytes(p->dtype), raw));
+    print_points(file);
     printf("  %-14s %12s %12s %10s  %s\n", "section", "first page", "pages", "bytes", "layout");
     for (uint32_t i = 0; i < super->section_count; i++) {
         const struct section *s = &super->sections[i];

@@ -141,6 +141,48 @@ class Build(BuildTest):
         ids.write_text("1\n" * 200)
         self.assertIn("appears more than once", self.build(base, "--ids", ids, code=4).stderr)
 
+    def test_points_are_measured_on_queries_that_are_given(self):
+        base = self.synth(3000, queries=150)
+        query = self.path("query.fbin")
+        self.build(base)
+        by_rows = run_json("fathom-check", "inspect", self.out)
+        self.assertEqual(by_rows["operating_points"]["measured_on"], "rows")
+        self.assertNotIn("queries", by_rows["provenance"])
+        self.assertIn("operating points, measured on rows", run("fathom-check", "inspect", self.out).stdout)
+        self.build(base, "--query", query)
+        run("fathom-check", "verify", self.out, "--deep")
+        inspected = run_json("fathom-check", "inspect", self.out)
+        self.assertEqual(inspected["operating_points"]["measured_on"], "queries")
+        self.assertGreater(inspected["operating_points"]["count"], 100)
+        queries = inspected["provenance"]["queries"]
+        self.assertEqual((queries["name"], queries["rows"], queries["dtype"]), ("query.fbin", 150, "f32"))
+        self.assertRegex(queries["scalars_xxh3_128"], "^[0-9a-f]{32}$")
+        self.assertIn("measured on queries of query.fbin (150)", run("fathom-check", "inspect", self.out).stdout)
+        run("fathom-data", "convert", query, self.path("other.npy"))
+        first = (self.out / "index.fathom").read_bytes()
+        self.build(base, "--query", self.path("other.npy"), "--threads", 1)
+        same = run_json("fathom-check", "inspect", self.out)
+        self.assertEqual(same["generation"], inspected["generation"])
+        self.assertEqual(len((self.out / "index.fathom").read_bytes()), len(first))
+
+    def test_queries_that_cannot_be_measured_on_are_refused_by_place(self):
+        base = self.synth(2500, dim=3)
+        query = self.path("query.fbin")
+        write_fbin(query, [[1.0, 2.0, 3.0], [1.0, 2.0, float("nan")]])
+        self.assertIn("query.fbin: row 1, column 2 is NaN", self.build(base, "--query", query, code=4).stderr)
+        write_fbin(query, [[1.0, 2.0]])
+        wrong = "queries have 2 dimensions, and the vectors 3"
+        self.assertIn(wrong, self.build(base, "--query", query, code=2).stderr)
+        self.assertIn(wrong, run("fathom-build", "estimate", "--input", base, "--query", query, code=2).stderr)
+        write_fbin(query, [[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+        self.assertIn("row 1 is all zero", self.build(base, "--query", query, metric="cos", code=4).stderr)
+        noted = self.build(base, "--query", query, "--zero-rows", "skip", metric="cos").stderr
+        self.assertIn("measured on only 1 queries", noted)
+        query.write_bytes(b"")
+        self.build(base, "--query", query, code=4)
+        self.build(base, "--query", self.path("missing.npy"), code=3)
+        self.assertIn("no operating points", self.build(self.synth(100, name="few.fbin", queries=5), "--query", query).stderr)
+
     def test_resume_says_that_there_is_nothing_to_resume(self):
         self.assertIn("nothing to resume", self.build(self.synth(50), "--resume").stderr)
 

@@ -14,7 +14,10 @@ fathom_test(builder_odd_test SOURCES builder_odd_test.c builder_support.c env_su
             USES ${builder_uses} fathom_search fathom_api NEEDS PkgConfig::openblas)
 fathom_test(builder_points_test SOURCES builder_points_test.c builder_support.c env_support.c
             USES ${builder_uses} fathom_search fathom_api NEEDS PkgConfig::openblas)
+fathom_test(builder_queries_test SOURCES builder_queries_test.c builder_trial.c builder_support.c env_support.c
+            USES ${builder_uses} fathom_test_answers fathom_test_support fathom_search fathom_api NEEDS PkgConfig::openblas)
 set_tests_properties(builder_resume_test builder_measure_test builder_merge_test PROPERTIES COST 200)
 # Minutes under sanitizers, and no code that does not run there: builds in pieces, work files and stops are
-# builder_resume_test's as well, points within a budget fathom_build_test's.
-set_tests_properties(builder_pieces_test builder_spill_test builder_points_test PROPERTIES LABELS release-only)
+# builder_resume_test's as well, points within a budget and queries fathom_build_test's.
+set_tests_properties(builder_pieces_test builder_spill_test builder_points_test builder_queries_test
+                     PROPERTIES LABELS release-only)

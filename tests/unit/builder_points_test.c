@@ -44,10 +44,9 @@ static void build_index(const struct scratch *scratch, uint64_t rows, char *path
 
 static void measure(const char *path, unsigned threads, uint64_t budget, struct measured *out)
 {
-    struct points_watch watch = {0};
+    struct points_options options = {.threads = threads, .budget_bytes = budget};
     struct fathom_error err;
-    if (points_measure(env_os(), path, threads, budget, &watch, out->points, &out->count, &err) !=
-        0)
+    if (points_measure(env_os(), path, &options, out->points, &out->count, &err) != 0)
         fail_msg("%s", err.msg);
 }
 
@@ -141,13 +140,14 @@ static bool enough(void *context)
 static int measure_until(const char *path, struct counting *counting)
 {
     static struct operating_point points[POINTS_MAX];
-    struct points_watch watch = {.stopped = enough, .context = counting};
+    struct points_options options = {.threads = 1,
+                                     .watch = {.stopped = enough, .context = counting}};
     struct fathom_error err;
     uint32_t count;
     *counting = (struct counting){.env = *env_os(), .real = env_os(), .last = counting->last};
     counting->env.pread = counting_pread;
     counting->env.context = counting;
-    return points_measure(&counting->env, path, 1, 0, &watch, points, &count, &err);
+    return points_measure(&counting->env, path, &options, points, &count, &err);
 }
 
 /* Residencies of a large index are GiBs: neither the one that is being loaded nor those that would

@@ -13,8 +13,6 @@
 #include "mem.h"
 #include "work.h"
 
-#define ROWS_MANY 2100 /* operating points are measured from 2,000 on */
-
 static void a_build_killed_at_any_operation_resumes_to_the_same_index(void **state)
 {
     struct trial trial = trial_of(*state, TRIAL_ROWS);
@@ -225,7 +223,7 @@ static void a_damaged_checkpoint_is_said_and_made_again(void **state)
 
 static void what_the_build_chose_itself_is_no_changed_option(void **state)
 {
-    struct trial trial = trial_of(*state, ROWS_MANY);
+    struct trial trial = trial_of(*state, TRIAL_ROWS_MANY);
     trial.tuned = true;
     struct bytes expected = trial_undisturbed(&trial);
     (void)trial_kill_before_points(&trial, *state, 120, 10);
@@ -235,7 +233,7 @@ static void what_the_build_chose_itself_is_no_changed_option(void **state)
 
 static void a_damaged_index_that_waits_for_its_points_is_written_again(void **state)
 {
-    struct trial trial = trial_of(*state, ROWS_MANY);
+    struct trial trial = trial_of(*state, TRIAL_ROWS_MANY);
     struct bytes expected = trial_undisturbed(&trial);
     (void)trial_kill_before_points(&trial, *state, 120, 10);
     char *unfinished = path_with(trial.out, FORMAT_FILE_NAME TRIAL_MARK);

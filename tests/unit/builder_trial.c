@@ -50,6 +50,7 @@ struct build_options trial_options(struct trial *trial, const struct env *env, b
     struct build_options options = build_options_default();
     options.input = trial->input;
     options.out = trial->out;
+    options.query = trial->query;
     options.degree = trial->tuned ? 0 : 8;
     options.build_list = trial->tuned ? 0 : 8;
     options.threads = 1; /* so that operations have the same numbers every time */

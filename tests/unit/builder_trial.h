@@ -5,9 +5,10 @@
 
 #include "builder_support.h"
 
-#define TRIAL_ROWS 500
-#define TRIAL_DIM  6
-#define TRIAL_MARK ".tmp-"
+#define TRIAL_ROWS      500
+#define TRIAL_ROWS_MANY 2100 /* operating points are measured from 2,000 on */
+#define TRIAL_DIM       6
+#define TRIAL_MARK      ".tmp-"
 
 /* Where the builds of a test read and write, and what they have in common. */
 struct trial {
@@ -16,6 +17,7 @@ struct trial {
     uint32_t parts;                /* of its graph; 0: all in memory */
     uint32_t held;                 /* rows in memory at a time until then; 0: all */
     uint32_t piece;                /* rows that are encoded and written between two checkpoints */
+    const char *query;             /* file that points are measured on, or NULL */
     bool tuned;                    /* R and L are chosen by the build */
 };
 

@@ -368,6 +368,13 @@ static void check_ranks(const struct small_index *small, const struct fathom_ind
         assert_true(seen[rank]);
 }
 
+static int make_sample(struct points_sample *sample, const struct fathom_index *index,
+                       uint32_t count, unsigned threads, const struct sample_watch *watch)
+{
+    const struct sample_options options = {.count = count, .threads = threads};
+    return points_sample_make(sample, index, &options, watch, NULL);
+}
+
 static void neighbours_are_ranked_by_the_vectors_that_were_given(void **state)
 {
     struct small_options options = {.rows = COARSE_ROWS,
@@ -385,8 +392,7 @@ static void neighbours_are_ranked_by_the_vectors_that_were_given(void **state)
     assert_int_equal(fathom_index_open(&index, small.dir, &open, NULL), 0);
     for (unsigned threads = 1; threads <= 2; threads++) {
         struct points_sample sample;
-        assert_int_equal(points_sample_make(&sample, index, COARSE_SAMPLE, threads, &watch, NULL),
-                         0);
+        assert_int_equal(make_sample(&sample, index, COARSE_SAMPLE, threads, &watch), 0);
         for (uint32_t i = 0; i < COARSE_SAMPLE; i++)
             check_ranks(&small, index, &sample, i);
         /* 8 bits get a few wrong, else this would say nothing. */
@@ -448,8 +454,8 @@ static void rows_come_in_the_order_of_their_hardness_from_all_over_the_file(void
     bool seen[PICKED * POINTS_OFFERED] = {false};
     double missed[3] = {0};
     cells.navigator = FATHOM_NAVIGATOR_CELLS;
-    assert_int_equal(points_sample_make(&sample, index, PICKED, 1, &watch, NULL), 0);
-    assert_int_equal(points_sample_make(&again, index, PICKED, 3, &watch, NULL), 0);
+    assert_int_equal(make_sample(&sample, index, PICKED, 1, &watch), 0);
+    assert_int_equal(make_sample(&again, index, PICKED, 3, &watch), 0);
     assert_memory_equal(sample.rows, again.rows, PICKED * sizeof *sample.rows);
     assert_int_equal(fathom_index_open(&searched, fixture->bytes.small.dir, &cells, NULL), 0);
     for (uint32_t i = 0; i < PICKED; i++) {
@@ -490,7 +496,7 @@ static void a_sample_that_is_to_stop_looks_at_no_more_rows(void **state)
         struct asked asked = {.last = 0};
         struct sample_watch watch = {.stopped = stops, .advance = ignore, .context = &asked};
         struct points_sample sample;
-        assert_int_equal(points_sample_make(&sample, index, PICKED, 1, &watch, NULL), 0);
+        assert_int_equal(make_sample(&sample, index, PICKED, 1, &watch), 0);
         points_sample_fini(&sample);
         uint32_t whole = asked.times;
         /* Of each row that is offered; of each that is taken when it is read, and when it is
@@ -498,8 +504,7 @@ static void a_sample_that_is_to_stop_looks_at_no_more_rows(void **state)
         assert_true(whole >= PICKED * (POINTS_OFFERED + 2 + n) + SAMPLE_PASSES);
         for (uint32_t last = 1; last <= whole; last += 1 + last / 3) {
             asked = (struct asked){.last = last};
-            assert_int_equal(points_sample_make(&sample, index, PICKED, 1, &watch, NULL),
-                             FATHOM_EINTERRUPTED);
+            assert_int_equal(make_sample(&sample, index, PICKED, 1, &watch), FATHOM_EINTERRUPTED);
             assert_int_equal(asked.times, last);
             points_sample_fini(&sample);
         }
@@ -518,7 +523,7 @@ static void what_is_complete_is_among_the_candidates(void **state)
     struct fathom_index *least = open_least(&fixture->bytes), *index;
     struct points_sample sample;
     uint32_t complete = 0;
-    assert_int_equal(points_sample_make(&sample, least, PICKED, 1, &watch, NULL), 0);
+    assert_int_equal(make_sample(&sample, least, PICKED, 1, &watch), 0);
     assert_int_equal(fathom_index_open(&index, fixture->bytes.small.dir, &options, NULL), 0);
     for (uint32_t i = 0; i < PICKED; i++) {
         struct trial trial;
@@ -574,15 +579,15 @@ static void points_are_those_of_all_rows_of_the_sample(void **state)
     static struct operating_point points[POINTS_MAX];
     const struct fixture *fixture = *state;
     struct sample_watch watch = {.stopped = never, .advance = ignore};
-    struct points_watch nobody = {0};
+    struct points_options two = {.threads = 2};
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     struct fathom_index *least = open_least(&fixture->bytes);
     struct points_sample sample;
     uint32_t count, compared = 0;
     char path[FOLDER_PATH_MAX + 16];
     index_path(&fixture->bytes, path);
-    assert_int_equal(points_measure(env_os(), path, 2, 0, &nobody, points, &count, NULL), 0);
-    assert_int_equal(points_sample_make(&sample, least, SAMPLE_ROWS, 1, &watch, NULL), 0);
+    assert_int_equal(points_measure(env_os(), path, &two, points, &count, NULL), 0);
+    assert_int_equal(make_sample(&sample, least, SAMPLE_ROWS, 1, &watch), 0);
     for (uint32_t i = 0; i < count; i++) {
         if (!is_to_be_compared(&points[i]))
             continue;

@@ -55,7 +55,7 @@ static int save_codes(void *context, const struct encode_piece *piece, struct fa
 static int make_heat(struct encoding *encoding, const struct crew *crew, uint32_t **heat,
                      struct fathom_error *err)
 {
-    const struct build *build = encoding->build;
+    struct build *build = encoding->build;
     const struct rows8 *rows = &build->input.rows;
     int status = 0;
     *heat = NULL;
@@ -67,7 +67,11 @@ static int make_heat(struct encoding *encoding, const struct crew *crew, uint32_
             return status < 0 ? status : 0;
         mem_free(*heat);
     }
-    status = heat_measure(heat, crew, &build->graph, rows, err);
+    struct rows8 queries = {0};
+    status = queries_rows8(&build->queries, &build->input.model, &queries, err);
+    if (status == 0)
+        status = heat_measure(heat, crew, &build->graph, rows, &queries, err);
+    rows8_fini(&queries);
     return status == 0 && encoding->in_pieces
                ? checkpoint_save_heat(encoding->checkpoint, *heat, rows->count, err)
                : status;

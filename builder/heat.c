@@ -1,6 +1,8 @@
 /* Heat, by searches for a tenth of the rows: on SIFT the hottest quarter of the lists so found
  * serves 49% of the expansions of other searches, the hottest half 74%; by the in-degree alone it
- * would be 32% and 55%. Counts are sums, so the result does not depend on the threads. */
+ * would be 32% and 55%. Queries of another kind take other ways, so each that is given counts for
+ * more than a row (docs/adr/0056). Counts are sums, so the result does not depend on the threads.
+ */
 #include "heat.h"
 
 #include <errno.h>
@@ -12,6 +14,7 @@
 #include "scout.h"
 
 #define SAMPLE_SHARE 10
+#define QUERY_WEIGHT 2 /* rows that a query counts for */
 #define SEARCH_LIST  64
 #define BLOCK        64 /* searches */
 #define DEGREE_BITS  8  /* of a heat, the lower */
@@ -21,28 +24,42 @@
 struct heat_pass {
     const struct crew *crew;
     const struct graph *graph;
-    const struct rows8 *rows;
-    uint32_t sample;
+    const struct rows8 *rows, *queries;
+    uint32_t sample;         /* rows; queries follow behind them */
     atomic_uint *expansions; /* of each row */
     struct scout *scouts;    /* of each worker */
 };
+
+static uint64_t searches(const struct heat_pass *pass)
+{
+    return (uint64_t)pass->sample + pass->queries->count;
+}
+
+/* A row of the sample, or a query. */
+static int search(struct heat_pass *pass, struct scout *scout, uint64_t i)
+{
+    bool given = i >= pass->sample;
+    const uint8_t *query =
+        given ? rows8_at(pass->queries, (uint32_t)(i - pass->sample))
+              : rows8_at(pass->rows, (uint32_t)(i * pass->rows->count / pass->sample));
+    int status = scout_run(scout, query, pass->graph->entries, pass->graph->entry_count);
+    for (uint32_t p = 0; p < scout->path_count && status == 0; p++)
+        atomic_fetch_add_explicit(&pass->expansions[(uint32_t)scout->path[p]],
+                                  given ? QUERY_WEIGHT : 1, memory_order_relaxed);
+    return status;
+}
 
 static int search_block(void *context, uint64_t block, unsigned worker)
 {
     struct heat_pass *pass = context;
     struct scout *scout = &pass->scouts[worker];
-    uint64_t begin = block * BLOCK, end = begin + BLOCK;
-    if (end > pass->sample)
-        end = pass->sample;
+    uint64_t begin = block * BLOCK, end = begin + BLOCK, all = searches(pass);
+    if (end > all)
+        end = all;
     for (uint64_t i = begin; i < end; i++) {
-        uint32_t row = (uint32_t)(i * pass->rows->count / pass->sample);
-        int status = scout_run(scout, rows8_at(pass->rows, row), pass->graph->entries,
-                               pass->graph->entry_count);
+        int status = search(pass, scout, i);
         if (status != 0)
             return status;
-        for (uint32_t p = 0; p < scout->path_count; p++)
-            atomic_fetch_add_explicit(&pass->expansions[(uint32_t)scout->path[p]], 1,
-                                      memory_order_relaxed);
     }
     crew_advance(pass->crew, end);
     return 0;
@@ -58,7 +75,7 @@ static int count_expansions(struct heat_pass *pass)
     for (unsigned w = 0; w < threads && status == 0; w++)
         status = scout_init(&pass->scouts[w], pass->graph, pass->rows, SEARCH_LIST);
     if (status == 0)
-        status = crew_run(pass->crew, crew_blocks(pass->sample, BLOCK), search_block, pass);
+        status = crew_run(pass->crew, crew_blocks(searches(pass), BLOCK), search_block, pass);
     for (unsigned w = 0; w < threads; w++)
         scout_fini(&pass->scouts[w]);
     mem_free(pass->scouts);
@@ -82,15 +99,15 @@ static int join_degrees(const struct crew *crew, const struct graph *graph, uint
 }
 
 int heat_measure(uint32_t **out, const struct crew *crew, const struct graph *graph,
-                 const struct rows8 *rows, struct fathom_error *err)
+                 const struct rows8 *rows, const struct rows8 *queries, struct fathom_error *err)
 {
     _Static_assert(sizeof(atomic_uint) == sizeof(uint32_t), "counts become heats in place");
-    struct heat_pass pass = {.graph = graph, .rows = rows};
+    struct heat_pass pass = {.graph = graph, .rows = rows, .queries = queries};
     pass.sample = rows->count / SAMPLE_SHARE + 1;
     if (pass.sample > HEAT_SAMPLE_MAX)
         pass.sample = HEAT_SAMPLE_MAX;
     struct crew_step step;
-    pass.crew = crew_step(&step, crew, 0, rows->count, pass.sample);
+    pass.crew = crew_step(&step, crew, 0, rows->count, searches(&pass));
     *out = mem_alloc_array(rows->count, sizeof **out);
     pass.expansions = (atomic_uint *)(void *)*out;
     int status = *out ? count_expansions(&pass) : -ENOMEM;

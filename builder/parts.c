@@ -351,6 +351,7 @@ static int build_part(struct parts *parts, uint32_t number, const struct graph_o
     struct members members;
     struct graph graph = {0};
     uint32_t *heat = NULL;
+    const struct rows8 no_queries = {0}; /* nobody knows which ways they take through a part */
     (void)checkpoint_name(growth.name, "grown", number);
     int status = members_init(parts, part, &members, err);
     if (status == 0) {
@@ -361,7 +362,7 @@ static int build_part(struct parts *parts, uint32_t number, const struct graph_o
         if (status == 0)
             status =
                 heat_measure(&heat, crew_step(&end, parts->crew, part->row_end, part->row_end, 1),
-                             &graph, &members.rows, err);
+                             &graph, &members.rows, &no_queries, err);
     }
     if (status == 0)
         status = spill(parts, &members, &graph, heat, checkpoint_name(name, "part", number), err);

@@ -78,12 +78,14 @@ static double members_of(uint32_t parts)
     return parts > 1 ? 1 + parts_halo(parts) : 1;
 }
 
-/* For a tenth of the rows of each part, or for HEAT_SAMPLE_MAX (heat.c). */
+/* For queries that are given, and a tenth of the rows of each part, or for HEAT_SAMPLE_MAX
+ * (heat.c). */
 static double heat_searches(const struct shape *s, uint32_t parts)
 {
     double all = 0.1 * members_of(parts) * (double)s->rows;
     double most = (double)HEAT_SAMPLE_MAX * (parts > 1 ? parts : 1);
-    return all < most ? all : most;
+    double given = s->queries && parts <= 1 ? (double)predict_offered(s) : 0;
+    return (all < most ? all : most) + given;
 }
 
 static void add_shared(const struct build_options *options, const struct shape *s, uint32_t parts,

@@ -159,23 +159,39 @@ int queries_check(struct queries *queries, bool skip_zero_rows, struct fathom_er
 
 struct loading {
     const struct queries *queries;
-    float *out;
     uint64_t usable, seen; /* queries that are not left out, and those of them before this one */
     uint32_t count, loaded;
+    float *row;                     /* a query, with room for work space, */
+    float *floats;                  /* which goes here, */
+    struct rows8 *rows8;            /* or where this is not NULL, here, */
+    const struct row8_model *model; /* in this form, */
+    uint8_t *bytes;                 /* made there */
 };
+
+static void keep(struct loading *loading)
+{
+    const struct queries *queries = loading->queries;
+    uint32_t dim = queries->info.dim, at = loading->loaded++;
+    if (!loading->rows8) {
+        memcpy(loading->floats + (size_t)at * dim, loading->row, dim * sizeof *loading->row);
+        return;
+    }
+    (void)metric_work_query(queries->metric, dim, loading->row, loading->row);
+    row8_encode(loading->model, loading->row, loading->bytes);
+    rows8_set(loading->rows8, at, loading->bytes);
+}
 
 static int load_piece(void *context, const struct piece *piece, struct fathom_error *err)
 {
     struct loading *loading = context;
-    const struct vector_info *info = &loading->queries->info;
     (void)err;
     for (size_t i = 0; i < piece->rows && loading->loaded < loading->count; i++) {
-        float *out = loading->out + (size_t)loading->loaded * info->dim;
         uint64_t wanted =
             (2 * (uint64_t)loading->loaded + 1) * loading->usable / (2 * (uint64_t)loading->count);
-        bool zero = get_row(loading->queries, piece, i, out);
-        loading->loaded += !zero && loading->seen == wanted;
-        loading->seen += !zero;
+        if (get_row(loading->queries, piece, i, loading->row))
+            continue;
+        if (loading->seen++ == wanted)
+            keep(loading);
     }
     return 0;
 }
@@ -186,20 +202,46 @@ static uint32_t offered_count(const struct queries *queries)
     return usable < POINTS_OFFERED_MAX ? (uint32_t)usable : POINTS_OFFERED_MAX;
 }
 
+static int load_sample(const struct queries *queries, struct loading *loading,
+                       struct fathom_error *err)
+{
+    const char *path = vector_file_path(queries->file);
+    uint32_t work_dim = metric_work_dim(queries->metric, queries->info.dim);
+    XXH128_hash_t hash;
+    loading->queries = queries;
+    loading->usable = queries->info.rows - queries->zero_count;
+    loading->count = offered_count(queries);
+    loading->row = mem_alloc_array(work_dim, sizeof *loading->row);
+    loading->bytes = mem_alloc(work_dim);
+    int status = loading->row && loading->bytes
+                     ? stream(queries, &hash, load_piece, loading, err)
+                     : error_set(err, -ENOMEM, "%s: no memory to read queries", path);
+    mem_free(loading->row);
+    mem_free(loading->bytes);
+    if (status != 0 || (hash.low64 == queries->hash[0] && hash.high64 == queries->hash[1]))
+        return status;
+    return error_set(err, FATHOM_EINPUT,
+                     "%s: changed while the index was built; build again when it is complete",
+                     path);
+}
+
 static int load(void *context, float *out, struct fathom_error *err)
 {
-    const struct queries *queries = context;
-    struct loading loading = {.queries = queries,
-                              .out = out,
-                              .usable = queries->info.rows - queries->zero_count,
-                              .count = offered_count(queries)};
-    XXH128_hash_t hash;
-    int status = stream(queries, &hash, load_piece, &loading, err);
-    if (status == 0 && (hash.low64 != queries->hash[0] || hash.high64 != queries->hash[1]))
-        status = error_set(err, FATHOM_EINPUT,
-                           "%s: changed while the index was built; build again when it is complete",
-                           vector_file_path(queries->file));
-    return status;
+    struct loading loading = {.floats = out};
+    return load_sample(context, &loading, err);
+}
+
+int queries_rows8(struct queries *queries, const struct row8_model *model, struct rows8 *out,
+                  struct fathom_error *err)
+{
+    struct loading loading = {.rows8 = out, .model = model};
+    *out = (struct rows8){0};
+    if (!queries->file)
+        return 0;
+    if (rows8_init(out, offered_count(queries), model->dim) != 0)
+        return error_set(err, -ENOMEM, "%s: no memory for queries",
+                         vector_file_path(queries->file));
+    return load_sample(queries, &loading, err);
 }
 
 struct points_queries queries_offer(struct queries *queries)

@@ -6,6 +6,8 @@
 
 #include "crew.h"
 #include "points.h"
+#include "row8.h"
+#include "rows8.h"
 #include "vectors.h"
 
 struct queries {
@@ -27,6 +29,9 @@ int queries_check(struct queries *queries, bool skip_zero_rows,
 /* Those of a checked file that a sample is picked from, evenly spaced; loading them checks that the
  * file is still the same. For as long as *queries stays where it is. */
 struct points_queries queries_offer(struct queries *queries);
+/* The same in 8-bit form, as the graph is searched while it is built; none when none are given. */
+int queries_rows8(struct queries *queries, const struct row8_model *model, struct rows8 *out,
+                  struct fathom_error *err) FATHOM_MUST_USE;
 void queries_close(struct queries *queries);
 
 #endif

@@ -162,6 +162,40 @@ static void points_keep_what_they_promise_to_queries_of_another_kind(void **stat
     data_free(data);
 }
 
+/* Pages of lists that are read for what is asked when a fifth of the lists are in memory. */
+static uint64_t list_reads(const struct data *data)
+{
+    struct fathom_query request = fathom_query_default();
+    struct fathom_index *index;
+    struct answers answers;
+    uint64_t reads = 0;
+    request.search_list = 32;
+    assert_int_equal(partly_open(&index, env_os(), data->place.out, 0.2f, 8, NULL), 0);
+    struct fathom_engine *engine = engine_make_for(index, FATHOM_IO_PREAD, 8);
+    answers_get(&answers, engine, index, &request, data->asked, DIM, QUERIES, 8);
+    for (uint32_t q = 0; q < QUERIES; q++)
+        reads += answers.all[q].stats.list_reads;
+    answers_free(&answers);
+    fathom_engine_destroy(engine);
+    fathom_index_close(index);
+    return reads;
+}
+
+static void lists_that_queries_need_are_kept_in_memory(void **state)
+{
+    struct data *data = data_make(*state, QUERIES);
+    struct build_options options = options_of(data);
+    build(&options);
+    uint64_t by_queries = list_reads(data);
+    options.query = NULL;
+    build(&options);
+    uint64_t by_rows = list_reads(data);
+    if (by_queries > by_rows * 9 / 10)
+        fail_msg("%llu reads, %llu by rows", (unsigned long long)by_queries,
+                 (unsigned long long)by_rows);
+    data_free(data);
+}
+
 /* ---- points ---- */
 
 struct measured {
@@ -425,6 +459,7 @@ static void queries_are_in_the_estimate(void **state)
 
 static const struct CMUnitTest tests[] = {
     CASE(points_keep_what_they_promise_to_queries_of_another_kind),
+    CASE(lists_that_queries_need_are_kept_in_memory),
     CASE(few_queries_promise_less),
     CASE(queries_and_threads_give_the_same_bytes),
     CASE(a_killed_build_resumes_with_the_same_queries_alone),

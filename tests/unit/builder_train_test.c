@@ -224,13 +224,14 @@ static void encoding_does_not_depend_on_the_threads(void **state)
     struct encoded_codes codes[2];
     struct encoded_lists lists[2];
     uint32_t *heat[2];
+    const struct rows8 none = {0};
     for (unsigned i = 0; i < 2; i++) {
         struct crew crew = crew_of(1 + 2 * i);
         const struct code_source source = {&t.trained, &t.ordered.rows, &t.ordered.cells};
         struct graph graph = graph_copy(&t.graph); /* encoding uses it up */
         struct list_slots slots = {.graph = &graph};
         assert_int_equal(encode_codes(&codes[i], &crew, &source, NULL, NULL), 0);
-        assert_int_equal(heat_measure(&heat[i], &crew, &t.graph, &t.ordered.rows, NULL), 0);
+        assert_int_equal(heat_measure(&heat[i], &crew, &t.graph, &t.ordered.rows, &none, NULL), 0);
         assert_int_equal(encode_lists(&lists[i], &crew, &slots, heat[i], NULL, NULL), 0);
         assert_null(graph.lists);
     }
@@ -258,8 +259,9 @@ static void encoded_lists_hold_the_neighbours_of_the_graph(void **state)
     struct graph graph = graph_copy(&t.graph);
     struct list_slots slots = {.graph = &graph};
     struct encoded_lists lists;
+    const struct rows8 none = {0};
     uint32_t *heat, page = 0, ids[LISTS_DEGREE_MAX + 3];
-    assert_int_equal(heat_measure(&heat, &crew, &t.graph, &t.ordered.rows, NULL), 0);
+    assert_int_equal(heat_measure(&heat, &crew, &t.graph, &t.ordered.rows, &none, NULL), 0);
     assert_int_equal(encode_lists(&lists, &crew, &slots, heat, NULL, NULL), 0);
     for (uint32_t row = 0; row < 3000; row++) {
         const uint32_t *list = graph_list(&t.graph, row);

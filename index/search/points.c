@@ -25,8 +25,8 @@
 #define READS_THAT_MATTER 0.1f
 #define NORMAL_95         1.645 /* the normal distribution's quantile of 95% */
 #define RESULTS_ALONE     0.5   /* of a query's results that tell by themselves, at the most */
-#define PLANS_AT_ONCE     2  /* each keeps an opened index in memory */
-#define PLAN_STEPS        64 /* of progress, for each residency */
+#define PLANS_AT_ONCE     2     /* each keeps an opened index in memory */
+#define PLAN_STEPS        64    /* of progress, for each residency */
 
 /* Codes that are measured, in bits a dimension: from where a navigator begins to be of use to the
  * longest. */

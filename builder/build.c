@@ -454,7 +454,9 @@ static int stage_measure(struct build *build, struct fathom_error *err)
     struct measure_options options = {.env = build->options.env,
                                       .rows = build->report->rows,
                                       .budget_bytes = measuring_budget(build),
-                                      .queries = build->queries.file ? &build->queries : NULL};
+                                      .queries = build->queries.file ? &build->queries : NULL,
+                                      .checkpoint =
+                                          build->measured_saved ? &build->checkpoint : NULL};
     bool measured = options.rows >= BUILD_MEASURED_ROWS;
     int status = 0;
     crew_phase(&build->crew, "measure", options.rows, "rows");

@@ -254,8 +254,8 @@ static int search_row(struct searcher *s, uint32_t i, uint32_t k, uint32_t searc
     query.k = k;
     query.search_list = search_list;
     trial->searcher = s;
-    trial->probe =
-        (struct query_probe){.row = points_sample_itself(&m->sample, i), .take = take_candidates, .context = trial};
+    trial->probe = (struct query_probe){
+        .row = points_sample_itself(&m->sample, i), .take = take_candidates, .context = trial};
     memcpy(trial->before, trial->replays, sizeof trial->before);
     while ((status = engine_submit_probe(s->engine, s->index, &query, &trial->probe, NULL)) ==
                FATHOM_EBUSY &&
@@ -493,8 +493,8 @@ static int load_jobs(struct plan_jobs *all, struct fathom_error *err)
 {
     struct points_kept kept;
     struct points_part part = done_part(all);
-    int status = points_load_kept(all->measure->options->watch.keeper, KEPT_NAME, all->measure->generation,
-                                  &kept, &part, 1, err);
+    int status = points_load_kept(all->measure->options->watch.keeper, KEPT_NAME,
+                                  all->measure->generation, &kept, &part, 1, err);
     bool good = status > 0 && kept.next == all->count;
     for (uint32_t i = 0; i < all->count && good; i++)
         good = is_job(&all->done[i], &all->jobs[i]);

@@ -108,8 +108,7 @@ static int take_rows(struct points_sample *sample, const struct sample_options *
     uint64_t rows = index->properties.rows, offered = (uint64_t)sample->count * POINTS_OFFERED;
     struct points_offer offer = {.count = (uint32_t)(offered < rows ? offered : rows),
                                  .threads = options->threads};
-    int status =
-        picked ? 0 : points_pick(index, &offer, sample->rows, sample->count, watch, err);
+    int status = picked ? 0 : points_pick(index, &offer, sample->rows, sample->count, watch, err);
     for (uint32_t i = 0; i < sample->count && status == 0; i++)
         status = watch->stopped(watch->context)
                      ? points_failed(index, FATHOM_EINTERRUPTED, err)

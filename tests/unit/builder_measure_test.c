@@ -10,9 +10,10 @@
 
 #include "work.h"
 
-#define ROWS        2100 /* operating points are measured from 2,000 on */
-#define KILLED_FROM 330  /* operations: before the index is written */
+#define ROWS        TRIAL_ROWS_MANY
+#define KILLED_FROM 330 /* operations: before the index is written */
 #define FAILURES    8
+#define QUERIES     1000 /* more than are measured */
 #define KINDS       3
 
 static const char *const kinds[KINDS] = {"picked", "sample", "points"};
@@ -42,6 +43,24 @@ static void what_is_measured_before_a_kill_is_not_measured_again(void **state)
         made_after(&trial, "points", i, made, &expected);
         if (made[0] || made[1] || made[2] != residencies - i)
             fail_msg("%d residencies were there, and %d of %d made", i, made[2], residencies);
+    }
+    free(expected.data);
+}
+
+static void measuring_on_given_queries_goes_on_likewise(void **state)
+{
+    struct trial trial = trial_of(*state, ROWS);
+    char query[SCRATCH_PATH_MAX];
+    int made[KINDS];
+    scratch_name(*state, "query.fbin", query);
+    floats_file(query, QUERIES, TRIAL_DIM, 2);
+    trial.query = query;
+    struct bytes expected = trial_undisturbed(&trial);
+    for (int kind = 0; kind < KINDS; kind++) {
+        made_after(&trial, kinds[kind], 1, made, &expected);
+        for (int before = 0; before <= kind && before < 2; before++)
+            if (made[before])
+                fail_msg("%s was made again behind %s", kinds[before], kinds[kind]);
     }
     free(expected.data);
 }
@@ -100,6 +119,8 @@ static void damaged_measurements_are_said_and_made_again(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(what_is_measured_before_a_kill_is_not_measured_again,
                                     scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(measuring_on_given_queries_goes_on_likewise, scratch_make_fast,
+                                    scratch_remove),
     cmocka_unit_test_setup_teardown(measuring_that_failed_resumes_to_the_same_index,
                                     scratch_make_fast, scratch_remove),
     cmocka_unit_test_setup_teardown(damaged_measurements_are_said_and_made_again, scratch_make_fast,

@@ -1,6 +1,7 @@
 /* Verifying a generation: every page's checksum, and with deep every reference: list bytes,
  * neighbour ids, cells, entries, ids, the model, and that each row can be reached. Reads everything
- * once; deep keeps lists and a bit a row in memory. */
+ * once; deep reads lists again until all are reached, and keeps some MiB of them and two bits a row
+ * in memory. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -16,7 +17,6 @@
 #include "mem.h"
 
 #define CHUNK_PAGES 256
-#define STOP_ROWS   4096        /* between two looks at whether to go on */
 #define LOAD_BYTES  (16u << 20) /* read at a time */
 
 struct verify {
@@ -167,132 +167,268 @@ static void verify_entries(struct verify *v, const uint8_t *entries)
     }
 }
 
-struct reach {
-    const uint8_t *lists;
-    uint64_t *offsets; /* of each row's list */
-    uint16_t *lengths; /* 0: the list has no place */
-    uint8_t *seen;
-    uint32_t *stack;
+/* ---- lists ---- */
+
+/* So many pages of lists are in memory at a time, however many rows there are. */
+#define WALK_PAGES 256
+#define WALK_STOP  64 /* pages between two looks at whether to go on */
+
+/* A walk from the entry points through lists that are read in chunks: what was reached and not yet
+ * gone on from waits for its chunk, and chunks come by until nothing waits. */
+struct walk {
+    struct verify *v;
+    const uint32_t *first_row;       /* of each page, and the row count */
+    uint64_t pages;                  /* of all */
+    uint8_t *lists, *heat;           /* of the pages and rows of the chunk */
+    uint64_t chunk, chunk_end;       /* its pages */
+    uint64_t *seen, *waiting;        /* a bit a row */
+    bool lost;                       /* what waits cannot be reached, nor what it names */
+    uint64_t hot[FORMAT_HEAT_RANKS]; /* bytes of lists */
 };
 
-/* The lists of one page, to offsets and lengths. */
-static void place_lists(struct verify *v, const struct reach *reach, uint64_t page, uint32_t first,
-                        uint32_t count)
+static bool bit_of(const uint64_t *bits, uint64_t row)
 {
-    const struct properties *p = &v->file->super.properties;
-    const uint8_t *payload = reach->lists + page * PAGE_PAYLOAD;
+    return bits[row / 64] >> row % 64 & 1;
+}
+
+static void reach_row(struct walk *walk, uint64_t row)
+{
+    if (bit_of(walk->seen, row))
+        return;
+    walk->seen[row / 64] |= UINT64_C(1) << row % 64;
+    walk->waiting[row / 64] |= UINT64_C(1) << row % 64;
+}
+
+/* The first waiting row of [first, end), or end. */
+static uint64_t next_waiting(const struct walk *walk, uint64_t first, uint64_t end)
+{
+    while (first < end) {
+        uint64_t word = walk->waiting[first / 64] >> first % 64;
+        if (word)
+            first += (uint64_t)__builtin_ctzll(word);
+        else
+            first = (first / 64 + 1) * 64;
+        if (word)
+            break;
+    }
+    return first < end ? first : end;
+}
+
+/* What is there already is not read again. */
+static int load_chunk(struct walk *walk, uint64_t page, struct fathom_error *err)
+{
+    struct verify *v = walk->v;
+    const struct section *lists = superblock_find(&v->file->super, SECTION_LISTS);
+    uint64_t end = walk->pages - page < WALK_PAGES ? walk->pages : page + WALK_PAGES;
+    if (is_stopped(v))
+        return stopped(v, err);
+    if (walk->chunk == page && walk->chunk_end == end)
+        return 0;
+    walk->chunk = page;
+    walk->chunk_end = end;
+    return index_file_read(v->file, lists, page * PAGE_PAYLOAD, walk->lists,
+                           (end - page) * PAGE_PAYLOAD, err);
+}
+
+static const uint8_t *list_at(const struct walk *walk, uint64_t page, uint32_t slot, size_t *bytes)
+{
+    const uint32_t *first = &walk->first_row[page];
+    return list_page_find(walk->lists + (page - walk->chunk) * PAGE_PAYLOAD, PAGE_PAYLOAD,
+                          first[1] - first[0], walk->v->file->super.properties.list_length_bytes,
+                          slot, bytes);
+}
+
+static void place_page(struct walk *walk, uint64_t page)
+{
+    uint32_t first = walk->first_row[page], count = walk->first_row[page + 1] - first;
     for (uint32_t slot = 0; slot < count; slot++) {
         size_t bytes;
-        const uint8_t *list =
-            list_page_find(payload, PAGE_PAYLOAD, count, p->list_length_bytes, slot, &bytes);
-        reach->offsets[first + slot] = list ? (uint64_t)(list - reach->lists) : 0;
-        reach->lengths[first + slot] = list ? (uint16_t)bytes : 0;
-        if (!list)
-            bad_reference(v, "section lists: a list does not lie within its page", first + slot);
+        if (list_at(walk, page, slot, &bytes))
+            walk->hot[walk->heat[first + slot - walk->first_row[walk->chunk]]] += bytes;
+        else
+            bad_reference(walk->v, "section lists: a list does not lie within its page",
+                          first + slot);
     }
 }
 
-/* Where each list is; false when the pages do not hold the rows. */
-static bool place_pages(struct verify *v, const struct reach *reach, const uint32_t *first_row,
-                        const uint8_t *heat)
+/* Where the lists of a chunk are. */
+static int place_chunk(struct walk *walk, struct fathom_error *err)
+{
+    struct verify *v = walk->v;
+    uint64_t first = walk->first_row[walk->chunk];
+    int status = index_file_read(v->file, superblock_find(&v->file->super, SECTION_HEAT), first,
+                                 walk->heat, walk->first_row[walk->chunk_end] - first, err);
+    for (uint64_t page = walk->chunk; page < walk->chunk_end && status == 0; page++)
+        place_page(walk, page);
+    return status;
+}
+
+/* Checks a list, and notes what it reaches. */
+static void expand_row(struct walk *walk, uint64_t page, uint32_t row)
+{
+    struct verify *v = walk->v;
+    const struct properties *p = &v->file->super.properties;
+    uint32_t neighbours[LISTS_DEGREE_MAX + 4];
+    size_t bytes = 0;
+    const uint8_t *list = list_at(walk, page, row - walk->first_row[page], &bytes);
+    int degree = list_decode(row, list ? list : walk->lists, list ? bytes : 0, (uint32_t)p->rows,
+                             p->degree_max, neighbours);
+    walk->waiting[row / 64] &= ~(UINT64_C(1) << row % 64);
+    if (degree < 0)
+        bad_reference(
+            v, "section lists: a list does not decode, or names a row that does not exist", row);
+    for (int i = 0; i < degree; i++) {
+        v->report->references++;
+        if (!walk->lost)
+            reach_row(walk, neighbours[i]);
+    }
+}
+
+/* Until nothing waits in the chunk. */
+static int expand_chunk(struct walk *walk, struct fathom_error *err)
+{
+    uint64_t begin = walk->first_row[walk->chunk], end = walk->first_row[walk->chunk_end];
+    while (next_waiting(walk, begin, end) < end)
+        for (uint64_t page = walk->chunk; page < walk->chunk_end; page++) {
+            uint64_t last = walk->first_row[page + 1];
+            if (page % WALK_STOP == 0 && is_stopped(walk->v))
+                return stopped(walk->v, err);
+            for (uint64_t row = next_waiting(walk, walk->first_row[page], last); row < last;
+                 row = next_waiting(walk, row + 1, last))
+                expand_row(walk, page, (uint32_t)row);
+        }
+    return 0;
+}
+
+static void check_hot_bytes(const struct walk *walk)
+{
+    const struct properties *p = &walk->v->file->super.properties;
+    uint64_t total = 0;
+    for (uint32_t rank = 0; rank < FORMAT_HEAT_RANKS; rank++) {
+        total += walk->hot[rank];
+        if (total > format_hot_bytes(p, rank + 1))
+            bad_reference(walk->v, "section heat: more bytes of lists in a rank than it may hold",
+                          rank);
+    }
+    if (total != p->list_bytes)
+        bad_reference(walk->v, "section lists: lengths do not add up to the bytes of all lists",
+                      p->rows);
+}
+
+static int place_lists(struct walk *walk, struct fathom_error *err)
+{
+    int status = 0;
+    for (uint64_t page = 0; page < walk->pages && status == 0; page += WALK_PAGES) {
+        status = load_chunk(walk, page, err);
+        if (status == 0)
+            status = place_chunk(walk, err);
+    }
+    if (status == 0)
+        check_hot_bytes(walk);
+    return status;
+}
+
+/* All chunks that have something waiting, until none has. */
+static int expand_lists(struct walk *walk, struct fathom_error *err)
+{
+    int status = 0;
+    for (bool waiting = true; waiting && status == 0;) {
+        waiting = false;
+        for (uint64_t page = 0; page < walk->pages && status == 0; page += WALK_PAGES) {
+            uint64_t left = walk->pages - page, some = left < WALK_PAGES ? left : WALK_PAGES,
+                     end = walk->first_row[page + some];
+            if (next_waiting(walk, walk->first_row[page], end) == end)
+                continue;
+            waiting = true;
+            status = load_chunk(walk, page, err);
+            if (status == 0)
+                status = expand_chunk(walk, err);
+        }
+    }
+    return status;
+}
+
+/* What was not reached is to be checked as well. */
+static void wait_for_lost(struct walk *walk)
+{
+    uint64_t rows = walk->v->file->super.properties.rows;
+    walk->lost = true;
+    for (uint64_t row = 0; row < rows; row++)
+        if (!bit_of(walk->seen, row)) {
+            reach_row(walk, row);
+            walk->v->report->unreachable_rows++;
+        }
+}
+
+static int walk_lists(struct walk *walk, struct fathom_error *err)
+{
+    int status = place_lists(walk, err);
+    if (status == 0)
+        status = expand_lists(walk, err);
+    if (status)
+        return status;
+    wait_for_lost(walk);
+    return walk->v->report->unreachable_rows ? expand_lists(walk, err) : 0;
+}
+
+/* The most rows of a chunk. */
+static uint64_t chunk_rows(const struct walk *walk)
+{
+    uint64_t most = 0;
+    for (uint64_t page = 0; page < walk->pages; page += WALK_PAGES) {
+        uint64_t left = walk->pages - page, some = left < WALK_PAGES ? left : WALK_PAGES,
+                 rows = walk->first_row[page + some] - walk->first_row[page];
+        most = rows > most ? rows : most;
+    }
+    return most;
+}
+
+static int walk_graph(struct verify *v, const uint32_t *first_row, const uint8_t *entries,
+                      struct fathom_error *err)
 {
     const struct properties *p = &v->file->super.properties;
-    uint64_t pages = format_list_pages(superblock_find(&v->file->super, SECTION_LISTS));
-    uint64_t hot[FORMAT_HEAT_RANKS] = {0}, total = 0;
+    uint64_t words = (p->rows + 63) / 64,
+             pages = format_list_pages(superblock_find(&v->file->super, SECTION_LISTS));
+    struct walk walk = {.v = v, .first_row = first_row, .pages = pages};
     if (!format_list_pages_valid(first_row, pages, p)) {
         bad_reference(v, "section list_pages: first rows do not rise from 0 to the row count",
                       p->rows);
-        return false;
+        return 0;
     }
-    for (uint64_t page = 0; page < pages; page++)
-        place_lists(v, reach, page, first_row[page], first_row[page + 1] - first_row[page]);
-    for (uint64_t row = 0; row < p->rows; row++)
-        hot[heat[row]] += reach->lengths[row];
-    for (uint32_t rank = 0; rank < FORMAT_HEAT_RANKS; rank++) {
-        total += hot[rank];
-        if (total > format_hot_bytes(p, rank + 1))
-            bad_reference(v, "section heat: more bytes of lists in a rank than it may hold", rank);
-    }
-    if (total != p->list_bytes)
-        bad_reference(v, "section lists: lengths do not add up to the bytes of all lists", p->rows);
-    return true;
-}
-
-/* Depth-first from the entry points; checks each list on the way, and those never reached at the
- * end. */
-static int verify_graph(struct verify *v, struct reach *reach, const uint8_t *entries,
-                        struct fathom_error *err)
-{
-    const struct properties *p = &v->file->super.properties;
-    uint32_t neighbours[LISTS_DEGREE_MAX + 4];
-    uint64_t depth = 0;
-    for (uint32_t i = 0; i < p->entry_count; i++) {
-        uint32_t row = le_load32(entries + 4 * (size_t)i);
-        if (row < p->rows && !reach->seen[row]) {
-            reach->seen[row] = 1;
-            reach->stack[depth++] = row;
-        }
-    }
-    for (uint64_t next = 0, step = 1;; step++) {
-        if (step % STOP_ROWS == 0 && is_stopped(v))
-            return stopped(v, err);
-        bool reached = depth > 0;
-        while (!reached && next < p->rows && reach->seen[next])
-            next++;
-        if (!reached && next == p->rows)
-            return 0;
-        uint32_t row = reached ? reach->stack[--depth] : (uint32_t)next;
-        reach->seen[row] = 1;
-        v->report->unreachable_rows += !reached;
-        int degree = list_decode(row, reach->lists + reach->offsets[row], reach->lengths[row],
-                                 (uint32_t)p->rows, p->degree_max, neighbours);
-        if (degree < 0)
-            bad_reference(
-                v, "section lists: a list does not decode, or names a row that does not exist",
-                row);
-        for (int i = 0; i < degree; i++) {
-            v->report->references++;
-            if (!reach->seen[neighbours[i]] && reached) {
-                reach->seen[neighbours[i]] = 1;
-                reach->stack[depth++] = neighbours[i];
-            }
-        }
-    }
+    walk.lists = mem_alloc((pages < WALK_PAGES ? pages : WALK_PAGES) * PAGE_PAYLOAD + LISTS_SLACK);
+    walk.heat = mem_alloc(chunk_rows(&walk));
+    walk.seen = mem_alloc_array(words, sizeof *walk.seen);
+    walk.waiting = mem_alloc_array(words, sizeof *walk.waiting);
+    int status = 0;
+    if (!walk.lists || !walk.heat || !walk.seen || !walk.waiting)
+        status = error_set(err, -ENOMEM, "%s: no memory to walk the graph of %" PRIu64 " rows",
+                           v->file->path, p->rows);
+    for (uint32_t i = 0; i < p->entry_count && status == 0; i++)
+        if (le_load32(entries + 4 * (size_t)i) < p->rows)
+            reach_row(&walk, le_load32(entries + 4 * (size_t)i));
+    if (status == 0)
+        status = walk_lists(&walk, err);
+    mem_free(walk.lists);
+    mem_free(walk.heat);
+    mem_free(walk.seen);
+    mem_free(walk.waiting);
+    return status;
 }
 
 static int verify_lists(struct verify *v, const uint8_t *entries, struct fathom_error *err)
 {
-    uint64_t rows = v->file->super.properties.rows;
-    uint8_t *first_row = NULL, *lists = NULL, *heat = NULL;
-    struct reach reach = {.offsets = mem_alloc_array(rows, sizeof(uint64_t)),
-                          .lengths = mem_alloc_array(rows, sizeof(uint16_t)),
-                          .seen = mem_alloc(rows),
-                          .stack = mem_alloc_array(rows, sizeof(uint32_t))};
-    int status = 0;
-    if (!reach.offsets || !reach.lengths || !reach.seen || !reach.stack)
-        status = error_set(err, -ENOMEM, "%s: no memory to walk the graph of %" PRIu64 " rows",
-                           v->file->path, rows);
+    uint8_t *first_row;
+    int status = load_section(v, SECTION_LIST_PAGES, &first_row, err);
     if (status == 0)
-        status = load_section(v, SECTION_LIST_PAGES, &first_row, err);
-    if (status == 0)
-        status = load_section(v, SECTION_LISTS, &lists, err);
-    if (status == 0)
-        status = load_section(v, SECTION_HEAT, &heat, err);
-    reach.lists = lists;
-    if (status == 0 && place_pages(v, &reach, (const uint32_t *)(const void *)first_row, heat))
-        status = verify_graph(v, &reach, entries, err);
+        status = walk_graph(v, (const uint32_t *)(const void *)first_row, entries, err);
     if (v->report->unreachable_rows)
         found(v, "%s: %" PRIu64 " rows cannot be reached from the entry points", v->file->path,
               v->report->unreachable_rows);
-    mem_free(reach.offsets);
-    mem_free(reach.lengths);
-    mem_free(reach.seen);
-    mem_free(reach.stack);
     mem_free(first_row);
-    mem_free(lists);
-    mem_free(heat);
     return status;
 }
+
+/* ---- the rest ---- */
 
 static int verify_model(struct verify *v, struct fathom_error *err)
 {

@@ -128,6 +128,34 @@ static void a_sound_index_passes_with_all_its_pages_and_references(void **state)
     assert_int_equal(told.count, 0);
 }
 
+/* Lists are read in chunks of 256 pages; each row of this ring names those round it alone, so that
+ * a walk goes through all chunks, in both directions. */
+static void a_graph_of_several_chunks_is_walked_to_its_end(void **state)
+{
+    const struct tiny_options options = {
+        .rows = 120000, .dim = 1, .dtype = FATHOM_U8, .metric = FATHOM_METRIC_L2, .degree = 12};
+    struct fixture large;
+    struct fathom_verify_report report;
+    struct told told;
+    struct fathom_error err;
+    (void)state;
+    folder_make_fast(large.dir);
+    folder_name(large.dir, FORMAT_FILE_NAME, large.path);
+    tiny_make(&large.tiny, &options);
+    large.image = tiny_image(&large.tiny, &large.bytes);
+    assert_true(large.tiny.sections[SECTION_LISTS].bytes > (size_t)300 * PAGE_PAYLOAD);
+    assert_int_equal(verify(&large, true, &report, &told, &err), 0);
+    assert_int_equal(report.bad_references + report.unreachable_rows, 0);
+    assert_true(report.references >= 12 * (uint64_t)options.rows);
+    change_u32(&large, SECTION_ENTRIES, 0, options.rows);
+    assert_int_equal(verify(&large, true, &report, &told, &err), FATHOM_ECORRUPT);
+    assert_int_equal(report.unreachable_rows, options.rows);
+    assert_true(report.references >= 12 * (uint64_t)options.rows); /* they were looked at */
+    folder_remove(large.dir);
+    tiny_free(&large.tiny);
+    free(large.image);
+}
+
 static void each_damaged_page_is_named(void **state)
 {
     struct fixture *fixture = *state;
@@ -339,7 +367,7 @@ static void an_operating_point_out_of_range_is_found(void **state)
                  {32, 0x7f800000, 0},
                  {36, 0x7fc00000, 0},
                  {40, 0xff800000, 0},
-                 {44, 1, 0}}; /* reserved */
+                 {44, 2, 0}}; /* what it was measured on */
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         change_u32(fixture, SECTION_POINTS, 2 * FORMAT_POINT_BYTES + cases[i].offset, cases[i].bad);
         expect_found(fixture, "section points: a value of point 2", 1);
@@ -371,6 +399,7 @@ static void factors_of_another_size_than_the_model_says_are_found(void **state)
 
 static const struct CMUnitTest tests[] = {
     WITH_FOLDER(a_sound_index_passes_with_all_its_pages_and_references),
+    WITH_FOLDER(a_graph_of_several_chunks_is_walked_to_its_end),
     WITH_FOLDER(each_damaged_page_is_named),
     WITH_FOLDER(all_damaged_pages_are_counted),
     WITH_FOLDER(an_entry_point_beyond_the_rows_is_found),

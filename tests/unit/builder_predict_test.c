@@ -33,20 +33,15 @@ static void a_build_in_parts_takes_what_it_took(void **state)
         uint32_t parts;
         double seconds, peak_mib, files_mib, index_mib;
     } builds[] = {{0, 1, 103.9, 1489, 1587, 3676},
-                  {1024, 3, 161.4, 924, 1812, 3676},
-                  {256, 19, 220.9, 0, 2314, 3686}};
+                  {1024, 3, 146.5, 840, 1571, 3675},
+                  {256, 19, 198.2, 238, 2068, 3683}};
     (void)state;
     for (size_t i = 0; i < sizeof builds / sizeof *builds; i++) {
         struct build_estimate estimate = predict_four(builds[i].budget_mib, 1);
         assert_int_equal(estimate.parts, builds[i].parts);
         assert_near(estimate.seconds, builds[i].seconds, 0.3, "seconds");
-        if (builds[i].peak_mib >
-            0) /* in 256 MiB measuring took 265, more than what it plans with */
-            assert_near((double)estimate.peak_bytes / MIB, builds[i].peak_mib, 0.1, "peak memory");
-        /* In parts they were measured when the parts' files lay there until all was encoded; they
-         * are removed once they are merged now (docs/adr/0010). */
-        assert_near((double)estimate.temporary_bytes / MIB, builds[i].files_mib,
-                    builds[i].parts > 1 ? 0.2 : 0.1, "work files");
+        assert_near((double)estimate.peak_bytes / MIB, builds[i].peak_mib, 0.1, "peak memory");
+        assert_near((double)estimate.temporary_bytes / MIB, builds[i].files_mib, 0.1, "work files");
         assert_near((double)estimate.disk_bytes / MIB, builds[i].index_mib, 0.1, "index");
     }
 }

@@ -31,7 +31,7 @@ static const struct argp_option load_argp_options[] = {
     {"query", OPTION_QUERY, "FILE", 0, "The queries: .npy .fbin .fvecs .hdf5 ... (required)", 0},
     {"gt", OPTION_GT, "FILE", 0, "Their truth set (fathom-data gt); without it recall is null", 0},
     {"ids", OPTION_IDS, "FILE", 0,
-     "The ids that the index was built with (.npy), for the truth set's row numbers", 0},
+     "The ids that the index was built with, for the truth set's row numbers", 0},
     {"k", 'k', "K", 0, "Results per query (default: 10)", 0},
     {"search-list", OPTION_SEARCH_LIST, "L", 0, "The search list (default: the server's)", 0},
     {"target-recall", OPTION_TARGET_RECALL, "R", 0,

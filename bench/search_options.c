@@ -40,7 +40,7 @@ static const struct argp_option search_argp_options[] = {
     {"query", OPTION_QUERY, "FILE", 0, "The queries: .npy .fbin .fvecs .hdf5 ... (required)", 0},
     {"gt", OPTION_GT, "FILE", 0, "Their truth set (fathom-data gt); without it recall is null", 0},
     {"ids", OPTION_IDS, "FILE", 0,
-     "The ids that the index was built with (.npy), for the truth set's row numbers", 0},
+     "The ids that the index was built with, for the truth set's row numbers", 0},
     {"k", 'k', "K", 0, "Results per query (default: 10)", 0},
     {"search-list", OPTION_SEARCH_LIST, "L,L,...", 0, "One run for each search list (default: 40)",
      0},

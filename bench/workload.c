@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "ids.h"
 #include "mem.h"
 #include "vectors.h"
 
@@ -42,7 +43,7 @@ done:
     return status;
 }
 
-static int translate(struct truth *truth, const int64_t *external, uint64_t rows, const char *path,
+static int translate(struct truth *truth, const uint64_t *external, uint64_t rows, const char *path,
                      struct fathom_error *err)
 {
     for (size_t i = 0; i < (size_t)truth->query_count * truth->k; i++) {
@@ -52,7 +53,7 @@ static int translate(struct truth *truth, const int64_t *external, uint64_t rows
             return error_set(err, FATHOM_EARGUMENT,
                              "%s: %llu ids, but the truth set names row %llu", path,
                              (unsigned long long)rows, (unsigned long long)truth->ids[i]);
-        truth->ids[i] = (uint64_t)external[truth->ids[i]];
+        truth->ids[i] = external[truth->ids[i]];
     }
     return 0;
 }
@@ -61,32 +62,11 @@ static int translate(struct truth *truth, const int64_t *external, uint64_t rows
 static int translate_truth(struct truth *truth, const struct env *env, const char *path,
                            struct fathom_error *err)
 {
-    struct vector_file *file = NULL;
-    int64_t *external = NULL;
-    int status = vector_file_open_integers(&file, env, path, NULL, err);
-    if (status == FATHOM_EARGUMENT)
-        return error_set(err, status,
-                         "%s: ids are read from .npy, .ivecs or .hdf5 here; of text, "
-                         "numpy.save(\"ids.npy\", numpy.loadtxt(\"%s\", dtype=\"i8\")) makes one",
-                         path, path);
-    if (status)
-        return status;
-    struct vector_info info = vector_file_info(file);
-    /* A flat .npy is one column; a table of one row is as good. */
-    size_t count;
-    if ((info.dim != 1 && info.rows != 1) || !size_mul(info.rows, info.dim, &count)) {
-        status = error_set(err, FATHOM_EINPUT, "%s: ids are one column, this is %llu x %u", path,
-                           (unsigned long long)info.rows, info.dim);
-        goto done;
-    }
-    external = mem_alloc_array(count, sizeof *external);
-    status = external ? vector_file_read_i64(file, 0, info.rows, external, err)
-                      : error_set(err, -ENOMEM, "%s: no memory for %zu ids", path, count);
-    if (!status)
-        status = translate(truth, external, count, path, err);
-done:
+    uint64_t *external, rows;
+    int status = ids_read_all(&external, &rows, env, path, err);
+    if (status == 0)
+        status = translate(truth, external, rows, path, err);
     mem_free(external);
-    vector_file_close(file);
     return status;
 }
 

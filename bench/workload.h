@@ -21,9 +21,8 @@ struct workload {
     uint8_t *answered; /* query_count */
 };
 
-/* truth_path may be NULL. ids_path may be NULL; otherwise a table of the external ids by row number
- * (the one that the index was built with), through which the truth set's row numbers are
- * translated. */
+/* truth_path may be NULL. ids_path may be NULL; otherwise the file of ids that the index was built
+ * with (datasets/ids.h), through which the truth set's row numbers are translated. */
 int workload_open(struct workload *out, const struct env *env, const char *query_path,
                   const char *truth_path, const char *ids_path, uint32_t k,
                   struct fathom_error *err) FATHOM_MUST_USE;

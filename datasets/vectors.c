@@ -270,44 +270,63 @@ int vector_file_read_f32(struct vector_file *file, uint64_t first_row, size_t ro
     return rc;
 }
 
-static int widen(const struct vector_file *file, uint64_t first_row, size_t rows, int64_t *out,
-                 struct fathom_error *err)
+/* Of the integers in cells, sign-extended where they have one. */
+static uint64_t integer_at(const struct vector_file *file, size_t i)
 {
-    for (size_t i = 0; i < rows * file->info.dim; i++) {
-        uint64_t value = 0;
-        switch (file->scalar) {
-        case SCALAR_I32:
-            value = (uint64_t)(int64_t)(int32_t)le_load32(file->cells + 4 * i);
-            break;
-        case SCALAR_U32:
-            value = le_load32(file->cells + 4 * i);
-            break;
-        default:
-            value = le_load64(file->cells + 8 * i);
-            break;
-        }
-        if (file->scalar == SCALAR_U64 && value > INT64_MAX)
-            return error_set(err, FATHOM_EINPUT,
-                             "%s: row %llu, column %llu is %llu, above 2^63 - 1", file->path,
-                             (unsigned long long)(first_row + i / file->info.dim),
-                             (unsigned long long)(i % file->info.dim), (unsigned long long)value);
-        out[i] = (int64_t)value;
+    switch (file->scalar) {
+    case SCALAR_I32:
+        return (uint64_t)(int64_t)(int32_t)le_load32(file->cells + 4 * i);
+    case SCALAR_U32:
+        return le_load32(file->cells + 4 * i);
+    default:
+        return le_load64(file->cells + 8 * i);
     }
-    return 0;
+}
+
+static int out_of_range(const struct vector_file *file, uint64_t row, uint64_t column,
+                        uint64_t value, struct fathom_error *err)
+{
+    if (file->scalar == SCALAR_U64)
+        return error_set(err, FATHOM_EINPUT, "%s: row %llu, column %llu is %llu, above 2^63 - 1",
+                         file->path, (unsigned long long)row, (unsigned long long)column,
+                         (unsigned long long)value);
+    return error_set(err, FATHOM_EINPUT, "%s: row %llu, column %llu is %lld, which is negative",
+                     file->path, (unsigned long long)row, (unsigned long long)column,
+                     (long long)value);
+}
+
+/* What has its highest bit set is negative in all tables but those of u64, where it is above
+ * 2^63 - 1. So of each table such values fit one of the two types that are read, and not the other.
+ */
+static int read_integers(struct vector_file *file, uint64_t first_row, size_t rows, bool is_signed,
+                         uint64_t *out, struct fathom_error *err)
+{
+    if (!file->integers)
+        return error_set(err, FATHOM_EARGUMENT, "%s: holds vectors, not ids", file->path);
+    int rc = check_range(file, first_row, rows, err);
+    bool bounded = (file->scalar == SCALAR_U64) == is_signed;
+    size_t piece = rows_per_piece(file), dim = file->info.dim;
+    for (size_t done = 0; !rc && done < rows; done += piece) {
+        size_t count = rows - done < piece ? rows - done : piece;
+        uint64_t *values = out + done * dim;
+        rc = file->format->read(file, first_row + done, count, file->cells, err);
+        for (size_t i = 0; !rc && i < count * dim; i++) {
+            values[i] = integer_at(file, i);
+            if (bounded && values[i] > INT64_MAX)
+                rc = out_of_range(file, first_row + done + i / dim, i % dim, values[i], err);
+        }
+    }
+    return rc;
 }
 
 int vector_file_read_i64(struct vector_file *file, uint64_t first_row, size_t rows, int64_t *out,
                          struct fathom_error *err)
 {
-    if (!file->integers)
-        return error_set(err, FATHOM_EARGUMENT, "%s: holds vectors, not ids", file->path);
-    int rc = check_range(file, first_row, rows, err);
-    size_t piece = rows_per_piece(file);
-    for (size_t done = 0; !rc && done < rows; done += piece) {
-        size_t count = rows - done < piece ? rows - done : piece;
-        rc = file->format->read(file, first_row + done, count, file->cells, err);
-        if (!rc)
-            rc = widen(file, first_row + done, count, out + done * file->info.dim, err);
-    }
-    return rc;
+    return read_integers(file, first_row, rows, true, (uint64_t *)out, err);
+}
+
+int vector_file_read_u64(struct vector_file *file, uint64_t first_row, size_t rows, uint64_t *out,
+                         struct fathom_error *err)
+{
+    return read_integers(file, first_row, rows, false, out, err);
 }

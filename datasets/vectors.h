@@ -38,8 +38,8 @@ struct vector_info {
 int vector_file_open(struct vector_file **out, const struct env *env, const char *path,
                      const char *hdf5_dataset, struct fathom_error *err) FATHOM_MUST_USE;
 /* Opens a table of integers: .ivecs, .npy of i4, i8, u4 or u8 (one or two axes), an HDF5 data set
- * of integers (NULL: "neighbors"). Read it with vector_file_read_i64. Rows may have up to
- * FATHOM_K_MAX entries. */
+ * of integers (NULL: "neighbors"). Read it with vector_file_read_i64 or _u64. Rows may have
+ * up to FATHOM_K_MAX entries. */
 int vector_file_open_integers(struct vector_file **out, const struct env *env, const char *path,
                               const char *hdf5_dataset, struct fathom_error *err) FATHOM_MUST_USE;
 void vector_file_close(struct vector_file *file); /* accepts NULL */
@@ -56,6 +56,9 @@ int vector_file_read_f32(struct vector_file *file, uint64_t first_row, size_t ro
                          struct fathom_error *err) FATHOM_MUST_USE;
 /* Rows of a table of integers. A value above 2^63 - 1 is refused with its row and column. */
 int vector_file_read_i64(struct vector_file *file, uint64_t first_row, size_t rows, int64_t *out,
+                         struct fathom_error *err) FATHOM_MUST_USE;
+/* The same without a sign: a negative value is refused, with its row and column. */
+int vector_file_read_u64(struct vector_file *file, uint64_t first_row, size_t rows, uint64_t *out,
                          struct fathom_error *err) FATHOM_MUST_USE;
 
 /* ---- what the scalars say ---- */

@@ -85,14 +85,19 @@ static void run_truth(const struct env *env, const char *name)
 
 static void run_ids(const struct env *env, const char *name)
 {
-    uint64_t *ids;
+    uint64_t *ids, *all, rows;
     struct fathom_error err = {0};
     int status = ids_read(&ids, env, name, 3, &err);
     check_refusal(status, &err);
-    if (status != 0)
-        return;
-    FUZZ_CHECK(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "an id is there twice");
+    int of_all = ids_read_all(&all, &rows, env, name, &err);
+    check_refusal(of_all, &err);
+    if (status == 0) {
+        FUZZ_CHECK(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2], "an id is twice");
+        FUZZ_CHECK(of_all == 0 && rows == 3 && !memcmp(ids, all, 3 * sizeof *ids),
+                   "three ids are others among all");
+    }
     mem_free(ids);
+    mem_free(all);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count)

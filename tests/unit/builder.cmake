@@ -1,6 +1,6 @@
 # builder/
 set(builder_uses fathom_builder fathom_datasets fathom_format fathom_codec fathom_kernel fathom_env fathom_base)
-foreach(module predict cells order keys graph patrol train input ids work spill build fault)
+foreach(module predict cells order keys graph patrol train input work spill build fault)
     fathom_test(builder_${module}_test SOURCES builder_${module}_test.c builder_support.c env_support.c
                 USES ${builder_uses} NEEDS PkgConfig::openblas)
 endforeach()

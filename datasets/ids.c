@@ -2,7 +2,6 @@
 #include "ids.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,50 +9,58 @@
 #include "error.h"
 #include "fathom/fathom.h"
 #include "mem.h"
-#include "vectors.h"
+#include "vector_format.h"
 
 #define TEXT_PIECE (64u << 10)
+#define ROOM_FIRST 1024 /* of text that may have any number of ids */
 
-static bool is_table(const char *path)
+struct ids {
+    const char *path;
+    uint64_t *all;
+    uint64_t count, room, wanted; /* wanted 0: any number of them */
+};
+
+static int make_room(struct ids *ids, uint64_t room, struct fathom_error *err)
 {
-    static const char *const extensions[] = {".npy", ".ivecs", ".hdf5", ".h5"};
-    size_t length = strlen(path);
-    for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++) {
-        size_t end = strlen(extensions[i]);
-        if (length > end && strcmp(path + length - end, extensions[i]) == 0)
-            return true;
-    }
-    return strstr(path, ".hdf5::") || strstr(path, ".h5::");
+    uint64_t *more = mem_alloc_array(room, sizeof *more);
+    if (!more)
+        return error_set(err, -ENOMEM, "%s: no memory for %" PRIu64 " ids", ids->path, room);
+    if (ids->count)
+        memcpy(more, ids->all, ids->count * sizeof *more);
+    mem_free(ids->all);
+    ids->all = more;
+    ids->room = room;
+    return 0;
 }
 
-static int wrong_count(const char *path, uint64_t found, uint64_t rows, struct fathom_error *err)
+static int check_count(const struct ids *ids, uint64_t found, struct fathom_error *err)
 {
+    if (found == 0 && ids->wanted == 0)
+        return error_set(err, FATHOM_EINPUT, "%s: has no ids", ids->path);
+    if (ids->wanted == 0 || ids->wanted == found)
+        return 0;
     return error_set(err, FATHOM_EINPUT,
-                     "%s: has %" PRIu64 " ids, but the vectors have %" PRIu64 " rows", path, found,
-                     rows);
+                     "%s: has %" PRIu64 " ids, but the vectors have %" PRIu64 " rows", ids->path,
+                     found, ids->wanted);
 }
 
-static int read_table(const struct env *env, const char *path, uint64_t rows, uint64_t *ids,
-                      struct fathom_error *err)
+static int read_table(struct ids *ids, const struct env *env, struct fathom_error *err)
 {
     struct vector_file *file;
-    int status = vector_file_open_integers(&file, env, path, NULL, err);
+    int status = vector_file_open_integers(&file, env, ids->path, NULL, err);
     if (status != 0)
         return status;
     struct vector_info info = vector_file_info(file);
-    if (info.dim != 1)
-        status = error_set(err, FATHOM_EINPUT,
-                           "%s: has %" PRIu32 " columns; ids are one number a row", path, info.dim);
-    else if (info.rows != rows)
-        status = wrong_count(path, info.rows, rows, err);
-    else
-        status = vector_file_read_i64(file, 0, rows, (int64_t *)ids, err);
+    status = info.dim == 1 ? check_count(ids, info.rows, err)
+                           : error_set(err, FATHOM_EINPUT,
+                                       "%s: has %" PRIu32 " columns; ids are one number a row",
+                                       ids->path, info.dim);
+    if (status == 0)
+        status = make_room(ids, info.rows, err);
+    if (status == 0)
+        status = vector_file_read_u64(file, 0, info.rows, ids->all, err);
+    ids->count = info.rows;
     vector_file_close(file);
-    for (uint64_t row = 0; row < rows && status == 0; row++)
-        if ((int64_t)ids[row] < 0)
-            status =
-                error_set(err, FATHOM_EINPUT, "%s: row %" PRIu64 ": id %" PRId64 " is negative",
-                          path, row, (int64_t)ids[row]);
     return status;
 }
 
@@ -114,30 +121,34 @@ static int read_line(struct text *text, uint64_t line, uint64_t *id, struct fath
     return 1;
 }
 
-static int read_text(const struct env *env, const char *path, uint64_t rows, uint64_t *ids,
-                     struct fathom_error *err)
+static int add_id(struct ids *ids, uint64_t id, struct fathom_error *err)
 {
-    struct text text = {.env = env, .path = path};
+    uint64_t first = ids->wanted ? ids->wanted : ROOM_FIRST;
+    if (ids->wanted && ids->count == ids->wanted)
+        return error_set(err, FATHOM_EINPUT,
+                         "%s: has more ids than the vectors have rows (%" PRIu64 ")", ids->path,
+                         ids->wanted);
+    int status =
+        ids->count < ids->room ? 0 : make_room(ids, ids->room ? 2 * ids->room : first, err);
+    if (status == 0)
+        ids->all[ids->count++] = id;
+    return status;
+}
+
+static int read_text(struct ids *ids, const struct env *env, struct fathom_error *err)
+{
+    struct text text = {.env = env, .path = ids->path};
     bool direct;
-    text.fd = file_open_read(env, path, false, &direct, err);
+    text.fd = file_open_read(env, ids->path, false, &direct, err);
     if (text.fd < 0)
         return text.fd;
     text.piece = mem_alloc(TEXT_PIECE);
-    int status = text.piece ? file_bytes(env, text.fd, path, &text.bytes, err)
-                            : error_set(err, -ENOMEM, "%s: no memory to read it", path);
-    uint64_t row = 0, id = 0;
-    while (status == 0) {
-        int more = read_line(&text, row, &id, err);
-        if (more <= 0) {
-            status = more < 0 ? more : row == rows ? 0 : wrong_count(path, row, rows, err);
-            break;
-        }
-        if (row == rows)
-            status =
-                error_set(err, FATHOM_EINPUT,
-                          "%s: has more ids than the vectors have rows (%" PRIu64 ")", path, rows);
-        else
-            ids[row++] = id;
+    int status = text.piece ? file_bytes(env, text.fd, ids->path, &text.bytes, err)
+                            : error_set(err, -ENOMEM, "%s: no memory to read it", ids->path);
+    for (int more = 1; status == 0 && more > 0;) {
+        uint64_t id;
+        more = read_line(&text, ids->count, &id, err);
+        status = more < 0 ? more : more ? add_id(ids, id, err) : check_count(ids, ids->count, err);
     }
     mem_free(text.piece);
     file_close(env, text.fd);
@@ -172,19 +183,33 @@ static int check_unique(const uint64_t *ids, uint64_t rows, const char *path,
     return status;
 }
 
+static int read_ids(uint64_t **out, struct ids *ids, const struct env *env,
+                    struct fathom_error *err)
+{
+    int status =
+        vector_format_find(ids->path) ? read_table(ids, env, err) : read_text(ids, env, err);
+    if (status == 0)
+        status = check_unique(ids->all, ids->count, ids->path, err);
+    if (status != 0) {
+        mem_free(ids->all);
+        ids->all = NULL;
+    }
+    *out = ids->all;
+    return status;
+}
+
 int ids_read(uint64_t **out, const struct env *env, const char *path, uint64_t rows,
              struct fathom_error *err)
 {
-    *out = mem_alloc_array(rows, sizeof **out);
-    if (!*out)
-        return error_set(err, -ENOMEM, "%s: no memory for %" PRIu64 " ids", path, rows);
-    int status = is_table(path) ? read_table(env, path, rows, *out, err)
-                                : read_text(env, path, rows, *out, err);
-    if (status == 0)
-        status = check_unique(*out, rows, path, err);
-    if (status != 0) {
-        mem_free(*out);
-        *out = NULL;
-    }
+    struct ids ids = {.path = path, .wanted = rows};
+    return read_ids(out, &ids, env, err);
+}
+
+int ids_read_all(uint64_t **out, uint64_t *rows, const struct env *env, const char *path,
+                 struct fathom_error *err)
+{
+    struct ids ids = {.path = path};
+    int status = read_ids(out, &ids, env, err);
+    *rows = ids.count;
     return status;
 }

@@ -1,11 +1,22 @@
 /* External ids: read from tables and from text, and checked. */
-#include "builder_support.h"
+#include "datasets_support.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "ids.h"
 #include "mem.h"
+
+/* A one-dimensional .npy of three values of 8 bytes. */
+static const char *write_npy(struct scratch *scratch, char sign, const void *values)
+{
+    char dictionary[] = "{'descr': '<i8', 'fortran_order': False, 'shape': (3,), }";
+    struct bytes bytes = {0};
+    *strchr(dictionary + 10, 'i') = sign;
+    bytes_add_npy(&bytes, 1, dictionary);
+    bytes_add(&bytes, values, 3 * sizeof(uint64_t));
+    return bytes_write(&bytes, scratch, "ids.npy");
+}
 
 static int read_text(struct scratch *scratch, const char *text, uint64_t rows, uint64_t **ids,
                      struct fathom_error *err)
@@ -52,47 +63,65 @@ static void the_count_must_be_that_of_the_rows(void **state)
     refuse(*state, "", 3, "has 0 ids");
 }
 
+static void however_many_there_are_are_read(void **state)
+{
+    char path[SCRATCH_PATH_MAX], text[3 * 5000] = "";
+    struct fathom_error err;
+    uint64_t *ids, rows;
+    scratch_name(*state, "ids.txt", path);
+    for (int i = 0, at = 0; i < 2500; i++) /* more than there is room for at first */
+        at += snprintf(text + at, sizeof text - (size_t)at, "%d\n", 2 * i);
+    text_write(path, text);
+    assert_int_equal(ids_read_all(&ids, &rows, env_os(), path, NULL), 0);
+    assert_int_equal(rows, 2500);
+    for (uint64_t i = 0; i < rows; i++)
+        assert_int_equal(ids[i], 2 * i);
+    mem_free(ids);
+    text_write(path, "");
+    assert_int_equal(ids_read_all(&ids, &rows, env_os(), path, &err), FATHOM_EINPUT);
+    assert_true(message_has(&err, "no ids"));
+    const uint64_t values[3] = {3, 1, 2};
+    assert_int_equal(ids_read_all(&ids, &rows, env_os(), write_npy(*state, 'u', values), NULL), 0);
+    assert_int_equal(rows, 3);
+    assert_memory_equal(ids, values, sizeof values);
+    mem_free(ids);
+}
+
 static void duplicates_and_the_reserved_id_are_refused(void **state)
 {
     refuse(*state, "5\n6\n5\n", 3, "id 5 appears more than once");
     refuse(*state, "5\n18446744073709551615\n", 2, "2^64-1");
 }
 
-/* A one-dimensional .npy of i8 as NumPy writes it. */
-static void write_npy(const char *path, const int64_t *values, uint64_t count)
-{
-    char header[128];
-    memset(header, ' ', sizeof header);
-    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10);
-    int length =
-        snprintf(header + 10, 118, "{'descr': '<i8', 'fortran_order': False, 'shape': (%llu,), }",
-                 (unsigned long long)count);
-    header[10 + length] = ' ';
-    header[127] = '\n';
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(header, 1, sizeof header, file), sizeof header);
-    assert_int_equal(fwrite(values, sizeof *values, count, file), count);
-    fclose(file);
-}
-
 static void a_table_of_integers_has_one_column_and_none_is_negative(void **state)
 {
-    char path[SCRATCH_PATH_MAX];
     int64_t values[3] = {100, 5, 7};
+    const char *path = write_npy(*state, 'i', values);
     struct fathom_error err;
     uint64_t *ids;
-    scratch_name(*state, "ids.npy", path);
-    write_npy(path, values, 3);
     assert_int_equal(ids_read(&ids, env_os(), path, 3, NULL), 0);
     assert_int_equal(ids[0], 100);
     assert_int_equal(ids[2], 7);
     mem_free(ids);
     assert_int_equal(ids_read(&ids, env_os(), path, 4, &err), FATHOM_EINPUT);
     values[1] = -5;
-    write_npy(path, values, 3);
+    path = write_npy(*state, 'i', values);
     assert_int_equal(ids_read(&ids, env_os(), path, 3, &err), FATHOM_EINPUT);
     assert_true(message_has(&err, "row 1") && message_has(&err, "-5"));
+}
+
+static void a_table_without_signs_holds_as_large_ids_as_text(void **state)
+{
+    uint64_t values[3] = {1ull << 63, UINT64_MAX - 1, 0};
+    struct fathom_error err;
+    uint64_t *ids;
+    assert_int_equal(ids_read(&ids, env_os(), write_npy(*state, 'u', values), 3, NULL), 0);
+    assert_memory_equal(ids, values, sizeof values);
+    mem_free(ids);
+    values[2] = UINT64_MAX;
+    assert_int_equal(ids_read(&ids, env_os(), write_npy(*state, 'u', values), 3, &err),
+                     FATHOM_EINPUT);
+    assert_true(message_has(&err, "2^64-1"));
 }
 
 static const struct CMUnitTest tests[] = {
@@ -101,10 +130,13 @@ static const struct CMUnitTest tests[] = {
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(the_count_must_be_that_of_the_rows, scratch_make,
                                     scratch_remove),
+    cmocka_unit_test_setup_teardown(however_many_there_are_are_read, scratch_make, scratch_remove),
     cmocka_unit_test_setup_teardown(duplicates_and_the_reserved_id_are_refused, scratch_make,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(a_table_of_integers_has_one_column_and_none_is_negative,
                                     scratch_make, scratch_remove),
+    cmocka_unit_test_setup_teardown(a_table_without_signs_holds_as_large_ids_as_text, scratch_make,
+                                    scratch_remove),
 };
 
 FATHOM_TEST_MAIN(tests)

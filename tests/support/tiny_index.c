@@ -434,6 +434,33 @@ void tiny_write_raw(const struct tiny_index *tiny, const char *dir)
     free(image);
 }
 
+/* ---- one of each shape ---- */
+
+int tiny_folders_make(void **state, const struct tiny_options *shapes, size_t count)
+{
+    struct tiny_folders *folders = calloc(1, sizeof *folders + count * sizeof folders->dirs[0]);
+    assert_non_null(folders);
+    folders->count = count;
+    for (size_t i = 0; i < count; i++) {
+        struct tiny_index tiny;
+        folder_make_fast(folders->dirs[i]);
+        tiny_make(&tiny, &shapes[i]);
+        tiny_write_raw(&tiny, folders->dirs[i]);
+        tiny_free(&tiny);
+    }
+    *state = folders;
+    return 0;
+}
+
+int tiny_folders_remove(void **state)
+{
+    struct tiny_folders *folders = *state;
+    for (size_t i = 0; i < folders->count; i++)
+        folder_remove(folders->dirs[i]);
+    free(folders);
+    return 0;
+}
+
 /* ---- changes of an image ---- */
 
 /* The section table as it is in the image, which may have been spoiled: nothing is checked. */

@@ -5,6 +5,7 @@
 #ifndef SUPPORT_TINY_INDEX_H
 #define SUPPORT_TINY_INDEX_H
 
+#include "folder.h"
 #include "format.h"
 
 struct tiny_options {
@@ -48,6 +49,19 @@ uint8_t *tiny_image(const struct tiny_index *tiny, size_t *bytes);
 
 /* Where the list of a row begins in the content of section lists, and its bytes. */
 uint64_t tiny_list_at(const struct tiny_index *tiny, uint32_t row, size_t *bytes);
+
+/* ---- one of each shape ---- */
+
+struct tiny_folders {
+    size_t count;
+    char dirs[][FOLDER_PATH_MAX]; /* each with an index, written by tiny_write_raw */
+};
+
+/* Setup and teardown of cmocka, with *state pointing to a struct tiny_folders. */
+int tiny_folders_make(void **state, const struct tiny_options *shapes, size_t count);
+int tiny_folders_remove(void **state);
+
+/* ---- an image of the file ---- */
 
 /* Seals a page of a file's image again after a change. */
 void image_seal(uint8_t *image, uint64_t page);

@@ -3,23 +3,17 @@
  * has none. */
 #include "fathom_test.h"
 
-#include <stdlib.h>
-
 #include "answers.h"
 #include "index.h"
 #include "mem.h"
+#include "opened.h"
 #include "pages.h"
-#include "small_index.h"
 
 #define DIM      32
 #define ROWS     6000
 #define QUERIES  40
 #define SLICE    24 /* pages */
 #define INFLIGHT 8  /* of an index: more than a few page buffers */
-
-struct fixture {
-    struct small_index small;
-};
 
 static unsigned mapped; /* regions that are out */
 
@@ -56,23 +50,12 @@ static struct env env_with(void *(*map_large)(void *context, size_t bytes))
 
 static int make_fixture(void **state)
 {
-    struct small_options options = small_f32(ROWS, DIM, QUERIES, 91);
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    small_index_make(&fixture->small, &options);
-    *state = fixture;
-    return 0;
-}
-
-static int free_fixture(void **state)
-{
-    struct fixture *fixture = *state;
-    small_index_remove(&fixture->small);
-    free(fixture);
-    return 0;
+    const struct small_options options = small_f32(ROWS, DIM, QUERIES, 91);
+    return opened_make(state, &options);
 }
 
 /* Codes are read, so that there is much to gain. */
-static struct fathom_index *open_index(const struct fixture *fixture, const struct env *env,
+static struct fathom_index *open_index(const struct opened *fixture, const struct env *env,
                                        uint64_t budget, const struct fathom_index *engines_of)
 {
     struct fathom_open_options options = {.threads = 2,
@@ -80,15 +63,11 @@ static struct fathom_index *open_index(const struct fixture *fixture, const stru
                                           .code_share = 0.1f,
                                           .dram_budget_bytes = budget,
                                           .engines_of = engines_of};
-    struct fathom_index *index;
-    struct fathom_error err = {0};
-    if (index_open_with(&index, env, fixture->small.dir, &options, &err) != 0)
-        fail_msg("%s", err.msg);
-    return index;
+    return index_opened(env, fixture->small.dir, &options);
 }
 
-static void ask(struct answers *out, const struct fixture *fixture,
-                const struct fathom_index *index, const struct fathom_index *engine_index)
+static void ask(struct answers *out, const struct opened *fixture, const struct fathom_index *index,
+                const struct fathom_index *engine_index)
 {
     struct fathom_engine *engine = engine_make_for(engine_index, FATHOM_IO_AUTO, 4);
     struct fathom_query request = small_request(&fixture->small, 0);
@@ -149,7 +128,7 @@ static void where_the_system_has_none_there_is_no_arena(void **state)
 
 static void an_arena_is_counted_whole(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct env env = env_with(map_any);
     struct fathom_index *index = open_index(fixture, &env, 0, NULL);
     struct fathom_ledger ledger;
@@ -164,7 +143,7 @@ static void an_arena_is_counted_whole(void **state)
 /* What the system has does not matter to the plan, since it takes the same. */
 static void the_least_budget_has_one_too(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct env some = env_with(map_any), none = env_with(map_none);
     struct fathom_open_options options = {.threads = 2, .inflight = INFLIGHT, .code_share = 0.1f};
     struct fathom_outlook outlook;
@@ -193,7 +172,7 @@ static uint64_t reads_of(const struct answers *answers)
 /* And reads are as long as suits the buffers that there are. */
 static void answers_are_the_same_where_the_system_refuses(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct env some = env_with(map_any), none = env_with(map_none);
     struct fathom_index *with = open_index(fixture, &some, 0, NULL),
                         *without = open_index(fixture, &none, 0, NULL);
@@ -216,7 +195,7 @@ static void answers_are_the_same_where_the_system_refuses(void **state)
 /* As when an index is reloaded: engines stay, and the buffers are counted wherever they search. */
 static void an_index_for_engines_that_are_there_counts_their_buffers(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct env env = env_with(map_any), none = env_with(map_none);
     struct fathom_index *first = open_index(fixture, &env, 0, NULL);
     struct fathom_engine *engine = engine_make_for(first, FATHOM_IO_AUTO, 4);
@@ -250,5 +229,5 @@ int main(void)
         cmocka_unit_test(answers_are_the_same_where_the_system_refuses),
         cmocka_unit_test(an_index_for_engines_that_are_there_counts_their_buffers),
     };
-    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+    return cmocka_run_group_tests(tests, make_fixture, opened_free);
 }

@@ -5,17 +5,16 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "answers.h"
 #include "fault.h"
 #include "index.h"
 #include "mem.h"
+#include "opened.h"
 #include "query.h"
 #include "runs.h"
 #include "slow.h"
-#include "small_index.h"
 
 #define DIM     32
 #define ROWS    3000
@@ -23,53 +22,14 @@
 
 static const enum fathom_io engines[] = {FATHOM_IO_PREAD, FATHOM_IO_URING};
 
-struct fixture {
-    struct small_index small;
-    struct fathom_index *index; /* codes in memory: queries read */
-};
-
-static struct fathom_index *open_index(const char *dir, const struct env *env,
-                                       struct fathom_open_options options)
-{
-    struct fathom_index *index;
-    struct fathom_error err = {0};
-    if (index_open_with(&index, env, dir, &options, &err) != 0)
-        fail_msg("%s", err.msg);
-    return index;
-}
-
-/* The navigator by cells with the shortest codes: the most reads. */
-static struct fathom_open_options reading_options(const char *dir)
-{
-    struct fathom_open_options options = {
-        .threads = 1, .inflight = 16, .navigator = FATHOM_NAVIGATOR_CELLS};
-    struct fathom_index *index = open_index(dir, env_os(), options);
-    options.code_bytes = index->level_bytes[0];
-    fathom_index_close(index);
-    return options;
-}
-
 static int make_fixture(void **state)
 {
-    struct small_options options = small_f32(ROWS, DIM, QUERIES, 5);
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    small_index_make(&fixture->small, &options);
-    fixture->index = open_index(fixture->small.dir, env_os(), reading_options(fixture->small.dir));
-    *state = fixture;
-    return 0;
+    const struct small_options options = small_f32(ROWS, DIM, QUERIES, 5);
+    return opened_make_reading(state, &options);
 }
 
-static int free_fixture(void **state)
-{
-    struct fixture *fixture = *state;
-    fathom_index_close(fixture->index);
-    small_index_remove(&fixture->small);
-    free(fixture);
-    return 0;
-}
-
-static void get(struct answers *answers, const struct fixture *fixture,
-                struct fathom_engine *engine, uint32_t count, unsigned inflight, bool exact)
+static void get(struct answers *answers, const struct opened *fixture, struct fathom_engine *engine,
+                uint32_t count, unsigned inflight, bool exact)
 {
     struct fathom_query request = small_request(&fixture->small, 0);
     request.exact_distances = exact;
@@ -81,7 +41,7 @@ static void get(struct answers *answers, const struct fixture *fixture,
 
 static void both_engines_give_the_same_bits_however_many_are_in_flight(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     if (!io_works(FATHOM_IO_URING))
         skip();
     for (int exact = 0; exact < 2; exact++) {
@@ -112,12 +72,12 @@ static void both_engines_give_the_same_bits_however_many_are_in_flight(void **st
 
 static void an_engine_may_serve_several_indexes(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct small_options options = {
         .rows = 400, .dim = 200, .metric = FATHOM_METRIC_COS, .dtype = FATHOM_F16};
     struct small_index other;
     small_index_make(&other, &options);
-    struct fathom_index *index = open_index(other.dir, env_os(), reading_options(other.dir));
+    struct fathom_index *index = reading_opened(other.dir);
     struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 8),
                          *alone = engine_make(FATHOM_IO_AUTO, 8);
     struct fathom_query request = fathom_query_default();
@@ -141,7 +101,7 @@ static void an_engine_may_serve_several_indexes(void **state)
 
 static void full_slots_are_busy_until_results_are_polled(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     for (size_t e = 0; e < 2; e++) {
         if (!io_works(engines[e]))
             continue;
@@ -168,7 +128,7 @@ static void full_slots_are_busy_until_results_are_polled(void **state)
 
 static void results_come_in_portions_of_the_size_asked_for(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 16);
     bool seen[16] = {false};
     for (uintptr_t i = 0; i < 16; i++) {
@@ -192,7 +152,7 @@ static void results_come_in_portions_of_the_size_asked_for(void **state)
 /* An event loop waits for the descriptor and never inside poll. */
 static void the_event_descriptor_announces_results(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     if (!io_works(FATHOM_IO_URING))
         skip();
     struct fathom_engine *engine = engine_make(FATHOM_IO_URING, 4);
@@ -218,7 +178,7 @@ static void the_event_descriptor_announces_results(void **state)
 
 static void counters_tell_what_a_query_did(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 1);
     struct answers answers;
     get(&answers, fixture, engine, 50, 1, true);
@@ -245,7 +205,7 @@ static void wait_for_result(struct fathom_engine *engine, struct fathom_result *
 }
 
 /* After whatever happened: fresh queries are answered, and rightly. */
-static void expect_usable(const struct fixture *fixture, struct fathom_engine *engine)
+static void expect_usable(const struct opened *fixture, struct fathom_engine *engine)
 {
     struct fathom_engine *fresh = engine_make(FATHOM_IO_PREAD, 4);
     struct answers now, right;
@@ -259,7 +219,7 @@ static void expect_usable(const struct fixture *fixture, struct fathom_engine *e
 
 static void a_deadline_is_kept_while_a_read_stalls(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fault_env fault;
     struct fathom_result result;
     if (!io_works(FATHOM_IO_URING))
@@ -280,7 +240,7 @@ static void a_deadline_is_kept_while_a_read_stalls(void **state)
 
 static void a_deadline_that_has_passed_answers_at_once(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     for (size_t e = 0; e < 2; e++) {
         struct fault_env fault;
         struct fathom_result result;
@@ -300,7 +260,7 @@ static void a_deadline_that_has_passed_answers_at_once(void **state)
 
 static void a_far_deadline_changes_nothing(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 1);
     const uint64_t deadlines[] = {env_clock_ns(env_os()) + 3600000000000, UINT64_MAX};
     for (size_t i = 0; i < 2; i++) {
@@ -316,7 +276,7 @@ static void a_far_deadline_changes_nothing(void **state)
 
 static void a_cancelled_query_answers_at_once_and_the_others_go_on(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fault_env fault;
     char user[2];
     if (!io_works(FATHOM_IO_URING))
@@ -343,7 +303,7 @@ static void a_cancelled_query_answers_at_once_and_the_others_go_on(void **state)
 
 static void cancelling_before_the_first_poll_reads_nothing(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     for (size_t e = 0; e < 2; e++) {
         struct fault_env fault;
         struct fathom_result result;
@@ -365,7 +325,7 @@ static void cancelling_before_the_first_poll_reads_nothing(void **state)
 
 static void an_engine_may_end_while_reads_are_out(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_query requests[SLOW_INFLIGHT];
     for (uint32_t q = 0; q < SLOW_INFLIGHT; q++) {
         requests[q] = small_request(&fixture->small, q);
@@ -374,8 +334,7 @@ static void an_engine_may_end_while_reads_are_out(void **state)
     for (size_t e = 0; e < 2; e++)
         for (int polls = 0; polls < 3 && io_works(engines[e]); polls++) {
             unsigned fds = fd_count();
-            struct fathom_index *index =
-                open_index(fixture->small.dir, env_os(), reading_options(fixture->small.dir));
+            struct fathom_index *index = reading_opened(fixture->small.dir);
             slow_end_early(engines[e], "read#3+:stall=20ms", index, requests, SLOW_INFLIGHT, polls);
             assert_int_equal(fd_count(), fds);
         }
@@ -389,19 +348,19 @@ static int64_t slack_of(const struct fathom_index *index)
 }
 
 /* An index whose budget is just what the plan takes, and room more. */
-static struct fathom_index *open_with_room(const struct fixture *fixture, uint64_t room)
+static struct fathom_index *open_with_room(const struct opened *fixture, uint64_t room)
 {
     struct fathom_open_options options = reading_options(fixture->small.dir);
-    struct fathom_index *index = open_index(fixture->small.dir, env_os(), options);
+    struct fathom_index *index = reading_opened(fixture->small.dir);
     options.dram_budget_bytes = index->plan.index_bytes + index->plan.scratch_bytes + room;
     fathom_index_close(index);
-    index = open_index(fixture->small.dir, env_os(), options);
+    index = index_opened(env_os(), fixture->small.dir, &options);
     assert_in_range(slack_of(index), room, room + 1024); /* plans round what is small up */
     return index;
 }
 
 static int search(struct fathom_engine *engine, const struct fathom_index *index,
-                  const struct fixture *fixture, uint32_t k, uint32_t search_list,
+                  const struct opened *fixture, uint32_t k, uint32_t search_list,
                   struct fathom_error *err)
 {
     static uint64_t ids[FATHOM_K_MAX];
@@ -415,7 +374,7 @@ static int search(struct fathom_engine *engine, const struct fathom_index *index
 
 static void a_large_query_borrows_from_the_budget_and_gives_back(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_index *index = open_with_room(fixture, 4 << 20);
     const int64_t room = slack_of(index);
     struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 16);
@@ -441,7 +400,7 @@ static void a_large_query_borrows_from_the_budget_and_gives_back(void **state)
 
 static void engines_that_come_and_go_do_not_wear_the_budget_out(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_index *index = open_with_room(fixture, 4 << 20);
     const int64_t room = slack_of(index);
     for (int round = 0; round < 30; round++) {
@@ -457,7 +416,7 @@ static void engines_that_come_and_go_do_not_wear_the_budget_out(void **state)
 
 static void a_query_too_large_for_the_budget_is_refused_and_costs_nothing(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     const uint64_t rooms[] = {0, 4096, 65536, 262144};
     for (size_t i = 0; i < sizeof rooms / sizeof rooms[0]; i++) {
         struct fathom_index *index = open_with_room(fixture, rooms[i]);
@@ -484,7 +443,7 @@ static void a_query_too_large_for_the_budget_is_refused_and_costs_nothing(void *
 
 static void an_allocation_that_fails_costs_no_budget(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_index *index = open_with_room(fixture, 8 << 20);
     const int64_t room = slack_of(index);
     for (unsigned n = 1;; n++) {
@@ -533,5 +492,5 @@ int main(void)
         cmocka_unit_test(a_query_too_large_for_the_budget_is_refused_and_costs_nothing),
         cmocka_unit_test(an_allocation_that_fails_costs_no_budget),
     };
-    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+    return cmocka_run_group_tests(tests, make_fixture, opened_free);
 }

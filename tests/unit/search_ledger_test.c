@@ -10,6 +10,7 @@
 #include "folder.h"
 #include "index.h"
 #include "mem.h"
+#include "opened.h"
 #include "prng.h"
 #include "query.h"
 #include "tiny_index.h"
@@ -109,45 +110,14 @@ static const struct tiny_options shapes[] = {
 };
 #define SHAPES (sizeof shapes / sizeof shapes[0])
 
-struct fixture {
-    char dirs[SHAPES][FOLDER_PATH_MAX];
-};
-
-static int make_fixture(void **state)
+static int make_folders(void **state)
 {
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    for (size_t i = 0; i < SHAPES; i++) {
-        struct tiny_index tiny;
-        folder_make_fast(fixture->dirs[i]);
-        tiny_make(&tiny, &shapes[i]);
-        tiny_write_raw(&tiny, fixture->dirs[i]);
-        tiny_free(&tiny);
-    }
-    *state = fixture;
-    return 0;
-}
-
-static int free_fixture(void **state)
-{
-    struct fixture *fixture = *state;
-    for (size_t i = 0; i < SHAPES; i++)
-        folder_remove(fixture->dirs[i]);
-    free(fixture);
-    return 0;
-}
-
-static struct fathom_index *open_index(const char *dir, struct fathom_open_options options)
-{
-    struct fathom_index *index;
-    struct fathom_error err = {0};
-    if (fathom_index_open(&index, dir, &options, &err) != 0)
-        fail_msg("%s", err.msg);
-    return index;
+    return tiny_folders_make(state, shapes, SHAPES);
 }
 
 /* Calls visit for budgets from the least to everything, for both navigators, and for lists in part.
  */
-static void for_each_budget(const struct fixture *fixture,
+static void for_each_budget(const struct tiny_folders *fixture,
                             void (*visit)(const char *dir, uint32_t dim,
                                           struct fathom_open_options options))
 {
@@ -157,7 +127,7 @@ static void for_each_budget(const struct fixture *fixture,
             struct fathom_open_options options = {
                 .threads = 1, .inflight = 4, .navigator = navigator};
             struct fathom_ledger ledger;
-            struct fathom_index *index = open_index(fixture->dirs[i], options);
+            struct fathom_index *index = index_opened(env_os(), fixture->dirs[i], &options);
             fathom_index_get_ledger(index, &ledger);
             fathom_index_close(index);
             visit(fixture->dirs[i], shapes[i].dim, options);
@@ -181,7 +151,7 @@ static void check_ledger(const char *dir, uint32_t dim, struct fathom_open_optio
     struct fathom_ledger ledger;
     (void)dim;
     assert_int_equal(heap.live, 0);
-    struct fathom_index *index = open_index(dir, options);
+    struct fathom_index *index = index_opened(env_os(), dir, &options);
     fathom_index_get_ledger(index, &ledger);
     if (heap.live != ledger.index_bytes)
         fail_msg("the ledger says %llu, but %llu bytes are held",
@@ -241,7 +211,7 @@ static float *random_vectors(uint32_t count, uint32_t dim)
 static void check_scratch(const char *dir, uint32_t dim, struct fathom_open_options options)
 {
     static const uint32_t ks[] = {1, 10, QUERY_RESERVED_K}, lists[] = {1, 64, 512};
-    struct fathom_index *index = open_index(dir, options);
+    struct fathom_index *index = index_opened(env_os(), dir, &options);
     struct fathom_ledger ledger;
     float *vectors = random_vectors(8, dim);
     fathom_index_get_ledger(index, &ledger);
@@ -276,12 +246,12 @@ static void queries_stay_within_the_scratch_that_plans_reserve(void **state)
 /* Engines live longer than indexes: what walks needed goes when it has not been needed for long. */
 static void the_scratch_of_walks_goes_when_lists_are_all_in_memory(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     struct fathom_open_options options = {
         .threads = 1, .inflight = 4, .navigator = FATHOM_NAVIGATOR_GRAPH};
-    struct fathom_index *whole = open_index(fixture->dirs[0], options);
+    struct fathom_index *whole = index_opened(env_os(), fixture->dirs[0], &options);
     options.list_share = 0.3f;
-    struct fathom_index *partly = open_index(fixture->dirs[0], options);
+    struct fathom_index *partly = index_opened(env_os(), fixture->dirs[0], &options);
     struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 4);
     struct fathom_query request = fathom_query_default();
     float *vectors = random_vectors(50, 32);
@@ -305,10 +275,10 @@ static void the_scratch_of_walks_goes_when_lists_are_all_in_memory(void **state)
 
 static void answering_takes_no_memory_once_it_is_warm(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     struct fathom_open_options options = {
         .threads = 1, .inflight = 4, .navigator = FATHOM_NAVIGATOR_CELLS};
-    struct fathom_index *index = open_index(fixture->dirs[0], options);
+    struct fathom_index *index = index_opened(env_os(), fixture->dirs[0], &options);
     struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 4);
     struct fathom_query request = fathom_query_default();
     float *vectors = random_vectors(50, 32);
@@ -336,5 +306,5 @@ int main(void)
         cmocka_unit_test(the_scratch_of_walks_goes_when_lists_are_all_in_memory),
         cmocka_unit_test(answering_takes_no_memory_once_it_is_warm),
     };
-    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+    return cmocka_run_group_tests(tests, make_folders, tiny_folders_remove);
 }

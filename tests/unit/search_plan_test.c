@@ -47,31 +47,9 @@ static const struct tiny_options shapes[] = {
 };
 #define SHAPES (sizeof shapes / sizeof shapes[0])
 
-struct fixture {
-    char dirs[SHAPES][FOLDER_PATH_MAX];
-};
-
-static int make_fixture(void **state)
+static int make_folders(void **state)
 {
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    for (size_t i = 0; i < SHAPES; i++) {
-        struct tiny_index tiny;
-        folder_make_fast(fixture->dirs[i]);
-        tiny_make(&tiny, &shapes[i]);
-        tiny_write_raw(&tiny, fixture->dirs[i]);
-        tiny_free(&tiny);
-    }
-    *state = fixture;
-    return 0;
-}
-
-static int free_fixture(void **state)
-{
-    struct fixture *fixture = *state;
-    for (size_t i = 0; i < SHAPES; i++)
-        folder_remove(fixture->dirs[i]);
-    free(fixture);
-    return 0;
+    return tiny_folders_make(state, shapes, SHAPES);
 }
 
 /* ---- */
@@ -142,7 +120,7 @@ static void check_budgets(const char *dir, struct fathom_open_options options)
 
 static void what_is_chosen_fits_every_budget(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     for (size_t i = 0; i < SHAPES; i++)
         for (int navigator = FATHOM_NAVIGATOR_AUTO; navigator <= FATHOM_NAVIGATOR_CELLS;
              navigator++) {
@@ -155,7 +133,7 @@ static void what_is_chosen_fits_every_budget(void **state)
 /* The outlook is what an open then does, and no open is needed for it. */
 static void the_outlook_is_what_an_open_keeps(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     for (size_t i = 0; i < SHAPES; i++) {
         struct fathom_open_options options = fathom_open_options_default();
         uint64_t least = least_of(fixture->dirs[i], options);
@@ -186,7 +164,7 @@ static void the_outlook_is_what_an_open_keeps(void **state)
 
 static void a_share_is_of_the_vectors_as_f32(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     struct fathom_error err;
     for (size_t i = 0; i < SHAPES; i++) {
         struct fathom_open_options options = fathom_open_options_default();
@@ -262,7 +240,7 @@ static void a_forced_graph_keeps_as_many_lists_as_fit(void **state)
 
 static void a_share_of_lists_is_the_graphs_alone(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     const struct {
         float share;
         enum fathom_navigator navigator;
@@ -292,7 +270,7 @@ static void a_share_of_lists_is_the_graphs_alone(void **state)
 
 static void scratch_grows_with_threads_and_queries_in_flight(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     uint64_t before = 0;
     for (unsigned threads = 1; threads <= 4; threads *= 2)
         for (unsigned inflight = 1; inflight <= 64; inflight *= 8) {
@@ -312,7 +290,7 @@ static void scratch_grows_with_threads_and_queries_in_flight(void **state)
 
 static void scratch_of_two_threads_is_small(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     struct fathom_open_options options = fathom_open_options_default();
     struct fathom_ledger ledger;
     struct fathom_index_info info;
@@ -325,7 +303,7 @@ static void scratch_of_two_threads_is_small(void **state)
 
 static void without_a_budget_the_rows_are_resident(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     for (size_t i = 0; i < SHAPES; i++) {
         struct fathom_ledger ledger;
         struct fathom_index_info info;
@@ -340,7 +318,7 @@ static void without_a_budget_the_rows_are_resident(void **state)
 
 static void more_memory_is_spent_on_the_index(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     struct fathom_open_options options = fathom_open_options_default();
     struct fathom_ledger least, all;
     struct fathom_index_info info;
@@ -355,7 +333,7 @@ static void more_memory_is_spent_on_the_index(void **state)
 
 static void a_planned_recall_is_a_recall(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     static const float wrong[] = {-0.1f, 1, 1.5f, NAN, INFINITY};
     struct fathom_open_options options = fathom_open_options_default();
     struct fathom_index *index;
@@ -381,7 +359,7 @@ static void a_planned_recall_is_a_recall(void **state)
 
 static void a_navigator_that_is_asked_for_is_used(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     for (int navigator = FATHOM_NAVIGATOR_GRAPH; navigator <= FATHOM_NAVIGATOR_CELLS; navigator++) {
         struct fathom_open_options options = fathom_open_options_default();
         struct fathom_ledger ledger;
@@ -399,7 +377,7 @@ static void a_navigator_that_is_asked_for_is_used(void **state)
 
 static void code_bytes_that_are_asked_for_are_used(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     struct fathom_open_options options = fathom_open_options_default();
     struct fathom_ledger ledger;
     struct fathom_index_info info;
@@ -419,7 +397,7 @@ static void code_bytes_that_are_asked_for_are_used(void **state)
 
 static void threads_and_inflight_of_zero_are_refused(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     struct fathom_open_options options = fathom_open_options_default();
     struct fathom_index *index;
     options.threads = 0;
@@ -432,7 +410,7 @@ static void threads_and_inflight_of_zero_are_refused(void **state)
 
 static void what_an_index_says_of_itself_is_true(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct tiny_folders *fixture = *state;
     for (size_t i = 0; i < SHAPES; i++) {
         char path[FOLDER_PATH_MAX], *manifest;
         size_t bytes;
@@ -477,5 +455,5 @@ int main(void)
         cmocka_unit_test(threads_and_inflight_of_zero_are_refused),
         cmocka_unit_test(what_an_index_says_of_itself_is_true),
     };
-    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+    return cmocka_run_group_tests(tests, make_folders, tiny_folders_remove);
 }

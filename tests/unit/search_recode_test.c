@@ -3,44 +3,28 @@
 #include "fathom_test.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "answers.h"
 #include "bits.h"
 #include "index.h"
+#include "opened.h"
 #include "query.h"
 #include "recode.h"
-#include "small_index.h"
 
 #define DIM     96
 #define ROWS    6011 /* the last of them no whole batch */
 #define QUERIES 60
 
-struct fixture {
-    struct small_index small;
-};
-
 static int make_fixture(void **state)
 {
-    struct small_options options = small_f32(ROWS, DIM, QUERIES, 21);
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    small_index_make(&fixture->small, &options);
-    *state = fixture;
-    return 0;
-}
-
-static int free_fixture(void **state)
-{
-    struct fixture *fixture = *state;
-    small_index_remove(&fixture->small);
-    free(fixture);
-    return 0;
+    const struct small_options options = small_f32(ROWS, DIM, QUERIES, 21);
+    return opened_make(state, &options);
 }
 
 /* All that have enough groups, and second bits, do, but the level of section scan. */
 static void levels_have_a_trellis_but_that_of_the_scan(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_index *any = index_of_codes(fixture->small.dir, 0, FATHOM_NAVIGATOR_CELLS);
     uint32_t scan = superblock_find(&any->file.super, SECTION_SCAN)->row_bytes, with = 0,
              without = 0;
@@ -62,7 +46,7 @@ static void levels_have_a_trellis_but_that_of_the_scan(void **state)
 
 /* Of the candidates of a search, which error they have in their own standard errors. */
 struct errors {
-    const struct fixture *fixture;
+    const struct opened *fixture;
     const struct fathom_index *index;
     double square;
     uint32_t count, query;
@@ -88,7 +72,7 @@ static void take_candidates(void *context, struct query *query, struct navigator
     }
 }
 
-static struct errors errors_of(const struct fixture *fixture, uint32_t code_bytes,
+static struct errors errors_of(const struct opened *fixture, uint32_t code_bytes,
                                enum fathom_navigator navigator)
 {
     struct fathom_index *index = index_of_codes(fixture->small.dir, code_bytes, navigator);
@@ -112,7 +96,7 @@ static struct errors errors_of(const struct fixture *fixture, uint32_t code_byte
  * (12 bytes, those of the scan), but not by much. */
 static void estimates_err_less_than_they_say(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     for (int n = 0; n < 2; n++) {
         enum fathom_navigator navigator = n ? FATHOM_NAVIGATOR_GRAPH : FATHOM_NAVIGATOR_CELLS;
         double below = errors_of(fixture, 11, navigator).square,
@@ -129,5 +113,5 @@ int main(void)
         cmocka_unit_test(levels_have_a_trellis_but_that_of_the_scan),
         cmocka_unit_test(estimates_err_less_than_they_say),
     };
-    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+    return cmocka_run_group_tests(tests, make_fixture, opened_free);
 }

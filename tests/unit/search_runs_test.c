@@ -8,40 +8,20 @@
 
 #include "answers.h"
 #include "fault.h"
+#include "opened.h"
 #include "query.h"
 #include "runs.h"
-#include "small_index.h"
 
 #define DIM         32
 #define ROWS        6000
 #define QUERIES     80
 #define PAGES_TRIED 14 /* of which all sets are tried */
 
-struct fixture {
-    struct small_index small;
-    struct fathom_index *index; /* the shortest codes: much is in doubt */
-};
-
 static int make_fixture(void **state)
 {
     struct small_options options = small_f32(ROWS, DIM, QUERIES, 77);
-    struct fathom_open_options open = {
-        .threads = 1, .inflight = 4, .navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = DIM / 8};
-    struct fixture *fixture = calloc(1, sizeof *fixture);
     options.spread = 2;
-    small_index_make(&fixture->small, &options);
-    assert_int_equal(fathom_index_open(&fixture->index, fixture->small.dir, &open, NULL), 0);
-    *state = fixture;
-    return 0;
-}
-
-static int free_fixture(void **state)
-{
-    struct fixture *fixture = *state;
-    fathom_index_close(fixture->index);
-    small_index_remove(&fixture->small);
-    free(fixture);
-    return 0;
+    return opened_make_reading(state, &options); /* much is in doubt */
 }
 
 /* ---- runs ---- */
@@ -161,7 +141,7 @@ static void compare_with_all_sets(void *context, struct query *query, struct nav
 
 static void the_pages_that_are_picked_are_worth_most(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     uint32_t before = UINT32_MAX;
     for (float threshold = 0.02f; threshold < 0.5f; threshold *= 2) {
@@ -189,7 +169,7 @@ static void the_pages_that_are_picked_are_worth_most(void **state)
  * query fails, and says which page; if it only lies in a gap nobody sees it. */
 static void a_damaged_page_between_two_wanted_ones_harms_nobody(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_engine *sound = engine_make(FATHOM_IO_PREAD, 1);
     struct fathom_engine_options options = {.io = FATHOM_IO_PREAD, .inflight = 1};
     unsigned unharmed = 0, failed = 0;
@@ -227,7 +207,7 @@ static void a_damaged_page_between_two_wanted_ones_harms_nobody(void **state)
 /* Runs of codes and of rows come in one read each, however many queries share the buffers. */
 static void answers_do_not_depend_on_what_shares_the_buffers(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_query request = small_request(&fixture->small, 0);
     struct answers alone, together;
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
@@ -258,5 +238,5 @@ int main(void)
         cmocka_unit_test(a_damaged_page_between_two_wanted_ones_harms_nobody),
         cmocka_unit_test(answers_do_not_depend_on_what_shares_the_buffers),
     };
-    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+    return cmocka_run_group_tests(tests, make_fixture, opened_free);
 }

@@ -2,112 +2,61 @@
  * pages come, as good as with all of them in memory, and within the budget. */
 #include "fathom_test.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "answers.h"
 #include "bits.h"
 #include "index.h"
+#include "opened.h"
 #include "query.h"
 #include "runs.h"
 #include "slow.h"
-#include "small_index.h"
 
 #define DIM     32
 #define ROWS    32000 /* ids of 15 bits: some lie on two pages */
 #define QUERIES 120
-#define SHARES  4
 
 static const enum fathom_io engines[] = {FATHOM_IO_PREAD, FATHOM_IO_URING};
-static const float shares[SHARES] = {1e-6f, 0.3f, 0.8f, 1}; /* the first: none */
-
-struct fixture {
-    struct small_index small;
-    struct fathom_index *whole, *partly[SHARES]; /* codes of the same length */
-    struct fathom_index *least;                  /* without codes and ids */
-    struct answers right;                        /* of the first of partly */
-};
-
-static void ask(struct answers *out, const struct fixture *fixture, struct fathom_engine *engine,
-                const struct fathom_index *index, unsigned inflight)
-{
-    struct fathom_query request = small_request(&fixture->small, 0);
-    answers_get(out, engine, index, &request, fixture->small.raw_queries, DIM, QUERIES, inflight);
-}
 
 static int make_fixture(void **state)
 {
-    struct small_options options = small_f32(ROWS, DIM, QUERIES, 31);
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    struct fathom_open_options whole = {
-        .threads = 1, .inflight = 16, .navigator = FATHOM_NAVIGATOR_CELLS};
+    static const struct shares_how how = {.shares = {1e-6f, 0.3f, 0.8f, 1}, /* the first: none */
+                                          .open = scan_open,
+                                          .navigator = FATHOM_NAVIGATOR_CELLS};
+    const struct small_options options = small_f32(ROWS, DIM, QUERIES, 31);
     struct fathom_error err;
-    small_index_make(&fixture->small, &options);
-    for (int s = 0; s < SHARES; s++)
-        if (scan_open(&fixture->partly[s], env_os(), fixture->small.dir, shares[s], 16, &err) != 0)
-            fail_msg("%s", err.msg);
+    int status = shares_make(state, &options, &how);
+    struct shares *fixture = *state;
     if (least_open(&fixture->least, env_os(), fixture->small.dir, 16, fixture->partly[0], &err) !=
         0)
         fail_msg("%s", err.msg);
-    whole.code_bytes = fixture->partly[0]->level.code_bytes;
-    assert_int_equal(fathom_index_open(&fixture->whole, fixture->small.dir, &whole, NULL), 0);
-    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
-    ask(&fixture->right, fixture, engine, fixture->partly[0], 1);
-    fathom_engine_destroy(engine);
-    *state = fixture;
-    return 0;
-}
-
-static int free_fixture(void **state)
-{
-    struct fixture *fixture = *state;
-    answers_free(&fixture->right);
-    fathom_index_close(fixture->whole);
-    fathom_index_close(fixture->least);
-    for (int s = 0; s < SHARES; s++)
-        fathom_index_close(fixture->partly[s]);
-    small_index_remove(&fixture->small);
-    free(fixture);
-    return 0;
+    return status;
 }
 
 /* ---- */
 
-static void expect_right(const struct fixture *fixture, const struct fathom_index *index)
-{
-    for (size_t e = 0; e < 2; e++)
-        for (unsigned inflight = 1; inflight <= 16 && io_works(engines[e]); inflight *= 4) {
-            struct answers answers;
-            struct fathom_engine *engine = engine_make(engines[e], inflight);
-            ask(&answers, fixture, engine, index, inflight);
-            answers_assert_same(&fixture->right, &answers);
-            answers_free(&answers);
-            fathom_engine_destroy(engine);
-        }
-}
-
 static void answers_do_not_depend_on_where_codes_are(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     for (int s = 0; s < SHARES; s++)
-        expect_right(fixture, fixture->partly[s]);
+        shares_expect_right(fixture, fixture->partly[s]);
 }
 
 static void nor_on_where_ids_are(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     struct fathom_ledger ledger;
     fathom_index_get_ledger(fixture->least, &ledger);
     for (unsigned i = 0; i < ledger.part_count; i++)
         if (strcmp(ledger.parts[i].name, "ids") == 0)
             assert_int_equal(ledger.parts[i].bytes, 0);
-    expect_right(fixture, fixture->least);
+    shares_expect_right(fixture, fixture->least);
 }
 
 /* Rows whose ids end on another page than they begin on, asked for by their own vectors. */
 static void an_id_may_lie_on_two_pages(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     const unsigned width = fixture->whole->properties.id_bits;
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     unsigned asked = 0;
@@ -128,7 +77,7 @@ static void an_id_may_lie_on_two_pages(void **state)
     fathom_engine_destroy(engine);
 }
 
-static uint32_t count_right(const struct fixture *fixture, const struct answers *answers)
+static uint32_t count_right(const struct shares *fixture, const struct answers *answers)
 {
     uint32_t right = 0;
     for (uint32_t q = 0; q < QUERIES; q++)
@@ -139,10 +88,10 @@ static uint32_t count_right(const struct fixture *fixture, const struct answers 
 /* Codes in memory are looked at twice, which may lose one in a while; never the other way round. */
 static void they_are_as_good_as_with_codes_in_memory(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     struct answers memory;
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 4);
-    ask(&memory, fixture, engine, fixture->whole, 4);
+    shares_ask(&memory, fixture, engine, fixture->whole, 4);
     uint32_t read = count_right(fixture, &fixture->right), kept = count_right(fixture, &memory);
     if (read * 100 < kept * 99 || kept * 2 < QUERIES * memory.k)
         fail_msg("%u right with codes that are read, %u with codes in memory", read, kept);
@@ -152,12 +101,12 @@ static void they_are_as_good_as_with_codes_in_memory(void **state)
 
 static void counters_tell_where_codes_came_from(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     uint64_t reads[SHARES] = {0}, pages[SHARES] = {0};
     for (int s = 0; s < SHARES; s++) {
         struct answers answers;
         struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 16);
-        ask(&answers, fixture, engine, fixture->partly[s], 16);
+        shares_ask(&answers, fixture, engine, fixture->partly[s], 16);
         for (uint32_t q = 0; q < QUERIES; q++) {
             const struct fathom_query_stats *got = &answers.all[q].stats,
                                             *right = &fixture->right.all[q].stats;
@@ -182,10 +131,10 @@ static void counters_tell_where_codes_came_from(void **state)
 /* Ids are one round more, of a page for each result at the most, and no other reads. */
 static void ids_are_read_in_a_round_of_their_own(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     struct answers answers;
     struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 16);
-    ask(&answers, fixture, engine, fixture->least, 16);
+    shares_ask(&answers, fixture, engine, fixture->least, 16);
     for (uint32_t q = 0; q < QUERIES; q++) {
         const struct fathom_query_stats *got = &answers.all[q].stats,
                                         *right = &fixture->right.all[q].stats;
@@ -201,7 +150,7 @@ static void ids_are_read_in_a_round_of_their_own(void **state)
 /* Each page of codes of a query is read once; here they are all, and make runs of full length. */
 static void no_page_is_read_twice(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     const struct section *scan = fixture->partly[0]->scan.section;
     struct fathom_query request = small_request(&fixture->small, 1);
     struct fathom_query_stats stats;
@@ -223,7 +172,7 @@ static void no_page_is_read_twice(void **state)
 /* From the least on, every budget is kept, and more memory never means more reads of codes. */
 static void every_budget_is_kept(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     struct fathom_open_options options = {.threads = 1, .inflight = 4, .code_share = 1};
     struct fathom_outlook outlook;
     uint64_t pages = fixture->partly[0]->scan.section->page_count, before = 0;
@@ -249,7 +198,7 @@ static void every_budget_is_kept(void **state)
 
 static void a_share_of_codes_is_the_cells_alone(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     const struct fathom_open_options cases[] = {
         {.threads = 1, .inflight = 1, .code_share = -0.1f},
         {.threads = 1, .inflight = 1, .code_share = 1.1f},
@@ -262,7 +211,7 @@ static void a_share_of_codes_is_the_cells_alone(void **state)
     }
 }
 
-static struct fathom_index *open_with_room(const struct fixture *fixture, uint64_t room)
+static struct fathom_index *open_with_room(const struct shares *fixture, uint64_t room)
 {
     struct fathom_open_options options = {.threads = 1, .inflight = 16, .code_share = 1e-6f};
     struct fathom_index *index;
@@ -275,7 +224,7 @@ static struct fathom_index *open_with_room(const struct fixture *fixture, uint64
 /* More than a slot reserves: it borrows and gives back, or is refused. */
 static void a_large_query_borrows_from_the_budget_and_gives_back(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     static uint64_t ids[1024];
     static float distances[1024];
     struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 4);
@@ -300,7 +249,7 @@ static void a_large_query_borrows_from_the_budget_and_gives_back(void **state)
 /* With room for one run of pages sixteen queries wait for each other, and get the same. */
 static void few_page_buffers_take_less_and_answer_the_same(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     struct fathom_open_options options = {.threads = 1, .inflight = 16, .code_share = 1e-6f};
     struct fathom_engine_options few = {
         .io = FATHOM_IO_AUTO, .inflight = 16, .page_buffers = FATHOM_PAGE_BUFFERS_MIN};
@@ -315,7 +264,7 @@ static void few_page_buffers_take_less_and_answer_the_same(void **state)
     options.dram_budget_bytes = less.least_bytes;
     assert_int_equal(fathom_index_open(&index, fixture->small.dir, &options, NULL), 0);
     assert_int_equal(fathom_engine_create(&engine, &few, NULL), 0);
-    ask(&answers, fixture, engine, index, 16);
+    shares_ask(&answers, fixture, engine, index, 16);
     answers_assert_same(&fixture->right, &answers);
     answers_free(&answers);
     fathom_engine_destroy(engine);
@@ -330,17 +279,9 @@ static void few_page_buffers_take_less_and_answer_the_same(void **state)
 
 /* ---- ends before the end ---- */
 
-static void expect_usable(const struct fixture *fixture, struct fathom_engine *engine)
-{
-    struct answers answers;
-    ask(&answers, fixture, engine, fixture->partly[1], 3); /* a slot may still wait for its read */
-    answers_assert_same(&fixture->right, &answers);
-    answers_free(&answers);
-}
-
 static void a_damaged_page_of_codes_fails_its_query_by_name(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     for (size_t e = 0; e < 2 && io_works(engines[e]); e++) {
         struct fault_env fault;
         struct fathom_error err = {0};
@@ -353,7 +294,7 @@ static void a_damaged_page_of_codes_fails_its_query_by_name(void **state)
             FATHOM_ECHECKSUM);
         assert_non_null(strstr(err.msg, "section scan: checksum mismatch in page "));
         assert_non_null(strstr(err.msg, fixture->small.dir));
-        expect_usable(fixture, engine);
+        shares_expect_usable(fixture, engine);
         fathom_engine_destroy(engine);
     }
 }
@@ -365,21 +306,21 @@ static uint32_t code_reads(const struct fathom_query_stats *stats)
 
 static void a_deadline_is_kept_while_codes_stall(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     struct fault_env fault;
     if (!io_works(FATHOM_IO_URING))
         skip();
     struct fathom_engine *engine =
         slow_past_deadline(&fault, SLOW_STUCK(2), fixture->partly[0],
                            small_request(&fixture->small, 0), code_reads, 2);
-    expect_usable(fixture, engine); /* the read is still out */
+    shares_expect_usable(fixture, engine); /* the read is still out */
     fault_release(&fault);
     fathom_engine_destroy(engine);
 }
 
 static void an_engine_may_end_while_codes_are_on_their_way(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     struct fathom_query requests[SLOW_INFLIGHT];
     for (uint32_t q = 0; q < SLOW_INFLIGHT; q++)
         requests[q] = small_request(&fixture->small, q);
@@ -411,5 +352,5 @@ int main(void)
         cmocka_unit_test(a_deadline_is_kept_while_codes_stall),
         cmocka_unit_test(an_engine_may_end_while_codes_are_on_their_way),
     };
-    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+    return cmocka_run_group_tests(tests, make_fixture, shares_free);
 }

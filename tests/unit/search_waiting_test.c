@@ -2,14 +2,11 @@
 #include "fathom_test.h"
 
 #include <limits.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "answers.h"
 #include "engine.h"
-#include "index.h"
+#include "opened.h"
 #include "slow.h"
-#include "small_index.h"
 
 #define DIM     128
 #define ROWS    8000
@@ -17,48 +14,14 @@
 
 static const enum fathom_io engines[] = {FATHOM_IO_PREAD, FATHOM_IO_URING};
 
-struct fixture {
-    struct small_index small;
-    struct fathom_index *index; /* cells, and codes so short that queries read */
-};
-
-static struct fathom_index *open_index(const char *dir, uint32_t code_bytes)
-{
-    struct fathom_open_options options = {.threads = 1,
-                                          .inflight = 16,
-                                          .navigator = FATHOM_NAVIGATOR_CELLS,
-                                          .code_bytes = code_bytes};
-    struct fathom_index *index;
-    struct fathom_error err = {0};
-    if (index_open_with(&index, env_os(), dir, &options, &err) != 0)
-        fail_msg("%s", err.msg);
-    return index;
-}
-
 static int make_fixture(void **state)
 {
     struct small_options options = small_f32(ROWS, DIM, QUERIES, 5);
     options.spread = 1; /* hardly any clusters: what is near lies on many pages */
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    small_index_make(&fixture->small, &options);
-    fixture->index = open_index(fixture->small.dir, 0);
-    uint32_t shortest = fixture->index->level_bytes[0];
-    fathom_index_close(fixture->index);
-    fixture->index = open_index(fixture->small.dir, shortest);
-    *state = fixture;
-    return 0;
+    return opened_make_reading(state, &options);
 }
 
-static int free_fixture(void **state)
-{
-    struct fixture *fixture = *state;
-    fathom_index_close(fixture->index);
-    small_index_remove(&fixture->small);
-    free(fixture);
-    return 0;
-}
-
-static void submit(struct fathom_engine *engine, const struct fixture *fixture, uint32_t query,
+static void submit(struct fathom_engine *engine, const struct opened *fixture, uint32_t query,
                    bool exact)
 {
     struct fathom_query request = small_request(&fixture->small, query);
@@ -77,7 +40,7 @@ static uint64_t now_ns(void)
 /* However short the waits, they change no answer and lose none. */
 static void waits_of_any_length_give_the_same_bits(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_query request = small_request(&fixture->small, 0);
     for (size_t e = 0; e < 2; e++) {
         if (!io_works(engines[e]))
@@ -111,7 +74,7 @@ static void waits_of_any_length_give_the_same_bits(void **state)
 /* On a machine so busy that the read was let go before the wait began, it is tried once more. */
 static void a_wait_ends_at_its_time_though_a_read_stalls(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     if (!io_works(FATHOM_IO_URING))
         skip(); /* a pread that blocks cannot be left */
     for (int got = 1; got != 0;) {
@@ -133,7 +96,7 @@ static void a_wait_ends_at_its_time_though_a_read_stalls(void **state)
 
 static void a_wait_for_nothing_returns_at_once(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     for (size_t e = 0; e < 2; e++) {
         struct fathom_result result;
         if (!io_works(engines[e]))
@@ -162,7 +125,7 @@ static void poll_all(struct fathom_engine *engine, int left)
 /* The reads of the second wave are queued and not submitted, so that none can have come. */
 static void a_query_lacks_all_reads_of_its_wave(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 128);
     unsigned least = UINT_MAX, most = 0;
     for (unsigned q = 0; q < 4; q++)
@@ -189,7 +152,7 @@ static void a_query_lacks_all_reads_of_its_wave(void **state)
 /* Who waits for room is helped by any read. */
 static void without_room_any_read_is_work(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_engine_options options = {
         .io = FATHOM_IO_PREAD, .inflight = 16, .page_buffers = FATHOM_PAGE_BUFFERS_MIN};
     struct fathom_engine *engine;
@@ -215,5 +178,5 @@ int main(void)
         cmocka_unit_test(a_query_lacks_all_reads_of_its_wave),
         cmocka_unit_test(without_room_any_read_is_work),
     };
-    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+    return cmocka_run_group_tests(tests, make_fixture, opened_free);
 }

@@ -2,81 +2,34 @@
  * is, however pages come, and whatever happens on the way. */
 #include "fathom_test.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "answers.h"
 #include "index.h"
+#include "opened.h"
 #include "query.h"
 #include "slow.h"
-#include "small_index.h"
 #include "tiny_index.h"
 
 #define DIM     32
 #define ROWS    6000
 #define QUERIES 200
-#define SHARES  4
 
 static const enum fathom_io engines[] = {FATHOM_IO_PREAD, FATHOM_IO_URING};
-static const float shares[SHARES] = {0.001f, 0.1f, 0.3f, 0.8f}; /* the first: none */
-
-struct fixture {
-    struct small_index small;
-    struct fathom_index *whole, *partly[SHARES]; /* codes of the same length */
-    struct answers right;
-};
-
-static struct fathom_index *open_share(const char *dir, float share, unsigned inflight)
-{
-    struct fathom_index *index;
-    struct fathom_error err = {0};
-    if (partly_open(&index, env_os(), dir, share, inflight, &err) != 0)
-        fail_msg("%s", err.msg);
-    return index;
-}
-
-static void ask(struct answers *out, const struct fixture *fixture, struct fathom_engine *engine,
-                const struct fathom_index *index, unsigned inflight)
-{
-    struct fathom_query request = small_request(&fixture->small, 0);
-    answers_get(out, engine, index, &request, fixture->small.raw_queries, DIM, QUERIES, inflight);
-}
+static const struct shares_how how = {.shares = {0.001f, 0.1f, 0.3f, 0.8f}, /* the first: none */
+                                      .open = partly_open,
+                                      .navigator = FATHOM_NAVIGATOR_GRAPH,
+                                      .whole_is_right = true};
 
 static int make_fixture(void **state)
 {
-    struct small_options options = small_f32(ROWS, DIM, QUERIES, 8);
-    struct fixture *fixture = calloc(1, sizeof *fixture);
-    struct fathom_open_options whole = {.threads = 1, .inflight = 16};
-    small_index_make(&fixture->small, &options);
-    for (int s = 0; s < SHARES; s++)
-        fixture->partly[s] = open_share(fixture->small.dir, shares[s], 16);
-    whole.navigator = FATHOM_NAVIGATOR_GRAPH;
-    whole.code_bytes = fixture->partly[0]->level.code_bytes;
-    assert_int_equal(fathom_index_open(&fixture->whole, fixture->small.dir, &whole, NULL), 0);
-    struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
-    ask(&fixture->right, fixture, engine, fixture->whole, 1);
-    fathom_engine_destroy(engine);
-    *state = fixture;
-    return 0;
-}
-
-static int free_fixture(void **state)
-{
-    struct fixture *fixture = *state;
-    answers_free(&fixture->right);
-    fathom_index_close(fixture->whole);
-    for (int s = 0; s < SHARES; s++)
-        fathom_index_close(fixture->partly[s]);
-    small_index_remove(&fixture->small);
-    free(fixture);
-    return 0;
+    const struct small_options options = small_f32(ROWS, DIM, QUERIES, 8);
+    return shares_make(state, &options, &how);
 }
 
 /* ---- */
 
 static void the_hottest_lists_are_in_memory_and_no_more_than_the_share(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     uint64_t before = 0;
     for (int s = 0; s < SHARES; s++) {
         const struct fathom_index *index = fixture->partly[s];
@@ -91,8 +44,8 @@ static void the_hottest_lists_are_in_memory_and_no_more_than_the_share(void **st
         assert_int_equal(info.resident_lists, lists);
         assert_true(s == 0 ? lists == 0 : lists > before);
         double share = (double)bytes / (double)index->properties.list_bytes;
-        if (share > shares[s] + 0.001 || share < shares[s] - 0.005)
-            fail_msg("a share of %.3f: %.3f of the lists are in memory", shares[s], share);
+        if (share > how.shares[s] + 0.001 || share < how.shares[s] - 0.005)
+            fail_msg("a share of %.3f: %.3f of the lists are in memory", how.shares[s], share);
         before = lists;
     }
 }
@@ -144,27 +97,19 @@ static void lists_of_short_and_long_lengths_are_where_they_are_said_to_be(void *
 
 static void answers_do_not_depend_on_where_lists_are(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     for (int s = 0; s < SHARES; s++)
-        for (size_t e = 0; e < 2; e++)
-            for (unsigned inflight = 1; inflight <= 16 && io_works(engines[e]); inflight *= 4) {
-                struct answers answers;
-                struct fathom_engine *engine = engine_make(engines[e], inflight);
-                ask(&answers, fixture, engine, fixture->partly[s], inflight);
-                answers_assert_same(&fixture->right, &answers);
-                answers_free(&answers);
-                fathom_engine_destroy(engine);
-            }
+        shares_expect_right(fixture, fixture->partly[s]);
 }
 
 static void counters_tell_where_lists_came_from(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     uint64_t reads[SHARES] = {0};
     for (int s = 0; s < SHARES; s++) {
         struct answers answers;
         struct fathom_engine *engine = engine_make(FATHOM_IO_AUTO, 16);
-        ask(&answers, fixture, engine, fixture->partly[s], 16);
+        shares_ask(&answers, fixture, engine, fixture->partly[s], 16);
         for (uint32_t q = 0; q < QUERIES; q++) {
             const struct fathom_query_stats *got = &answers.all[q].stats,
                                             *right = &fixture->right.all[q].stats;
@@ -193,7 +138,7 @@ static void counters_tell_where_lists_came_from(void **state)
  * order in which they were asked for: counts are then the same on every machine. */
 static void a_query_alone_waits_fewer_times(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     uint64_t rounds[2] = {0}, reads[2] = {0};
     for (int crowd = 0; crowd < 2; crowd++) {
         struct answers answers;
@@ -215,18 +160,10 @@ static void a_query_alone_waits_fewer_times(void **state)
 
 /* ---- ends before the end ---- */
 
-static void expect_usable(const struct fixture *fixture, struct fathom_engine *engine)
-{
-    struct answers answers;
-    ask(&answers, fixture, engine, fixture->partly[1], 3); /* a slot may still wait for its read */
-    answers_assert_same(&fixture->right, &answers);
-    answers_free(&answers);
-}
-
 /* Stopped at each of its reads in turn: in the middle of the walk, and behind it. */
 static void a_walk_that_is_cancelled_answers_at_once(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     unsigned cancelled = 0;
     for (size_t e = 0; e < 2 && io_works(engines[e]); e++) {
         struct fault_env fault;
@@ -248,7 +185,7 @@ static void a_walk_that_is_cancelled_answers_at_once(void **state)
             assert_true(result.status == 0 || result.status == FATHOM_ECANCELLED);
             cancelled += result.status != 0;
         }
-        expect_usable(fixture, engine);
+        shares_expect_usable(fixture, engine);
         fathom_engine_destroy(engine);
     }
     assert_true(cancelled > 10);
@@ -261,28 +198,29 @@ static uint32_t list_reads(const struct fathom_query_stats *stats)
 
 static void a_deadline_is_kept_while_a_list_stalls(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     struct fault_env fault;
     if (!io_works(FATHOM_IO_URING))
         skip();
     struct fathom_engine *engine =
         slow_past_deadline(&fault, SLOW_STUCK(2), fixture->partly[0],
                            small_request(&fixture->small, 0), list_reads, 2);
-    expect_usable(fixture, engine); /* the read is still out */
+    shares_expect_usable(fixture, engine); /* the read is still out */
     fault_release(&fault);
     fathom_engine_destroy(engine);
 }
 
 static void an_engine_may_end_while_lists_are_on_their_way(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     struct fathom_query requests[SLOW_INFLIGHT];
     for (uint32_t q = 0; q < SLOW_INFLIGHT; q++)
         requests[q] = small_request(&fixture->small, q);
     for (size_t e = 0; e < 2 && io_works(engines[e]); e++)
         for (int polls = 0; polls < 4; polls++) {
             unsigned fds = fd_count();
-            struct fathom_index *index = open_share(fixture->small.dir, 0.1, 4);
+            struct fathom_index *index;
+            assert_int_equal(partly_open(&index, env_os(), fixture->small.dir, 0.1f, 4, NULL), 0);
             slow_end_early(engines[e], "read#3+:stall=10ms", index, requests, SLOW_INFLIGHT, polls);
             assert_int_equal(fd_count(), fds);
         }
@@ -298,7 +236,7 @@ static int64_t slack_of(const struct fathom_index *index)
 /* More than a slot reserves: it borrows and gives back, or is refused. */
 static void a_large_walk_borrows_from_the_budget_and_gives_back(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct shares *fixture = *state;
     struct fathom_open_options options = fixture->partly[2]->options;
     static uint64_t ids[10];
     static float distances[10];
@@ -337,5 +275,5 @@ int main(void)
         cmocka_unit_test(an_engine_may_end_while_lists_are_on_their_way),
         cmocka_unit_test(a_large_walk_borrows_from_the_budget_and_gives_back),
     };
-    return cmocka_run_group_tests(tests, make_fixture, free_fixture);
+    return cmocka_run_group_tests(tests, make_fixture, shares_free);
 }

@@ -5,8 +5,12 @@
 
 #include "fathom_test.h"
 #include "index.h"
+#include "slow.h"
 
-#define INFLIGHT 16
+#define INFLIGHT    16
+#define EARLY_SHARE 0.1f /* so that there is much to read */
+
+static const enum fathom_io engines[] = {FATHOM_IO_PREAD, FATHOM_IO_URING};
 
 struct fathom_index *index_opened(const struct env *env, const char *dir,
                                   const struct fathom_open_options *options)
@@ -71,6 +75,7 @@ int shares_make(void **state, const struct small_options *options, const struct 
         .threads = 1, .inflight = INFLIGHT, .navigator = how->navigator};
     struct fathom_error err;
     assert_non_null(shares);
+    shares->how = how;
     small_index_make(&shares->small, options);
     for (int s = 0; s < SHARES; s++)
         if (how->open(&shares->partly[s], env_os(), shares->small.dir, how->shares[s], INFLIGHT,
@@ -110,7 +115,6 @@ void shares_ask(struct answers *out, const struct shares *shares, struct fathom_
 
 void shares_expect_right(const struct shares *shares, const struct fathom_index *index)
 {
-    static const enum fathom_io engines[] = {FATHOM_IO_PREAD, FATHOM_IO_URING};
     for (size_t e = 0; e < 2; e++)
         for (unsigned inflight = 1; inflight <= INFLIGHT && io_works(engines[e]); inflight *= 4) {
             struct answers answers;
@@ -128,4 +132,34 @@ void shares_expect_usable(const struct shares *shares, struct fathom_engine *eng
     shares_ask(&answers, shares, engine, shares->partly[1], 3);
     answers_assert_same(&shares->right, &answers);
     answers_free(&answers);
+}
+
+void shares_expect_deadline(const struct shares *shares,
+                            uint32_t (*reads)(const struct fathom_query_stats *))
+{
+    struct fault_env fault;
+    if (!io_works(FATHOM_IO_URING))
+        skip();
+    struct fathom_engine *engine = slow_past_deadline(&fault, SLOW_STUCK(2), shares->partly[0],
+                                                      small_request(&shares->small, 0), reads, 2);
+    shares_expect_usable(shares, engine); /* the read is still out */
+    fault_release(&fault);
+    fathom_engine_destroy(engine);
+}
+
+void shares_expect_end(const struct shares *shares)
+{
+    struct fathom_query requests[SLOW_INFLIGHT];
+    for (uint32_t q = 0; q < SLOW_INFLIGHT; q++)
+        requests[q] = small_request(&shares->small, q);
+    for (size_t e = 0; e < 2 && io_works(engines[e]); e++)
+        for (int polls = 0; polls < 4; polls++) {
+            unsigned fds = fd_count();
+            struct fathom_index *index;
+            assert_int_equal(shares->how->open(&index, env_os(), shares->small.dir, EARLY_SHARE,
+                                               SLOW_INFLIGHT, NULL),
+                             0);
+            slow_end_early(engines[e], "read#3+:stall=10ms", index, requests, SLOW_INFLIGHT, polls);
+            assert_int_equal(fd_count(), fds);
+        }
 }

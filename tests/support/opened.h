@@ -33,6 +33,7 @@ struct shares {
     struct fathom_index *whole, *partly[SHARES]; /* codes of the same length */
     struct fathom_index *least;                  /* NULL, or what a test opens beside them */
     struct answers right;
+    const struct shares_how *how;
 };
 
 struct shares_how {
@@ -43,7 +44,7 @@ struct shares_how {
     bool whole_is_right; /* or the first of partly, where codes in memory are searched otherwise */
 };
 
-/* Setup and teardown of cmocka, with *state pointing to a struct shares. */
+/* Setup and teardown of cmocka, with *state pointing to a struct shares. how stays. */
 int shares_make(void **state, const struct small_options *options, const struct shares_how *how);
 int shares_free(void **state);
 /* All queries of the small index. */
@@ -53,5 +54,11 @@ void shares_ask(struct answers *out, const struct shares *shares, struct fathom_
 void shares_expect_right(const struct shares *shares, const struct fathom_index *index);
 /* An engine that has seen a fault answers as is right; a slot of it may still wait for its read. */
 void shares_expect_usable(const struct shares *shares, struct fathom_engine *engine);
+/* A query's deadline is kept while its second read stalls, and its engine is usable then. reads: of
+ * the kind that the first of partly makes. Skips the test without io_uring. */
+void shares_expect_deadline(const struct shares *shares,
+                            uint32_t (*reads)(const struct fathom_query_stats *));
+/* An engine may end while reads are on their way, and leaves nothing open. */
+void shares_expect_end(const struct shares *shares);
 
 #endif

@@ -198,32 +198,12 @@ static uint32_t list_reads(const struct fathom_query_stats *stats)
 
 static void a_deadline_is_kept_while_a_list_stalls(void **state)
 {
-    const struct shares *fixture = *state;
-    struct fault_env fault;
-    if (!io_works(FATHOM_IO_URING))
-        skip();
-    struct fathom_engine *engine =
-        slow_past_deadline(&fault, SLOW_STUCK(2), fixture->partly[0],
-                           small_request(&fixture->small, 0), list_reads, 2);
-    shares_expect_usable(fixture, engine); /* the read is still out */
-    fault_release(&fault);
-    fathom_engine_destroy(engine);
+    shares_expect_deadline(*state, list_reads);
 }
 
 static void an_engine_may_end_while_lists_are_on_their_way(void **state)
 {
-    const struct shares *fixture = *state;
-    struct fathom_query requests[SLOW_INFLIGHT];
-    for (uint32_t q = 0; q < SLOW_INFLIGHT; q++)
-        requests[q] = small_request(&fixture->small, q);
-    for (size_t e = 0; e < 2 && io_works(engines[e]); e++)
-        for (int polls = 0; polls < 4; polls++) {
-            unsigned fds = fd_count();
-            struct fathom_index *index;
-            assert_int_equal(partly_open(&index, env_os(), fixture->small.dir, 0.1f, 4, NULL), 0);
-            slow_end_early(engines[e], "read#3+:stall=10ms", index, requests, SLOW_INFLIGHT, polls);
-            assert_int_equal(fd_count(), fds);
-        }
+    shares_expect_end(*state);
 }
 
 /* ---- memory ---- */

@@ -162,6 +162,7 @@ class Kills:
         stages = estimate["stage_cpu_seconds"]
         self.moments = spread(stages, estimate["stage_seconds"], self.options.kills)
         self.phases = [CHECK, *stages]
+        self.parts = estimate["parts"]  # the last build does not know them when others have merged them
 
     def command(self, out, **more):
         return self.programs.command(
@@ -251,7 +252,7 @@ class Kills:
             kill.pop("place", None)
         return {"rows": self.options.rows, "dim": self.options.dim, **self.shape, "kills": self.kills,
                 "moments_missed": len(self.moments), "cpu_seconds": self.total_cpu,
-                "parts": report["parts"], "index_bytes": report["index_bytes"]}  # fmt: skip
+                "parts": self.parts, "index_bytes": report["index_bytes"]}  # fmt: skip
 
 
 def table(kills):
@@ -294,8 +295,9 @@ def measure(options):
     worst = max((kill["again_cpu_seconds"] for kill in kills.kills), default=0)
     stop = max((kill["stop_seconds"] for kill in kills.kills if kill["signal"] == "SIGTERM"), default=0)
     print(
-        f"{options.rows} rows, {document['parts']} parts, {len(kills.kills)} kills: at most {worst:.1f} CPU s "
-        f"done again, stopped within {stop:.2f} s; {kills.total_cpu:.0f} CPU s in all"
+        f"{options.rows} rows, parts: {document['parts']}, {len(kills.kills)} kills: at most {worst:.1f} CPU s "
+        f"done again, stopped within {stop:.2f} s; {document['moments_missed']} moments passed by; "
+        f"{kills.total_cpu:.0f} CPU s in all"
     )
     found = faults(kills.kills) + (["the index is not that of a build without a kill"] if same is False else [])
     if found:

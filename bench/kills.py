@@ -162,7 +162,6 @@ class Kills:
         stages = estimate["stage_cpu_seconds"]
         self.moments = spread(stages, estimate["stage_seconds"], self.options.kills)
         self.phases = [CHECK, *stages]
-        self.parts = estimate["parts"]  # the last build does not know them when others have merged them
 
     def command(self, out, **more):
         return self.programs.command(
@@ -252,7 +251,7 @@ class Kills:
             kill.pop("place", None)
         return {"rows": self.options.rows, "dim": self.options.dim, **self.shape, "kills": self.kills,
                 "moments_missed": len(self.moments), "cpu_seconds": self.total_cpu,
-                "parts": self.parts, "index_bytes": report["index_bytes"]}  # fmt: skip
+                "parts": report["parts"], "index_bytes": report["index_bytes"]}  # fmt: skip
 
 
 def table(kills):

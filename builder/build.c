@@ -524,7 +524,10 @@ static int fill_report(struct build *build, uint64_t start, struct fathom_error 
     report->cells = build->cells.count;
     report->degree = build->options.degree;
     report->build_list = build->options.build_list;
-    report->parts = build->parts.count ? build->parts.count : 1;
+    if (build->parts.count)
+        report->parts = build->parts.count; /* or as an earlier run has noted */
+    if (report->parts == 0)
+        report->parts = 1;
     degree_explain(&build->options, build->graph_state.probed_degree, report->degree_reason);
     report->raw_bytes = report->rows * input->info.dim * vectors_scalar_bytes(input->info.dtype);
     report->zero_row_count = input->zero_count;

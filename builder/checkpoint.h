@@ -117,7 +117,7 @@ int checkpoint_save_writing(struct checkpoint *checkpoint, const struct index_pr
 /* What is known of an index whose file is written. */
 struct written {
     uint64_t generation, rows, list_bytes;
-    uint32_t cells, degree, build_list, reserved;
+    uint32_t cells, degree, build_list, parts; /* 0: the graph was made in one */
 };
 
 int checkpoint_save_written(struct checkpoint *checkpoint, const struct written *written,

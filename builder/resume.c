@@ -127,7 +127,8 @@ int build_save_written(struct build *build, struct fathom_error *err)
                               .list_bytes = report->list_bytes,
                               .cells = build->cells.count,
                               .degree = build->options.degree,
-                              .build_list = build->options.build_list};
+                              .build_list = build->options.build_list,
+                              .parts = build->parts.count};
     if (!build->checkpoint.begun && !checkpoint_due(&build->checkpoint, PAGE_BYTES))
         return 0;
     int status = save_input(build, err);
@@ -168,6 +169,7 @@ static int resume_written(struct build *build, struct fathom_error *err)
     build->graph_state = (struct graph_state){.degree = written.degree, .list = written.build_list};
     build->report->generation = written.generation;
     build->report->rows = written.rows;
+    build->report->parts = written.parts;
     build->report->list_bytes = written.list_bytes;
     return 0;
 }

@@ -29,7 +29,7 @@ def leave(*_):
 
 words = sys.argv[1:]
 if words[0] == "estimate":
-    print(json.dumps({{"stage_cpu_seconds": {stages}, "stage_seconds": {stages}, "parts": 3}}))
+    print(json.dumps({{"stage_cpu_seconds": {stages}, "stage_seconds": {stages}}}))
     sys.exit()
 signal.signal(signal.SIGTERM, leave)
 out = pathlib.Path(words[words.index("--out") + 1])
@@ -44,7 +44,7 @@ for stage in {stages}:
 while out.name == "killed" and (out / "runs").stat().st_size <= {killed}:
     time.sleep(0.01)
 (out / "index.fathom").write_bytes(b"same")
-print(json.dumps({{"index_bytes": 4}}))
+print(json.dumps({{"parts": 3, "index_bytes": 4}}))
 '''
 
 

@@ -77,7 +77,12 @@ int trial_run(const struct build_options *options, struct fathom_error *err)
 int trial_build(struct trial *trial, const struct env *env, bool resume, struct fathom_error *err)
 {
     struct build_options options = trial_options(trial, env, resume);
-    return trial_run(&options, err);
+    struct build_report report;
+    int status = build_run(&options, &report, err);
+    trial->parts_told = report.parts;
+    if (status == 0)
+        build_report_fini(&report);
+    return status;
 }
 
 /* The index of a build that is left alone. */
@@ -90,6 +95,7 @@ struct bytes trial_undisturbed(struct trial *trial)
     assert_int_equal(names_with(trial->out, TRIAL_MARK), 0);
     bytes.data = file_slurp(trial->index, &bytes.count);
     unlink(trial->index);
+    trial->parts_expected = trial->parts_told;
     return bytes;
 }
 
@@ -102,6 +108,9 @@ void trial_assert_resumes_to(struct trial *trial, const struct bytes *expected, 
     got.data = file_slurp(trial->index, &got.count);
     if (got.count != expected->count || memcmp(got.data, expected->data, got.count) != 0)
         fail_msg("resuming after %s: another index", plan);
+    if (trial->parts_expected && trial->parts_told != trial->parts_expected)
+        fail_msg("resuming after %s: %u parts are told, not %u", plan, trial->parts_told,
+                 trial->parts_expected);
     if (names_with(trial->out, TRIAL_MARK) != 0)
         fail_msg("resuming after %s: a work file is left", plan);
     free(got.data);

@@ -19,6 +19,8 @@ struct trial {
     uint32_t piece;                /* rows that are encoded and written between two checkpoints */
     const char *query;             /* file that points are measured on, or NULL */
     bool tuned;                    /* R and L are chosen by the build */
+    /* Parts that the last build told of, and the one that was left alone; 0: none was. */
+    uint32_t parts_told, parts_expected;
 };
 
 struct trial trial_of(const struct scratch *scratch, uint64_t rows);

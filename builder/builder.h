@@ -130,6 +130,24 @@ int build_run(const struct build_options *options, struct build_report *report,
               struct fathom_error *err) FATHOM_MUST_USE;
 void build_report_fini(struct build_report *report);
 
+/* What measuring an index anew came to. */
+struct points_report {
+    uint64_t rows;                            /* of the index */
+    uint64_t points;                          /* that were measured */
+    uint64_t queries;                         /* in the file that was given; 0: none was */
+    uint64_t previous_generation, generation; /* the same when nothing was new */
+    uint64_t index_bytes;
+    uint64_t total_ns, cpu_ns; /* cpu_ns: of all threads */
+    uint64_t peak_bytes;       /* resident memory of the process at its highest */
+};
+
+/* Measures operating points of the index in options->out anew, on options->query or on its rows,
+ * and publishes it with these and all else as it was. Of the options only out, query,
+ * skip_zero_rows, memory_budget_bytes, threads, env and watch count. The index is as it was until
+ * the new one is verified and published, and when anything fails before. */
+int build_points(const struct build_options *options, struct points_report *report,
+                 struct fathom_error *err) FATHOM_MUST_USE;
+
 /* From the header of options->input and a sample of its rows, or when that is NULL from rows, dim
  * and dtype in out alone. */
 int build_predict(const struct build_options *options, struct build_estimate *out,

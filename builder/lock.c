@@ -7,12 +7,9 @@
 
 #include "error.h"
 
-int lock_directory(const struct env *env, const char *dir, struct fathom_error *err)
+int lock_present(const struct env *env, const char *dir, struct fathom_error *err)
 {
-    int status = dir_ensure(env, dir, err);
-    if (status != 0)
-        return status;
-    int fd = env->open(env->context, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    int fd = env->open(env->context, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0), status;
     if (fd < 0)
         return error_set(err, fd, "%s: cannot be opened: %s", dir, fathom_strerror(fd));
     if (flock(fd, LOCK_EX | LOCK_NB) == 0)
@@ -21,7 +18,14 @@ int lock_directory(const struct env *env, const char *dir, struct fathom_error *
     file_close(env, fd);
     if (status == -EBUSY)
         return error_set(err, status,
-                         "%s: another build is writing here; wait for it or choose another --out",
+                         "%s: another build is at work here; wait for it or choose another "
+                         "directory",
                          dir);
     return error_set(err, status, "%s: cannot be locked: %s", dir, fathom_strerror(status));
+}
+
+int lock_directory(const struct env *env, const char *dir, struct fathom_error *err)
+{
+    int status = dir_ensure(env, dir, err);
+    return status == 0 ? lock_present(env, dir, err) : status;
 }

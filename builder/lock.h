@@ -9,5 +9,7 @@
  * ends, however it ends. */
 int lock_directory(const struct env *env, const char *dir,
                    struct fathom_error *err) FATHOM_MUST_USE;
+/* The same for a directory that must be there already. */
+int lock_present(const struct env *env, const char *dir, struct fathom_error *err) FATHOM_MUST_USE;
 
 #endif

@@ -1,14 +1,12 @@
-/* fathom-build: an index from a file of vectors, and what one would take. Only this file prints. */
+/* fathom-build: an index from a file of vectors, and what one would take. Only this file and
+ * main_points.c print. */
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
 #include <string.h>
 
-#include "builder.h"
-#include "tool.h"
+#include "program.h"
 #include "vectors.h"
-
-#define PROGRAM "fathom-build"
 
 struct request {
     struct build_options options;
@@ -216,13 +214,17 @@ static const struct argp_child children[] = {{&shared_argp, 0, NULL, 0}, {0}};
 static struct request request_default(bool estimate)
 {
     struct request request = {.options = build_options_default(), .estimate = estimate};
-    request.options.threads =
-        env_cpu_count() < BUILD_THREADS_MAX ? env_cpu_count() : BUILD_THREADS_MAX;
+    request.options.threads = program_threads();
     request.options.seed = 1;
     return request;
 }
 
-/* ---- build ---- */
+/* ---- what all verbs share ---- */
+
+unsigned program_threads(void)
+{
+    return env_cpu_count() < BUILD_THREADS_MAX ? env_cpu_count() : BUILD_THREADS_MAX;
+}
 
 static bool watch_stopped(void *context)
 {
@@ -253,6 +255,18 @@ static void watch_note(void *context, const char *text)
     (void)context;
     fprintf(stderr, PROGRAM ": %s\n", text);
 }
+
+struct build_watch program_watch(struct tool_progress *progress)
+{
+    return (struct build_watch){.stopped = watch_stopped,
+                                .phase = watch_phase,
+                                .advance = watch_advance,
+                                .expect = watch_expect,
+                                .note = watch_note,
+                                .context = progress};
+}
+
+/* ---- build ---- */
 
 /* As a shell would read it back. */
 static void print_quoted(const char *word)
@@ -396,12 +410,7 @@ static int verb_build(int argc, char **argv)
         return tool_fail(PROGRAM, &err);
     tool_catch_signals();
     struct tool_progress *progress = tool_progress_create(request.progress);
-    request.options.watch = (struct build_watch){.stopped = watch_stopped,
-                                                 .phase = watch_phase,
-                                                 .advance = watch_advance,
-                                                 .expect = watch_expect,
-                                                 .note = watch_note,
-                                                 .context = progress};
+    request.options.watch = program_watch(progress);
     int status = build_run(&request.options, &report, &err);
     tool_progress_finish(progress);
     tool_progress_destroy(progress);
@@ -471,6 +480,7 @@ int main(int argc, char **argv)
     static const struct tool_verb verbs[] = {
         {"build", "build an index directory from a file of vectors", verb_build},
         {"estimate", "predict memory, disk and time of a build", verb_estimate},
+        {"points", "measure an index's operating points anew, on given queries", verb_points},
         {0},
     };
     return tool_main(argc, argv, "Builds fathom indexes.", verbs);

@@ -129,8 +129,8 @@ int measure_add_points(struct index_writer *writer, const struct crew *crew,
     }
     int status = points_measure(options->env, index_writer_path(writer), &how, points, &count, err);
     if (status == 0 && count == 0)
-        crew_note(crew, "the memory budget is too small to measure operating points: searches by "
-                        "target recall take a default search list");
+        crew_note(crew, "the memory budget is too small to measure operating points: without them "
+                        "searches by target recall take a default search list");
     if (status == 0 && count > 0)
         status = append_points(writer, points, count, err);
     mem_free(points);

@@ -39,4 +39,16 @@ int write_index(const struct product *product, struct index_writer **out, uint64
 int manifest_make(const struct product *product, char **text, uint64_t *generation,
                   struct fathom_error *err) FATHOM_MUST_USE;
 
+/* A manifest (free text with free), and the generation that it gives. */
+struct manifest_text {
+    char *text;
+    uint64_t generation;
+};
+
+/* The manifest of an index whose operating points are measured anew, on queries if there are: all
+ * else is as before. options: out, query and memory_budget_bytes of it. */
+int manifest_renew(const char *before, size_t bytes, const struct build_options *options,
+                   const struct queries *queries, struct manifest_text *out,
+                   struct fathom_error *err) FATHOM_MUST_USE;
+
 #endif

@@ -160,6 +160,7 @@ void model_fini(struct model *model);
 /* ---- writing (builder) ---- */
 
 struct index_writer;
+struct index_file;
 
 /* Whether a caller wants long work to end soon, with FATHOM_EINTERRUPTED; asked many times a
  * second. */
@@ -191,6 +192,12 @@ int index_writer_append_parts(struct index_writer *writer, const uint8_t *first,
                               const uint8_t *second, uint32_t second_bytes, size_t count,
                               struct fathom_error *err) FATHOM_MUST_USE;
 int index_writer_end(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
+/* A whole section of an index that is there, page by page: each is checked, and sealed anew for its
+ * place and generation. advance (or NULL) is told of pages as they are copied; from->stop ends it.
+ */
+int index_writer_copy(struct index_writer *writer, const struct index_file *from,
+                      const struct section *section, void (*advance)(void *context, uint64_t pages),
+                      void *context, struct fathom_error *err) FATHOM_MUST_USE;
 /* Makes what was written so far a file that can be opened (index_writer_path), so that it can be
  * measured; writing goes on. */
 int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;

@@ -367,6 +367,35 @@ int index_writer_append_parts(struct index_writer *writer, const uint8_t *first,
     return status;
 }
 
+struct copying {
+    struct index_writer *writer;
+    void (*advance)(void *context, uint64_t pages);
+    void *context;
+};
+
+/* Whole payloads, but for the end of a stream: what lies in them needs not be known. */
+static int copy_piece(void *context, const uint8_t *payload, size_t bytes, struct fathom_error *err)
+{
+    const struct copying *copying = context;
+    int status = append_stream(copying->writer, payload, bytes, err);
+    if (status == 0 && copying->advance)
+        copying->advance(copying->context, (bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD);
+    return status;
+}
+
+int index_writer_copy(struct index_writer *writer, const struct index_file *from,
+                      const struct section *section, void (*advance)(void *context, uint64_t pages),
+                      void *context, struct fathom_error *err)
+{
+    struct copying copying = {.writer = writer, .advance = advance, .context = context};
+    int status = index_writer_begin(writer, section->kind, section->row_bytes, err);
+    if (status != 0)
+        return status;
+    writer->section->bytes = section->bytes;
+    status = index_file_stream(from, section, copy_piece, &copying, err);
+    return status == 0 ? index_writer_end(writer, err) : status;
+}
+
 int index_writer_end(struct index_writer *writer, struct fathom_error *err)
 {
     int status = writer->fill ? finish_page(writer, err) : 0;

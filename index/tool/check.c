@@ -98,6 +98,14 @@ static json_t *points_json(const struct index_file *file, struct fathom_error *e
               : json_null();
 }
 
+/* The queries that points were measured on, NULL where these are rows: those that the build was
+ * given, unless points were measured anew. */
+static const json_t *queries_of(const json_t *provenance)
+{
+    const json_t *anew = json_object_get(provenance, "points");
+    return json_object_get(anew ? anew : provenance, "queries");
+}
+
 static void print_points(const struct index_file *file)
 {
     struct fathom_error err;
@@ -107,8 +115,8 @@ static void print_points(const struct index_file *file)
         printf("  no operating points\n\n");
         return;
     }
-    json_t *provenance = provenance_json(file, &err),
-           *queries = json_object_get(provenance, "queries");
+    json_t *provenance = provenance_json(file, &err);
+    const json_t *queries = queries_of(provenance);
     name = json_string_value(json_object_get(queries, "name"));
     rows = (uint64_t)json_integer_value(json_object_get(queries, "rows"));
     printf("  %" PRIu64 " operating points, measured on ", count);

@@ -342,6 +342,119 @@ class Interruption(BuildTest):
         self.assertEqual(self.names(), ["index.fathom"])
 
 
+class Points(BuildTest):
+    """An index that is there is measured anew."""
+
+    def points(self, *more, **how):
+        return run("fathom-build", "points", self.out, *more, **how)
+
+    def inspect(self):
+        return run_json("fathom-check", "inspect", self.out)
+
+    def index(self):
+        return (self.out / "index.fathom").read_bytes()
+
+    def test_points_are_measured_on_other_queries_without_a_new_build(self):
+        base = self.synth(3000, queries=150)
+        query = self.path("query.fbin")
+        self.build(base)
+        before = self.inspect()
+        report = run_json("fathom-build", "points", self.out, "--query", query, "--threads", 2)
+        run("fathom-check", "verify", self.out, "--deep")
+        after = self.inspect()
+        self.assertEqual(self.names(), ["index.fathom"])
+        self.assertEqual((report["previous_generation"], report["generation"]),
+                         (before["generation"], after["generation"]))
+        self.assertNotEqual(before["generation"], after["generation"])
+        self.assertEqual(report["operating_points"], after["operating_points"])
+        self.assertEqual(after["operating_points"]["measured_on"], "queries")
+        self.assertEqual((report["rows"], report["queries"], report["index_bytes"], report["path"]),
+                         (3000, 150, after["index_bytes"], str(self.out)))
+        points = after["provenance"].pop("points")
+        self.assertEqual(after["provenance"], before["provenance"])
+        self.assertEqual((points["queries"]["name"], points["queries"]["rows"]), ("query.fbin", 150))
+        self.assertIn("measured on queries of query.fbin (150)", run("fathom-check", "inspect", self.out).stdout)
+        self.assertIn("operating points measured on 150 queries in", self.points("--query", query).stdout)
+        self.assertEqual(self.inspect()["generation"], after["generation"])
+
+    def test_points_are_those_of_a_build_with_these_queries(self):
+        base = self.synth(3000, queries=150)
+        query = self.path("query.fbin")
+        self.build(base, "--query", query)
+        built = self.points_section()
+        self.points()
+        by_rows = self.points_section()
+        self.assertNotEqual(built, by_rows)
+        self.assertIn("operating points, measured on rows\n", run("fathom-check", "inspect", self.out).stdout)
+        self.assertEqual(self.inspect()["provenance"]["queries"]["name"], "query.fbin")  # which lists' heat is by
+        self.points("--query", query)
+        self.assertEqual(built, self.points_section())
+        self.build(base)
+        self.assertEqual(by_rows, self.points_section())
+
+    def points_section(self):
+        """Its payload."""
+        data, found = self.index(), [s for s in self.inspect()["sections"] if s["name"] == "points"]
+        first, pages, size = (found[0][what] for what in ("first_page", "pages", "bytes"))
+        return b"".join(data[4096 * page + 8 : 4096 * (page + 1)] for page in range(first, first + pages))[:size]
+
+    def test_what_is_wrong_is_refused_and_changes_nothing(self):
+        self.build(self.synth(2500, dim=3), metric="cos")
+        before, query = self.index(), self.path("query.fbin")
+        write_fbin(query, [[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+        self.assertIn("row 1 is all zero", self.points("--query", query, code=4).stderr)
+        write_fbin(query, [[1.0, 2.0]])
+        self.assertIn("2 dimensions, and the vectors 3", self.points("--query", query, code=2).stderr)
+        self.points("--query", self.path("missing.npy"), code=3)
+        self.assertIn("raise --memory-budget", self.points("--memory-budget", "2MiB", code=2).stderr)
+        self.points("--degree", 8, code=2)
+        self.assertIn("one argument too many", self.points("other", code=2).stderr)
+        self.assertIn("name an index directory", run("fathom-build", "points", code=2).stderr)
+        self.assertIn("File too large", self.points(code=3, file_limit=100 << 10).stderr)
+        self.assertEqual((self.index(), self.names()), (before, ["index.fathom"]))
+        self.out = self.path("nowhere")
+        self.assertIn("nowhere", self.points(code=3).stderr)
+        self.assertFalse(self.out.exists())
+
+    def test_zero_queries_may_be_left_out(self):
+        self.build(self.synth(2500, dim=3), metric="cos")
+        query = self.path("query.fbin")
+        write_fbin(query, [[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
+        done = self.points("--query", query, "--zero-rows", "skip")
+        self.assertIn("measured on only 1 queries", done.stderr)
+        self.assertIn("measured on 1 queries in", done.stdout)
+
+    def test_a_damaged_index_is_named_and_left(self):
+        self.build(self.synth(3000))
+        damaged = bytearray(self.index())
+        damaged[len(damaged) // 2] ^= 1
+        (self.out / "index.fathom").write_bytes(damaged)
+        self.assertIn("checksum mismatch in page", self.points(code=4).stderr)
+        self.assertEqual((self.index(), self.names()), (damaged, ["index.fathom"]))
+
+    def test_a_signal_ends_it_in_time_and_leaves_the_index(self):
+        self.build(self.synth(20000, dim=64))
+        before = self.index()
+        for phase in ("write", "measure"):
+            for _ in range(20):  # as for builds: it may be over before
+                child = subprocess.Popen([str(BIN / "fathom-build"), "points", str(self.out), "--progress", "json"],
+                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+                self.addCleanup(child.stderr.close)
+                self.addCleanup(child.kill)
+                for line in child.stderr:
+                    if json.loads(line)["phase"] == phase:
+                        break
+                spent = cpu_of_ended() + cpu_of(child)
+                child.send_signal(signal.SIGTERM)
+                if child.wait() != 0:
+                    break
+                (self.out / "index.fathom").write_bytes(before)
+            self.assertEqual(child.returncode, 75)
+            self.assertLess(cpu_of_ended() - spent, STOP_CPU_SECONDS)
+            self.assertIn("the index is as it was", child.stderr.read())
+            self.assertEqual((self.index(), self.names()), (before, ["index.fathom"]))
+
+
 class Budget(BuildTest):
     BUDGET = 48 << 20
 

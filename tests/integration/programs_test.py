@@ -110,6 +110,7 @@ class Documents(unittest.TestCase):
         self.check("fathom-build build", "--input", self.world.base, "--metric", "l2", "--out", index, "--dram-budget",
                    "5%")
         self.check("fathom-build estimate", "--input", self.world.base)
+        self.check("fathom-build points", index, "--query", self.world.query)
         self.check("fathom-check inspect", index)
         self.check("fathom-check verify", index, "--deep")
         with open(index / "index.fathom", "r+b") as file:

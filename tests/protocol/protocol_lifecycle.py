@@ -11,7 +11,8 @@ import threading
 import numpy as np
 
 from support import (
-    PATIENCE, TESTS, Client, Indexes, ProtocolTest, Server, let_go, main, make_fake, make_stuck, results, search_params, until)
+    BIN, PATIENCE, TESTS, Client, Indexes, ProtocolTest, Server, let_go, main, make_fake, make_stuck, results, run,
+    search_params, until)
 
 
 def point(value, n=1):
@@ -70,6 +71,36 @@ class Reload(ProtocolTest):
         new = link.with_name("new")
         new.symlink_to(target)
         new.replace(link)
+
+    def test_an_index_is_measured_anew_while_it_is_served(self):
+        data = Indexes.get()
+        directory = self.scratch / "index"
+        shutil.copytree(data.build("l2"), directory)
+        server = self.serve("--workers", 1, "--dram-budget", "16MiB", indexes={"a": directory})
+        wanted = search_params("a", data.query, exact_distances=True, search_list=200)
+        problems, stop = [], threading.Event()
+
+        def load():
+            with server.client() as client:
+                while not stop.is_set():
+                    reply = client.call("search", wanted)
+                    if reply["ids"] != before["ids"]:
+                        problems.append(reply["generation"])
+
+        with server.client() as client:
+            before = client.call("search", wanted)
+            loader = threading.Thread(target=load)
+            loader.start()
+            run(BIN / "fathom-build", "points", directory, "--query", data.dir / "query.fbin")
+            self.assertEqual(client.call("search", wanted), before)  # by the file that it has open
+            reloaded = client.call("reload", {"index": "a"})
+            self.assertTrue(reloaded["changed"])
+            self.assertEqual(reloaded["previous_generation"], before["generation"])
+            after = client.call("search", wanted)
+            stop.set()
+            loader.join()
+            self.assertEqual(after, {**before, "generation": reloaded["generation"]})
+            self.assertEqual(problems, [])
 
     def test_a_corrupt_index_is_refused_and_the_old_one_stays(self):
         data = Indexes.get()

@@ -256,6 +256,51 @@ static void few_queries_promise_less(void **state)
     data_free(data);
 }
 
+/* ---- an index that is there ---- */
+
+static void measure_anew(const struct data *data, const char *query)
+{
+    struct build_options options = build_options_default();
+    struct points_report report;
+    struct fathom_error err;
+    options.out = data->place.out;
+    options.query = query;
+    options.threads = 2;
+    if (build_points(&options, &report, &err) != 0)
+        fail_msg("%s", err.msg);
+    assert_int_equal(report.rows, ROWS);
+    assert_int_equal(report.queries, query ? QUERIES : 0);
+}
+
+static void assert_points(const struct data *data, const struct measured *expected)
+{
+    static struct measured got;
+    read_points(data, &got);
+    assert_int_equal(got.count, expected->count);
+    assert_memory_equal(got.points, expected->points, got.count * sizeof *got.points);
+}
+
+static void points_that_are_measured_anew_are_those_of_a_build(void **state)
+{
+    static struct measured by_queries, by_rows;
+    struct data *data = data_make(*state, QUERIES);
+    struct build_options options = options_of(data);
+    build(&options);
+    read_points(data, &by_queries);
+    options.query = NULL;
+    build(&options);
+    read_points(data, &by_rows);
+    measure_anew(data, data->query);
+    assert_points(data, &by_queries);
+    for (size_t r = 0; r < sizeof residencies / sizeof *residencies; r++)
+        assert_true(recall_at(data, &residencies[r], 0.95f) >= 0.95 - 0.005);
+    measure_anew(data, NULL);
+    assert_points(data, &by_rows);
+    for (size_t r = 1; r < sizeof residencies / sizeof *residencies; r++)
+        assert_true(recall_at(data, &residencies[r], 0.95f) < 0.95 - 0.03);
+    data_free(data);
+}
+
 /* ---- the same bytes ---- */
 
 static void queries_and_threads_give_the_same_bytes(void **state)
@@ -467,6 +512,7 @@ static const struct CMUnitTest tests[] = {
     CASE(points_keep_what_they_promise_to_queries_of_another_kind),
     CASE(lists_that_queries_need_are_kept_in_memory),
     CASE(few_queries_promise_less),
+    CASE(points_that_are_measured_anew_are_those_of_a_build),
     CASE(queries_and_threads_give_the_same_bytes),
     CASE(a_killed_build_resumes_with_the_same_queries_alone),
     CASE(queries_that_change_under_way_are_refused),

@@ -146,6 +146,34 @@ static void expect_content(const struct fixture *fixture, const struct tiny_inde
     index_file_close(&file);
 }
 
+static void count_pages(void *context, uint64_t pages)
+{
+    uint64_t *count = context;
+    *count += pages;
+}
+
+/* Section by section to another generation: what was written for it would be the same. */
+static void expect_copy(const struct fixture *fixture, struct tiny_index *tiny)
+{
+    struct index_writer *writer;
+    struct index_file from;
+    struct format_stop stop = {0};
+    struct fathom_error err = {0};
+    uint64_t copied = 0;
+    assert_int_equal(index_file_open(&from, env_os(), fixture->dir, NULL), 0);
+    tiny->properties.generation++;
+    assert_int_equal(index_writer_create(&writer, env_os(), fixture->dir, &tiny->properties, NULL),
+                     0);
+    for (uint32_t i = 0; i < from.super.section_count; i++)
+        if (index_writer_copy(writer, &from, &from.super.sections[i], count_pages, &copied, &err))
+            fail_msg("copying: %s", err.msg);
+    if (index_writer_publish(writer, &stop, &err) != 0)
+        fail_msg("publishing: %s", err.msg);
+    assert_int_equal(copied + 1, from.super.file_pages);
+    index_file_close(&from);
+    expect_image(fixture, tiny);
+}
+
 static void round_trip(const struct fixture *fixture, const struct tiny_options *options,
                        size_t piece_rows)
 {
@@ -156,6 +184,7 @@ static void round_trip(const struct fixture *fixture, const struct tiny_options 
     write_or_fail(fixture, &tiny, piece_rows);
     expect_image(fixture, &tiny);
     expect_content(fixture, &tiny);
+    expect_copy(fixture, &tiny);
     if (fathom_verify(fixture->dir, true, &report, NULL, NULL, &err) != 0)
         fail_msg("verify: %s", err.msg);
     assert_int_equal(folder_count(fixture->dir, ""), 1);

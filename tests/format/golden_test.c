@@ -12,7 +12,7 @@
 #include "folder.h"
 #include "index.h"
 
-static const char *const folders[] = {"l2-u8", "cos-f32", "ip-i8"};
+static const char *const folders[] = {"l2-u8", "cos-f32", "ip-i8", "l2-u8-parts", "l2-u8-held"};
 #define FOLDERS (sizeof folders / sizeof folders[0])
 
 static void golden_dir(const char *folder, char out[FOLDER_PATH_MAX])

@@ -5,6 +5,7 @@ Exits 77 (skipped) where numpy or xxhash are missing.
 import json
 import os
 import sys
+import tempfile
 import unittest
 
 GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
@@ -18,6 +19,10 @@ except ImportError as missing:
     sys.exit(77)
 
 import make  # pylint: disable=wrong-import-position
+
+BIN = os.environ.get("FATHOM_BIN", "build/release/bin")
+# Sections of bytes under l2 that no float has a part in.
+EXACT = ("centroids", "cells", "list_pages", "lists", "heat", "ids", "entries", "records")
 
 
 def nearest(metric, query, rows, k):
@@ -61,6 +66,18 @@ class Golden(unittest.TestCase):
                 order, got = nearest(answers["metric"], query, rows, answers["k"])
                 self.assertEqual(ids[order].tolist(), wanted)
                 np.testing.assert_allclose(got, distances, rtol=1e-6, atol=1e-9)
+
+    def test_builds_give_the_same_rows_cells_and_lists_again(self):
+        """Whatever the machine: what decides is computed in integers where the input is bytes under l2."""
+        for folder in ("l2-u8", *make.BUILDS):
+            golden = second_reader.Index(os.path.join(GOLDEN, folder, "index.fathom"))
+            for level in ("scalar", "avx512"):
+                with self.subTest(folder=folder, level=level), tempfile.TemporaryDirectory() as out:
+                    make.build(os.path.dirname(BIN), folder, out, {"FATHOM_CPU_MAX": level})
+                    index = second_reader.Index(os.path.join(out, "index.fathom"))
+                    self.assertEqual(index.manifest()["chosen"].get("parts"), make.BUILDS.get(folder, [None])[0])
+                    for name in EXACT:
+                        self.assertEqual(index.payloads(name).tobytes(), golden.payloads(name).tobytes(), name)
 
     def test_the_graph_leads_to_every_row(self):
         for _, index, _ in self.each():

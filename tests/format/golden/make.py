@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Makes the golden indexes and what they must answer. Needs nothing but Python and a fathom-build.
 
-    make.py FATHOM_BUILD    writes the folders beside this file again
+    make.py FATHOM_BUILD [FOLDER...]    writes the folders beside this file again, or these of them
+
+Those in BUILDS are made by golden_build, which the tests have beside them (../tests from FATHOM_BUILD).
 
 Only a new version of the format is a reason to run it, and then beside the old folders, not over them (README.md). The
 vectors come from a formula, so that a test can compare what a reader reads with what was written.
@@ -22,7 +24,11 @@ SETS = {
     "l2-u8": ("l2", "u8", 120, 8, True),
     "cos-f32": ("cos", "f32", 150, 12, False),
     "ip-i8": ("ip", "i8", 100, 10, True),
+    "l2-u8-parts": ("l2", "u8", 400, 8, True),
+    "l2-u8-held": ("l2", "u8", 400, 9, False),
 }
+# folder: parts of the graph, and rows that are in memory at a time until then (0: all)
+BUILDS = {"l2-u8-parts": (3, 0), "l2-u8-held": (2, 150)}
 
 
 def numbers(seed):
@@ -86,26 +92,34 @@ def write_input(folder, path):
                     [x for row in vectors(folder, count, 1) for x in row]).tofile(file)
 
 
-def make(program, folder):
+def build(programs, folder, out, environment=None):
+    """Builds a set. programs: the folder that holds bin/ and tests/."""
     metric, dtype, _, _, external = SETS[folder]
     with tempfile.TemporaryDirectory() as scratch:
         path = os.path.join(scratch, folder + {"u8": ".u8bin", "i8": ".i8bin", "f32": ".fbin"}[dtype])
         write_input(folder, path)
-        command = [program, "build", "--input", path, "--out", os.path.join(HERE, folder), "--metric", metric,
-                   "--degree", "8", "--build-list", "16"]
+        if folder in BUILDS:
+            command = [os.path.join(programs, "tests", "golden_build"), path, out, metric, *map(str, BUILDS[folder])]
+        else:
+            command = [os.path.join(programs, "bin", "fathom-build"), "build", "--input", path, "--out", out, "--metric",
+                       metric, "--degree", "8", "--build-list", "16"]
         if external:
             ids = os.path.join(scratch, "ids.txt")
             with open(ids, "w", encoding="ascii") as file:
                 file.writelines(f"{i}\n" for i in external_ids(folder))
-            command += ["--ids", ids]
-        subprocess.run(command, check=True)
+            command += [ids] if folder in BUILDS else ["--ids", ids]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
+
+
+def make(program, folder):
+    build(os.path.dirname(os.path.dirname(os.path.abspath(program))), folder, os.path.join(HERE, folder))
     with open(os.path.join(HERE, folder, "answers.json"), "w", encoding="ascii") as file:
         json.dump(answers(folder), file, indent=1)
         file.write("\n")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2 or set(sys.argv[2:]) - SETS.keys():
         raise SystemExit(__doc__)
-    for name in SETS:
+    for name in sys.argv[2:] or SETS:
         make(sys.argv[1], name)

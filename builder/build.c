@@ -13,6 +13,7 @@
 #include "checkpoint.h"
 #include "degree.h"
 #include "error.h"
+#include "expect.h"
 #include "gather.h"
 #include "ids.h"
 #include "lock.h"
@@ -28,15 +29,6 @@ const char *build_stage_name(enum build_stage stage)
     static const char *const names[BUILD_STAGES] = {"read",  "cells",  "order", "graph",
                                                     "train", "encode", "write", "measure"};
     return stage < BUILD_STAGES ? names[stage] : "?";
-}
-
-/* By the build that this one takes over from. */
-static bool is_done(const struct build *build, enum build_stage stage)
-{
-    if (build->written)
-        return stage > BUILD_READ && stage < BUILD_MEASURE;
-    return (build->cells_loaded && stage == BUILD_CELLS) ||
-           (build->rows_loaded && (stage == BUILD_CELLS || stage == BUILD_ORDER));
 }
 
 /* ---- before ---- */
@@ -77,39 +69,6 @@ static int read_input(struct build *build, const char *before, struct fathom_err
 
 /* ---- stages ---- */
 
-/* Tells the watch what the stages will take that no earlier run has done. */
-static void expect_stages(const struct build *build, const struct build_estimate *estimate)
-{
-    double seconds[BUILD_STAGES];
-    for (int stage = 0; stage < BUILD_STAGES; stage++)
-        seconds[stage] = is_done(build, stage) ? 0 : estimate->stage_seconds[stage];
-    crew_expect(&build->crew, seconds);
-}
-
-/* What a build of this shape takes whose data wants so large an R, if none was given. */
-static struct build_estimate assume_degree(const struct build *build, uint32_t degree)
-{
-    const struct vector_info *info = &build->input.info;
-    struct build_options assumed = build->options;
-    struct build_estimate estimate = {.rows = info->rows, .dim = info->dim, .dtype = info->dtype};
-    assumed.degree = assumed.degree ? assumed.degree : degree;
-    assumed.build_list = assumed.build_list ? assumed.build_list : degree_list(assumed.degree);
-    const struct predict_known known = {.slowness = 1, .queries = build->known.queries};
-    predict_shape(&assumed, &known, NULL, &estimate);
-    return estimate;
-}
-
-/* By the shape of the input alone, before anything is known of data and machine: hard data takes
- * twice as long as easy data in the graph, so what lies between is wrong by least. */
-static void expect_by_shape(const struct build *build)
-{
-    struct build_estimate easy = assume_degree(build, DEGREE_USUAL),
-                          hard = assume_degree(build, DEGREE_HARD);
-    for (int stage = 0; stage < BUILD_STAGES; stage++)
-        easy.stage_seconds[stage] = sqrt(easy.stage_seconds[stage] * hard.stage_seconds[stage]);
-    expect_stages(build, &easy);
-}
-
 /* Where rows go that do not fit. What they are of is known before the hash of the input is, so
  * their file is of any input of this shape: without its state, which tells the hash, it is debris.
  */
@@ -139,6 +98,8 @@ static int start_reading(struct build *build, struct fathom_error *err)
         expect_by_shape(build);
         status = read_input(build, before, err);
     }
+    if (status == 0)
+        status = expect_by_glance(build, err);
     if (status == 0 && build->written) { /* not before: it is not what was asked for */
         build->options.degree = build->graph_state.degree;
         build->options.build_list = build->graph_state.list;
@@ -253,20 +214,22 @@ static int choose_degree(struct build *build, struct fathom_error *err)
     struct build_options *options = &build->options;
     struct graph_state *state = &build->graph_state;
     struct rows8 sample = {0};
+    uint32_t rows = build->input.rows.count;
+    if (options->degree == 0)
+        crew_phase(&build->crew, BUILD_PHASE_PROBE, degree_sample_rows(rows, NULL), "rows");
     int status = options->degree == 0 ? probe_rows(build, &sample, err) : 0;
     uint64_t start = env_clock_ns(options->env);
     if (status == 0)
-        status = degree_choose(options, &build->crew, &sample, build->input.rows.count,
-                               build->input.work_dim, &build->known.probe, err);
+        status = degree_choose(options, &build->crew, &sample, rows, build->input.work_dim,
+                               &build->known.probe, err);
     rows8_fini(&sample);
-    struct predict_timed timed = {.probe_ns = env_clock_ns(options->env) - start,
-                                  .probe = build->known.probe};
+    build->probe_ns = build->known.probe.mean > 0 ? env_clock_ns(options->env) - start : 0;
+    struct predict_timed timed = {.probe_ns = build->probe_ns, .probe = build->known.probe};
     if (!build->taken_over) { /* else some of them may be another run's */
         timed.cells_ns = build->report->stage_ns[BUILD_CELLS];
         timed.order_ns = build->report->stage_ns[BUILD_ORDER];
     }
-    build->known.slowness =
-        predict_slowness(options, build->input.rows.count, build->input.work_dim, &timed);
+    build->known.slowness = predict_slowness(options, rows, build->input.work_dim, &timed);
     state->probed_degree = build->known.probe.mean;
     state->degree = options->degree;
     state->list = options->build_list;
@@ -286,7 +249,7 @@ static uint32_t predict_build(struct build *build)
     build->known.probe.mean = build->graph_state.probed_degree; /* by an earlier run, maybe */
     predict_shape(&build->options, &build->known, &progress, predicted);
     build->checkpoint.unplanned = !predicted->saves_graph;
-    expect_stages(build, predicted);
+    expect_by_probe(build, predicted);
     return predicted->parts;
 }
 
@@ -348,7 +311,6 @@ static int stage_graph(struct build *build, struct fathom_error *err)
 {
     uint32_t rows = build->input.rows.count;
     struct graph_state *state = &build->graph_state;
-    crew_phase(&build->crew, "graph", rows, "rows");
     int status = !build->checkpoint.begun
                      ? 0
                      : checkpoint_load_graph(&build->checkpoint, CHECKPOINT_GRAPH, &build->graph,
@@ -360,6 +322,7 @@ static int stage_graph(struct build *build, struct fathom_error *err)
     build->options.degree = state->degree;
     build->options.build_list = state->list;
     uint32_t parts = predict_build(build);
+    crew_phase(&build->crew, "graph", rows, "rows");
     return parts > 1 ? graph_in_parts(build, parts, err) : graph_in_memory(build, err);
 }
 
@@ -456,7 +419,8 @@ static int stage_measure(struct build *build, struct fathom_error *err)
                                       .budget_bytes = measuring_budget(build),
                                       .queries = build->queries.file ? &build->queries : NULL,
                                       .checkpoint =
-                                          build->measured_saved ? &build->checkpoint : NULL};
+                                          build->measured_saved ? &build->checkpoint : NULL,
+                                      .shares = build->report->predicted.measuring};
     bool measured = options.rows >= BUILD_MEASURED_ROWS;
     int status = 0;
     crew_phase(&build->crew, "measure", options.rows, "rows");
@@ -491,7 +455,7 @@ static int run_stages(struct build *build, struct fathom_error *err)
     const struct env *env = build->options.env;
     for (int stage = 0; stage < BUILD_STAGES; stage++) {
         uint64_t start = env_clock_ns(env), cpu = env_process_cpu_ns();
-        if (is_done(build, stage))
+        if (build_is_done(build, stage))
             continue;
         int status = crew_stopped(&build->crew)
                          ? error_set(err, FATHOM_EINTERRUPTED, "stopped before the stage %s",

@@ -34,15 +34,24 @@
 #define BUILD_DEFAULT_SEARCH_LIST 64
 #define BUILD_MEASURED_ROWS       2000 /* smaller indexes do without operating points */
 
+/* A part of a build that its watch is told of, and what it is thought to take; 0: it is done, or
+ * there is none. Each stage is one, and so is the probe for R, which is of the graph's stage. */
+struct build_phase {
+    const char *name;
+    double seconds;
+};
+#define BUILD_PHASE_PROBE "probe"
+#define BUILD_PHASES_MAX  12
+
 /* How a build talks to its caller while it runs. Members may be NULL; called from any of its
  * threads. */
 struct build_watch {
     bool (*stopped)(void *context); /* true: end soon with FATHOM_EINTERRUPTED */
     void (*phase)(void *context, const char *phase, uint64_t total, const char *unit);
     void (*advance)(void *context, uint64_t done);
-    /* What the stages, which are the phases, are thought to take. At the start, and again when more
-     * is known; stages that an earlier run has done take nothing. */
-    void (*expect)(void *context, const double stage_seconds[]);
+    /* All phases, in their order. At the start, and again when more is known. With this member a
+     * build looks at a few of its rows for it. */
+    void (*expect)(void *context, const struct build_phase *phases, unsigned count);
     void (*note)(void *context, const char *text); /* something that a person should know */
     void *context;
 };
@@ -93,6 +102,12 @@ enum build_stage {
 
 const char *build_stage_name(enum build_stage stage);
 
+/* Shares of the time of measuring, 0..1. */
+struct build_measuring {
+    double verify; /* at its end, of the whole: the index is read back */
+    double sample; /* of what is before: making the sample, with its true neighbours */
+};
+
 /* What a build would take. */
 struct build_estimate {
     uint64_t rows;
@@ -105,7 +120,9 @@ struct build_estimate {
     bool saves_graph;         /* rows and lists are among them */
     double slowness;          /* of this machine, 1 for the usual one: in all times below */
     double seconds, stage_seconds[BUILD_STAGES];
+    double probe_seconds;                   /* of the graph's: for R where it is not given */
     double stage_cpu_seconds[BUILD_STAGES]; /* of all threads */
+    struct build_measuring measuring;
 };
 
 struct build_report {

@@ -61,10 +61,10 @@ void crew_advance(const struct crew *crew, uint64_t done)
         crew->watch.advance(crew->watch.context, done);
 }
 
-void crew_expect(const struct crew *crew, const double stage_seconds[BUILD_STAGES])
+void crew_expect(const struct crew *crew, const struct build_phase *phases, unsigned count)
 {
     if (crew->watch.expect)
-        crew->watch.expect(crew->watch.context, stage_seconds);
+        crew->watch.expect(crew->watch.context, phases, count);
 }
 
 void crew_note(const struct crew *crew, const char *text)

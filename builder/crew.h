@@ -20,7 +20,7 @@ int crew_run(const struct crew *crew, uint64_t blocks,
 bool crew_stopped(const struct crew *crew);
 void crew_phase(const struct crew *crew, const char *phase, uint64_t total, const char *unit);
 void crew_advance(const struct crew *crew, uint64_t done);
-void crew_expect(const struct crew *crew, const double stage_seconds[BUILD_STAGES]);
+void crew_expect(const struct crew *crew, const struct build_phase *phases, unsigned count);
 void crew_note(const struct crew *crew, const char *text);
 
 /* A step of a phase: a crew whose progress, `done` of `total`, moves the phase from `from` to `to`.

@@ -11,25 +11,40 @@
 #include "error.h"
 #include "graph.h"
 
-#define HARD_SHARE 0.72 /* of the probe's R that lists must fill on average */
+#define HARD_SHARE   0.72 /* of the probe's R that lists must fill on average */
+#define GLANCE_ERROR 3.5  /* neighbours by which a glance is off, about */
+
+/* Of a sample of at most so many. */
+static uint32_t sample_count(uint32_t rows, uint32_t most)
+{
+    return rows < most ? rows : most;
+}
+
+static uint32_t sample_row(uint32_t i, uint32_t count, uint32_t rows)
+{
+    return (uint32_t)((uint64_t)i * rows / count);
+}
 
 uint32_t degree_sample_rows(uint32_t rows, uint32_t *numbers)
 {
-    uint32_t count = rows < DEGREE_PROBE_ROWS ? rows : DEGREE_PROBE_ROWS;
+    uint32_t count = sample_count(rows, DEGREE_PROBE_ROWS);
     for (uint32_t i = 0; i < count && numbers; i++)
-        numbers[i] = (uint32_t)((uint64_t)i * rows / count);
+        numbers[i] = sample_row(i, count, rows);
     return count;
+}
+
+static int take_sample(struct rows8 *out, const struct rows8 *rows, uint32_t most)
+{
+    uint32_t count = sample_count(rows->count, most);
+    int status = rows8_init(out, count, rows->dim);
+    for (uint32_t i = 0; i < count && status == 0; i++)
+        rows8_set(out, i, rows8_at(rows, sample_row(i, count, rows->count)));
+    return status;
 }
 
 int degree_sample(struct rows8 *out, const struct rows8 *rows)
 {
-    uint32_t *numbers = mem_alloc_array(DEGREE_PROBE_ROWS, sizeof *numbers);
-    uint32_t count = degree_sample_rows(rows->count, numbers);
-    int status = numbers ? rows8_init(out, count, rows->dim) : -ENOMEM;
-    for (uint32_t i = 0; i < count && status == 0; i++)
-        rows8_set(out, i, rows8_at(rows, numbers[i]));
-    mem_free(numbers);
-    return status;
+    return take_sample(out, rows, DEGREE_PROBE_ROWS);
 }
 
 /* lengths[n]: how many lists have n neighbours. */
@@ -43,9 +58,7 @@ static int measure(const struct build_options *options, const struct crew *crew,
                                   .seed = options->seed};
     struct graph graph;
     uint32_t cell[2] = {0, rows->count};
-    struct crew quiet = {.threads = crew->threads,
-                         .watch = {.stopped = crew->watch.stopped, .context = crew->watch.context}};
-    int status = graph_build(&graph, &quiet, rows, cell, 1, &probe, err);
+    int status = graph_build(&graph, crew, rows, cell, 1, &probe, err);
     if (status != 0)
         return status;
     for (uint32_t row = 0; row < rows->count; row++)
@@ -63,6 +76,30 @@ static double mean_length(const uint32_t lengths[DEGREE_PROBE + 1], uint32_t mos
         lists += lengths[length];
     }
     return (double)edges / (double)lists;
+}
+
+int degree_glance(const struct build_options *options, const struct crew *crew,
+                  const struct rows8 *rows, double *mean, struct fathom_error *err)
+{
+    uint32_t lengths[DEGREE_PROBE + 1] = {0};
+    struct rows8 few = {0};
+    struct crew quiet = {.threads = crew->threads,
+                         .watch = {.stopped = crew->watch.stopped, .context = crew->watch.context}};
+    int status = take_sample(&few, rows, DEGREE_GLANCE_ROWS);
+    if (status == 0)
+        status = measure(options, &quiet, &few, lengths, err);
+    else
+        (void)error_set(err, status, "no memory for a sample of the rows");
+    rows8_fini(&few);
+    if (status == 0)
+        *mean = mean_length(lengths, DEGREE_PROBE);
+    return status;
+}
+
+double degree_hardness(double mean)
+{
+    double above = (mean - HARD_SHARE * DEGREE_PROBE) / GLANCE_ERROR;
+    return above < -1 ? 0 : above > 1 ? 1 : (1 + above) / 2;
 }
 
 /* ---- for the memory that the index will be served from (docs/adr/0023) ---- */

@@ -16,7 +16,7 @@
 #define DEGREE_REASON_BYTES 128
 
 /* The numbers of the rows that R is probed on, of so many in their final order; numbers:
- * DEGREE_PROBE_ROWS. Returns how many they are. */
+ * DEGREE_PROBE_ROWS, or NULL. Returns how many they are. */
 uint32_t degree_sample_rows(uint32_t rows, uint32_t *numbers);
 /* These rows, of those in memory. -ENOMEM; rows8_fini accepts what is left. */
 int degree_sample(struct rows8 *out, const struct rows8 *rows) FATHOM_MUST_USE;
@@ -26,8 +26,15 @@ struct degree_probe {
     double cut;  /* of the same lists, cut to the R that was chosen */
 };
 
+/* What the mean will be about, by a few of rows in any order: in a fiftieth of the time. */
+#define DEGREE_GLANCE_ROWS 2048
+int degree_glance(const struct build_options *options, const struct crew *crew,
+                  const struct rows8 *rows, double *mean, struct fathom_error *err) FATHOM_MUST_USE;
+/* How sure R will be DEGREE_HARD by such a mean: 0 to 1. */
+double degree_hardness(double mean);
+
 /* Chooses options->degree and options->build_list where they are 0, for so many rows; by the sample
- * when the degree is. */
+ * when the degree is, whose rows are what the crew is told of. */
 int degree_choose(struct build_options *options, const struct crew *crew,
                   const struct rows8 *sample, uint32_t rows, uint32_t dim,
                   struct degree_probe *probe, struct fathom_error *err) FATHOM_MUST_USE;

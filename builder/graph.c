@@ -15,6 +15,7 @@
 #include "graph.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "error.h"
@@ -27,6 +28,11 @@
 #define ACCEPT_BLOCK   64
 #define FINISH_BLOCK   1024
 #define LINK_NONE      UINT32_MAX
+
+/* For progress: what follows on the last batch takes about a twelfth of the time, and a row the
+ * more the more there are before it, to the power of .2 on real data, of 0 on synthetic. */
+#define FINISH_SHARE (1.0 / 12)
+#define GROWTH       1.15
 
 enum insertion { NOT_INSERTED, INSERTED, INSERTING }; /* the last: in this batch */
 
@@ -280,6 +286,13 @@ static int save(const struct vamana *vamana, uint32_t done, struct fathom_error 
     return options->save ? options->save(options->save_context, vamana->graph, done, err) : 0;
 }
 
+/* By the time that so many of the rows take. */
+static void advance(const struct vamana *vamana, uint32_t done)
+{
+    double share = pow((double)done / vamana->order_count, GROWTH) * (1 - FINISH_SHARE);
+    crew_advance(vamana->crew, (uint64_t)(share * vamana->rows->count));
+}
+
 /* Rows are inserted in batches of the same sizes, whether or not all of them are in this run. */
 static int insert_all(struct vamana *vamana, struct fathom_error *err)
 {
@@ -294,8 +307,13 @@ static int insert_all(struct vamana *vamana, struct fathom_error *err)
             status = save(vamana, done + count, err);
         if (status != 0)
             return status;
-        crew_advance(vamana->crew, done + count);
+        advance(vamana, done + count);
     }
+    return 0;
+}
+
+static int finish_all(struct vamana *vamana)
+{
     return crew_run(vamana->crew, crew_blocks(vamana->rows->count, FINISH_BLOCK), finish_block,
                     vamana);
 }
@@ -387,10 +405,13 @@ int graph_build(struct graph *out, const struct crew *crew, const struct rows8 *
         status = insert_all(&vamana, &why);
     }
     if (status == 0)
+        status = finish_all(&vamana);
+    if (status == 0)
         status = complete(&vamana);
     if (status == 0)
         status = save(&vamana, GRAPH_DONE, &why);
     vamana_fini(&vamana);
+    crew_advance(crew, rows->count);
     if (status != 0) {
         graph_fini(out);
         return error_set(err, status, "graph: %s", why.msg[0] ? why.msg : fathom_strerror(status));

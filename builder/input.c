@@ -41,6 +41,7 @@ struct pass {
     struct rows8 piece8; /* of the piece, on its way to the file */
     float *sample;       /* sample_count rows of work_dim, or NULL */
     uint32_t sample_count;
+    struct crew_step half; /* of reading, where it takes two passes */
 };
 
 int input_open(struct input *input, const struct env *env, const char *path,
@@ -392,9 +393,12 @@ static int read_exact(struct pass *pass, struct fathom_error *err)
     return status == 0 ? run_pass(pass, err) : status;
 }
 
+/* First to check rows and find their range, then to make their 8-bit form. */
 static int read_twice(struct pass *pass, struct fathom_error *err)
 {
     struct input *input = pass->input;
+    const struct crew *whole = pass->crew;
+    uint64_t half = input->info.rows / 2;
     uint64_t room = SAMPLE_BYTES / (input->work_dim * sizeof(float));
     room = room < SAMPLE_ROWS ? room : SAMPLE_ROWS;
     pass->sample_count = (uint32_t)(input->info.rows < room ? input->info.rows : room);
@@ -403,7 +407,8 @@ static int read_twice(struct pass *pass, struct fathom_error *err)
     if (!pass->sample)
         return out_of_memory(input, err);
     pass->check = true;
-    crew_phase(pass->crew, "check", input->info.rows, "rows");
+    crew_phase(whole, "read", input->info.rows, "rows");
+    pass->crew = crew_step(&pass->half, whole, 0, half, input->info.rows);
     int status = run_pass(pass, err);
     XXH128_hash_t first = XXH3_128bits_digest(pass->hash);
     if (status == 0)
@@ -416,7 +421,7 @@ static int read_twice(struct pass *pass, struct fathom_error *err)
         return status;
     status = begin_rows(pass, err);
     pass->check = false;
-    crew_phase(pass->crew, "read", input->info.rows, "rows");
+    pass->crew = crew_step(&pass->half, whole, half, input->info.rows, input->info.rows);
     if (status == 0)
         status = run_pass(pass, err);
     if (status == 0 && !XXH128_isEqual(first, XXH3_128bits_digest(pass->hash)))
@@ -454,7 +459,7 @@ int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows
 int input_rehash(struct input *input, const struct crew *crew, struct fathom_error *err)
 {
     struct pass pass = {.input = input, .crew = crew};
-    crew_phase(crew, "check", input->info.rows, "rows");
+    crew_phase(crew, "read", input->info.rows, "rows");
     int status = pass_init(&pass) == 0 ? run_pass(&pass, err) : out_of_memory(input, err);
     if (status == 0)
         status = number_rows(input, err);

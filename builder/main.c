@@ -242,12 +242,15 @@ static void watch_advance(void *context, uint64_t done)
     tool_progress_update(context, done);
 }
 
-static void watch_expect(void *context, const double stage_seconds[])
+static void watch_expect(void *context, const struct build_phase *phases, unsigned count)
 {
-    const char *names[BUILD_STAGES];
-    for (int stage = 0; stage < BUILD_STAGES; stage++)
-        names[stage] = build_stage_name(stage);
-    tool_progress_expect(context, names, stage_seconds, BUILD_STAGES);
+    const char *names[BUILD_PHASES_MAX];
+    double seconds[BUILD_PHASES_MAX];
+    for (unsigned i = 0; i < count; i++) {
+        names[i] = phases[i].name;
+        seconds[i] = phases[i].seconds;
+    }
+    tool_progress_expect(context, names, seconds, count);
 }
 
 static void watch_note(void *context, const char *text)
@@ -261,7 +264,7 @@ struct build_watch program_watch(struct tool_progress *progress)
     return (struct build_watch){.stopped = watch_stopped,
                                 .phase = watch_phase,
                                 .advance = watch_advance,
-                                .expect = watch_expect,
+                                .expect = tool_progress_shows(progress) ? watch_expect : NULL,
                                 .note = watch_note,
                                 .context = progress};
 }

@@ -13,7 +13,7 @@
 
 struct measuring {
     const struct crew *crew;
-    uint64_t rows;
+    uint64_t rows; /* of progress */
     struct checkpoint *checkpoint;
 };
 
@@ -109,12 +109,15 @@ int measure_add_points(struct index_writer *writer, const struct crew *crew,
 {
     struct operating_point *points = mem_alloc_array(POINTS_MAX, sizeof *points);
     struct measuring measuring = {
-        .crew = crew, .rows = options->rows, .checkpoint = options->checkpoint};
+        .crew = crew,
+        .rows = (uint64_t)((1 - options->shares.verify) * (double)options->rows),
+        .checkpoint = options->checkpoint};
     struct points_keeper keeper = {
         .due = is_due, .save = save, .load = load, .context = &measuring};
     struct points_queries offer;
     struct points_options how = {.threads = crew->threads,
                                  .budget_bytes = options->budget_bytes,
+                                 .sample_share = options->shares.sample,
                                  .watch = {.stopped = is_stopped,
                                            .advance = advance,
                                            .context = &measuring,

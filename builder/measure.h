@@ -13,6 +13,7 @@ struct measure_options {
     uint64_t budget_bytes;         /* of what is opened; 0: none */
     struct queries *queries;       /* that points are measured on; NULL: rows */
     struct checkpoint *checkpoint; /* where what is measured is saved on the way; NULL: nowhere */
+    struct build_measuring shares; /* for progress; 0: not known */
 };
 
 /* Measures the file as it will be published and adds the section of points, on from where a killed

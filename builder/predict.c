@@ -443,6 +443,8 @@ static void know_seconds(const struct build_options *options, const struct shape
         out->stage_seconds[stage] = predict_stage_seconds(options, stage, w, slowness);
         out->seconds += out->stage_seconds[stage];
     }
+    out->probe_seconds = slowness * predict_probe_seconds(options, s, s->mean_degree);
+    out->measuring = predict_measuring(options, s, &work[BUILD_MEASURE], slowness);
 }
 
 void predict_shape(const struct build_options *options, const struct predict_known *known,

@@ -39,4 +39,9 @@ double predict_stage_seconds(const struct build_options *options, enum build_sta
 double predict_probe_seconds(const struct build_options *options, const struct shape *shape,
                              double mean_degree);
 
+/* How measuring is divided; work: of that stage. */
+struct build_measuring predict_measuring(const struct build_options *options,
+                                         const struct shape *shape, const struct stage_work *work,
+                                         double slowness);
+
 #endif

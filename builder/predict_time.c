@@ -23,6 +23,7 @@
 #define CODES_DIM_US      0.0163 /* and of a value in its code */
 #define CODES_US          2.5e-3 /* brought in and its code put into a work file, */
 #define PART_CODES_US     0.0135 /* and encoded between */
+#define TURN_US           0.45 /* of all searches for points together: a query, turned, a factor */
 #define READ_BACK_SECONDS 1.1e-9 /* of a device, a byte of the index */
 #define NEAR_BYTES        4e7    /* of vectors, within reach of caches */
 #define CELLS_MOST_ROWS   (1.0 * CELLS_ROWS * CELLS_COUNT_MAX) /* more get no more cells */
@@ -59,17 +60,21 @@ static double recoded_us(const struct shape *s)
  * reach of caches; opening the index once for each of some thirteen residencies, whose codes and
  * 8-bit rows grow with the dimension; picking the sample, by the rows of 256 cells; and its truth,
  * with exact ranks where vectors are stored. */
-static double measure_us(const struct shape *s)
+static struct measuring {
+    double sample, residencies; /* microseconds: to make the sample with its truth, to search */
+} measuring_us(const struct shape *s)
 {
     double rows = (double)s->rows, values = rows * (double)s->dim;
     if (s->rows < BUILD_MEASURED_ROWS)
-        return 0;
+        return (struct measuring){0};
     double few = s->queries ? fmin(1, (double)s->queries / PREDICT_MEASURED) : 1;
-    double searches = few * 134e3 * s->mean_degree * rows / (7e4 + rows);
+    double searches = few * (134e3 * s->mean_degree * rows / (7e4 + rows) +
+                             TURN_US * (double)s->dim * (double)s->dim);
     double picking =
         (double)predict_offered(s) * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
     double truth = few * (14.7e-3 * values + (s->vector_bytes ? 4.2e5 : 0));
-    return searches + 11e-3 * values + recoded_us(s) + picking + truth;
+    return (struct measuring){.sample = picking + truth,
+                              .residencies = searches + 11e-3 * values + recoded_us(s)};
 }
 
 /* Rows of all parts with their halos, of those that there are. */
@@ -104,7 +109,8 @@ static void add_shared(const struct build_options *options, const struct shape *
     us[BUILD_TRAIN] = 1.2e4 + sample * dim * (0.055 + 2.2e-5 * dim);
     us[BUILD_ENCODE] = parts > 1 ? rows * PART_CODES_US * dim
                                  : rows * (CODES_ROW_US + CODES_DIM_US * dim) + heat_us;
-    us[BUILD_MEASURE] = measure_us(s);
+    struct measuring measuring = measuring_us(s);
+    us[BUILD_MEASURE] = measuring.sample + measuring.residencies;
     for (int stage = 0; stage < BUILD_STAGES; stage++)
         out[stage].shared += 1e-6 * us[stage];
 }
@@ -175,6 +181,19 @@ double predict_probe_seconds(const struct build_options *options, const struct s
                              double mean_degree)
 {
     return 1e-6 * probe_us(shape, mean_degree) / predict_threads(options);
+}
+
+struct build_measuring predict_measuring(const struct build_options *options,
+                                         const struct shape *shape, const struct stage_work *work,
+                                         double slowness)
+{
+    struct measuring us = measuring_us(shape);
+    const struct stage_work verifying = {.alone = work->alone, .waits = work->waits};
+    double all = predict_stage_seconds(options, BUILD_MEASURE, work, slowness),
+           last = predict_stage_seconds(options, BUILD_MEASURE, &verifying, slowness);
+    return (struct build_measuring){
+        .sample = us.sample > 0 ? us.sample / (us.sample + us.residencies) : 0,
+        .verify = all > 0 ? last / all : 0};
 }
 
 /* The probe is a graph of DEGREE_PROBE over a sample (degree.c): of hard data, whose lists are

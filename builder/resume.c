@@ -236,6 +236,14 @@ static int resume_before_graph(struct build *build, struct fathom_error *err)
     return status == 0 && !build->rows_loaded ? resume_ordered(build, err) : status;
 }
 
+bool build_is_done(const struct build *build, enum build_stage stage)
+{
+    if (build->written)
+        return stage > BUILD_READ && stage < BUILD_MEASURE;
+    return (build->cells_loaded && stage == BUILD_CELLS) ||
+           (build->rows_loaded && (stage == BUILD_CELLS || stage == BUILD_ORDER));
+}
+
 int build_resume(struct build *build, char **identity, struct fathom_error *err)
 {
     struct checkpoint *checkpoint = &build->checkpoint;

@@ -46,8 +46,12 @@ struct build {
     bool measured_saved;         /* as it comes, for it belongs to rows or an index that were */
     double mean_degree;
     struct predict_known known; /* when the graph is begun */
+    uint64_t probe_ns;          /* that the probe for R took; 0: there was none in this run */
     struct build_report *report;
 };
+
+/* Whether the build that this one takes over from has done it. */
+bool build_is_done(const struct build *build, enum build_stage stage);
 
 /* So that reading an index back ends when the build is to stop. */
 struct format_stop build_format_stop(struct build *build);

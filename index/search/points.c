@@ -26,7 +26,8 @@
 #define NORMAL_95         1.645 /* the normal distribution's quantile of 95% */
 #define RESULTS_ALONE     0.5   /* of a query's results that tell by themselves, at the most */
 #define PLANS_AT_ONCE     2     /* each keeps an opened index in memory */
-#define PLAN_STEPS        64    /* of progress, for each residency */
+#define STEPS             65536 /* of progress */
+#define SAMPLE_SHARE      0.25  /* of it, for the sample and its truth, when nobody knows better */
 
 /* Codes that are measured, in bits a dimension: from where a navigator begins to be of use to the
  * longest. */
@@ -59,8 +60,8 @@ struct measure {
     struct format_stop stop;       /* the watch's, for opening: what is loaded may be GiBs */
     uint64_t row_count, rows_seen; /* of the file; while its records are streamed */
     uint64_t generation;           /* of the file */
-    uint64_t truth_steps;          /* of progress, for the sample and its truth */
-    uint64_t steps;                /* of the whole: these, and PLAN_STEPS for each residency */
+    unsigned truth_steps;          /* of progress, for the sample and its truth, */
+    unsigned plan_steps;           /* and for each residency */
     atomic_uint done;
 };
 
@@ -76,7 +77,7 @@ static void advance(struct measure *m, unsigned steps)
     unsigned done = atomic_fetch_add_explicit(&m->done, steps, memory_order_relaxed) + steps;
     const struct points_watch *watch = &m->options->watch;
     if (watch->advance)
-        watch->advance(watch->context, done, m->steps);
+        watch->advance(watch->context, done, STEPS);
 }
 
 /* ---- the sample ---- */
@@ -92,13 +93,6 @@ static void truth_advance(void *context, uint64_t rows)
     m->rows_seen += rows;
     unsigned done = (unsigned)(m->rows_seen * m->truth_steps / (SAMPLE_PASSES * m->row_count));
     advance(m, done - atomic_load_explicit(&m->done, memory_order_relaxed));
-}
-
-/* Of so many values the truth takes as long as 2 residencies where they are few, and as 17 where
- * they are many: then both only stream them. */
-static uint64_t truth_steps(double values)
-{
-    return (uint64_t)(PLAN_STEPS * (2 + 15 * values / (values + 3e8)));
 }
 
 /* The least residency there is: the sample and its truth come from the file. */
@@ -135,8 +129,8 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
     memcpy(levels, index->level_bytes, *level_count * sizeof *levels);
     m->row_count = index->properties.rows;
     m->generation = index->properties.generation;
-    m->truth_steps = truth_steps((double)index->properties.rows * index->properties.work_dim);
-    m->steps = m->truth_steps + (uint64_t)PLAN_STEPS * PLANS_MAX;
+    double share = m->options->sample_share;
+    m->truth_steps = (unsigned)(STEPS * (share > 0 && share < 1 ? share : SAMPLE_SHARE));
     status = points_sample_make(&m->sample, index, &options, &watch, err);
     fathom_index_close(index);
     return status;
@@ -502,7 +496,7 @@ static int load_jobs(struct plan_jobs *all, struct fathom_error *err)
         if (!good)
             all->done[i] = all->jobs[i];
         else if (all->done[i].status == 0)
-            advance(all->measure, PLAN_STEPS);
+            advance(all->measure, all->measure->plan_steps);
         all->jobs[i] = all->done[i];
     }
     return status < 0 ? status : 0;
@@ -524,7 +518,7 @@ static void plan_worker(void *context, unsigned worker)
         if (job->status == 0)
             job->status = keep_job(all, number);
         if (job->status != FATHOM_EBUDGET)
-            advance(all->measure, PLAN_STEPS);
+            advance(all->measure, all->measure->plan_steps);
     }
 }
 
@@ -580,7 +574,7 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
         add_plan(&all, FATHOM_NAVIGATOR_GRAPH, 0);
         list_plans(&all, FATHOM_NAVIGATOR_CELLS, cell_bits, sizeof cell_bits / sizeof *cell_bits,
                    levels, level_count);
-        m->steps = m->truth_steps + (uint64_t)PLAN_STEPS * all.count;
+        m->plan_steps = (STEPS - m->truth_steps) / all.count;
         unsigned threads = m->options->threads,
                  workers = threads < PLANS_AT_ONCE ? threads : PLANS_AT_ONCE;
         uint64_t budget = m->budget;

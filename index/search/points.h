@@ -76,8 +76,9 @@ struct points_queries {
 };
 
 struct points_options {
-    unsigned threads;                     /* the result does not depend on them */
-    uint64_t budget_bytes;                /* of memory; 0: no limit */
+    unsigned threads;      /* the result does not depend on them */
+    uint64_t budget_bytes; /* of memory; 0: no limit */
+    double sample_share; /* for progress: of the time, what making the sample takes; 0: not known */
     const struct points_queries *queries; /* NULL: rows of the index */
     struct points_watch watch;
 };

@@ -1,14 +1,18 @@
 /* What is expected is off in two ways: the machine is slower or faster than thought, which all
- * phases show, and a phase is more or less work than thought, which it shows itself. So what is
- * left is stretched by the pace so far, and a phase that runs comes to be believed as it goes on.
- */
+ * phases show alike, and a phase is more or less work than thought, which it shows itself and which
+ * says little about the others. So the pace at which all that is left goes is the mean of those of
+ * the phases so far, of a long one as of a short one, unless it is too short to tell; and a phase
+ * that runs comes to be believed as it goes on. */
 #include "outlook.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-#define DOUBT       0.05 /* of the whole, for which the pace is taken to be as expected */
+#define DOUBT       0.25 /* of a phase, which goes as expected: before any has run there is that */
+#define SHORT       0.02 /* of the whole: so long a phase counts for half of a long one */
+#define OWN_SHARE   0.3  /* of a phase, after which it counts for half by itself */
 #define NEARLY_DONE 0.95 /* share at the most of a phase that does not say how far it is */
 
 static struct outlook_phase *find(const struct outlook *outlook, const char *name)
@@ -44,25 +48,44 @@ void outlook_end(struct outlook *outlook, const char *name, double seconds)
         phase->ended = true;
 }
 
-/* Sums over phases but the one that runs. */
+/* Paces are ratios, hence the mean of their logarithms. */
+struct paces {
+    double weights, logs;
+};
+
+static void add_pace(struct paces *paces, double expected, double took, double all)
+{
+    if (!(expected > 0) || !(took > 0)) /* one that was left out says nothing */
+        return;
+    double weight = expected / (expected + SHORT * all);
+    paces->weights += weight;
+    paces->logs += weight * log(took / expected);
+}
+
+static double mean_pace(const struct paces *paces)
+{
+    return exp(paces->logs / (paces->weights + DOUBT));
+}
+
+/* Of the phases but the one that runs. */
 struct sums {
-    double all, done, took, later;
+    double all, took, later; /* all: with that one */
+    struct paces paces;
 };
 
 static struct sums sum_up(const struct outlook *outlook, const struct outlook_phase *running)
 {
     struct sums sums = {0};
+    for (uint32_t i = 0; i < outlook->count; i++)
+        sums.all += outlook->phases[i].expected;
     for (uint32_t i = 0; i < outlook->count; i++) {
         const struct outlook_phase *phase = &outlook->phases[i];
-        sums.all += phase->expected;
         if (phase == running)
             continue;
         sums.took += phase->ended ? phase->took : 0;
-        /* One that was left out says nothing about the pace. */
-        if (phase->ended && phase->took > 0)
-            sums.done += phase->expected;
-        else if (!phase->ended)
-            sums.later += phase->expected;
+        sums.later += phase->ended ? 0 : phase->expected;
+        if (phase->ended)
+            add_pace(&sums.paces, phase->expected, phase->took, sums.all);
     }
     return sums;
 }
@@ -74,15 +97,18 @@ struct outlook_view outlook_view(const struct outlook *outlook, const char *name
     struct sums sums = sum_up(outlook, running);
     if (!(sums.all > 0))
         return (struct outlook_view){0, -1};
-    double expected = running ? running->expected : 0;
-    bool known = share >= 0;
-    if (!known)
-        share = expected > 0 && seconds < NEARLY_DONE * expected ? seconds / expected : NEARLY_DONE;
-    double doubt = DOUBT * sums.all;
-    double pace = (sums.took + seconds + doubt) / (sums.done + share * expected + doubt);
+    double expected = running ? running->expected : 0, own = 0;
+    if (share < 0) { /* not known: as far as its time is, by the pace of the others */
+        double whole = expected * mean_pace(&sums.paces);
+        share = whole > 0 && seconds < NEARLY_DONE * whole ? seconds / whole : NEARLY_DONE;
+    } else {
+        add_pace(&sums.paces, share * expected, seconds, sums.all);
+        own = share / (share + OWN_SHARE);
+    }
+    double pace = mean_pace(&sums.paces);
     double by_pace = (1 - share) * expected * pace;
-    double by_itself = known && share > 0 ? (1 - share) * seconds / share : by_pace;
-    double left = share * by_itself + (1 - share) * by_pace + sums.later * pace;
+    double by_itself = own > 0 ? (1 - share) * seconds / share : 0;
+    double left = own * by_itself + (1 - own) * by_pace + sums.later * pace;
     double spent = sums.took + seconds;
     return (struct outlook_view){spent + left > 0 ? spent / (spent + left) : 0, left};
 }

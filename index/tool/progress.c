@@ -51,6 +51,11 @@ void tool_progress_destroy(struct tool_progress *progress)
     mem_free(progress);
 }
 
+bool tool_progress_shows(const struct tool_progress *progress)
+{
+    return progress && progress->mode != TOOL_PROGRESS_OFF;
+}
+
 /* ---- one line ---- */
 
 struct snapshot {
@@ -174,14 +179,14 @@ static void end_phase(struct tool_progress *progress)
 void tool_progress_expect(struct tool_progress *progress, const char *const *phases,
                           const double *seconds, uint32_t count)
 {
-    if (progress && progress->mode != TOOL_PROGRESS_OFF)
+    if (tool_progress_shows(progress))
         outlook_expect(&progress->outlook, phases, seconds, count);
 }
 
 void tool_progress_phase(struct tool_progress *progress, const char *phase, uint64_t total,
                          const char *unit)
 {
-    if (!progress || progress->mode == TOOL_PROGRESS_OFF)
+    if (!tool_progress_shows(progress))
         return;
     end_phase(progress);
     snprintf(progress->phase, sizeof progress->phase, "%s", phase);
@@ -198,7 +203,7 @@ void tool_progress_phase(struct tool_progress *progress, const char *phase, uint
 
 void tool_progress_update(struct tool_progress *progress, uint64_t done)
 {
-    if (!progress || progress->mode == TOOL_PROGRESS_OFF || !progress->running)
+    if (!tool_progress_shows(progress) || !progress->running)
         return;
     uint64_t known = atomic_load_explicit(&progress->done, memory_order_relaxed);
     while (known < done &&
@@ -217,6 +222,6 @@ void tool_progress_update(struct tool_progress *progress, uint64_t done)
 
 void tool_progress_finish(struct tool_progress *progress)
 {
-    if (progress && progress->mode != TOOL_PROGRESS_OFF)
+    if (tool_progress_shows(progress))
         end_phase(progress);
 }

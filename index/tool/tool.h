@@ -94,6 +94,8 @@ struct tool_progress; /* AUTO: a bar on a terminal for anything above a second, 
 
 struct tool_progress *tool_progress_create(enum tool_progress_mode mode);
 void tool_progress_destroy(struct tool_progress *progress);
+/* Whether anybody will see it. */
+bool tool_progress_shows(const struct tool_progress *progress);
 /* A new phase of total units ("rows", "vectors"...); ends the one before. */
 void tool_progress_phase(struct tool_progress *progress, const char *phase, uint64_t total,
                          const char *unit);

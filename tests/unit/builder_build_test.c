@@ -295,45 +295,89 @@ static void estimates_grow_with_rows_and_refuse_nonsense(void **state)
     assert_true(small.disk_bytes < large.disk_bytes / 500);
 }
 
-/* What a watch is told first, before anything but the shape is known. */
+/* What a watch is told each time: by the shape alone, by a glance, by the probe. */
 struct told {
-    double seconds[BUILD_STAGES];
-    bool once;
+    struct build_phase phases[3][BUILD_PHASES_MAX];
+    unsigned counts[3], times;
 };
 
-static void note_expected(void *context, const double seconds[])
+static void note_expected(void *context, const struct build_phase *phases, unsigned count)
 {
     struct told *told = context;
-    if (!told->once)
-        memcpy(told->seconds, seconds, sizeof told->seconds);
-    told->once = true;
+    assert_true(told->times < 3 && count <= BUILD_PHASES_MAX);
+    memcpy(told->phases[told->times], phases, count * sizeof *phases);
+    told->counts[told->times++] = count;
+}
+
+static double told_seconds(const struct told *told, unsigned time, const char *name)
+{
+    for (unsigned i = 0; i < told->counts[time]; i++)
+        if (strcmp(told->phases[time][i].name, name) == 0)
+            return told->phases[time][i].seconds;
+    fail_msg("nothing was said of %s", name);
+    return 0;
+}
+
+static struct told build_told(const struct scratch *scratch, uint32_t degree,
+                              struct build_report *report)
+{
+    struct place place = place_of(scratch, "index");
+    struct build_options options = options_for(&place, 2);
+    struct told told = {.times = 0};
+    struct fathom_error err;
+    floats_file(place.input, ROWS, DIM, 1);
+    options.degree = degree;
+    options.watch = (struct build_watch){.expect = note_expected, .context = &told};
+    if (build_run(&options, report, &err) != 0)
+        fail_msg("%s", err.msg);
+    return told;
 }
 
 static void what_is_expected_at_first_lies_between_easy_and_hard_data(void **state)
 {
-    struct place place = place_of(*state, "index");
-    struct build_options options = options_for(&place, 2);
+    struct place nowhere = {.input = {0}};
+    struct build_options options = options_for(&nowhere, 2);
     struct build_estimate easy = {.rows = ROWS, .dim = DIM, .dtype = FATHOM_F32}, hard = easy;
     struct build_report report;
-    struct told told = {.once = false};
-    struct fathom_error err;
-    floats_file(place.input, ROWS, DIM, 1);
-    options.watch = (struct build_watch){.expect = note_expected, .context = &told};
-    if (build_run(&options, &report, &err) != 0)
-        fail_msg("%s", err.msg);
+    struct told told = build_told(*state, 0, &report);
     build_report_fini(&report);
     options.input = NULL;
     assert_int_equal(build_predict(&options, &easy, NULL), 0);
     options.degree = DEGREE_HARD;
     assert_int_equal(build_predict(&options, &hard, NULL), 0);
-    double graph = told.seconds[BUILD_GRAPH], measure = told.seconds[BUILD_MEASURE];
+    double graph = told_seconds(&told, 0, "graph") + told_seconds(&told, 0, BUILD_PHASE_PROBE),
+           measure = told_seconds(&told, 0, "measure");
     assert_true(easy.stage_seconds[BUILD_GRAPH] < graph && graph < hard.stage_seconds[BUILD_GRAPH]);
     assert_true(easy.stage_seconds[BUILD_MEASURE] < measure &&
                 measure < hard.stage_seconds[BUILD_MEASURE]);
 }
 
+/* So that the pace of what follows is not that of other stages, nor the time of the probe counted
+ * twice. */
+static void what_a_build_has_been_through_is_expected_as_it_was(void **state)
+{
+    struct build_report report;
+    struct told told = build_told(*state, 0, &report);
+    assert_int_equal(told.times, 3);
+    assert_true(told_seconds(&told, 0, "read") > 0 && told_seconds(&told, 1, "read") == 0);
+    for (int stage = BUILD_READ; stage <= BUILD_ORDER; stage++)
+        assert_true(told_seconds(&told, 2, build_stage_name(stage)) ==
+                    1e-9 * (double)report.stage_ns[stage]);
+    double probe = told_seconds(&told, 2, BUILD_PHASE_PROBE);
+    assert_true(probe > 0 && probe < 1e-9 * (double)report.stage_ns[BUILD_GRAPH]);
+    assert_true(told_seconds(&told, 2, "graph") < report.predicted.stage_seconds[BUILD_GRAPH]);
+    assert_true(told_seconds(&told, 2, "encode") == report.predicted.stage_seconds[BUILD_ENCODE]);
+    build_report_fini(&report);
+    told = build_told(*state, 16, &report); /* nothing to look for */
+    for (unsigned time = 0; time < told.times; time++)
+        assert_true(told_seconds(&told, time, BUILD_PHASE_PROBE) == 0);
+    build_report_fini(&report);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(what_is_expected_at_first_lies_between_easy_and_hard_data,
+                                    scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(what_a_build_has_been_through_is_expected_as_it_was,
                                     scratch_make_fast, scratch_remove),
     cmocka_unit_test(a_budget_below_the_rows_lets_them_stay_in_a_file),
     cmocka_unit_test_setup_teardown(a_build_is_sound_and_reports_what_it_did, scratch_make,

@@ -297,6 +297,25 @@ static void a_budget_to_serve_from_bounds_lists_and_codes(void **state)
     assert_int_equal(degree_code_bits(&options, 1000, 128), options.code_bits);
 }
 
+/* By a few rows in the order they came in. */
+static double glanced_hardness(struct rows8 rows)
+{
+    struct build_options options = build_options_default();
+    struct crew crew = crew_of(2);
+    double mean = 0;
+    assert_int_equal(degree_glance(&options, &crew, &rows, &mean, NULL), 0);
+    rows8_fini(&rows);
+    assert_true(mean > 1 && mean <= DEGREE_PROBE);
+    return degree_hardness(mean);
+}
+
+static void a_glance_tells_hard_data_from_easy_data(void **state)
+{
+    (void)state;
+    assert_true(glanced_hardness(rows_clustered(20000, 4, 1, 30, 1)) == 0);
+    assert_true(glanced_hardness(rows_clustered(20000, 64, 1, 30, 1)) == 1);
+}
+
 static void hard_data_is_given_longer_lists(void **state)
 {
     (void)state;
@@ -315,6 +334,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(few_rows_are_all_linked),
     cmocka_unit_test(a_second_pass_of_pruning_is_bound_by_alpha),
     cmocka_unit_test(pruning_by_blocks_keeps_what_the_rule_keeps),
+    cmocka_unit_test(a_glance_tells_hard_data_from_easy_data),
     cmocka_unit_test(hard_data_is_given_longer_lists),
     cmocka_unit_test(a_budget_to_serve_from_bounds_lists_and_codes),
 };

@@ -2,6 +2,7 @@
  * far as there is room. */
 #include "builder_support.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #include "format.h"
@@ -18,6 +19,8 @@
 struct measured {
     struct operating_point points[POINTS_MAX];
     uint32_t count;
+    pthread_mutex_t lock;
+    double share; /* of it that was reported in the end */
 };
 
 /* The path of an index with many long lists. */
@@ -42,10 +45,26 @@ static void build_index(const struct scratch *scratch, uint64_t rows, char *path
     build_report_fini(&report);
 }
 
+/* By one of several threads: what comes late is not less than what was said before. */
+static void note_share(void *context, uint64_t done, uint64_t total)
+{
+    struct measured *measured = context;
+    double share = (double)done / (double)total;
+    assert_true(done <= total);
+    pthread_mutex_lock(&measured->lock);
+    measured->share = share > measured->share ? share : measured->share;
+    pthread_mutex_unlock(&measured->lock);
+}
+
 static void measure(const char *path, unsigned threads, uint64_t budget, struct measured *out)
 {
-    struct points_options options = {.threads = threads, .budget_bytes = budget};
+    struct points_options options = {.threads = threads,
+                                     .budget_bytes = budget,
+                                     .sample_share = 0.6,
+                                     .watch = {.advance = note_share, .context = out}};
     struct fathom_error err;
+    pthread_mutex_init(&out->lock, NULL);
+    out->share = 0;
     if (points_measure(env_os(), path, &options, out->points, &out->count, &err) != 0)
         fail_msg("%s", err.msg);
 }
@@ -93,6 +112,7 @@ static void a_budget_leaves_points_as_they_are(void **state)
     char path[SCRATCH_PATH_MAX];
     build_index(*state, ROWS, path);
     measure(path, 2, 0, &all);
+    assert_true(all.share > 0.99);
     const struct operating_point *graph = &all.points[0];
     assert_int_equal(graph->navigator, FATHOM_NAVIGATOR_GRAPH);
 
@@ -113,6 +133,7 @@ static void a_budget_leaves_points_as_they_are(void **state)
     /* And for nothing. */
     measure(path, 2, 1 << 16, &part);
     assert_int_equal(part.count, 0);
+    assert_true(part.share < 0.61);
 }
 
 /* ---- a stop ---- */

@@ -62,6 +62,35 @@ static void a_phase_that_is_more_work_is_believed_as_it_goes_on(void **state)
     assert_near(late, 18 + 2, 6);
 }
 
+/* What it does before it has anything to tell may be long, and says nothing about the rest. */
+static void a_phase_that_has_not_told_anything_yet_takes_what_was_expected(void **state)
+{
+    struct outlook outlook = expecting(10, 60, 30);
+    (void)state;
+    outlook_end(&outlook, "read", 10);
+    assert_near(outlook_view(&outlook, "graph", 30, 0).eta_seconds, 90, 1e-9);
+}
+
+/* The others went as expected, so the machine is not slower. */
+static void a_phase_that_was_more_work_says_little_about_the_next(void **state)
+{
+    struct outlook outlook = expecting(10, 60, 30);
+    (void)state;
+    outlook_end(&outlook, "read", 10);
+    outlook_end(&outlook, "graph", 90);
+    double left = outlook_view(&outlook, "write", 0, 0).eta_seconds;
+    assert_true(left > 30 && left < 40);
+}
+
+static void a_phase_that_is_hardly_a_part_of_the_whole_hardly_counts(void **state)
+{
+    struct outlook outlook = expecting(0.05, 60, 30);
+    (void)state;
+    outlook_end(&outlook, "read", 0.5); /* a file was not there yet, say */
+    double left = outlook_view(&outlook, "graph", 0, 0).eta_seconds;
+    assert_true(left > 90 && left < 120);
+}
+
 static void a_phase_without_a_share_moves_on_by_its_time(void **state)
 {
     struct outlook outlook = expecting(10, 60, 30);
@@ -107,6 +136,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(what_was_expected_rightly_is_foreseen),
     cmocka_unit_test(a_slower_machine_is_noticed_after_a_tenth),
     cmocka_unit_test(a_phase_that_is_more_work_is_believed_as_it_goes_on),
+    cmocka_unit_test(a_phase_that_has_not_told_anything_yet_takes_what_was_expected),
+    cmocka_unit_test(a_phase_that_was_more_work_says_little_about_the_next),
+    cmocka_unit_test(a_phase_that_is_hardly_a_part_of_the_whole_hardly_counts),
     cmocka_unit_test(a_phase_without_a_share_moves_on_by_its_time),
     cmocka_unit_test(phases_that_were_left_out_say_nothing_about_the_pace),
     cmocka_unit_test(new_expectations_keep_what_phases_took),

@@ -1,0 +1,96 @@
+/* What the watch of a build is told that its phases take. By the shape of the input at first: hard
+ * data takes twice as long as easy data in the graph, so what lies between is wrong by least. Then,
+ * since a tenth of a short build is over before R has been probed, by a glance at a few rows. In
+ * the end by the probe, and by how fast the machine has been until then. Reading is expected to
+ * take nothing once it is over: it waited for a file, and says nothing about the pace of what
+ * follows. */
+#include "expect.h"
+
+#include <math.h>
+
+#include "degree.h"
+#include "predict.h"
+
+/* probe_seconds: of the probe for R; the estimate has it in the graph, whether or not there is one.
+ */
+static void tell(const struct build *build, const double stage_seconds[BUILD_STAGES],
+                 double probe_seconds)
+{
+    struct build_phase phases[BUILD_PHASES_MAX];
+    unsigned count = 0;
+    for (int stage = 0; stage < BUILD_STAGES; stage++) {
+        double seconds = build_is_done(build, stage) ? 0 : stage_seconds[stage];
+        if (stage == BUILD_GRAPH)
+            phases[count++] =
+                (struct build_phase){BUILD_PHASE_PROBE, seconds > 0 ? probe_seconds : 0};
+        phases[count++] = (struct build_phase){build_stage_name(stage), seconds};
+    }
+    crew_expect(&build->crew, phases, count);
+}
+
+/* Of a build of this shape whose data wants so large an R, if none was given. mean: as
+ * degree_probe.mean; 0: not known. */
+static struct build_estimate assume_degree(const struct build *build, uint32_t degree, double mean)
+{
+    const struct vector_info *info = &build->input.info;
+    struct build_options assumed = build->options;
+    struct build_estimate estimate = {.rows = info->rows, .dim = info->dim, .dtype = info->dtype};
+    const struct predict_known known = {
+        .probe = {.mean = mean}, .slowness = 1, .queries = build->known.queries};
+    assumed.degree = assumed.degree ? assumed.degree : degree;
+    assumed.build_list = assumed.build_list ? assumed.build_list : degree_list(assumed.degree);
+    predict_shape(&assumed, &known, NULL, &estimate);
+    estimate.stage_seconds[BUILD_GRAPH] -= estimate.probe_seconds;
+    return estimate;
+}
+
+/* hardness: 0 of easy data, 1 of hard data. */
+static void tell_between(const struct build *build, double mean, double hardness, bool read)
+{
+    struct build_estimate easy = assume_degree(build, DEGREE_USUAL, mean),
+                          hard = assume_degree(build, DEGREE_HARD, mean);
+    double seconds[BUILD_STAGES];
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        seconds[stage] =
+            pow(easy.stage_seconds[stage], 1 - hardness) * pow(hard.stage_seconds[stage], hardness);
+    seconds[BUILD_READ] = read ? 0 : seconds[BUILD_READ];
+    tell(build, seconds, build->options.degree ? 0 : sqrt(easy.probe_seconds * hard.probe_seconds));
+}
+
+void expect_by_shape(const struct build *build)
+{
+    tell_between(build, 0, 0.5, false);
+}
+
+/* A small build is through its probe before a glance would pay. */
+static bool may_glance(const struct build *build)
+{
+    return build->options.degree == 0 && !build->held && !build->taken_over &&
+           build->input.rows.count > DEGREE_PROBE_ROWS;
+}
+
+int expect_by_glance(const struct build *build, struct fathom_error *err)
+{
+    double mean = 0;
+    int status = 0;
+    if (!build->crew.watch.expect)
+        return 0;
+    if (may_glance(build))
+        status = degree_glance(&build->options, &build->crew, &build->input.rows, &mean, err);
+    if (status == 0)
+        tell_between(build, mean, mean > 0 ? degree_hardness(mean) : 0.5, true);
+    return status;
+}
+
+/* What this build has been through has taken what it took: so the pace of what follows is measured
+ * by what is expected now. */
+void expect_by_probe(const struct build *build, const struct build_estimate *predicted)
+{
+    double seconds[BUILD_STAGES];
+    for (int stage = 0; stage < BUILD_STAGES; stage++)
+        seconds[stage] = build->report->stage_ns[stage]
+                             ? 1e-9 * (double)build->report->stage_ns[stage]
+                             : predicted->stage_seconds[stage];
+    seconds[BUILD_GRAPH] -= predicted->probe_seconds;
+    tell(build, seconds, 1e-9 * (double)build->probe_ns);
+}

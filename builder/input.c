@@ -15,10 +15,8 @@
 #include "range8.h"
 #include "stored.h"
 
-#define PIECE_BYTES  (4u << 20)
-#define BLOCK_ROWS   256
-#define SAMPLE_ROWS  65536
-#define SAMPLE_BYTES (64u << 20)
+#define PIECE_BYTES (4u << 20)
+#define BLOCK_ROWS  256
 
 /* One pass over the file. */
 struct pass {
@@ -399,8 +397,7 @@ static int read_twice(struct pass *pass, struct fathom_error *err)
     struct input *input = pass->input;
     const struct crew *whole = pass->crew;
     uint64_t half = input->info.rows / 2;
-    uint64_t room = SAMPLE_BYTES / (input->work_dim * sizeof(float));
-    room = room < SAMPLE_ROWS ? room : SAMPLE_ROWS;
+    uint64_t room = input_sample_most(input->work_dim);
     pass->sample_count = (uint32_t)(input->info.rows < room ? input->info.rows : room);
     pass->sample =
         mem_alloc_array((size_t)pass->sample_count * input->work_dim, sizeof *pass->sample);

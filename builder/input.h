@@ -37,6 +37,13 @@ int input_open(struct input *input, const struct env *env, const char *path,
 #define INPUT_RAW "raw"
 int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows,
                const struct work *spill, struct fathom_error *err) FATHOM_MUST_USE;
+/* Rows at the most whose range is looked at for the 8-bit form, as f32 in memory. */
+static inline uint64_t input_sample_most(uint32_t work_dim)
+{
+    uint64_t room = (64u << 20) / (work_dim * sizeof(float));
+    return room < 65536 ? room : 65536;
+}
+
 /* Streams it once for nothing but the hash, when all else is known from an earlier run. */
 int input_rehash(struct input *input, const struct crew *crew,
                  struct fathom_error *err) FATHOM_MUST_USE;

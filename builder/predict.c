@@ -151,7 +151,16 @@ static uint64_t probe_bytes(const struct shape *s)
     return rows * (s->stride + sizeof(struct row8_terms) + adjacency_bytes(DEGREE_PROBE) + 13);
 }
 
-/* What the stages hold of the rows and what is made from them. */
+/* Pieces of the input, with all rows or a piece of them; before that, the sample. */
+static uint64_t reading_bytes(const struct shape *s, bool held)
+{
+    uint64_t piece = larger(INPUT_BYTES, INPUT_ROWS * s->vector_bytes);
+    uint64_t sample = smaller(s->rows, input_sample_most((uint32_t)s->dim)) * s->dim * 4;
+    return piece + larger(s->vector_bytes ? sample : 0, held ? piece : rows8_bytes(s));
+}
+
+/* What the stages hold of the rows and what is made from them. Reading is here as budgets are
+ * planned for, which its sample does not depend on; reading_bytes says what it takes. */
 static void stage_bytes(const struct build_options *options, const struct shape *s,
                         uint64_t out[BUILD_STAGES])
 {
@@ -355,9 +364,8 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
         for (int stage = BUILD_GRAPH; stage < BUILD_MEASURE; stage++)
             stages[stage] = in_parts_bytes(options, s, parts);
     uint32_t held = predict_held(options, s->rows, (uint32_t)s->dim);
+    stages[BUILD_READ] = reading_bytes(s, held > 0);
     if (held) {
-        uint64_t sample = s->vector_bytes ? smaller(s->rows * s->dim * 4, SAMPLE_BYTES) : 0;
-        stages[BUILD_READ] = sample + larger(INPUT_BYTES, INPUT_ROWS * s->vector_bytes) * 2;
         stages[BUILD_CELLS] = stages[BUILD_ORDER] =
             cells_stored_bytes(s->rows, (uint32_t)s->dim) + FILE_BYTES +
             smaller(held, s->rows) * cells_held_bytes((uint32_t)s->dim);

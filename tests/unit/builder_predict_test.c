@@ -46,6 +46,22 @@ static void a_build_in_parts_takes_what_it_took(void **state)
     }
 }
 
+/* passages256 in 90 MiB: most is the sample that its 8-bit form is chosen by, while it is read. */
+static void reading_wide_rows_takes_what_its_sample_does(void **state)
+{
+    struct build_options options = build_options_default();
+    struct build_estimate estimate = {.rows = 69511, .dim = 256, .dtype = FATHOM_F16};
+    const struct predict_known known = {.probe = {38.9, 35.1}, .slowness = 1, .queries = 1000};
+    (void)state;
+    options.metric = FATHOM_METRIC_COS;
+    options.degree = 40;
+    options.build_list = 96;
+    options.threads = 2;
+    options.memory_budget_bytes = 90 << 20;
+    predict_shape(&options, &known, NULL, &estimate);
+    assert_near((double)estimate.peak_bytes / MIB, 82.0, 0.1, "peak memory");
+}
+
 /* CPU seconds of measuring real and synthetic sets, by the slowness of the machine they were
  * measured on (docs/adr/0029). */
 static void measuring_takes_what_it_took(void **state)
@@ -159,6 +175,7 @@ static void heat_does_not_grow_with_the_rows(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_build_in_parts_takes_what_it_took),
+    cmocka_unit_test(reading_wide_rows_takes_what_its_sample_does),
     cmocka_unit_test(measuring_takes_what_it_took),
     cmocka_unit_test(waiting_for_a_device_takes_as_long_on_a_slow_machine),
     cmocka_unit_test(no_budget_is_predicted_to_be_exceeded),

@@ -63,13 +63,23 @@ static void begin(struct fathom_index *index)
     index->id_section = superblock_find(&index->file.super, SECTION_IDS);
 }
 
+/* While buffers are cut from large pages these are there whole, before anything is loaded. */
+static bool budget_holds_arena(const struct fathom_open_options *options)
+{
+    uint64_t bytes =
+        engine_buffer_bytes(options->threads, options->inflight, options->page_buffers);
+    return options->dram_budget_bytes == 0 ||
+           size_round_up(bytes, ENV_LARGE_PAGE_BYTES) + sizeof(struct fathom_index) <=
+               options->dram_budget_bytes;
+}
+
 int index_make_arena(struct fathom_index *index, struct fathom_error *err)
 {
     const struct fathom_open_options *options = &index->options;
     int status = 0;
     if (options->engines_of)
         index->arena = page_arena_retain(options->engines_of->arena);
-    else
+    else if (budget_holds_arena(options))
         status = engine_arena_create(&index->arena, index->file.env, options->threads,
                                      options->inflight, options->page_buffers);
     index->options.engines_of = NULL; /* it may be closed from here on */

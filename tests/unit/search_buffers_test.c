@@ -140,19 +140,40 @@ static void an_arena_is_counted_whole(void **state)
     assert_int_equal(mapped, 0);
 }
 
+static void expect_buffers(const struct fixture *fixture, uint64_t budget, bool together)
+{
+    struct env some = env_with(map_any);
+    struct fathom_index *index = open_index(fixture, &some, budget, NULL);
+    struct fathom_index_info info;
+    fathom_index_get_info(index, &info);
+    assert_true(info.large_buffers == together);
+    assert_int_equal(mapped, together);
+    fathom_index_close(index);
+    assert_int_equal(mapped, 0);
+}
+
+/* From the first moment on, and there is a whole large page while buffers are cut from it. */
+static void a_budget_below_a_large_page_is_kept_too(void **state)
+{
+    const struct fixture *fixture = *state;
+    struct fathom_open_options options = {.threads = 2, .inflight = INFLIGHT, .code_share = 0.1f};
+    struct fathom_outlook outlook;
+    assert_int_equal(fathom_index_outlook(fixture->small.dir, &options, &outlook, NULL), 0);
+    assert_true(outlook.least_bytes < ENV_LARGE_PAGE_BYTES);
+    expect_buffers(fixture, outlook.least_bytes, false);
+    expect_buffers(fixture, ENV_LARGE_PAGE_BYTES, false);
+    expect_buffers(fixture, ENV_LARGE_PAGE_BYTES + sizeof(struct fathom_index), true);
+    expect_buffers(fixture, 0, true);
+}
+
 /* What the system has does not matter to the plan, since it takes the same. */
-static void the_least_budget_has_one_too(void **state)
+static void the_plan_is_the_same_without(void **state)
 {
     const struct opened *fixture = *state;
     struct env some = env_with(map_any), none = env_with(map_none);
-    struct fathom_open_options options = {.threads = 2, .inflight = INFLIGHT, .code_share = 0.1f};
-    struct fathom_outlook outlook;
-    struct fathom_index_info info;
-    assert_int_equal(fathom_index_outlook(fixture->small.dir, &options, &outlook, NULL), 0);
-    struct fathom_index *with = open_index(fixture, &some, outlook.least_bytes, NULL),
-                        *without = open_index(fixture, &none, outlook.least_bytes, NULL);
-    fathom_index_get_info(with, &info);
-    assert_true(info.large_buffers);
+    uint64_t budget = 2 * ENV_LARGE_PAGE_BYTES;
+    struct fathom_index *with = open_index(fixture, &some, budget, NULL),
+                        *without = open_index(fixture, &none, budget, NULL);
     assert_int_equal(mapped, 1);
     assert_int_equal(with->plan.index_bytes, without->plan.index_bytes);
     assert_int_equal(with->plan.scratch_bytes, without->plan.scratch_bytes);
@@ -225,7 +246,8 @@ int main(void)
         cmocka_unit_test(an_arena_takes_what_its_pages_do),
         cmocka_unit_test(where_the_system_has_none_there_is_no_arena),
         cmocka_unit_test(an_arena_is_counted_whole),
-        cmocka_unit_test(the_least_budget_has_one_too),
+        cmocka_unit_test(a_budget_below_a_large_page_is_kept_too),
+        cmocka_unit_test(the_plan_is_the_same_without),
         cmocka_unit_test(answers_are_the_same_where_the_system_refuses),
         cmocka_unit_test(an_index_for_engines_that_are_there_counts_their_buffers),
     };

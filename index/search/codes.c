@@ -235,7 +235,7 @@ int codes_load(struct fathom_index *index, const struct planes_model *full,
     struct targets to = {0};
     struct coarse_codes *coarse = &index->coarse;
     int status = take_targets(index, &to, err);
-    if (status == 0 && recode_wanted(full, index->plan.level))
+    if (status == 0 && recode_wanted(full, &index->plan))
         return load_made(index, full, &to, err);
     if (status == 0)
         status = load_bands(index, full, &to, err);

@@ -43,18 +43,15 @@ uint64_t engine_buffer_bytes(unsigned engines, unsigned inflight, unsigned page_
 }
 
 int engine_arena_create(struct page_arena **out, const struct env *env, unsigned engines,
-                        unsigned inflight, unsigned page_buffers)
+                        unsigned inflight, unsigned page_buffers, bool may_cut)
 {
-    return page_arena_create(out, env, engines, pool_pages(inflight, page_buffers));
+    return page_arena_create(out, env, engines, pool_pages(inflight, page_buffers), may_cut);
 }
 
 uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, unsigned page_buffers,
                               enum query_waits waits)
 {
-    struct query_capacity slot = {.dim = p->dim,
-                                  .k = QUERY_RESERVED_K,
-                                  .candidates = query_reserved_candidates(waits == WAITS_FOR_CODES),
-                                  .cells = waits == WAITS_FOR_CODES ? query_reserved_cells(p) : 0};
+    struct query_capacity slot = query_reserved(p, waits == WAITS_FOR_CODES);
     uint64_t pages = pool_pages(inflight, page_buffers);
     return sizeof(struct fathom_engine) +
            pages * (1 + sizeof(struct read_info) + RING_BYTES_PER_READ) +
@@ -254,10 +251,11 @@ static int reserve(struct fathom_engine *engine, struct query *query,
     uint32_t search_list = choice.search_list;
     uint32_t candidates = query_candidates(index, search_list, request->k);
     struct query_capacity want = {
-        .dim = index->properties.dim,
-        .k = request->k,
-        .candidates = candidates,
-        .cells = index->plan.scan_reads ? scan_cells_of(search_list, index->properties.cells) : 0};
+        .dim = index->properties.dim, .k = request->k, .candidates = candidates};
+    if (index->plan.scan_reads) {
+        want.cells = scan_cells_ranked(search_list, index->properties.cells);
+        want.pages = scan_pages_most(search_list, &index->properties);
+    }
     int status = query_reserve(query, index, want);
     if (status == 0) {
         status =

@@ -11,11 +11,11 @@
 struct read_info {
     uint32_t slot, page; /* which query, and which of its wanted pages is the first of the run */
     uint16_t span;       /* pages of the run, those in gaps included */
-    uint16_t wanted;     /* rows: wanted pages of it */
+    uint16_t wanted;     /* wanted pages of it */
     enum read_kind {
         READ_ROWS,
-        READ_LISTS, /* page counts own.list_pages */
-        READ_CODES  /* page counts from the first of section scan */
+        READ_CODES,
+        READ_LISTS /* page counts own.list_pages */
     } kind;
 };
 

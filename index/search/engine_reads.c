@@ -52,20 +52,15 @@ static bool next_read(const struct query *query, struct read_info *read, uint64_
                 *page = query->index->list_section->first_page + query->own.list_pages[i].number;
                 return true;
             }
-    if (query->phase == QUERY_SCAN && (span = scan_wants(query, page)) > 0) {
-        *read =
-            (struct read_info){.page = (uint32_t)*page, .span = (uint16_t)span, .kind = READ_CODES};
-        *page += query->index->scan.section->first_page;
-        return true;
-    }
-    bool rows = query->phase == QUERY_REFINE || query->phase == QUERY_EXACT;
-    if ((!rows && query->phase != QUERY_IDS) || query->pages_issued == query->page_count)
+    if (!engine_is_reading(query) || query->phase == QUERY_WALK ||
+        query->pages_issued == query->page_count)
         return false;
     span = run_pages(query_runs(query), query->pages, query->pages_issued, query->page_count,
                      query_span(query), &next);
     *read = (struct read_info){.page = query->pages_issued,
                                .span = (uint16_t)span,
-                               .wanted = (uint16_t)(next - query->pages_issued)};
+                               .wanted = (uint16_t)(next - query->pages_issued),
+                               .kind = query->phase == QUERY_SCAN ? READ_CODES : READ_ROWS};
     *page = query->pages[query->pages_issued];
     return true;
 }
@@ -77,11 +72,9 @@ static void note_issued(struct query *query, const struct read_info *read)
     if (read->kind == READ_LISTS) {
         query->own.list_pages[read->page].state = LIST_PAGE_READING;
         query->stats.list_reads++;
-    } else if (read->kind == READ_CODES) {
-        scan_issued(query, read->span);
-        query->stats.code_reads++;
     } else {
         query->pages_issued += read->wanted;
+        query->stats.code_reads += read->kind == READ_CODES;
     }
     query->stats.reads++;
     query->stats.bytes += (uint64_t)read->span * PAGE_BYTES;
@@ -128,9 +121,7 @@ void engine_queue(struct fathom_engine *engine)
  */
 void engine_issue_early(struct fathom_engine *engine, const struct query *query)
 {
-    engine->held_back += query->phase == QUERY_WALK   ? 1
-                         : query->phase == QUERY_SCAN ? HELD_BACK_MOST
-                                                      : query->page_count;
+    engine->held_back += query->phase == QUERY_WALK ? 1 : query->page_count;
     if (!engine_is_reading(query) || engine->held_back < HELD_BACK_MOST)
         return;
     engine_queue(engine);
@@ -189,15 +180,20 @@ static void next_phase(struct fathom_engine *engine, struct query *query)
     scratch_release_large(&engine->scratch, query->index);
 }
 
+/* What the i-th wanted page of a read holds; NULL when the query has failed by it. */
+static const uint8_t *wanted_payload(struct query *query, const struct read_info *read, uint32_t i,
+                                     uint8_t *buffer, int result)
+{
+    const uint64_t *pages = query->pages + read->page;
+    return payload_of(query, query_section(query), buffer + (pages[i] - pages[0]) * PAGE_BYTES,
+                      pages[i], query_span(query), result);
+}
+
 static void take_rows(struct fathom_engine *engine, struct query *query,
                       const struct read_info *read, uint8_t *buffer, int result)
 {
-    const struct section *section = query_section(query);
-    const uint64_t *pages = query->pages + read->page;
     for (uint32_t i = 0; i < read->wanted; i++) {
-        const uint8_t *payload =
-            payload_of(query, section, buffer + (pages[i] - pages[0]) * PAGE_BYTES, pages[i],
-                       query_span(query), result);
+        const uint8_t *payload = wanted_payload(query, read, i, buffer, result);
         if (!payload)
             return;
         query_page(query, read->page + i, payload, engine->scores);
@@ -220,24 +216,6 @@ static void take_lists(struct fathom_engine *engine, struct query *query,
         engine_fail_walk(query, status);
 }
 
-/* Those pages of codes of a run that the query needs. False when it has failed by one. */
-static bool take_code_pages(struct query *query, struct navigator *navigator,
-                            const struct read_info *read, uint8_t *buffer, int result)
-{
-    const struct section *section = query->index->scan.section;
-    for (uint32_t i = 0; i < read->span; i++) {
-        uint64_t page = (uint64_t)read->page + i;
-        if (!scan_needs(query, page))
-            continue;
-        const uint8_t *payload = payload_of(query, section, buffer + (uint64_t)i * PAGE_BYTES,
-                                            section->first_page + page, 1, result);
-        if (!payload)
-            return false;
-        scan_page(navigator, query, page, payload);
-    }
-    return true;
-}
-
 static void take_codes(struct fathom_engine *engine, struct query *query,
                        const struct read_info *read, uint8_t *buffer, int result)
 {
@@ -246,8 +224,12 @@ static void take_codes(struct fathom_engine *engine, struct query *query,
                                  query->candidate_limit, &navigator);
     if (status)
         engine_fail(query, status);
-    else if (take_code_pages(query, navigator, read, buffer, result))
-        query_scan_next(query, navigator);
+    for (uint32_t i = 0; i < read->wanted && status == 0; i++) {
+        const uint8_t *payload = wanted_payload(query, read, i, buffer, result);
+        if (!payload)
+            break;
+        query_code_page(query, navigator, read->page + i, payload);
+    }
     scratch_release_large(&engine->scratch, query->index);
 }
 

@@ -64,7 +64,7 @@ static void begin(struct fathom_index *index)
 }
 
 /* While buffers are cut from large pages these are there whole, before anything is loaded. */
-static bool budget_holds_arena(const struct fathom_open_options *options)
+static bool may_cut_buffers(const struct fathom_open_options *options)
 {
     uint64_t bytes =
         engine_buffer_bytes(options->threads, options->inflight, options->page_buffers);
@@ -79,9 +79,10 @@ int index_make_arena(struct fathom_index *index, struct fathom_error *err)
     int status = 0;
     if (options->engines_of)
         index->arena = page_arena_retain(options->engines_of->arena);
-    else if (budget_holds_arena(options))
-        status = engine_arena_create(&index->arena, index->file.env, options->threads,
-                                     options->inflight, options->page_buffers);
+    else
+        status =
+            engine_arena_create(&index->arena, index->file.env, options->threads, options->inflight,
+                                options->page_buffers, may_cut_buffers(options));
     index->options.engines_of = NULL; /* it may be closed from here on */
     index->part_bytes[PART_FIXED] += page_arena_own_bytes(options->threads);
     return status ? error_set(err, status, "%s: no memory for page buffers", index->file.path) : 0;
@@ -90,9 +91,8 @@ int index_make_arena(struct fathom_index *index, struct fathom_error *err)
 uint64_t index_loading_bytes(const struct fathom_index *index)
 {
     const struct fathom_open_options *options = &index->options;
-    uint64_t there = index->arena ? engine_buffer_bytes(options->threads, options->inflight,
-                                                        options->page_buffers)
-                                  : 0;
+    uint64_t there =
+        engine_buffer_bytes(options->threads, options->inflight, options->page_buffers);
     return (index->plan.scratch_bytes - there) / 4;
 }
 
@@ -293,8 +293,8 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
         .format_version = index->file.super.version,
         .direct_io = index->file.direct,
         .has_external_ids = p->external_ids,
-        .large_buffers = index->arena,
-        .large_buffers_refused = !index->arena,
+        .large_buffers = index->arena->together,
+        .large_buffers_refused = !index->arena->together,
         .plan_recall = index->options.plan_recall,
         .recall_reached = index_choose(index, PLAN_K, 1, FATHOM_RERANK_AUTO).recall_low};
 }

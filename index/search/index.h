@@ -107,8 +107,8 @@ struct fathom_index {
     uint32_t point_count;
     uint32_t level_count;
     uint32_t level_bytes[PLANES_LEVELS_MAX]; /* the code sizes that this index offers */
-    struct page_arena *arena; /* page buffers of its engines that lie together; NULL: they have
-                                 their own, in small pages */
+    uint32_t scan_code_bytes;                /* of these, that of section scan */
+    struct page_arena *arena;                /* page buffers of its engines */
     float row_noise; /* error of a distance from a record of scale 1, as a factor of the distance's
                         root */
     uint64_t part_bytes[PART_COUNT];
@@ -173,6 +173,10 @@ struct plan_input {
 };
 int plan_make(struct plan *plan, const struct plan_input *input,
               struct fathom_error *err) FATHOM_MUST_USE;
+
+/* Whose operating points speak for a plan; full: the whole model. */
+struct points_residency plan_residency(const struct plan *plan, const struct planes_model *full,
+                                       uint32_t code_bytes);
 
 /* What queries cost under a plan; code_bytes 0: the 8-bit rows are resident. */
 struct points_cost plan_cost(const struct plan *plan, const struct superblock *super,
@@ -258,8 +262,8 @@ uint64_t engine_scratch_bytes(const struct properties *properties, unsigned infl
 bool engine_page_buffers_valid(unsigned page_buffers);
 /* And the page buffers of all engines: of each by itself, or in an arena. */
 uint64_t engine_buffer_bytes(unsigned engines, unsigned inflight, unsigned page_buffers);
-/* The arena; NULL where the system has no memory that lies together. 0 or -ENOMEM. */
+/* See page_arena_create. */
 int engine_arena_create(struct page_arena **out, const struct env *env, unsigned engines,
-                        unsigned inflight, unsigned page_buffers) FATHOM_MUST_USE;
+                        unsigned inflight, unsigned page_buffers, bool may_cut) FATHOM_MUST_USE;
 
 #endif

@@ -66,7 +66,8 @@ static void lay_out(struct navigator *n, struct navigator_capacity c, struct lay
     n->kept_estimates = layout_piece(layout, c.looked_at, sizeof *n->kept_estimates);
     n->kept_rows = layout_piece(layout, c.looked_at, sizeof *n->kept_rows);
     n->page_mask = navigator_page_slots(c.candidates) - 1;
-    n->page_slots = layout_piece(layout, n->page_mask + 1, sizeof *n->page_slots);
+    n->page_slots = layout_piece(layout, c.weighed > n->page_mask ? c.weighed : n->page_mask + 1,
+                                 sizeof *n->page_slots);
     void *payloads = layout_piece(layout, c.list_pages, LIST_PAYLOAD_BYTES);
     n->list_payloads = c.list_pages ? payloads : NULL;
 }

@@ -17,12 +17,26 @@ struct candidate {
 };
 
 #define CELLS_PER_SEARCH_LIST 4 /* cells scanned for each unit of search list */
+#define SCAN_RANKED_MORE                                                                           \
+    256 /* where codes are read twice as many are looked at, up to so many more */
 
 static inline uint32_t scan_cells_of(uint32_t search_list, uint32_t cells)
 {
     uint64_t wanted = (uint64_t)search_list * CELLS_PER_SEARCH_LIST;
     return wanted < cells ? (uint32_t)wanted : cells;
 }
+
+/* A scan of pages of codes looks at more cells than it is for (scan.c): */
+static inline uint32_t scan_cells_ranked(uint32_t search_list, uint32_t cells)
+{
+    uint64_t wanted = scan_cells_of(search_list, cells),
+             ranked = wanted + (wanted < SCAN_RANKED_MORE ? wanted : SCAN_RANKED_MORE);
+    return ranked < cells ? (uint32_t)ranked : cells;
+}
+/* reads no more pages than this, */
+uint32_t scan_pages_most(uint32_t search_list, const struct properties *p);
+/* and weighs no more than this, counting those twice that two cells lie on. */
+uint32_t scan_pages_weighed(uint32_t search_list, const struct properties *p);
 
 #define BASE_CACHE        1024 /* cells whose |q - c|^2 is remembered while the graph is walked */
 #define SCORE_BATCH       512
@@ -70,7 +84,7 @@ struct navigator {
     uint32_t *cell_order, *cell_spare, *bucket;
     float *kept_estimates; /* of the scan */
     uint32_t *kept_rows;
-    /* refine: pages by hash */
+    /* refine: pages by hash; scan: pages in the order of the file */
     struct page_slot {
         uint64_t page;
         float gain;
@@ -86,6 +100,7 @@ struct navigator {
         uint32_t search_list; /* of walks; 0: nobody walks */
         uint32_t looked_at;   /* rows kept of a first look at codes in memory; 0: nobody looks */
         uint32_t candidates, list_pages;
+        uint32_t weighed; /* pages of codes; 0: none are read */
     } capacity;
 };
 
@@ -133,18 +148,13 @@ float navigate_sigma(struct navigator *navigator, const struct query *query, uin
 /* Fills query->candidates (unordered) and the navigation part of its stats. */
 void cells_navigate(struct navigator *navigator, struct query *query);
 
-/* scan.c: the same where codes are read. scan_start scans what is in memory; scan_wants tells the
- * next pages (counted from the first of section scan) that must be read: from *page on, how many, 0
- * for none; scan_issued that so many of them are being read. scan_needs: is it one that was wanted,
- * or did it only lie between two? scan_page takes its payload; scan_over: all have come, and the
- * candidates are there. */
+/* scan.c: the same where codes are read. scan_start chooses pages, scores those in memory, and
+ * wants the others: query->pages. scan_page takes one of them; scan_end: all have come, the
+ * candidates are put in order. */
 void scan_start(struct navigator *navigator, struct query *query);
-uint32_t scan_wants(const struct query *query, uint64_t *page);
-void scan_issued(struct query *query, uint32_t pages);
-bool scan_needs(const struct query *query, uint64_t page);
 void scan_page(struct navigator *navigator, struct query *query, uint64_t page,
                const uint8_t *payload);
-bool scan_over(struct query *query);
+void scan_end(struct query *query);
 
 /* rank.c: the wanted nearest cells into cell_order, nearest first, up to a bucket's width, and
  * their distances into cell_distance. Returns how many there are. */

@@ -21,9 +21,10 @@ uint64_t page_arena_own_bytes(unsigned slices)
 }
 
 int page_arena_create(struct page_arena **out, const struct env *env, unsigned slices,
-                      uint32_t slice_pages)
+                      uint32_t slice_pages, bool may_cut)
 {
     struct page_arena *arena = mem_alloc(page_arena_own_bytes(slices));
+    uint64_t bytes = page_arena_bytes(slices, slice_pages);
     *out = NULL;
     if (!arena)
         return -ENOMEM;
@@ -31,12 +32,15 @@ int page_arena_create(struct page_arena **out, const struct env *env, unsigned s
     arena->env = env;
     arena->slices = slices;
     arena->slice_pages = slice_pages;
-    arena->region = env->map_large(env->context, page_arena_bytes(slices, slice_pages));
+    arena->region = may_cut ? env->map_large(env->context, bytes) : NULL;
+    arena->together = arena->region != NULL;
+    if (!arena->together)
+        arena->region = mem_alloc_aligned(bytes, PAGE_BYTES);
     if (arena->region)
         *out = arena;
     else
         mem_free(arena);
-    return 0;
+    return *out ? 0 : -ENOMEM;
 }
 
 struct page_arena *page_arena_retain(struct page_arena *arena)
@@ -51,8 +55,11 @@ void page_arena_release(struct page_arena *arena)
     /* acq_rel: nobody touches the region once it is given back. */
     if (!arena || atomic_fetch_sub_explicit(&arena->references, 1, memory_order_acq_rel) != 1)
         return;
-    arena->env->unmap_large(arena->env->context, arena->region,
-                            page_arena_bytes(arena->slices, arena->slice_pages));
+    if (arena->together)
+        arena->env->unmap_large(arena->env->context, arena->region,
+                                page_arena_bytes(arena->slices, arena->slice_pages));
+    else
+        mem_free(arena->region);
     mem_free(arena);
 }
 

@@ -1,7 +1,8 @@
 /* Page buffers of an engine: a region of pages handed out in runs, for reads of one page or of
- * several. The region is the engine's own, or a slice of an arena: memory that lies together, which
- * engines share, since a read of several pages is one piece to the device there, and is several
- * where pages of memory are scattered (docs/adr/0044, 0054). */
+ * several. The region is the engine's own, or a slice of an arena, which is set aside for the
+ * engines of an index. Where it can be had an arena is of memory that lies together, since a read
+ * of several pages is one piece to the device there, and is several where pages of memory are
+ * scattered (docs/adr/0044, 0054). */
 #ifndef SEARCH_PAGES_H
 #define SEARCH_PAGES_H
 
@@ -19,16 +20,17 @@ struct page_arena {
     uint8_t *region;
     uint32_t slice_pages;
     unsigned slices;
+    bool together;       /* in memory; else it is of pages that may be anywhere */
     atomic_bool taken[]; /* slices */
 };
 
 /* What the pages of an arena take, and the arena itself. */
 uint64_t page_arena_bytes(unsigned slices, uint32_t slice_pages);
 uint64_t page_arena_own_bytes(unsigned slices);
-/* *out is NULL where the system has none to give: then pools have regions of their own. 0 or
- * -ENOMEM. */
+/* may_cut: is there room, for a moment, for the large pages that memory which lies together is cut
+ * from? 0 or -ENOMEM. */
 int page_arena_create(struct page_arena **out, const struct env *env, unsigned slices,
-                      uint32_t slice_pages) FATHOM_MUST_USE;
+                      uint32_t slice_pages, bool may_cut) FATHOM_MUST_USE;
 struct page_arena *page_arena_retain(struct page_arena *arena); /* accepts NULL */
 void page_arena_release(struct page_arena *arena);              /* accepts NULL */
 

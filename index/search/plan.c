@@ -70,7 +70,7 @@ static uint64_t model_part_bytes(const struct model *model, const struct plan *p
     if (plan->navigator == FATHOM_NAVIGATOR_CELLS)
         bytes += resident(sizeof(uint16_t) *
                           planes->levels[coarse_level(planes, plan->level)].code_bytes);
-    if (recode_wanted(planes, plan->level))
+    if (recode_wanted(planes, plan))
         bytes += resident(sizeof(struct kernel_trellis));
     return bytes + resident(128) + resident(planes->dim) + resident(size_round_up(coded, 64)) +
            2 * resident(4 * coded) + resident(coded * planes->dim + 64);
@@ -88,11 +88,10 @@ struct sizes {
     uint64_t scratch[3]; /* by enum query_waits */
 };
 
-/* Each cell lies on one more page than its rows fill; three in ten of those pages are shared with
- * another cell of the query's (docs/adr/0031). */
-#define PAGES_NOT_SHARED 0.7
-/* What such a page costs, in reads by themselves, since most come in runs (docs/adr/0037). */
-#define PRICE_IN_RUNS 0.64
+/* What pages of codes cost for each cell of a search list, in reads by themselves: so much of the
+ * pages that its rows fill, and of a page more (docs/adr/0060). */
+#define CELL_PAGES_PRICE 0.36
+#define CELL_PAGES_MORE  0.8
 /* Where ids are read: the results of a query lie in a few places (measured, docs/adr/0038: 1.4
  * where there are 30 pages of ids, 2 of 44, 4.1 of 233, 2.9 of 613). */
 static double id_reads(const struct section *ids)
@@ -112,9 +111,19 @@ struct points_cost plan_cost(const struct plan *plan, const struct superblock *s
     if (plan->ids_read)
         cost.fixed_reads = id_reads(superblock_find(super, SECTION_IDS));
     points_cost_scan(&cost, p, code_bytes,
-                     PRICE_IN_RUNS * CELLS_PER_SEARCH_LIST * away *
-                         (PAGES_NOT_SHARED + pages / p->cells));
+                     CELL_PAGES_PRICE * CELLS_PER_SEARCH_LIST * away *
+                         (CELL_PAGES_MORE + pages / p->cells));
     return cost;
+}
+
+struct points_residency plan_residency(const struct plan *plan, const struct planes_model *full,
+                                       uint32_t code_bytes)
+{
+    bool in_memory = plan->navigator == FATHOM_NAVIGATOR_CELLS && !plan->rows8 && !plan->scan_reads;
+    return (struct points_residency){
+        .navigator = plan->navigator,
+        .code_bytes = code_bytes,
+        .unlike_bytes = in_memory ? full->levels[format_scan_level(full)].code_bytes : 0};
 }
 
 static uint32_t code_bytes_of(const struct sizes *sizes, const struct plan *plan)
@@ -128,8 +137,9 @@ static uint32_t code_bytes_of(const struct sizes *sizes, const struct plan *plan
 static uint32_t points_of_plan(const struct sizes *sizes, const struct plan *plan,
                                struct operating_point *out)
 {
-    return points_for(sizes->points, sizes->point_count, plan->navigator,
-                      code_bytes_of(sizes, plan), out);
+    const struct points_residency residency =
+        plan_residency(plan, &sizes->model->planes, code_bytes_of(sizes, plan));
+    return points_for(sizes->points, sizes->point_count, &residency, out);
 }
 
 static uint64_t points_bytes(const struct sizes *sizes, const struct plan *plan)

@@ -30,7 +30,9 @@
 #define SAMPLE_SHARE      0.25  /* of it, for the sample and its truth, when nobody knows better */
 
 /* Codes that are measured, in bits a dimension: from where a navigator begins to be of use to the
- * longest. */
+ * longest. Of cells those of section scan, of a bit, are measured as they are read from there, for
+ * which other rows are looked at (scan.c); in memory they are taken to lie between their neighbours
+ * (points_choose.c). */
 static const double graph_bits[] = {1.75, 2.5, 3.5, 6};
 static const double cell_bits[] = {0.5, 0.75, 1, 1.25, 1.75, 2.5, 3.5, 5.5};
 #define PLANS_MAX                                                                                  \
@@ -60,6 +62,7 @@ struct measure {
     struct format_stop stop;       /* the watch's, for opening: what is loaded may be GiBs */
     uint64_t row_count, rows_seen; /* of the file; while its records are streamed */
     uint64_t generation;           /* of the file */
+    uint32_t scan_bytes;           /* of a code of section scan */
     unsigned truth_steps;          /* of progress, for the sample and its truth, */
     unsigned plan_steps;           /* and for each residency */
     atomic_uint done;
@@ -129,6 +132,7 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
     memcpy(levels, index->level_bytes, *level_count * sizeof *levels);
     m->row_count = index->properties.rows;
     m->generation = index->properties.generation;
+    m->scan_bytes = index->scan_code_bytes;
     double share = m->options->sample_share;
     m->truth_steps = (unsigned)(STEPS * (share > 0 && share < 1 ? share : SAMPLE_SHARE));
     status = points_sample_make(&m->sample, index, &options, &watch, err);
@@ -143,6 +147,7 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
 struct plan_job {
     enum fathom_navigator navigator;
     uint32_t code_bytes; /* 0: the 8-bit rows */
+    bool scan; /* codes are scored as they lie on their pages, all of which are resident */
     struct operating_point points[POINTS_RESIDENT_MAX];
     uint32_t count;
     int status; /* FATHOM_EBUDGET: not measured yet, or beyond the budget */
@@ -404,6 +409,7 @@ static int open_plan(const struct measure *m, struct fathom_index **out, const s
     struct fathom_open_options options = fathom_open_options_default();
     options.navigator = job->navigator;
     options.code_bytes = job->code_bytes;
+    options.code_share = job->scan ? 1 : 0;
     options.inflight = INFLIGHT;
     options.dram_budget_bytes = m->budget;
     int status = index_open_file(out, m->env, m->path, &options, &m->stop, NULL);
@@ -411,7 +417,7 @@ static int open_plan(const struct measure *m, struct fathom_index **out, const s
         return status;
     const struct plan *plan = &(*out)->plan;
     bool in_part = job->navigator == FATHOM_NAVIGATOR_GRAPH && plan->hot_ranks < FORMAT_HEAT_RANKS;
-    if (plan->rows8 == (job->code_bytes == 0) && !plan->scan_reads &&
+    if (plan->rows8 == (job->code_bytes == 0) && plan->scan_reads == job->scan &&
         (m->lists_in_part || !in_part))
         return 0;
     fathom_index_close(*out);
@@ -543,8 +549,11 @@ static uint32_t level_of_bits(const struct measure *m, const uint32_t *levels, u
 
 static void add_plan(struct plan_jobs *all, enum fathom_navigator navigator, uint32_t code_bytes)
 {
-    all->jobs[all->count++] = (struct plan_job){
-        .navigator = navigator, .code_bytes = code_bytes, .status = FATHOM_EBUDGET};
+    all->jobs[all->count++] = (struct plan_job){.navigator = navigator,
+                                                .code_bytes = code_bytes,
+                                                .scan = navigator == FATHOM_NAVIGATOR_CELLS &&
+                                                        code_bytes == all->measure->scan_bytes,
+                                                .status = FATHOM_EBUDGET};
 }
 
 static void list_plans(struct plan_jobs *all, enum fathom_navigator navigator, const double *bits,

@@ -125,13 +125,20 @@ struct operating_choice points_choose(const struct operating_point *points, uint
                                       uint32_t k, float target, enum fathom_rerank rerank,
                                       const struct points_cost *cost);
 
-/* The points that speak for a navigator with codes of code_bytes: those measured with them, or on a
- * straight line between those of the next shorter and the next longer code that were; beyond the
- * ends, those of the end. In the graph without what is lost by the hole that a row of the sample
+/* Who searches what. */
+struct points_residency {
+    enum fathom_navigator navigator;
+    uint32_t code_bytes;
+    uint32_t unlike_bytes; /* cells with codes in memory: the size of those in section scan, whose
+                              points are of pages; otherwise 0 */
+};
+
+/* The points that speak for a residency: those measured with codes of its size, or on a straight
+ * line between those of the next shorter and the next longer code that were; beyond the ends, those
+ * of the end. In the graph without what is lost by the hole that a row of the sample
  * leaves; given queries leave none. Returns how many; out has room for POINTS_RESIDENT_MAX. */
 uint32_t points_for(const struct operating_point *points, uint32_t count,
-                    enum fathom_navigator navigator, uint32_t code_bytes,
-                    struct operating_point *out);
+                    const struct points_residency *residency, struct operating_point *out);
 
 /* What queries aim at that name neither a search list nor a target, and plans are priced for when
  * nobody says more. */

@@ -20,7 +20,8 @@
 #define CODE_US        0.002   /* to look at a code, */
 #define CODE_BYTE_US   0.00004 /* and for each byte that is looked at */
 #define SCAN_US        0.001   /* to score a code on a page, */
-#define SCAN_BYTE_US   0.00075 /* and for each byte of it */
+#define SCAN_BYTE_US   0.00075 /* and for each byte of it, */
+#define SCAN_MORE      1.4     /* of so many rows for each of a search list's cells */
 #define HOP_US         0.68    /* to expand a row of the graph where codes are in memory, */
 #define HOP_ROW8_US    0.5     /* or 8-bit rows, */
 #define NEW_US         0.0141  /* and to visit a neighbour that was not seen before, by its code */
@@ -201,15 +202,15 @@ static struct measured measured_of(const struct operating_point *points, uint32_
 
 /* The largest measured code of at most so many bytes, and the smallest of more; 0: none. */
 static void sizes_around(const struct operating_point *points, uint32_t count,
-                         enum fathom_navigator navigator, uint32_t code_bytes, uint32_t *below,
-                         uint32_t *above)
+                         const struct points_residency *residency, uint32_t *below, uint32_t *above)
 {
     *below = *above = 0;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t bytes = points[i].code_bytes;
-        if (points[i].navigator != (uint32_t)navigator)
+        if (points[i].navigator != (uint32_t)residency->navigator ||
+            bytes == residency->unlike_bytes)
             continue;
-        if (bytes <= code_bytes)
+        if (bytes <= residency->code_bytes)
             *below = bytes > *below ? bytes : *below;
         else
             *above = *above == 0 || bytes < *above ? bytes : *above;
@@ -287,11 +288,11 @@ static void fill_holes(struct operating_point *points, uint32_t count)
 }
 
 uint32_t points_for(const struct operating_point *points, uint32_t count,
-                    enum fathom_navigator navigator, uint32_t code_bytes,
-                    struct operating_point *out)
+                    const struct points_residency *residency, struct operating_point *out)
 {
-    uint32_t below_bytes, above_bytes;
-    sizes_around(points, count, navigator, code_bytes, &below_bytes, &above_bytes);
+    enum fathom_navigator navigator = residency->navigator;
+    uint32_t code_bytes = residency->code_bytes, below_bytes, above_bytes;
+    sizes_around(points, count, residency, &below_bytes, &above_bytes);
     struct measured below = measured_of(points, count, navigator, below_bytes),
                     above = measured_of(points, count, navigator, above_bytes);
     const struct measured *only = below.count ? &below : &above;
@@ -327,8 +328,8 @@ struct points_cost points_cost(const struct properties *p, enum fathom_navigator
 void points_cost_scan(struct points_cost *cost, const struct properties *p, uint32_t code_bytes,
                       double list_reads)
 {
-    cost->list_us =
-        (SCAN_US + SCAN_BYTE_US * code_bytes) * CELLS_PER_SEARCH_LIST * (double)p->rows / p->cells;
+    cost->list_us = SCAN_MORE * (SCAN_US + SCAN_BYTE_US * code_bytes) * CELLS_PER_SEARCH_LIST *
+                    (double)p->rows / p->cells;
     cost->list_reads = list_reads;
 }
 

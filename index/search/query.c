@@ -27,8 +27,8 @@ static void lay_out(struct query *query, struct query_capacity c, struct layout 
     query->hi = layout_piece(layout, padded, 1);
     query->lo = layout_piece(layout, padded, 1);
     query->candidates = layout_piece(layout, c.candidates, sizeof *query->candidates);
-    query->pages =
-        layout_piece(layout, c.candidates > keep ? c.candidates : keep, sizeof *query->pages);
+    uint32_t pages = c.candidates > keep ? c.candidates : keep;
+    query->pages = layout_piece(layout, c.pages > pages ? c.pages : pages, sizeof *query->pages);
     query->hits = layout_piece(layout, keep, sizeof *query->hits);
     query->scan_cells = layout_piece(layout, c.cells, sizeof *query->scan_cells);
     query->scan_hi = layout_piece(layout, c.cells ? padded : 0, 1);
@@ -48,16 +48,12 @@ uint64_t query_memory_bytes(struct query_capacity capacity)
 static bool covers(const struct query_capacity *have, const struct query_capacity *want)
 {
     return have->dim >= want->dim && have->k >= want->k && have->candidates >= want->candidates &&
-           have->cells >= want->cells;
+           have->cells >= want->cells && have->pages >= want->pages;
 }
 
 int query_reserve(struct query *query, const struct fathom_index *index, struct query_capacity want)
 {
-    struct query_capacity standard = {
-        .dim = want.dim,
-        .k = QUERY_RESERVED_K,
-        .candidates = query_reserved_candidates(index->plan.scan_reads),
-        .cells = index->plan.scan_reads ? query_reserved_cells(&index->properties) : 0};
+    struct query_capacity standard = query_reserved(&index->properties, index->plan.scan_reads);
     struct query_capacity capacity = covers(&standard, &want) ? standard : want;
     if (query->memory && covers(&query->capacity, &want) && query->borrowed == 0)
         return 0;
@@ -231,6 +227,8 @@ static uint64_t section_first_row(const struct section *section, uint64_t page)
 const struct section *query_section(const struct query *query)
 {
     const struct fathom_index *index = query->index;
+    if (query->phase == QUERY_SCAN)
+        return index->scan.section;
     if (query->phase == QUERY_IDS)
         return index->id_section;
     if (query->phase == QUERY_EXACT)
@@ -244,6 +242,7 @@ const struct section *query_section(const struct query *query)
 static void refine(struct query *query, struct navigator *navigator)
 {
     query->phase = QUERY_REFINE;
+    query->page_count = query->pages_issued = query->pages_done = 0;
     if (query->probe) {
         query->probe->take(query->probe->context, query, navigator);
         query->phase = QUERY_DONE;
@@ -277,18 +276,26 @@ int query_list_page(struct query *query, uint32_t i, const uint8_t *payload, uin
     return walk(query, &query->own, beam);
 }
 
-void query_scan_next(struct query *query, struct navigator *navigator)
+static void end_scan(struct query *query, struct navigator *navigator)
 {
-    if (scan_over(query))
-        refine(query, navigator);
+    scan_end(query);
+    refine(query, navigator);
+}
+
+void query_code_page(struct query *query, struct navigator *navigator, uint32_t i,
+                     const uint8_t *payload)
+{
+    scan_page(navigator, query, query->pages[i], payload);
+    if (++query->pages_done == query->page_count)
+        end_scan(query, navigator);
 }
 
 static void scan(struct query *query, struct navigator *navigator)
 {
     scan_start(navigator, query);
     query->phase = QUERY_SCAN;
-    if (scan_over(query))
-        refine(query, navigator);
+    if (query->page_count == 0)
+        end_scan(query, navigator);
     else
         query->stats.rounds++;
 }

@@ -1,7 +1,7 @@
 /* One query as a state machine, free of I/O: query_begin navigates and says which pages it wants,
  * query_page takes one page that has arrived and been checked, query_next says what follows when
  * all have. Where lists or codes are on SSD too, navigating goes on with query_list_page or
- * query_scan_next. The engine moves pages; nothing here waits.
+ * query_code_page. The engine moves pages; nothing here waits.
  *
  * Distances inside are squared and in row units (codec/row8.h); order is by (distance, row), a
  * total order, so that results do not depend on the order in which pages arrive. */
@@ -16,7 +16,7 @@
 enum query_phase {
     QUERY_FREE,
     QUERY_WALK,     /* pages of lists, which the graph cannot go on without */
-    QUERY_SCAN,     /* pages of codes of the nearest cells */
+    QUERY_SCAN,     /* pages of codes, those that are worth most */
     QUERY_REFINE,   /* pages of rows whose place in the result is in doubt */
     QUERY_EXACT,    /* pages of full vectors: of all results, or of those still in doubt */
     QUERY_IDS,      /* pages of ids of the results, where these are not in memory */
@@ -32,14 +32,13 @@ struct hit {
     float sigma; /* standard error of key; 0: distance comes from the full vector */
 };
 
-/* Where codes are read: a cell that is scanned; and how far its pages have been asked for. */
+/* Where codes are read: a cell some of whose rows are scored. */
 struct scan_cell {
     uint32_t cell;
-    float distance;
-};
-struct scan_cursor {
-    uint32_t cell; /* of scan_cells */
-    uint64_t page; /* the next, at the least */
+    union {
+        float distance;
+        float worth; /* of its rows, while pages are chosen */
+    };
 };
 
 struct query {
@@ -73,7 +72,6 @@ struct query {
     uint32_t row_reads_out;        /* of rows, vectors or ids likewise */
     struct scan_cell *scan_cells;  /* in the order of the file */
     uint32_t scan_cell_count;
-    struct scan_cursor scan_cursor;
     float scan_threshold; /* candidates beyond it are not kept */
     struct planes_query scan_planes;
     int8_t *scan_hi, *scan_lo; /* of those */
@@ -89,7 +87,8 @@ struct query {
     void *memory; /* one block behind the pointers above */
     uint64_t memory_bytes;
     struct query_capacity {
-        uint32_t dim, k, candidates, cells;
+        uint32_t dim, k, candidates;
+        uint32_t cells, pages; /* of a scan; 0 where codes are in memory */
     } capacity;
     int64_t borrowed; /* bytes beyond the reserved size, taken from the index's budget */
 };
@@ -104,10 +103,16 @@ static inline uint32_t query_reserved_candidates(bool scan_reads)
     return scan_reads ? QUERY_RESERVED_CANDIDATES / 2 : QUERY_RESERVED_CANDIDATES;
 }
 
-/* Where codes are read: cells of a search list of 128. */
-static inline uint32_t query_reserved_cells(const struct properties *p)
+/* Where codes are read: a search list of 128. */
+#define QUERY_RESERVED_SCAN 128
+static inline struct query_capacity query_reserved(const struct properties *p, bool scan_reads)
 {
-    return scan_cells_of(128, p->cells);
+    return (struct query_capacity){
+        .dim = p->dim,
+        .k = QUERY_RESERVED_K,
+        .candidates = query_reserved_candidates(scan_reads),
+        .cells = scan_reads ? scan_cells_ranked(QUERY_RESERVED_SCAN, p->cells) : 0,
+        .pages = scan_reads ? scan_pages_most(QUERY_RESERVED_SCAN, p) : 0};
 }
 
 /* Hits beyond k that are re-ranked by exact distances, at least. */
@@ -149,8 +154,9 @@ int query_begin(struct query *query, struct navigator *navigator,
 /* Takes the payload of page i of query->own.list_pages and walks on. Returns the query's status. */
 int query_list_page(struct query *query, uint32_t i, const uint8_t *payload,
                     uint32_t beam) FATHOM_MUST_USE;
-/* Pages of codes have been scanned (scan_page): the last ones lead to refining. */
-void query_scan_next(struct query *query, struct navigator *navigator);
+/* Takes the payload of wanted page i, of codes: the last one leads to refining. */
+void query_code_page(struct query *query, struct navigator *navigator, uint32_t i,
+                     const uint8_t *payload);
 /* The section that the current phase reads, and how many pages of it go together. */
 const struct section *query_section(const struct query *query);
 static inline uint32_t query_span(const struct query *query)
@@ -162,7 +168,9 @@ static inline uint32_t query_span(const struct query *query)
 static inline struct run_limits query_runs(const struct query *query)
 {
     const struct page_arena *arena = query->index->arena;
-    return !arena ? runs_small : arena->slice_pages < RUN_BUFFERS_FEW ? runs_few : runs_large;
+    return !arena->together                       ? runs_small
+           : arena->slice_pages < RUN_BUFFERS_FEW ? runs_few
+                                                  : runs_large;
 }
 /* Takes the payload of wanted page i (of query_span pages). scores:
  * QUERY_PAGE_BATCH. */

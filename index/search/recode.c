@@ -246,9 +246,9 @@ static void give_back(struct recoder *r)
     mem_free(r->rotated);
 }
 
-bool recode_wanted(const struct planes_model *full, uint32_t level)
+bool recode_wanted(const struct planes_model *full, const struct plan *plan)
 {
-    return level != format_scan_level(full) && trellis_serves(full, &full->levels[level]);
+    return !plan->scan_reads && trellis_serves(full, &full->levels[plan->level]);
 }
 
 int recode_rows(struct fathom_index *index, const struct planes_model *full,

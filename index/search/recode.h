@@ -4,9 +4,9 @@
 
 #include "index.h"
 
-/* Are codes of this level of a whole model made into such as have a trellis? Not those of section
- * scan, which are read from SSD as they are: both are to find the same. */
-bool recode_wanted(const struct planes_model *full, uint32_t level);
+/* Are codes of a plan's level, of a whole model, made into such as have a trellis? Those that are
+ * read from SSD are scored as they are. */
+bool recode_wanted(const struct planes_model *full, const struct plan *plan);
 
 #define RECODE_ROWS KERNEL_PATHS /* that are handed on at a time at the most */
 

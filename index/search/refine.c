@@ -123,38 +123,21 @@ void refine_list(struct query *query, const struct navigator *n, float threshold
     query_sort_pages(query, count);
 }
 
-/* How a page is read best: in a run with the one before it, or after one that is read too? */
-#define PICK_JOINED 1u
-#define PICK_AFTER  2u
-
-/* Marks the ways that lead to the set of pages of which gain less price is largest, from the first
- * page on; true when the last one is in it. */
-static bool weigh_runs(const struct query *query, const struct navigator *n, float threshold)
-{
-    float read = -INFINITY, skipped = 0; /* the best up to here, with the last page and without */
-    float span = (float)query_section(query)->pages_per_row;
-    for (uint32_t i = 0; i < query->page_count; i++) {
-        struct page_slot *slot = find_page(n, query->pages[i]);
-        float step = i ? (float)(query->pages[i] - query->pages[i - 1]) : 0;
-        float best = read > skipped ? read : skipped;
-        float alone = best - threshold * (RUN_READ_PRICE + RUN_PAGE_PRICE * span);
-        float joined = read - threshold * RUN_PAGE_PRICE * step;
-        slot->chosen = (joined > alone ? PICK_JOINED : 0) | (read > skipped ? PICK_AFTER : 0);
-        skipped = best;
-        read = slot->gain + (joined > alone ? joined : alone);
-    }
-    return read > skipped;
-}
-
 /* Of the pages that are listed. */
 static void pick_listed(struct query *query, const struct navigator *n, float threshold)
 {
-    bool read = weigh_runs(query, n, threshold);
+    struct run_picker picker =
+        run_picker_start(threshold, (uint32_t)query_section(query)->pages_per_row);
+    for (uint32_t i = 0; i < query->page_count; i++) {
+        struct page_slot *slot = find_page(n, query->pages[i]);
+        slot->chosen = run_weigh(&picker, query->pages[i], slot->gain);
+    }
+    bool read = run_read_last(&picker);
     for (uint32_t i = query->page_count; i-- > 0;) {
         struct page_slot *slot = find_page(n, query->pages[i]);
         uint32_t ways = slot->chosen;
         slot->chosen = read;
-        read = (ways & (read && (ways & PICK_JOINED) ? PICK_JOINED : PICK_AFTER)) != 0;
+        read = run_read_before(ways, read);
     }
     uint32_t count = 0;
     for (uint32_t i = 0; i < query->page_count; i++)

@@ -127,7 +127,7 @@ static int trim_model(struct fathom_index *index, struct model *full, struct fat
         return -ENOMEM;
     index->sentinel = sentinel;
     planes_kernel_codes(kept, &index->level, sentinel, &index->codes_plan);
-    if (recode_wanted(planes, index->plan.level) &&
+    if (recode_wanted(planes, &index->plan) &&
         trim_trellis(index, planes, level_bytes, sentinel, err))
         return -ENOMEM;
     return index->plan.navigator == FATHOM_NAVIGATOR_CELLS ? trim_coarse(index, planes, err) : 0;
@@ -431,9 +431,10 @@ static int keep_points(struct fathom_index *index, const struct basis *basis,
                        struct fathom_error *err)
 {
     struct operating_point found[POINTS_RESIDENT_MAX];
-    uint32_t code_bytes = index->plan.rows8 ? index->records->row_bytes : index->level.code_bytes;
-    uint32_t count =
-        points_for(basis->points, basis->point_count, index->plan.navigator, code_bytes, found);
+    const struct points_residency residency =
+        plan_residency(&index->plan, &basis->model.planes,
+                       index->plan.rows8 ? index->records->row_bytes : index->level.code_bytes);
+    uint32_t count = points_for(basis->points, basis->point_count, &residency, found);
     if (count == 0)
         return 0;
     struct operating_point *points = residency_take(index, PART_FIXED, count * sizeof *points, err);
@@ -450,6 +451,7 @@ static void note_levels(struct fathom_index *index, const struct planes_model *f
     index->level_count = full->level_count;
     for (uint32_t l = 0; l < full->level_count; l++)
         index->level_bytes[l] = full->levels[l].code_bytes;
+    index->scan_code_bytes = index->level_bytes[format_scan_level(full)];
 }
 
 static int load_model(struct fathom_index *index, struct model *full, struct fathom_error *err)

@@ -4,6 +4,7 @@
 #ifndef SEARCH_RUNS_H
 #define SEARCH_RUNS_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -44,6 +45,50 @@ static inline uint32_t run_pages(struct run_limits limits, const uint64_t *pages
         end = pages[i] + span;
     *next = i;
     return (uint32_t)(end - first);
+}
+
+/* Picks, of pages in the order of the file, those of which gain less price is largest in all:
+ * run_weigh for each, whose result is kept, from the first on; then from the last one back, whether
+ * it is read, and by what was kept of it whether the one before is. */
+struct run_picker {
+    float alone, joined; /* price of a read by itself, and of each page further in its run */
+    float read, skipped; /* the best up to here, with the last page and without */
+    uint64_t page;       /* the last */
+};
+
+/* price: of a read of one page; pages are of span each. */
+static inline struct run_picker run_picker_start(float price, uint32_t span)
+{
+    return (struct run_picker){.alone = price * (RUN_READ_PRICE + RUN_PAGE_PRICE * (float)span),
+                               .joined = price * RUN_PAGE_PRICE,
+                               .read = -INFINITY};
+}
+
+/* How a page is read best: in a run with the one before it, or after one that is read too? */
+#define RUN_JOINED 1u
+#define RUN_AFTER  2u
+
+static inline uint32_t run_weigh(struct run_picker *picker, uint64_t page, float gain)
+{
+    float best = picker->read > picker->skipped ? picker->read : picker->skipped;
+    float alone = best - picker->alone,
+          joined = picker->read - picker->joined * (float)(page - picker->page);
+    uint32_t ways =
+        (joined > alone ? RUN_JOINED : 0) | (picker->read > picker->skipped ? RUN_AFTER : 0);
+    picker->skipped = best;
+    picker->read = gain + (joined > alone ? joined : alone);
+    picker->page = page;
+    return ways;
+}
+
+static inline bool run_read_last(const struct run_picker *picker)
+{
+    return picker->read > picker->skipped;
+}
+
+static inline bool run_read_before(uint32_t ways, bool read)
+{
+    return (ways & (read && (ways & RUN_JOINED) ? RUN_JOINED : RUN_AFTER)) != 0;
 }
 
 #endif

@@ -1,8 +1,9 @@
-/* The cell navigator where the codes lie on SSD: centroids say which cells to scan, and the pages
- * of section scan that hold their rows bring codes with factors, all of them asked for at once.
- * Some of the pages may be in memory. What is found depends neither on which those are, nor on the
- * order in which the others come: candidates are kept by (estimate, row), a total order. Each query
- * keeps what a page needs to be scored, since the engine's navigator serves others meanwhile. */
+/* The cell navigator where the codes lie on SSD: centroids say which cells are near, those which
+ * pages of section scan are worth reading, and these bring codes with factors, all of them asked
+ * for at once. Some of the pages may be in memory. What is found depends neither on which those
+ * are, nor on the order in which the others come: candidates are kept by (estimate, row), a total
+ * order. Each query keeps what a page needs to be scored, since the engine's navigator serves
+ * others meanwhile. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -88,58 +89,9 @@ int scan_load(struct fathom_index *index, struct fathom_error *err)
                : -ENOMEM;
 }
 
-/* ---- pages of a query ---- */
-
 static uint32_t cell_end(const struct fathom_index *index, uint32_t cell)
 {
     return index->cell_first[cell + 1];
-}
-
-/* The next page that holds a row of the query's cells, in the order of the file. */
-static bool step(const struct query *query, struct scan_cursor *cursor, uint64_t *page)
-{
-    const struct fathom_index *index = query->index;
-    uint32_t per_page = index->scan.section->rows_per_page;
-    for (; cursor->cell < query->scan_cell_count; cursor->cell++) {
-        uint32_t cell = query->scan_cells[cursor->cell].cell, first = index->cell_first[cell];
-        if (first == cell_end(index, cell))
-            continue;
-        uint64_t begin = first / per_page, end = (cell_end(index, cell) - 1) / per_page;
-        *page = begin > cursor->page ? begin : cursor->page;
-        if (*page > end)
-            continue;
-        cursor->page = *page + 1;
-        return true;
-    }
-    return false;
-}
-
-/* The same for pages that are not in memory. */
-static bool step_away(const struct query *query, struct scan_cursor *cursor, uint64_t *page)
-{
-    while (step(query, cursor, page))
-        if (!resident_payload(&query->index->scan, *page))
-            return true;
-    return false;
-}
-
-uint32_t scan_wants(const struct query *query, uint64_t *page)
-{
-    struct scan_cursor cursor = query->scan_cursor;
-    uint64_t next;
-    if (!step_away(query, &cursor, page))
-        return 0;
-    uint64_t end = *page + 1;
-    while (step_away(query, &cursor, &next) && run_takes(query_runs(query), *page, end, next, 1))
-        end = next + 1;
-    return (uint32_t)(end - *page);
-}
-
-void scan_issued(struct query *query, uint32_t pages)
-{
-    uint64_t page;
-    if (step_away(query, &query->scan_cursor, &page))
-        query->scan_cursor.page = page + pages;
 }
 
 /* ---- candidates: a heap of the best, the worst of them on top ---- */
@@ -231,22 +183,12 @@ static uint32_t find_cell(const struct query *query, uint32_t row)
     return low;
 }
 
-bool scan_needs(const struct query *query, uint64_t page)
-{
-    const struct fathom_index *index = query->index;
-    uint64_t begin = page * index->scan.section->rows_per_page,
-             end = begin + index->scan.section->rows_per_page;
-    if (resident_payload(&index->scan, page))
-        return false;
-    uint32_t c = find_cell(query, (uint32_t)begin);
-    return c < query->scan_cell_count && index->cell_first[query->scan_cells[c].cell] < end;
-}
-
 void scan_page(struct navigator *n, struct query *query, uint64_t page, const uint8_t *payload)
 {
     const struct fathom_index *index = query->index;
     const struct section *section = index->scan.section;
-    uint64_t begin = page * section->rows_per_page, end = begin + section->rows_per_page;
+    uint64_t begin = (page - section->first_page) * section->rows_per_page,
+             end = begin + section->rows_per_page;
     for (uint32_t c = find_cell(query, (uint32_t)begin); c < query->scan_cell_count; c++) {
         const struct scan_cell *cell = &query->scan_cells[c];
         uint64_t first = index->cell_first[cell->cell], last = cell_end(index, cell->cell);
@@ -261,13 +203,141 @@ void scan_page(struct navigator *n, struct query *query, uint64_t page, const ui
     }
 }
 
-/* ---- a query ---- */
+/* ---- which pages to read ----
+ *
+ * One comes for the nearest cells, but the cells beside them on a page, and those a little farther
+ * away, cost next to nothing once the page is there. So the rows of the r-th nearest cell are worth
+ * ((w + 10) / (r + 10))^2, of w that the search list is for, a page is worth the sum over its rows,
+ * and read are those pages of which worth less price is largest in all. On these the rows of all
+ * cells that were ranked are scored (docs/adr/0058). */
+
+#define WORTH_RANKS 10   /* the nearest of so many are worth about the same */
+#define PAGE_PRICE  2.5f /* of a read of one page, in cells as far away as the list's last */
+
+/* On average; cells are of about the same size. */
+static uint64_t pages_of_cells(uint64_t cells, const struct properties *p)
+{
+    uint64_t row_bytes_most = p->work_dim / 8 + 1 + sizeof(uint32_t); /* format_scan_bytes */
+    return (cells * (p->rows * row_bytes_most / PAGE_PAYLOAD + 1) + p->cells - 1) / p->cells;
+}
+
+uint32_t scan_pages_most(uint32_t search_list, const struct properties *p)
+{
+    uint32_t cells = scan_cells_of(search_list, p->cells);
+    return cells + (uint32_t)pages_of_cells(cells, p);
+}
+
+uint32_t scan_pages_weighed(uint32_t search_list, const struct properties *p)
+{
+    uint32_t cells = scan_cells_ranked(search_list, p->cells);
+    return cells + cells / 2 + (uint32_t)pages_of_cells(cells, p);
+}
 
 static int compare_cells(const void *a, const void *b)
 {
     const struct scan_cell *x = a, *y = b;
     return (x->cell > y->cell) - (x->cell < y->cell);
 }
+
+/* Those that have rows, as far as the pages that they lie on can be weighed, in the order of the
+ * file. */
+static void list_cells(struct navigator *n, struct query *query, uint32_t wanted)
+{
+    const struct fathom_index *index = query->index;
+    uint32_t per_page = index->scan.section->rows_per_page,
+             room = scan_pages_weighed(query->search_list, &index->properties),
+             ranked = rank_nearest(n, query,
+                                   scan_cells_ranked(query->search_list, index->properties.cells));
+    query->scan_cell_count = 0;
+    for (uint32_t r = 0; r < ranked; r++) {
+        uint32_t cell = n->cell_order[r], first = index->cell_first[cell];
+        if (first == cell_end(index, cell))
+            continue;
+        uint32_t pages = (cell_end(index, cell) - 1) / per_page - first / per_page + 1;
+        if (pages > room)
+            break;
+        room -= pages;
+        float worth = (float)(wanted + WORTH_RANKS) / (float)(r + WORTH_RANKS);
+        query->scan_cells[query->scan_cell_count++] =
+            (struct scan_cell){.cell = cell, .worth = worth * worth};
+    }
+    qsort(query->scan_cells, query->scan_cell_count, sizeof *query->scan_cells, compare_cells);
+}
+
+/* The pages on which the cells lie into page slots, in the order of the file; counted from the
+ * first of the section. Returns how many. */
+static uint32_t weigh_pages(struct navigator *n, const struct query *query)
+{
+    const struct fathom_index *index = query->index;
+    uint32_t per_page = index->scan.section->rows_per_page, count = 0;
+    float cell_rows = (float)index->properties.rows / (float)index->properties.cells,
+          whole = cell_rows < (float)per_page ? cell_rows : (float)per_page;
+    for (uint32_t c = 0; c < query->scan_cell_count; c++) {
+        uint32_t first = index->cell_first[query->scan_cells[c].cell],
+                 last = cell_end(index, query->scan_cells[c].cell);
+        for (uint32_t end; first < last; first = end) {
+            uint32_t page = first / per_page, left = per_page - first % per_page;
+            end = last - first < left ? last : first + left;
+            if (count == 0 || n->page_slots[count - 1].page != page)
+                n->page_slots[count++] = (struct page_slot){.page = page};
+            n->page_slots[count - 1].gain +=
+                query->scan_cells[c].worth * (float)(end - first) / whole;
+        }
+    }
+    return count;
+}
+
+/* Marks those to be read; returns how many. */
+static uint32_t pick_pages(struct navigator *n, uint32_t count, float price)
+{
+    struct run_picker picker = run_picker_start(price, 1);
+    uint32_t picked = 0;
+    for (uint32_t i = 0; i < count; i++)
+        n->page_slots[i].chosen = run_weigh(&picker, n->page_slots[i].page, n->page_slots[i].gain);
+    bool read = run_read_last(&picker);
+    for (uint32_t i = count; i-- > 0;) {
+        uint32_t ways = n->page_slots[i].chosen;
+        n->page_slots[i].chosen = read;
+        picked += read;
+        read = run_read_before(ways, read);
+    }
+    return picked;
+}
+
+/* Of the cells, those that lie on a page to be read, now with distances. */
+static void keep_cells(struct navigator *n, struct query *query, uint32_t pages)
+{
+    const struct fathom_index *index = query->index;
+    uint32_t per_page = index->scan.section->rows_per_page, kept = 0, at = 0;
+    for (uint32_t c = 0; c < query->scan_cell_count; c++) {
+        uint32_t cell = query->scan_cells[c].cell, first = index->cell_first[cell] / per_page,
+                 last = (cell_end(index, cell) - 1) / per_page;
+        bool read = false;
+        while (n->page_slots[at].page < first)
+            at++;
+        for (uint32_t i = at; i < pages && n->page_slots[i].page <= last; i++)
+            read = read || n->page_slots[i].chosen;
+        if (read)
+            query->scan_cells[kept++] =
+                (struct scan_cell){.cell = cell, .distance = n->cell_distance[cell]};
+    }
+    query->scan_cell_count = kept;
+}
+
+/* All of them when all cells are wanted. */
+static uint32_t choose_pages(struct navigator *n, struct query *query, uint32_t wanted)
+{
+    const struct properties *p = &query->index->properties;
+    list_cells(n, query, wanted);
+    uint32_t count = weigh_pages(n, query), most = scan_pages_most(query->search_list, p);
+    float price = wanted == p->cells ? 0 : PAGE_PRICE;
+    while (pick_pages(n, count, price) > most) /* cells are of very different sizes */
+        price = 2 * price + 1;
+    keep_cells(n, query, count);
+    return count;
+}
+
+/* ---- a query ---- */
 
 /* Its own copy of what the navigator has prepared. */
 static void keep_planes(const struct navigator *n, struct query *query)
@@ -282,32 +352,27 @@ static void keep_planes(const struct navigator *n, struct query *query)
 
 void scan_start(struct navigator *n, struct query *query)
 {
-    uint32_t cells = query->index->properties.cells,
-             wanted = scan_cells_of(query->search_list, cells);
-    uint64_t page;
-    query->scan_cell_count = rank_nearest(n, query, wanted);
-    for (uint32_t i = 0; i < query->scan_cell_count; i++)
-        query->scan_cells[i] = (struct scan_cell){.cell = n->cell_order[i],
-                                                  .distance = n->cell_distance[n->cell_order[i]]};
-    qsort(query->scan_cells, query->scan_cell_count, sizeof *query->scan_cells, compare_cells);
+    const struct fathom_index *index = query->index;
+    uint32_t cells = index->properties.cells, wanted = scan_cells_of(query->search_list, cells),
+             pages = choose_pages(n, query, wanted);
     keep_planes(n, query);
     query->scan_threshold = INFINITY;
-    query->scan_cursor = (struct scan_cursor){0};
     query->stats.navigator = FATHOM_NAVIGATOR_CELLS;
     query->stats.hops = query->scan_cell_count;
-    query->stats.stop_reason = query->scan_cell_count == cells ? "exhausted" : "limit";
-    for (struct scan_cursor cursor = {0}; step(query, &cursor, &page);) {
-        const uint8_t *payload = resident_payload(&query->index->scan, page);
+    query->stats.stop_reason = wanted == cells ? "exhausted" : "limit";
+    for (uint32_t i = 0; i < pages; i++) {
+        uint64_t page = n->page_slots[i].page;
+        const uint8_t *payload =
+            n->page_slots[i].chosen ? resident_payload(&index->scan, page) : NULL;
+        page += index->scan.section->first_page;
         if (payload)
             scan_page(n, query, page, payload);
+        else if (n->page_slots[i].chosen)
+            query->pages[query->page_count++] = page;
     }
 }
 
-bool scan_over(struct query *query)
+void scan_end(struct query *query)
 {
-    uint64_t page;
-    if (query->navigation_reads_out || scan_wants(query, &page))
-        return false;
     qsort(query->candidates, query->candidate_count, sizeof *query->candidates, compare_candidates);
-    return true;
 }

@@ -15,8 +15,10 @@ static struct navigator_capacity standard(const struct properties *p, bool scan_
     struct navigator_capacity capacity = {.work_dim = p->work_dim,
                                           .cells = p->cells,
                                           .candidates = query_reserved_candidates(scan_reads)};
-    if (scan_reads)
+    if (scan_reads) {
+        capacity.weighed = scan_pages_weighed(QUERY_RESERVED_SCAN, p);
         return capacity;
+    }
     capacity.degree = p->degree_max;
     capacity.search_list = RESERVED_SEARCH_LIST;
     capacity.looked_at = looked_at(capacity.candidates);
@@ -54,7 +56,8 @@ static struct navigator_capacity join(const struct navigator_capacity *a,
                                        .search_list = larger(a->search_list, b->search_list),
                                        .looked_at = larger(a->looked_at, b->looked_at),
                                        .candidates = larger(a->candidates, b->candidates),
-                                       .list_pages = larger(a->list_pages, b->list_pages)};
+                                       .list_pages = larger(a->list_pages, b->list_pages),
+                                       .weighed = larger(a->weighed, b->weighed)};
 }
 
 static bool covers(const struct navigator_capacity *have, const struct navigator_capacity *want)
@@ -62,7 +65,7 @@ static bool covers(const struct navigator_capacity *have, const struct navigator
     return have->work_dim >= want->work_dim && have->cells >= want->cells &&
            have->degree >= want->degree && have->search_list >= want->search_list &&
            have->looked_at >= want->looked_at && have->candidates >= want->candidates &&
-           have->list_pages >= want->list_pages;
+           have->list_pages >= want->list_pages && have->weighed >= want->weighed;
 }
 
 /* A navigator of this capacity at the expense of the index's budget; *borrowed is what it took. */
@@ -110,7 +113,9 @@ int scratch_reserve(struct scratch *scratch, struct query *query, const struct f
     }
     struct navigator_capacity usual = standard(&index->properties, index->plan.scan_reads);
     if (index->plan.scan_reads)
-        want.search_list = 0;
+        want = (struct navigator_capacity){.candidates = candidates,
+                                           .weighed =
+                                               scan_pages_weighed(search_list, &index->properties)};
     else
         want.looked_at = looked_at(candidates);
     bool large = !covers(&usual, &want);

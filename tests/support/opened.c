@@ -109,6 +109,8 @@ void shares_ask(struct answers *out, const struct shares *shares, struct fathom_
 {
     const struct small_index *small = &shares->small;
     struct fathom_query request = small_request(small, 0);
+    if (shares->how->search_list)
+        request.search_list = shares->how->search_list;
     answers_get(out, engine, index, &request, small->raw_queries, small->options.dim,
                 small->options.queries, inflight);
 }

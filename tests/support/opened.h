@@ -38,6 +38,7 @@ struct shares {
 
 struct shares_how {
     float shares[SHARES]; /* rising */
+    uint32_t search_list; /* of the requests; 0: small_request's */
     int (*open)(struct fathom_index **out, const struct env *env, const char *dir, float share,
                 unsigned inflight, struct fathom_error *err); /* partly_open or scan_open */
     enum fathom_navigator navigator;                          /* of the whole */

@@ -83,7 +83,7 @@ static void slices_are_dealt_out_and_come_back(void **state)
     struct page_arena *arena;
     struct page_pool first, second, third, large;
     (void)state;
-    assert_int_equal(page_arena_create(&arena, &env, 2, SLICE), 0);
+    assert_int_equal(page_arena_create(&arena, &env, 2, SLICE, true), 0);
     assert_non_null(arena);
     assert_int_equal(mapped, 1);
     assert_int_equal(page_pool_init(&first, SLICE, arena), 0);
@@ -113,14 +113,17 @@ static void an_arena_takes_what_its_pages_do(void **state)
     assert_int_equal(page_arena_bytes(5, 128), 5 * 128 * PAGE_BYTES);
 }
 
-/* Nothing is kept by who could not get it. */
-static void where_the_system_has_none_there_is_no_arena(void **state)
+static void where_the_system_has_none_pages_are_scattered(void **state)
 {
-    struct env env = env_with(map_none);
+    struct env some = env_with(map_any), none = env_with(map_none);
     struct page_arena *arena;
     (void)state;
-    assert_int_equal(page_arena_create(&arena, &env, 2, SLICE), 0);
-    assert_null(arena);
+    assert_int_equal(page_arena_create(&arena, &none, 2, SLICE, true), 0);
+    assert_false(arena->together);
+    page_arena_release(arena);
+    assert_int_equal(page_arena_create(&arena, &some, 2, SLICE, false), 0);
+    assert_false(arena->together);
+    page_arena_release(arena);
     assert_int_equal(mapped, 0);
 }
 
@@ -140,7 +143,7 @@ static void an_arena_is_counted_whole(void **state)
     assert_int_equal(mapped, 0);
 }
 
-static void expect_buffers(const struct fixture *fixture, uint64_t budget, bool together)
+static void expect_buffers(const struct opened *fixture, uint64_t budget, bool together)
 {
     struct env some = env_with(map_any);
     struct fathom_index *index = open_index(fixture, &some, budget, NULL);
@@ -155,7 +158,7 @@ static void expect_buffers(const struct fixture *fixture, uint64_t budget, bool 
 /* From the first moment on, and there is a whole large page while buffers are cut from it. */
 static void a_budget_below_a_large_page_is_kept_too(void **state)
 {
-    const struct fixture *fixture = *state;
+    const struct opened *fixture = *state;
     struct fathom_open_options options = {.threads = 2, .inflight = INFLIGHT, .code_share = 0.1f};
     struct fathom_outlook outlook;
     assert_int_equal(fathom_index_outlook(fixture->small.dir, &options, &outlook, NULL), 0);
@@ -227,7 +230,7 @@ static void an_index_for_engines_that_are_there_counts_their_buffers(void **stat
     struct fathom_index *third = open_index(fixture, &env, 0, small);
     assert_ptr_equal(second->arena, first->arena);
     assert_int_equal(second->plan.scratch_bytes, first->plan.scratch_bytes);
-    assert_null(third->arena);
+    assert_ptr_equal(third->arena, small->arena);
     fathom_index_close(first);
     fathom_index_close(small);
     answers_get(&answers, engine, second, &request, fixture->small.raw_queries, DIM, QUERIES, 4);
@@ -244,7 +247,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(slices_are_dealt_out_and_come_back),
         cmocka_unit_test(an_arena_takes_what_its_pages_do),
-        cmocka_unit_test(where_the_system_has_none_there_is_no_arena),
+        cmocka_unit_test(where_the_system_has_none_pages_are_scattered),
         cmocka_unit_test(an_arena_is_counted_whole),
         cmocka_unit_test(a_budget_below_a_large_page_is_kept_too),
         cmocka_unit_test(the_plan_is_the_same_without),

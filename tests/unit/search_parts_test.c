@@ -256,12 +256,20 @@ static const struct operating_point all[] = {
     {.navigator = FATHOM_NAVIGATOR_CELLS, .code_bytes = 32, .k = 10, .search_list = 40},
 };
 
+static uint32_t found_for(const struct operating_point *of, uint32_t count,
+                          enum fathom_navigator navigator, uint32_t code_bytes,
+                          struct operating_point *out)
+{
+    const struct points_residency residency = {.navigator = navigator, .code_bytes = code_bytes};
+    return points_for(of, count, &residency, out);
+}
+
 /* How many points there are for a code, and of which code they say that they are. */
 static void assert_points_for(uint32_t count_of_all, enum fathom_navigator navigator,
                               uint32_t code_bytes, uint32_t count, uint32_t from_bytes)
 {
     struct operating_point found[POINTS_RESIDENT_MAX];
-    assert_int_equal(points_for(all, count_of_all, navigator, code_bytes, found), count);
+    assert_int_equal(found_for(all, count_of_all, navigator, code_bytes, found), count);
     for (uint32_t i = 0; i < count; i++)
         assert_int_equal(found[i].code_bytes, from_bytes);
 }
@@ -288,7 +296,7 @@ static void between_two_measured_codes_points_lie_on_a_straight_line(void **stat
     };
     struct operating_point found[POINTS_RESIDENT_MAX];
     (void)state;
-    assert_int_equal(points_for(measured, 4, FATHOM_NAVIGATOR_CELLS, 18, found), 3);
+    assert_int_equal(found_for(measured, 4, FATHOM_NAVIGATOR_CELLS, 18, found), 3);
     /* A quarter of the way. */
     assert_true(fabsf(found[0].plain.recall - 0.92f) < 1e-5f);
     assert_true(fabsf(found[0].plain.recall_low - 0.90f) < 1e-5f);
@@ -300,6 +308,28 @@ static void between_two_measured_codes_points_lie_on_a_straight_line(void **stat
     /* And needed no longer list. */
     assert_true(found[2].plain.recall == 0.94f && found[2].plain.reads == 24);
     assert_int_equal(found[2].code_bytes, 18);
+}
+
+static void what_was_measured_on_pages_does_not_speak_for_codes_in_memory(void **state)
+{
+    static const struct operating_point measured[] = {
+        {2, 12, 10, 40, 0.05f, .plain = {0.90f, 0.88f, 20}},
+        {2, 16, 10, 40, 0.05f, .plain = {0.99f, 0.99f, 30}},
+        {2, 20, 10, 40, 0.05f, .plain = {0.94f, 0.92f, 10}},
+    };
+    struct points_residency memory = {FATHOM_NAVIGATOR_CELLS, 16, .unlike_bytes = 16},
+                            pages = {FATHOM_NAVIGATOR_CELLS, 16, .unlike_bytes = 0};
+    struct operating_point found[POINTS_RESIDENT_MAX];
+    (void)state;
+    assert_int_equal(points_for(measured, 3, &memory, found), 1);
+    assert_true(fabsf(found[0].plain.recall - 0.92f) < 1e-5f);
+    assert_true(fabsf(found[0].plain.reads - 15) < 1e-4f);
+    assert_int_equal(points_for(measured, 3, &pages, found), 1);
+    assert_true(found[0].plain.recall == 0.99f && found[0].plain.reads == 30);
+    memory.code_bytes = 18; /* nor does it for others beside it */
+    assert_int_equal(points_for(measured, 3, &memory, found), 1);
+    assert_true(fabsf(found[0].plain.recall - 0.93f) < 1e-5f);
+    assert_int_equal(points_for(measured + 1, 1, &memory, found), 0);
 }
 
 static void in_the_graph_a_fifth_of_the_gap_to_the_longest_list_is_a_hole(void **state)
@@ -317,13 +347,13 @@ static void in_the_graph_a_fifth_of_the_gap_to_the_longest_list_is_a_hole(void *
                        low[] = {0.896f, 0.79f, 0.97f, 0.84f, 0.65f};
     struct operating_point found[POINTS_RESIDENT_MAX];
     (void)state;
-    assert_int_equal(points_for(measured, 7, FATHOM_NAVIGATOR_GRAPH, 128, found), 5);
+    assert_int_equal(found_for(measured, 7, FATHOM_NAVIGATOR_GRAPH, 128, found), 5);
     for (unsigned i = 0; i < 5; i++) {
         assert_true(fabsf(found[i].plain.recall - recall[i]) < 1e-5f);
         assert_true(fabsf(found[i].plain.recall_low - low[i]) < 1e-5f);
         assert_true(found[i].plain.reads == measured[i].plain.reads);
     }
-    assert_int_equal(points_for(measured, 7, FATHOM_NAVIGATOR_CELLS, 128, found), 2);
+    assert_int_equal(found_for(measured, 7, FATHOM_NAVIGATOR_CELLS, 128, found), 2);
     assert_memory_equal(found, &measured[5], 2 * sizeof *found);
 }
 
@@ -391,7 +421,7 @@ static void re_ranked_recall_lies_on_the_same_lines(void **state)
     two[1].plain.recall = 0.95f;
     two[1].code_bytes = 24;
     two[1].reranked = (struct attained){0.99f, 0.98f, 1};
-    assert_int_equal(points_for(two, 2, FATHOM_NAVIGATOR_CELLS, 20, found), 1);
+    assert_int_equal(found_for(two, 2, FATHOM_NAVIGATOR_CELLS, 20, found), 1);
     assert_true(fabsf(found[0].reranked.recall - 0.98f) < 1e-5f);
     assert_true(fabsf(found[0].reranked.recall_low - 0.97f) < 1e-5f);
     assert_true(fabsf(found[0].reranked.reads - 1.5f) < 1e-5f);
@@ -401,7 +431,7 @@ static void re_ranked_recall_lies_on_the_same_lines(void **state)
     two[0].reranked.recall = 0.97f;
     two[1].reranked.recall = 0.99f;
     two[0].navigator = two[1].navigator = FATHOM_NAVIGATOR_GRAPH;
-    assert_int_equal(points_for(two, 2, FATHOM_NAVIGATOR_GRAPH, 16, found), 2);
+    assert_int_equal(found_for(two, 2, FATHOM_NAVIGATOR_GRAPH, 16, found), 2);
     assert_true(fabsf(found[0].reranked.recall - 0.974f) < 1e-5f);
     assert_true(fabsf(found[0].reranked.recall_low - 0.964f) < 1e-5f);
     assert_true(found[1].reranked.recall == 0.99f);
@@ -427,6 +457,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_threshold_between_two_is_taken_on_a_straight_line),
     cmocka_unit_test(beyond_the_measured_codes_the_last_one_speaks),
     cmocka_unit_test(between_two_measured_codes_points_lie_on_a_straight_line),
+    cmocka_unit_test(what_was_measured_on_pages_does_not_speak_for_codes_in_memory),
     cmocka_unit_test(in_the_graph_a_fifth_of_the_gap_to_the_longest_list_is_a_hole),
     cmocka_unit_test(full_vectors_are_read_where_a_longer_list_costs_more),
     cmocka_unit_test(re_ranking_is_as_the_request_says),

@@ -98,6 +98,8 @@ static void operating_points_decide_between_graph_and_cells(void **state)
     folder_remove(dir);
 }
 
+#define SCAN_BYTES 8 /* of its codes on pages */
+
 /* An index where codes of 4 bytes fit *budget, those of 8 do not, but may be read. */
 static void make_two_codes(char dir[FOLDER_PATH_MAX], uint64_t *budget)
 {
@@ -189,8 +191,12 @@ static float reached(const struct operating_point *points, uint32_t count, const
 {
     struct operating_point found[POINTS_RESIDENT_MAX];
     const struct points_cost cost = {.list_us = 1, .read_us = 9};
-    uint32_t found_count =
-        points_for(points, count, plan->navigator, plan->rows8 ? 128 : code_bytes, found);
+    const struct points_residency residency = {
+        .navigator = plan->navigator,
+        .code_bytes = plan->rows8 ? 128 : code_bytes,
+        .unlike_bytes =
+            plan->navigator == FATHOM_NAVIGATOR_CELLS && !plan->scan_reads ? SCAN_BYTES : 0};
+    uint32_t found_count = points_for(points, count, &residency, found);
     return points_choose(found, found_count, 10, 1, FATHOM_RERANK_AUTO, &cost).recall_low;
 }
 

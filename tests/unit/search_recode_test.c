@@ -21,26 +21,25 @@ static int make_fixture(void **state)
     return opened_make(state, &options);
 }
 
-/* All that have enough groups, and second bits, do, but the level of section scan. */
-static void levels_have_a_trellis_but_that_of_the_scan(void **state)
+/* All that have enough groups, and second bits, do; not those that are read from SSD. */
+static void levels_in_memory_have_a_trellis(void **state)
 {
     const struct opened *fixture = *state;
     struct fathom_index *any = index_of_codes(fixture->small.dir, 0, FATHOM_NAVIGATOR_CELLS);
-    uint32_t scan = superblock_find(&any->file.super, SECTION_SCAN)->row_bytes, with = 0,
-             without = 0;
+    uint32_t with = 0;
     for (uint32_t l = 0; l < any->level_count; l++) {
         struct fathom_index *index =
             index_of_codes(fixture->small.dir, any->level_bytes[l], FATHOM_NAVIGATOR_CELLS);
-        bool is_scan = index->level.code_bytes + index->level.factor_bytes == scan;
-        bool wanted = !is_scan && index->level.groups[0] >= KERNEL_MEMORY &&
+        bool wanted = index->level.groups[0] >= KERNEL_MEMORY &&
                       2 * index->level.groups[1] >= index->level.groups[0];
         assert_true((index->codes_plan.trellis != NULL) == wanted);
         with += wanted;
-        without += is_scan;
         fathom_index_close(index);
     }
     assert_true(with > 10);
-    assert_int_equal(without, 1);
+    fathom_index_close(any);
+    assert_int_equal(scan_open(&any, env_os(), fixture->small.dir, 1, 1, NULL), 0);
+    assert_null(any->codes_plan.trellis);
     fathom_index_close(any);
 }
 
@@ -72,10 +71,9 @@ static void take_candidates(void *context, struct query *query, struct navigator
     }
 }
 
-static struct errors errors_of(const struct opened *fixture, uint32_t code_bytes,
-                               enum fathom_navigator navigator)
+/* Closes the index. */
+static double squared_errors(const struct opened *fixture, struct fathom_index *index)
 {
-    struct fathom_index *index = index_of_codes(fixture->small.dir, code_bytes, navigator);
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     struct errors errors = {.fixture = fixture, .index = index};
     struct query_probe probe = {ROW_NONE, take_candidates, &errors};
@@ -88,29 +86,31 @@ static struct errors errors_of(const struct opened *fixture, uint32_t code_bytes
     }
     fathom_engine_destroy(engine);
     fathom_index_close(index);
-    errors.square /= errors.count;
-    return errors;
+    return errors.square / errors.count;
 }
 
-/* Standard errors are those of codes without a trellis; errors are less than theirs, beside them
- * (12 bytes, those of the scan), but not by much. */
+/* Standard errors are those of codes without a trellis, as they lie on pages; errors are less than
+ * theirs, but not by much. */
 static void estimates_err_less_than_they_say(void **state)
 {
     const struct opened *fixture = *state;
-    for (int n = 0; n < 2; n++) {
-        enum fathom_navigator navigator = n ? FATHOM_NAVIGATOR_GRAPH : FATHOM_NAVIGATOR_CELLS;
-        double below = errors_of(fixture, 11, navigator).square,
-               without = errors_of(fixture, 12, navigator).square,
-               above = errors_of(fixture, 13, navigator).square;
-        assert_true(below < 0.95 * without && below > 0.5 * without);
-        assert_true(above < 0.95 * without && above > 0.5 * without);
+    struct fathom_index *pages;
+    assert_int_equal(scan_open(&pages, env_os(), fixture->small.dir, 1, 1, NULL), 0);
+    uint32_t bytes = pages->level.code_bytes;
+    double without = squared_errors(fixture, pages);
+    for (int n = 0; n < 6; n++) {
+        enum fathom_navigator navigator = n % 2 ? FATHOM_NAVIGATOR_GRAPH : FATHOM_NAVIGATOR_CELLS;
+        struct fathom_index *index =
+            index_of_codes(fixture->small.dir, bytes - 1 + (uint32_t)n / 2, navigator);
+        double with = squared_errors(fixture, index);
+        assert_true(with < 0.95 * without && with > 0.5 * without);
     }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(levels_have_a_trellis_but_that_of_the_scan),
+        cmocka_unit_test(levels_in_memory_have_a_trellis),
         cmocka_unit_test(estimates_err_less_than_they_say),
     };
     return cmocka_run_group_tests(tests, make_fixture, opened_free);

@@ -22,6 +22,7 @@ static int make_fixture(void **state)
 {
     static const struct shares_how how = {.shares = {1e-6f, 0.3f, 0.8f, 1}, /* the first: none */
                                           .open = scan_open,
+                                          .search_list = 12, /* a few of the pages of codes */
                                           .navigator = FATHOM_NAVIGATOR_CELLS};
     const struct small_options options = small_f32(ROWS, DIM, QUERIES, 31);
     struct fathom_error err;
@@ -156,7 +157,8 @@ static void no_page_is_read_twice(void **state)
     struct fathom_query_stats stats;
     uint64_t ids[10];
     float distances[10];
-    uint32_t most = fixture->partly[0]->arena ? runs_large.pages_max : runs_small.pages_max;
+    uint32_t most =
+        fixture->partly[0]->arena->together ? runs_large.pages_max : runs_small.pages_max;
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     request.search_list = FATHOM_SEARCH_LIST_MAX < ROWS ? FATHOM_SEARCH_LIST_MAX : ROWS;
     assert_int_equal(

@@ -36,7 +36,10 @@ const char *build_stage_name(enum build_stage stage)
 static int check_budget(const struct build *build, struct fathom_error *err)
 {
     const struct build_options *options = &build->options;
-    uint64_t least = predict_least(options, build->input.info.rows, build->input.work_dim);
+    const struct input *input = &build->input;
+    uint64_t vector_bytes =
+                 input->exact ? 0 : input->info.dim * fathom_dtype_bytes(input->info.dtype),
+             least = predict_least(options, input->info.rows, input->work_dim, vector_bytes);
     if (options->memory_budget_bytes == 0 || least <= options->memory_budget_bytes)
         return 0;
     return error_set(err, FATHOM_EBUDGET,

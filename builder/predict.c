@@ -37,7 +37,6 @@
 #define EDGE_BYTES   1.3         /* of an encoded neighbour, about */
 #define DEGREE_SHARE 0.8         /* of R that lists fill, when no sample says better */
 #define SAMPLE_BYTES (32u << 20) /* of the range of values, about, */
-#define SAMPLE_ROWS  65536       /* of so many rows at the most */
 
 #define HELD_LEAST  65536      /* rows, where not all fit; the samples of groups are fewer */
 #define FILE_BYTES  (1u << 20) /* of buffers of two work files, and k-means' scratch */
@@ -151,12 +150,17 @@ static uint64_t probe_bytes(const struct shape *s)
     return rows * (s->stride + sizeof(struct row8_terms) + adjacency_bytes(DEGREE_PROBE) + 13);
 }
 
+/* Rows whose range is looked at. */
+static uint64_t sample_bytes(const struct shape *s)
+{
+    return smaller(s->rows, input_sample_most((uint32_t)s->dim)) * s->dim * sizeof(float);
+}
+
 /* Pieces of the input, with all rows or a piece of them; before that, the sample. */
 static uint64_t reading_bytes(const struct shape *s, bool held)
 {
     uint64_t piece = larger(INPUT_BYTES, INPUT_ROWS * s->vector_bytes);
-    uint64_t sample = smaller(s->rows, input_sample_most((uint32_t)s->dim)) * s->dim * 4;
-    return piece + larger(s->vector_bytes ? sample : 0, held ? piece : rows8_bytes(s));
+    return piece + larger(s->vector_bytes ? sample_bytes(s) : 0, held ? piece : rows8_bytes(s));
 }
 
 /* What the stages hold of the rows and what is made from them. Reading is here as budgets are
@@ -292,17 +296,6 @@ uint32_t predict_held(const struct build_options *options, uint64_t rows, uint32
     return (uint32_t)smaller(larger(held, held_least(&s)), rows);
 }
 
-uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim)
-{
-    struct shape s = predict_shape_of(options, rows, work_dim, 0);
-    uint64_t sample = smaller(smaller(rows, SAMPLE_ROWS) * s.dim * sizeof(float), 2 * SAMPLE_BYTES);
-    uint64_t reading = predict_program(work_dim) + sample + 2 * INPUT_BYTES;
-    uint64_t finding = stored_bytes(options, &s) + held_least(&s) * cells_held_bytes(work_dim);
-    uint64_t after = standing_bytes(options, &s) + streamed_bytes(&s, 4 * s.dim);
-    uint64_t in_memory = standing_bytes(options, &s) + all_rows_bytes(&s);
-    return smaller(larger(reading, larger(finding, after)), in_memory);
-}
-
 /* Rows of a part of so many, with its halo. */
 static uint64_t part_members(uint64_t rows, uint32_t parts)
 {
@@ -354,6 +347,13 @@ static uint64_t library_bytes(void)
     return (mapped ? mapped : LIBRARY_USUAL) + LIBRARY_LATE;
 }
 
+/* What there is in a stage besides what it holds of rows. */
+static uint64_t process_bytes(const struct build_options *options, const struct shape *s,
+                              enum build_stage stage)
+{
+    return library_bytes() + working_bytes(s, stage, predict_threads(options));
+}
+
 static uint64_t peak_bytes(const struct build_options *options, const struct shape *s,
                            uint32_t parts)
 {
@@ -377,8 +377,23 @@ static uint64_t peak_bytes(const struct build_options *options, const struct sha
         stages[BUILD_MEASURE] = smaller(stages[BUILD_MEASURE], SAMPLES_BYTES + within);
     }
     for (int stage = 0; stage < BUILD_STAGES; stage++)
-        most = larger(most, library_bytes() + working_bytes(s, stage, threads) + stages[stage]);
+        most = larger(most, process_bytes(options, s, stage) + stages[stage]);
     return most;
+}
+
+/* Of few wide rows the sample of reading is most, or what training has besides rows. */
+uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim,
+                       uint64_t vector_bytes)
+{
+    struct shape s = predict_shape_of(options, rows, work_dim, 0);
+    uint64_t finding = stored_bytes(options, &s) + held_least(&s) * cells_held_bytes(work_dim);
+    uint64_t after = standing_bytes(options, &s) + streamed_bytes(&s, 4 * s.dim);
+    uint64_t in_memory = standing_bytes(options, &s) + all_rows_bytes(&s);
+    s.vector_bytes = vector_bytes;
+    uint64_t reading = process_bytes(options, &s, BUILD_READ) + reading_bytes(&s, true);
+    uint64_t training = process_bytes(options, &s, BUILD_TRAIN) + cells_bytes(&s) +
+                        gather_bytes(rows, work_dim) + train_axes_bytes(work_dim);
+    return larger(larger(reading, training), smaller(larger(finding, after), in_memory));
 }
 
 /* ---- disk ---- */

@@ -37,7 +37,8 @@ uint32_t predict_parts(const struct build_options *options, uint64_t rows, uint3
  * hold all of them; 0: it does, or there is none. */
 uint32_t predict_held(const struct build_options *options, uint64_t rows, uint32_t work_dim);
 /* The least budget that any build of these rows keeps. */
-uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim);
+uint64_t predict_least(const struct build_options *options, uint64_t rows, uint32_t work_dim,
+                       uint64_t vector_bytes);
 /* What there is in any stage, whatever the rows. */
 uint64_t predict_program(uint32_t work_dim);
 

@@ -270,7 +270,7 @@ static void a_budget_below_the_rows_lets_them_stay_in_a_file(void **state)
     assert_int_equal(predict_held(&options, rows, 128), 0);
     options.memory_budget_bytes = 1ull << 30;
     assert_int_equal(predict_held(&options, rows, 128), 0);
-    options.memory_budget_bytes = predict_least(&options, rows, 128);
+    options.memory_budget_bytes = predict_least(&options, rows, 128, 512);
     assert_true(options.memory_budget_bytes < rows * 128 / 3);
     uint32_t held = predict_held(&options, rows, 128);
     assert_true(held >= 65536 && held < rows / 4);

@@ -116,6 +116,35 @@ static void no_budget_is_predicted_to_be_exceeded(void **state)
     }
 }
 
+/* Not by few wide rows either, whose sample is most of what they take. */
+static void the_least_budget_is_not_predicted_to_be_exceeded(void **state)
+{
+    static const struct {
+        uint64_t rows;
+        uint32_t dim;
+        enum fathom_dtype dtype;
+        uint32_t row_bytes; /* 0: exact in 8 bits */
+    } shapes[] = {{20000, 1024, FATHOM_F32, 4096}, {5000, 4096, FATHOM_F32, 16384},
+                  {69511, 256, FATHOM_F16, 512},   {1000000, 128, FATHOM_F32, 512},
+                  {20000, 1024, FATHOM_U8, 0},     {10000000, 128, FATHOM_U8, 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        struct build_options options = build_options_default();
+        struct build_estimate estimate = {
+            .rows = shapes[i].rows, .dim = shapes[i].dim, .dtype = shapes[i].dtype};
+        const struct predict_known known = {.probe = {30, 25}, .slowness = 1};
+        options.degree = 32;
+        options.build_list = 64;
+        options.threads = 2;
+        options.memory_budget_bytes =
+            predict_least(&options, shapes[i].rows, shapes[i].dim, shapes[i].row_bytes);
+        predict_shape(&options, &known, NULL, &estimate);
+        if ((double)estimate.peak_bytes > 1.05 * (double)options.memory_budget_bytes)
+            fail_msg("shape %zu: %.1f MiB are predicted under the least budget of %.1f", i,
+                     (double)estimate.peak_bytes / MIB, (double)options.memory_budget_bytes / MIB);
+    }
+}
+
 /* The usual machine's times of these rows. */
 static struct predict_timed usual_times(void)
 {
@@ -179,6 +208,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(measuring_takes_what_it_took),
     cmocka_unit_test(waiting_for_a_device_takes_as_long_on_a_slow_machine),
     cmocka_unit_test(no_budget_is_predicted_to_be_exceeded),
+    cmocka_unit_test(the_least_budget_is_not_predicted_to_be_exceeded),
     cmocka_unit_test(a_probe_that_was_disturbed_does_not_make_the_machine_slow),
     cmocka_unit_test(what_was_not_timed_says_nothing),
     cmocka_unit_test(heat_does_not_grow_with_the_rows),

@@ -39,6 +39,7 @@
 struct build_phase {
     const char *name;
     double seconds;
+    bool waits; /* for the device of the input */
 };
 #define BUILD_PHASE_PROBE "probe"
 #define BUILD_PHASES_MAX  12

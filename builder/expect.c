@@ -22,8 +22,9 @@ static void tell(const struct build *build, const double stage_seconds[BUILD_STA
         double seconds = build_is_done(build, stage) ? 0 : stage_seconds[stage];
         if (stage == BUILD_GRAPH)
             phases[count++] =
-                (struct build_phase){BUILD_PHASE_PROBE, seconds > 0 ? probe_seconds : 0};
-        phases[count++] = (struct build_phase){build_stage_name(stage), seconds};
+                (struct build_phase){BUILD_PHASE_PROBE, seconds > 0 ? probe_seconds : 0, false};
+        phases[count++] =
+            (struct build_phase){build_stage_name(stage), seconds, .waits = stage == BUILD_READ};
     }
     crew_expect(&build->crew, phases, count);
 }

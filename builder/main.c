@@ -246,11 +246,13 @@ static void watch_expect(void *context, const struct build_phase *phases, unsign
 {
     const char *names[BUILD_PHASES_MAX];
     double seconds[BUILD_PHASES_MAX];
+    bool waits[BUILD_PHASES_MAX];
     for (unsigned i = 0; i < count; i++) {
         names[i] = phases[i].name;
         seconds[i] = phases[i].seconds;
+        waits[i] = phases[i].waits;
     }
-    tool_progress_expect(context, names, seconds, count);
+    tool_progress_expect(context, names, seconds, waits, count);
 }
 
 static void watch_note(void *context, const char *text)

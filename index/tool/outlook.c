@@ -2,11 +2,10 @@
  * phases show alike, and a phase is more or less work than thought, which it shows itself and which
  * says little about the others. So the pace at which all that is left goes is the mean of those of
  * the phases so far, of a long one as of a short one, unless it is too short to tell; and a phase
- * that runs comes to be believed as it goes on. */
+ * that runs comes to be believed as it goes on. One that waits for a device goes by that device. */
 #include "outlook.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,7 +23,7 @@ static struct outlook_phase *find(const struct outlook *outlook, const char *nam
 }
 
 void outlook_expect(struct outlook *outlook, const char *const *names, const double *seconds,
-                    uint32_t count)
+                    const bool *waits, uint32_t count)
 {
     struct outlook now = {.count = count < OUTLOOK_PHASES_MAX ? count : OUTLOOK_PHASES_MAX};
     for (uint32_t i = 0; i < now.count; i++) {
@@ -34,6 +33,7 @@ void outlook_expect(struct outlook *outlook, const char *const *names, const dou
             *phase = *before;
         snprintf(phase->name, sizeof phase->name, "%s", names[i]);
         phase->expected = seconds[i] > 0 ? seconds[i] : 0;
+        phase->waits = waits && waits[i];
     }
     *outlook = now;
 }
@@ -84,7 +84,7 @@ static struct sums sum_up(const struct outlook *outlook, const struct outlook_ph
             continue;
         sums.took += phase->ended ? phase->took : 0;
         sums.later += phase->ended ? 0 : phase->expected;
-        if (phase->ended)
+        if (phase->ended && !phase->waits)
             add_pace(&sums.paces, phase->expected, phase->took, sums.all);
     }
     return sums;
@@ -102,7 +102,8 @@ struct outlook_view outlook_view(const struct outlook *outlook, const char *name
         double whole = expected * mean_pace(&sums.paces);
         share = whole > 0 && seconds < NEARLY_DONE * whole ? seconds / whole : NEARLY_DONE;
     } else {
-        add_pace(&sums.paces, share * expected, seconds, sums.all);
+        if (!running || !running->waits)
+            add_pace(&sums.paces, share * expected, seconds, sums.all);
         own = share / (share + OWN_SHARE);
     }
     double pace = mean_pace(&sums.paces);

@@ -3,6 +3,7 @@
 #ifndef TOOL_OUTLOOK_H
 #define TOOL_OUTLOOK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define OUTLOOK_PHASES_MAX 16
@@ -11,15 +12,16 @@ struct outlook {
     struct outlook_phase {
         char name[16];
         double expected, took; /* seconds; took counts when ended */
-        int ended;
+        bool waits;            /* for a device: its pace says nothing of the others' */
+        bool ended;
     } phases[OUTLOOK_PHASES_MAX];
     uint32_t count;
 };
 
-/* Names the phases, in order, and what each is thought to take. Again when more is known: phases of
- * the same name that have ended stay so. */
+/* Names the phases, in order, what each is thought to take, and whether it waits (NULL: none does).
+ * Again when more is known: phases of the same name that have ended stay so. */
 void outlook_expect(struct outlook *outlook, const char *const *names, const double *seconds,
-                    uint32_t count);
+                    const bool *waits, uint32_t count);
 /* A phase has ended; those before it that never began have ended too, in no time. One that is not
  * among those named is ignored. */
 void outlook_end(struct outlook *outlook, const char *name, double seconds);

@@ -177,10 +177,10 @@ static void end_phase(struct tool_progress *progress)
 }
 
 void tool_progress_expect(struct tool_progress *progress, const char *const *phases,
-                          const double *seconds, uint32_t count)
+                          const double *seconds, const bool *waits, uint32_t count)
 {
     if (tool_progress_shows(progress))
-        outlook_expect(&progress->outlook, phases, seconds, count);
+        outlook_expect(&progress->outlook, phases, seconds, waits, count);
 }
 
 void tool_progress_phase(struct tool_progress *progress, const char *phase, uint64_t total,

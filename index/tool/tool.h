@@ -99,11 +99,12 @@ bool tool_progress_shows(const struct tool_progress *progress);
 /* A new phase of total units ("rows", "vectors"...); ends the one before. */
 void tool_progress_phase(struct tool_progress *progress, const char *phase, uint64_t total,
                          const char *unit);
-/* The phases there will be, in order, and seconds that each is thought to take: what share of the
- * whole is done and how long it still takes then follows from these, and is corrected by what
- * phases take. Between updates, by whoever begins phases; again when more is known. */
+/* The phases there will be, in order, seconds that each is thought to take, and whether it waits
+ * for a device (NULL: none does): what share of the whole is done and how long it still takes then
+ * follows from these, and is corrected by what phases take that do not wait. Between updates, by
+ * whoever begins phases; again when more is known. */
 void tool_progress_expect(struct tool_progress *progress, const char *const *phases,
-                          const double *seconds, uint32_t count);
+                          const double *seconds, const bool *waits, uint32_t count);
 /* May be called from any thread, often: draws at most ten times a second. */
 void tool_progress_update(struct tool_progress *progress, uint64_t done);
 void tool_progress_finish(struct tool_progress *progress);

@@ -11,7 +11,7 @@ static const char *const names[] = {"read", "graph", "write"};
 static struct outlook expecting(double read, double graph, double write)
 {
     struct outlook outlook = {.count = 0};
-    outlook_expect(&outlook, names, (const double[]){read, graph, write}, 3);
+    outlook_expect(&outlook, names, (const double[]){read, graph, write}, NULL, 3);
     return outlook;
 }
 
@@ -91,6 +91,21 @@ static void a_phase_that_is_hardly_a_part_of_the_whole_hardly_counts(void **stat
     assert_true(left > 90 && left < 120);
 }
 
+/* A file that is not in the page cache takes six times as long to read: nothing else does. */
+static void what_waits_for_a_device_says_nothing_about_the_pace(void **state)
+{
+    static const bool waits[] = {true, false, false};
+    struct outlook outlook = {.count = 0};
+    (void)state;
+    outlook_expect(&outlook, names, (const double[]){0.2, 6, 3}, waits, 3);
+    double left = outlook_view(&outlook, "read", 1.08, 0.9).eta_seconds;
+    assert_near(left, 9.1, 0.05);
+    outlook_end(&outlook, "read", 1.2);
+    assert_near(outlook_view(&outlook, "graph", 0, 0).eta_seconds, 9, 1e-9);
+    /* While others do. */
+    assert_true(outlook_view(&outlook, "graph", 12, 1).eta_seconds > 5);
+}
+
 static void a_phase_without_a_share_moves_on_by_its_time(void **state)
 {
     struct outlook outlook = expecting(10, 60, 30);
@@ -117,7 +132,7 @@ static void new_expectations_keep_what_phases_took(void **state)
     struct outlook outlook = expecting(10, 60, 30);
     (void)state;
     outlook_end(&outlook, "read", 20);
-    outlook_expect(&outlook, names, (const double[]){20, 120, 60}, 3);
+    outlook_expect(&outlook, names, (const double[]){20, 120, 60}, NULL, 3);
     struct outlook_view view = outlook_view(&outlook, "graph", 0, 0);
     assert_near(view.eta_seconds, 180, 1e-9);
     assert_near(view.share, 0.1, 1e-9);
@@ -139,6 +154,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_phase_that_has_not_told_anything_yet_takes_what_was_expected),
     cmocka_unit_test(a_phase_that_was_more_work_says_little_about_the_next),
     cmocka_unit_test(a_phase_that_is_hardly_a_part_of_the_whole_hardly_counts),
+    cmocka_unit_test(what_waits_for_a_device_says_nothing_about_the_pace),
     cmocka_unit_test(a_phase_without_a_share_moves_on_by_its_time),
     cmocka_unit_test(phases_that_were_left_out_say_nothing_about_the_pace),
     cmocka_unit_test(new_expectations_keep_what_phases_took),

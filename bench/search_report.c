@@ -201,8 +201,9 @@ static void print_head(const struct search_session *session)
     printf("%s navigator, %u bits of code a row; %s, CPU level %s, reads %s the page cache\n",
            fathom_navigator_name(info->navigator), info->code_bits, session->device,
            fathom_cpu_level(), info->direct_io ? "bypass" : "GO THROUGH");
-    if (info->large_buffers_refused)
-        printf("Page buffers in small pages, since the system gave no large ones\n");
+    if (!info->large_buffers)
+        printf("Page buffers in small pages: the system gave no large ones, or the budget is less "
+               "than one\n");
     printf("DRAM: %s, %.1f bytes a row and %s scratch", tool_format_bytes(ledger->total_bytes, a),
            (double)ledger->index_bytes / (double)info->rows,
            tool_format_bytes(ledger->scratch_bytes, b));

@@ -153,8 +153,8 @@ static void log_opened(struct registry *registry, const struct edition *edition)
              (unsigned long long)edition->ledger.scratch_bytes,
              edition->info.direct_io ? "direct reads" : "buffered reads",
              edition->info.large_buffers ? ""
-                                         : ", page buffers in small pages, since the "
-                                           "system gave no large ones");
+                                         : ", page buffers in small pages: the system gave no "
+                                           "large ones, or the budget is less than one");
 }
 
 int registry_open(struct registry **out, const struct registry_options *options, struct log *log,

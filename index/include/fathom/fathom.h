@@ -140,9 +140,9 @@ struct fathom_index_info {
     bool direct_io; /* reads bypass the page cache */
     bool has_external_ids;
     bool large_buffers; /* engines created for this index read into memory that lies together, into
-                           which several pages are read at once for less */
-    bool large_buffers_refused; /* the system gave none (docs/OPERATIONS.md) */
-    float plan_recall;          /* as in fathom_open_options */
+                           which several pages are read at once for less; otherwise the system gave
+                           none, or the budget has no room for making it (docs/OPERATIONS.md) */
+    float plan_recall;  /* as in fathom_open_options */
     float recall_reached; /* the highest target_recall, for k of 10, that queries may count on at
                              this residency without full vectors; 0: the index does not know */
 };

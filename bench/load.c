@@ -197,10 +197,11 @@ static json_t *run_json(const struct load_plan *plan, const struct load_run *run
 static json_t *document_json(const struct load_plan *plan, const struct load_run *run)
 {
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:b, s:s, s:f, s:i, s:n, s:[]}", "program",
-        BENCH_LOAD_NAME, "version", FATHOM_VERSION, "server", run->server, "address", plan->address,
-        "index", plan->index, "k", (int)plan->k, "search_list",
-        plan->search_list ? json_integer(plan->search_list) : json_null(), "target_recall",
+        "{s:s, s:s, s:s, s:o, s:o, s:i, s:o, s:o, s:b, s:s, s:f, s:i, s:n, s:[]}", "program",
+        BENCH_LOAD_NAME, "version", FATHOM_VERSION, "server", run->server, "address",
+        tool_json_text(plan->address), "index", tool_json_text(plan->index), "k", (int)plan->k,
+        "search_list", plan->search_list ? json_integer(plan->search_list) : json_null(),
+        "target_recall",
         plan->target_recall > 0 ? json_real((double)plan->target_recall) : json_null(),
         "exact_distances", plan->exact_distances, "rerank", report_rerank(plan->rerank), "seconds",
         plan->seconds, "connections", (int)plan->connections, "peak", "runs");

@@ -173,9 +173,9 @@ static json_t *document_json(const struct search_session *session)
     const struct fathom_index_info *info = &session->info;
     snprintf(generation, sizeof generation, "%016" PRIx64, info->generation);
     return json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:i, s:s, s:s, s:i, s:o, s:[]}", "program", BENCH_SEARCH_NAME,
-        "version", fathom_version(), "index", session->options.index, "generation", generation,
-        "rows", (json_int_t)info->rows, "dim", (int)info->dim, "dtype",
+        "{s:s, s:s, s:o, s:s, s:I, s:i, s:s, s:s, s:i, s:o, s:[]}", "program", BENCH_SEARCH_NAME,
+        "version", fathom_version(), "index", tool_json_text(session->options.index), "generation",
+        generation, "rows", (json_int_t)info->rows, "dim", (int)info->dim, "dtype",
         fathom_dtype_name(info->dtype), "metric", fathom_metric_name(info->metric), "queries",
         (int)session->workload.query_count, "machine", machine_json(), "runs");
 }
@@ -257,9 +257,9 @@ void search_report_refused(struct search_session *session, const char *why)
     if (!session->refused)
         session->refused = json_array();
     json_array_append_new(session->refused,
-                          json_pack("{s:I, s:f, s:s}", "dram_budget",
+                          json_pack("{s:I, s:f, s:o}", "dram_budget",
                                     (json_int_t)open->dram_budget_bytes, "dram_budget_share",
-                                    open->dram_budget_share, "message", why));
+                                    open->dram_budget_share, "message", tool_json_text(why)));
 }
 
 void search_report_run(struct search_session *session, const struct search_plan *plan,

@@ -334,7 +334,7 @@ static json_t *report_json(const struct request *request, const struct build_rep
     char generation[17];
     snprintf(generation, sizeof generation, "%016" PRIx64, report->generation);
     return json_pack(
-        "{s:I s:i s:s s:f s:f s:o s:o s:I s:I s:I s:I s:I s:i s:i s:s s:i s:i s:i s:s s:s s:o s:o}",
+        "{s:I s:i s:s s:f s:f s:o s:o s:I s:I s:I s:I s:I s:i s:i s:s s:i s:i s:i s:s s:o s:o s:o}",
         "rows", (json_int_t)report->rows, "dim", (int)report->dim, "metric",
         fathom_metric_name(request->options.metric), "seconds", seconds, "rows_per_second",
         (double)report->rows / seconds, "stage_seconds", measured_json(report->stage_ns),
@@ -344,8 +344,9 @@ static json_t *report_json(const struct request *request, const struct build_rep
         "list_bytes", (json_int_t)report->list_bytes, "cells", (int)report->cells, "degree",
         (int)report->degree, "degree_reason", report->degree_reason, "build_list",
         (int)report->build_list, "parts", (int)report->parts, "threads",
-        (int)request->options.threads, "generation", generation, "path", request->options.out,
-        "skipped_zero_rows", zero_rows, "predicted", predicted);
+        (int)request->options.threads, "generation", generation, "path",
+        tool_json_text(request->options.out), "skipped_zero_rows", zero_rows, "predicted",
+        predicted);
 }
 
 /* Nothing was predicted when all but the end was done by an earlier run. */

@@ -77,10 +77,11 @@ static json_t *generation_json(uint64_t generation)
 static json_t *report_json(const struct request *request, const struct points_report *report)
 {
     const struct build_options *o = &request->options;
-    return json_pack("{s:s s:I s:{s:I s:s} s:o s:o s:o s:I s:f s:f s:I s:i}", "path", o->out,
-                     "rows", (json_int_t)report->rows, "operating_points", "count",
-                     (json_int_t)report->points, "measured_on", o->query ? "queries" : "rows",
-                     "queries", o->query ? json_integer((json_int_t)report->queries) : json_null(),
+    return json_pack("{s:o s:I s:{s:I s:s} s:o s:o s:o s:I s:f s:f s:I s:i}", "path",
+                     tool_json_text(o->out), "rows", (json_int_t)report->rows, "operating_points",
+                     "count", (json_int_t)report->points, "measured_on",
+                     o->query ? "queries" : "rows", "queries",
+                     o->query ? json_integer((json_int_t)report->queries) : json_null(),
                      "generation", generation_json(report->generation), "previous_generation",
                      generation_json(report->previous_generation), "index_bytes",
                      (json_int_t)report->index_bytes, "seconds", 1e-9 * (double)report->total_ns,

@@ -1,6 +1,7 @@
 /* Provenance: what was built from what, and how. No time, no path and no thread count, so that
  * equal builds are equal bytes. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -8,6 +9,7 @@
 #include "degree.h"
 #include "error.h"
 #include "provenance.h"
+#include "utf8.h"
 #include "write.h"
 
 static json_t *statistics_json(const struct product *product)
@@ -57,8 +59,9 @@ static const char *base_name(const char *path)
 
 static bool set_name(json_t *manifest, const char *group, const char *path)
 {
+    char name[UTF8_ESCAPED_BYTES(NAME_MAX)];
     return json_object_set_new(json_object_get(manifest, group), "name",
-                               json_string(base_name(path))) == 0;
+                               json_string(utf8_escape(name, sizeof name, base_name(path)))) == 0;
 }
 
 #define DUMP_FLAGS (JSON_SORT_KEYS | JSON_INDENT(1) | JSON_REAL_PRECISION(9))

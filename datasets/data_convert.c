@@ -172,11 +172,11 @@ static int report(const struct conversion *conversion)
     const struct convert_request *request = conversion->request;
     const struct cast *cast = &conversion->cast;
     if (request->common.json)
-        return tool_print_json(
-            json_pack("{s:s, s:s, s:I, s:I, s:s, s:I, s:I}", "in", request->in, "out", request->out,
-                      "rows", (json_int_t)conversion->info.rows, "dim",
-                      (json_int_t)conversion->info.dim, "dtype", cast_name(cast->type), "rounded",
-                      (json_int_t)cast->rounded, "clamped", (json_int_t)cast->clamped));
+        return tool_print_json(json_pack(
+            "{s:o, s:o, s:I, s:I, s:s, s:I, s:I}", "in", tool_json_text(request->in), "out",
+            tool_json_text(request->out), "rows", (json_int_t)conversion->info.rows, "dim",
+            (json_int_t)conversion->info.dim, "dtype", cast_name(cast->type), "rounded",
+            (json_int_t)cast->rounded, "clamped", (json_int_t)cast->clamped));
     char rows[32], rounded[32], clamped[32];
     printf("%s: %s x %u %s\n", request->out, data_format_count(conversion->info.rows, rows),
            conversion->info.dim, cast_name(cast->type));

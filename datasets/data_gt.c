@@ -148,12 +148,12 @@ static int report_result(const struct gt_request *request, struct vector_info ba
     list_rows(request->base, &report->zero_base);
     list_rows(request->query, &report->zero_queries);
     if (request->common.json)
-        return tool_print_json(
-            json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:{s:o, s:o}}", "out", request->out, "metric",
-                      fathom_metric_name(request->metric), "k", (json_int_t)request->k, "base_rows",
-                      (json_int_t)base.rows, "query_count", (json_int_t)queries.rows, "seconds",
-                      (double)elapsed_ns / 1e9, "zero_rows", "base", json_rows(&report->zero_base),
-                      "query", json_rows(&report->zero_queries)));
+        return tool_print_json(json_pack(
+            "{s:o, s:s, s:I, s:I, s:I, s:f, s:{s:o, s:o}}", "out", tool_json_text(request->out),
+            "metric", fathom_metric_name(request->metric), "k", (json_int_t)request->k, "base_rows",
+            (json_int_t)base.rows, "query_count", (json_int_t)queries.rows, "seconds",
+            (double)elapsed_ns / 1e9, "zero_rows", "base", json_rows(&report->zero_base), "query",
+            json_rows(&report->zero_queries)));
     char rows[32], count[32], took[32];
     printf("%s: the %u nearest (%s) of %s rows for %s queries, exact, in %s\n", request->out,
            request->k, fathom_metric_name(request->metric), data_format_count(base.rows, rows),

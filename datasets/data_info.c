@@ -73,10 +73,11 @@ static int print_vectors_json(const struct info_request *request, struct vector_
         "duplicates", (json_int_t)stats->duplicates, "non_finite_rows", (json_int_t)stats->bad_rows,
         "first_non_finite_row",
         stats->bad_rows ? json_integer((json_int_t)stats->first_bad_row) : json_null());
-    return tool_print_json(json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:s, s:I, s:o}", "path", request->path, "kind", "vectors",
-        "format", info.format, "rows", (json_int_t)info.rows, "dim", (json_int_t)info.dim, "dtype",
-        fathom_dtype_name(info.dtype), "bytes", (json_int_t)info.file_bytes, "sample", sample));
+    return tool_print_json(json_pack("{s:o, s:s, s:s, s:I, s:I, s:s, s:I, s:o}", "path",
+                                     tool_json_text(request->path), "kind", "vectors", "format",
+                                     info.format, "rows", (json_int_t)info.rows, "dim",
+                                     (json_int_t)info.dim, "dtype", fathom_dtype_name(info.dtype),
+                                     "bytes", (json_int_t)info.file_bytes, "sample", sample));
 }
 
 static int print_vectors(const struct info_request *request, struct vector_info info,
@@ -110,11 +111,11 @@ static int print_truth(const struct info_request *request, const struct truth *t
             largest = truth->ids[i];
     }
     if (request->common.json)
-        return tool_print_json(json_pack("{s:s, s:s, s:I, s:I, s:b, s:b, s:I}", "path",
-                                         request->path, "kind", "truth", "query_count",
-                                         (json_int_t)truth->query_count, "k", (json_int_t)truth->k,
-                                         "ids64", truth->ids64, "has_distances",
-                                         truth->distances != NULL, "id_max", (json_int_t)largest));
+        return tool_print_json(
+            json_pack("{s:o, s:s, s:I, s:I, s:b, s:b, s:I}", "path", tool_json_text(request->path),
+                      "kind", "truth", "query_count", (json_int_t)truth->query_count, "k",
+                      (json_int_t)truth->k, "ids64", truth->ids64, "has_distances",
+                      truth->distances != NULL, "id_max", (json_int_t)largest));
     printf("%s: truth set, %u queries x %u neighbours%s, ids up to %llu%s\n", request->path,
            truth->query_count, truth->k, truth->ids64 ? " (u64 ids)" : "",
            (unsigned long long)largest, truth->distances ? "" : ", no distances");

@@ -53,6 +53,8 @@ static void check_request(struct argp_state *state, const struct synth_request *
     data_require(state, request->out, "out");
     if (!request->queries != !request->query_out)
         argp_error(state, "--queries and --query-out need each other");
+    if (request->query_out && strcmp(request->out, request->query_out) == 0)
+        argp_error(state, "--out and --query-out are the same file; the queries need their own");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -168,8 +170,8 @@ static int draw(const struct synth_request *request, struct tool_progress *progr
 
 static json_t *describe(const char *path, uint64_t rows, uint32_t dim)
 {
-    return json_pack("{s:s, s:I, s:I, s:s}", "path", path, "rows", (json_int_t)rows, "dim",
-                     (json_int_t)dim, "dtype", fathom_dtype_name(dtype_of(path)));
+    return json_pack("{s:o, s:I, s:I, s:s}", "path", tool_json_text(path), "rows", (json_int_t)rows,
+                     "dim", (json_int_t)dim, "dtype", fathom_dtype_name(dtype_of(path)));
 }
 
 static int report(const struct synth_request *request, uint64_t elapsed_ns)

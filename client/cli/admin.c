@@ -127,9 +127,10 @@ int cli_ping(int argc, char **argv)
     fathom_client_get_server(client, &server);
     fathom_client_close(client);
     if (request.common.json)
-        return tool_print_json(json_pack(
-            "{s:s, s:s, s:I, s:f}", "address", request.common.server, "server", server.server,
-            "protocol", (json_int_t)server.protocol, "round_trip_us", (double)took_ns / 1000));
+        return tool_print_json(json_pack("{s:o, s:s, s:I, s:f}", "address",
+                                         tool_json_text(request.common.server), "server",
+                                         server.server, "protocol", (json_int_t)server.protocol,
+                                         "round_trip_us", (double)took_ns / 1000));
     char text[32];
     printf("%s: %s, protocol %u, answered in %s\n", request.common.server, server.server,
            server.protocol, tool_format_duration_ns(took_ns, text));
@@ -201,8 +202,8 @@ int cli_shutdown(int argc, char **argv)
     if (code)
         return cli_fail(&request.common, request.verb, &err);
     if (request.common.json)
-        return tool_print_json(
-            json_pack("{s:s, s:b}", "address", request.common.server, "ending", true));
+        return tool_print_json(json_pack("{s:o, s:b}", "address",
+                                         tool_json_text(request.common.server), "ending", true));
     printf("%s finishes what it is doing and ends\n", request.common.server);
     return TOOL_EXIT_OK;
 }

@@ -107,9 +107,9 @@ int cli_fail(const struct cli_common *common, const char *verb,
     if (err->retry_after_ms)
         fprintf(stderr, "%s: try again after %u ms\n", verb, err->retry_after_ms);
     if (common->json)
-        tool_print_json(json_pack("{s: {s:s, s:s, s:b, s:i, s:s}}", "error", "code", err->name,
-                                  "message", err->message, "retryable", err->retryable,
-                                  "retry_after_ms", (int)err->retry_after_ms, "reason",
-                                  err->reason));
+        tool_print_json(json_pack("{s: {s:s, s:o, s:b, s:i, s:s}}", "error", "code", err->name,
+                                  "message", tool_json_text(err->message), "retryable",
+                                  err->retryable, "retry_after_ms", (int)err->retry_after_ms,
+                                  "reason", err->reason));
     return exit_code(err->code);
 }

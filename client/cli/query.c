@@ -248,15 +248,16 @@ static int print_json(const struct query_request *request, const struct query_an
 {
     char generation[24];
     snprintf(generation, sizeof generation, "%016" PRIx64, answer->generation);
-    json_t *document = json_pack(
-        "{s:s, s:s, s:s, s:b, s:b, s:I, s:I, s:f}", "server", answer->server.server, "index",
-        request->index, "generation", generation, "mixed_generations", answer->mixed_generations,
-        "complete", answer->complete, "k", (json_int_t)request->k, "queries",
-        (json_int_t)answer->results->query_count, "seconds", (double)answer->took_ns / 1e9);
+    json_t *document =
+        json_pack("{s:s, s:o, s:s, s:b, s:b, s:I, s:I, s:f}", "server", answer->server.server,
+                  "index", tool_json_text(request->index), "generation", generation,
+                  "mixed_generations", answer->mixed_generations, "complete", answer->complete, "k",
+                  (json_int_t)request->k, "queries", (json_int_t)answer->results->query_count,
+                  "seconds", (double)answer->took_ns / 1e9);
     if (request->explain)
         json_object_set_new(document, "stats", json_stats(&answer->stats));
     if (request->out) {
-        json_object_set_new(document, "out", json_string(request->out));
+        json_object_set_new(document, "out", tool_json_text(request->out));
         return tool_print_json(document);
     }
     json_t *rows = json_array();

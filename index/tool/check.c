@@ -134,14 +134,15 @@ static json_t *inspect_json(const struct index_file *file, struct fathom_error *
     char generation[20];
     snprintf(generation, sizeof generation, "%016" PRIx64, p->generation);
     json_t *document = json_pack(
-        "{s:s, s:I, s:o, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:I}", "path",
-        file->path, "format_version", (json_int_t)super->version, "features", features_json(super),
-        "generation", generation, "rows", (json_int_t)p->rows, "dim", (json_int_t)p->dim,
-        "zero_rows", (json_int_t)p->zero_rows, "dtype", fathom_dtype_name(p->dtype), "metric",
-        fathom_metric_name(p->metric), "cells", (json_int_t)p->cells, "entry_points",
-        (json_int_t)p->entry_count, "degree_max", (json_int_t)p->degree_max, "default_search_list",
-        (json_int_t)p->default_search_list, "records_exact", p->records_exact, "external_ids",
-        p->external_ids, "index_bytes", (json_int_t)(super->file_pages * PAGE_BYTES));
+        "{s:o, s:I, s:o, s:s, s:I, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:I}", "path",
+        tool_json_text(file->path), "format_version", (json_int_t)super->version, "features",
+        features_json(super), "generation", generation, "rows", (json_int_t)p->rows, "dim",
+        (json_int_t)p->dim, "zero_rows", (json_int_t)p->zero_rows, "dtype",
+        fathom_dtype_name(p->dtype), "metric", fathom_metric_name(p->metric), "cells",
+        (json_int_t)p->cells, "entry_points", (json_int_t)p->entry_count, "degree_max",
+        (json_int_t)p->degree_max, "default_search_list", (json_int_t)p->default_search_list,
+        "records_exact", p->records_exact, "external_ids", p->external_ids, "index_bytes",
+        (json_int_t)(super->file_pages * PAGE_BYTES));
     json_object_set_new(
         document, "raw_bytes",
         json_integer((json_int_t)(p->rows * p->dim * fathom_dtype_bytes(p->dtype))));
@@ -223,7 +224,7 @@ static void note_damage(void *context, const char *what)
     if (list->count++ >= DAMAGE_LISTED)
         return;
     if (list->json)
-        json_array_append_new(list->lines, json_string(what));
+        json_array_append_new(list->lines, tool_json_text(what));
     else
         printf("damaged: %s\n", what);
 }
@@ -252,15 +253,15 @@ static int verify_report(const struct check_arguments *arguments,
         return status ? tool_fail("fathom-check verify", err) : TOOL_EXIT_OK;
     }
     json_t *document = json_pack(
-        "{s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:O}", "path", arguments->dir, "sound",
-        status == 0, "deep", arguments->deep, "pages", (json_int_t)report->pages, "bad_pages",
-        (json_int_t)report->bad_pages, "references", (json_int_t)report->references,
+        "{s:o, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:O}", "path", tool_json_text(arguments->dir),
+        "sound", status == 0, "deep", arguments->deep, "pages", (json_int_t)report->pages,
+        "bad_pages", (json_int_t)report->bad_pages, "references", (json_int_t)report->references,
         "bad_references", (json_int_t)report->bad_references, "unreachable_rows",
         (json_int_t)report->unreachable_rows, "damage", damage->lines);
     if (status)
-        json_object_set_new(document, "error", json_string(err->msg));
-    tool_print_json(document);
-    return status ? tool_exit_code(status) : TOOL_EXIT_OK;
+        json_object_set_new(document, "error", tool_json_text(err->msg));
+    int printed = tool_print_json(document);
+    return status ? tool_exit_code(status) : printed;
 }
 
 static const struct argp_option verify_options[] = {

@@ -2,6 +2,7 @@
 #include "tool.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 
 #include "error.h"
 #include "mem.h"
+#include "utf8.h"
 
 #define VERB_MAX 32 /* characters of a verb that are compared */
 
@@ -242,6 +244,12 @@ int tool_fail(const char *program, const struct fathom_error *err)
 {
     fprintf(stderr, "%s: %s\n", program, err->msg[0] ? err->msg : fathom_strerror(err->code));
     return tool_exit_code(err->code);
+}
+
+json_t *tool_json_text(const char *text)
+{
+    char escaped[UTF8_ESCAPED_BYTES(PATH_MAX)];
+    return json_string(utf8_escape(escaped, sizeof escaped, text));
 }
 
 int tool_print_json(json_t *document)

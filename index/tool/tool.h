@@ -77,6 +77,9 @@ char *tool_format_duration_ns(uint64_t ns, char out[32]);
 int tool_exit_code(int code);
 int tool_fail(const char *program, const struct fathom_error *err);
 
+/* A string of text that is not ours, such as a path: what is no UTF-8 in it is told as \xNN. */
+json_t *tool_json_text(const char *text);
+
 /* Prints the document to stdout with a newline and drops the reference. Returns an exit code. */
 int tool_print_json(json_t *document);
 

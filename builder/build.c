@@ -44,10 +44,9 @@ static int check_budget(const struct build *build, struct fathom_error *err)
         return 0;
     return error_set(err, FATHOM_EBUDGET,
                      "%s: a build of these rows needs about %" PRIu64
-                     " MiB at the least, more than the memory budget of %.6g MiB; "
+                     " MiB at the least, more than the memory budget of %" PRIu64 " MiB; "
                      "raise --memory-budget",
-                     options->input, (least >> 20) + 1,
-                     (double)options->memory_budget_bytes / (1 << 20));
+                     options->input, (least >> 20) + 1, options->memory_budget_bytes >> 20);
 }
 
 /* ---- reading ---- */

@@ -3,11 +3,42 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <sys/file.h>
 
 #include "error.h"
+#include "format.h"
+#include "work.h"
 
-int lock_present(const struct env *env, const char *dir, struct fathom_error *err)
+/* By trying: rights, file systems that are read-only and full ones all say so. */
+static int check_writable(const struct env *env, const char *dir, struct fathom_error *err)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/" WORK_PREFIX "lock", dir) >= (int)sizeof path)
+        return error_set(err, -ENAMETOOLONG, "%s: %s", dir, fathom_strerror(-ENAMETOOLONG));
+    int fd = env->open(env->context, path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return error_set(err, fd, "%s: nothing can be written here: %s", dir, fathom_strerror(fd));
+    file_close(env, fd);
+    (void)env->unlink(env->context, path); /* or it is debris, which the next build takes away */
+    return 0;
+}
+
+static int check_replaceable(const struct env *env, const char *dir, struct fathom_error *err)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/" FORMAT_FILE_NAME, dir) >= (int)sizeof path)
+        return error_set(err, -ENAMETOOLONG, "%s: %s", dir, fathom_strerror(-ENAMETOOLONG));
+    int fd = env->open(env->context, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    file_close(env, fd);
+    if (fd < 0)
+        return 0;
+    return error_set(err, -EISDIR, "%s: is a directory, where the index would be; move it away",
+                     path);
+}
+
+static int lock(const struct env *env, const char *dir, struct fathom_error *err)
 {
     int fd = env->open(env->context, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0), status;
     if (fd < 0)
@@ -22,6 +53,17 @@ int lock_present(const struct env *env, const char *dir, struct fathom_error *er
                          "directory",
                          dir);
     return error_set(err, status, "%s: cannot be locked: %s", dir, fathom_strerror(status));
+}
+
+int lock_present(const struct env *env, const char *dir, struct fathom_error *err)
+{
+    int fd = lock(env, dir, err), status = fd < 0 ? fd : check_replaceable(env, dir, err);
+    if (status == 0)
+        status = check_writable(env, dir, err);
+    if (status == 0)
+        return fd;
+    file_close(env, fd);
+    return status;
 }
 
 int lock_directory(const struct env *env, const char *dir, struct fathom_error *err)

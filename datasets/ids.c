@@ -163,6 +163,24 @@ static int compare_ids(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* The next row from first on that has this id. */
+static uint64_t row_of(const uint64_t *ids, uint64_t id, uint64_t first)
+{
+    while (ids[first] != id)
+        first++;
+    return first;
+}
+
+static int refuse_repeated(const uint64_t *ids, uint64_t id, const char *path,
+                           struct fathom_error *err)
+{
+    uint64_t first = row_of(ids, id, 0);
+    return error_set(err, FATHOM_EINPUT,
+                     "%s: id %" PRIu64 " appears more than once: in rows %" PRIu64 " and %" PRIu64
+                     " (counted from 0)",
+                     path, id, first, row_of(ids, id, first + 1));
+}
+
 static int check_unique(const uint64_t *ids, uint64_t rows, const char *path,
                         struct fathom_error *err)
 {
@@ -174,11 +192,13 @@ static int check_unique(const uint64_t *ids, uint64_t rows, const char *path,
     int status = 0;
     if (sorted[rows - 1] == FATHOM_ID_NONE)
         status =
-            error_set(err, FATHOM_EINPUT, "%s: an id is 2^64-1, which stands for no result", path);
+            error_set(err, FATHOM_EINPUT,
+                      "%s: the id of row %" PRIu64 " (counted from 0) is 2^64-1, which stands for "
+                      "no result",
+                      path, row_of(ids, FATHOM_ID_NONE, 0));
     for (uint64_t i = 1; i < rows && status == 0; i++)
         if (sorted[i] == sorted[i - 1])
-            status = error_set(err, FATHOM_EINPUT, "%s: id %" PRIu64 " appears more than once",
-                               path, sorted[i]);
+            status = refuse_repeated(ids, sorted[i], path, err);
     mem_free(sorted);
     return status;
 }

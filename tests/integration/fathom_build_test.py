@@ -249,6 +249,43 @@ class Refusals(BuildTest):
         self.assertIn("not a directory", self.build(base, code=3).stderr)
         self.assertEqual(self.out.read_text(), "a file")
 
+    def test_an_output_that_cannot_be_published_is_named_before_the_work(self):
+        base = self.synth(3000)
+        (self.out / "index.fathom").mkdir(parents=True)
+        refused = self.build(base, "--progress", "json", code=3).stderr
+        self.assertIn(f"{self.out}/index.fathom: is a directory", refused)
+        self.assertNotIn("progress", refused)
+        (self.out / "index.fathom").rmdir()
+        for owner in ((), ("su", "nobody", "-s", "/bin/sh", "-c")):
+            if os.getuid() == 0 and not owner:
+                continue  # nothing is forbidden to root
+            self.out.chmod(0o555)
+            self.folder.chmod(0o755)
+            self.addCleanup(self.out.chmod, 0o755)
+            command = [str(BIN / "fathom-build"), "build", "--input", str(base), "--metric", "l2", "--out",
+                       str(self.out), "--progress", "json"]
+            done = subprocess.run([*owner, " ".join(command)] if owner else command, capture_output=True, text=True,
+                                  check=False)
+            self.assertEqual(done.returncode, 3, done.stderr)
+            self.assertIn(f"{self.out}: nothing can be written here: Permission denied", done.stderr)
+            self.assertNotIn("progress", done.stderr)
+            break
+
+    def test_names_need_not_be_utf8(self):
+        base = self.synth(3000)
+        odd = Path(os.fsdecode(bytes(self.folder) + b"/in\xfe.fbin"))
+        base.rename(odd)
+        self.out = Path(os.fsdecode(bytes(self.folder) + b"/out\xff"))
+        document = json.loads(self.build(odd, "--json").stdout)
+        self.assertEqual(document["path"], f"{self.folder}/out\\xff")
+        shown = json.loads(run("fathom-check", "inspect", self.out, "--json").stdout)
+        self.assertEqual(shown["provenance"]["input"]["name"], "in\\xfe.fbin")
+        self.assertTrue(json.loads(run("fathom-check", "verify", self.out, "--json").stdout)["sound"])
+        with open("/dev/full", "w", encoding="ascii") as full:
+            done = subprocess.run([str(BIN / "fathom-check"), "verify", str(self.out), "--json"], stdout=full,
+                                  stderr=subprocess.PIPE, check=False)
+        self.assertEqual(done.returncode, 3)  # who reads the document has none
+
     def test_a_file_that_may_not_grow_is_an_io_error_and_keeps_the_old_index(self):
         base = self.synth(3000)
         self.build(base)

@@ -129,6 +129,7 @@ class Synth(DataTest):
                           ("--count", 4, "--dim", 4), ("--count", 0, "--dim", 4, "--out", out),
                           ("--count", 4, "--dim", 4097, "--out", out),
                           ("--count", 4, "--dim", 4, "--out", out, "--queries", 3),
+                          ("--count", 4, "--dim", 4, "--out", out, "--queries", 3, "--query-out", out),
                           ("--count", 4, "--dim", 4, "--out", self.path("a.hdf5")),
                           ("--count", 4, "--dim", 4, "--out", out, "--queries", 3, "--query-out",
                            self.path("a.xyz"))):
@@ -366,7 +367,10 @@ class Program(DataTest):
             return run("synth", "--count", 100, "--dim", 4, "--out", self.path("a.fbin"), *more)
         self.assertEqual(synth().stderr, "")
         lines = [json.loads(line) for line in synth("--progress", "json").stderr.splitlines()]
-        self.assertEqual([line["state"] for line in lines], ["running", "done"])
+        states = [line["state"] for line in lines]
+        self.assertEqual(states[0], "running")
+        self.assertLessEqual(set(states[:-1]), {"running"})  # another each tenth of a second, on a busy machine
+        self.assertEqual(states[-1], "done")
         self.assertEqual(lines[-1]["done"], 100)
 
 

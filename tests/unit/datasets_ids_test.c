@@ -89,7 +89,7 @@ static void however_many_there_are_are_read(void **state)
 
 static void duplicates_and_the_reserved_id_are_refused(void **state)
 {
-    refuse(*state, "5\n6\n5\n", 3, "id 5 appears more than once");
+    refuse(*state, "5\n6\n5\n", 3, "id 5 appears more than once: in rows 0 and 2 (counted from 0)");
     refuse(*state, "5\n18446744073709551615\n", 2, "2^64-1");
 }
 

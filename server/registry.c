@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
 #define RELOADS_WAITING_MAX 64
@@ -114,30 +115,89 @@ static int edition_open(struct edition **out, struct registry *registry, unsigne
 
 /* ---- opening ---- */
 
-/* The terms of each index: the budget is split by raw sizes. */
+/* What each would take at the least, and all of them. */
+static int refuse_budget(const struct registry *registry, const struct fathom_outlook *outlooks,
+                         uint64_t budget_bytes, uint64_t least_bytes, struct fathom_error *err)
+{
+    char each[256] = "";
+    size_t at = 0;
+    for (unsigned i = 0; i < registry->count && at < sizeof each; i++)
+        at += (size_t)snprintf(each + at, sizeof each - at, "%s%s %llu", i ? ", " : "",
+                               registry->entries[i].name,
+                               (unsigned long long)outlooks[i].least_bytes);
+    return error_set(err, FATHOM_EBUDGET,
+                     "a DRAM budget of %llu bytes is too small for %u indexes: the least is %llu "
+                     "(%s%s); raise --dram-budget or lower --workers and --inflight",
+                     (unsigned long long)budget_bytes, registry->count,
+                     (unsigned long long)least_bytes, each, at < sizeof each ? "" : "...");
+}
+
+/* By raw bytes, but each has what it takes at the least: by size alone a small index beside a large
+ * one would get less than it can do with. The sum of all that is least is within the budget. */
+static void share_out(struct registry *registry, uint64_t budget_bytes,
+                      const struct fathom_outlook *outlooks)
+{
+    double left = (double)budget_bytes, raw = 0;
+    bool settled = false;
+    for (unsigned i = 0; i < registry->count; i++) {
+        registry->entries[i].terms.bytes = 0; /* not settled at its least */
+        raw += (double)outlooks[i].raw_bytes;
+    }
+    while (!settled) { /* who gets the least leaves less to the others */
+        settled = true;
+        for (unsigned i = 0; i < registry->count; i++) {
+            uint64_t *bytes = &registry->entries[i].terms.bytes;
+            double size = (double)outlooks[i].raw_bytes, least = (double)outlooks[i].least_bytes;
+            if (*bytes || left * size >= least * raw)
+                continue;
+            *bytes = outlooks[i].least_bytes;
+            left -= least;
+            raw -= size;
+            settled = false;
+        }
+    }
+    for (unsigned i = 0; i < registry->count; i++) {
+        uint64_t *bytes = &registry->entries[i].terms.bytes;
+        if (!*bytes)
+            *bytes = (uint64_t)((double)outlooks[i].raw_bytes / raw * left);
+        if (*bytes < outlooks[i].least_bytes) /* rounded down */
+            *bytes = outlooks[i].least_bytes;
+    }
+}
+
+static int split_budget(struct registry *registry, uint64_t budget_bytes,
+                        struct fathom_outlook *outlooks, struct fathom_error *err)
+{
+    uint64_t least = 0;
+    for (unsigned i = 0; i < registry->count; i++) {
+        const struct terms free = {.plan_recall = registry->entries[i].terms.plan_recall};
+        const struct fathom_open_options options = options_of(registry, free);
+        int rc = fathom_index_outlook(registry->entries[i].dir, &options, &outlooks[i], err);
+        if (rc < 0)
+            return rc;
+        least += outlooks[i].least_bytes;
+    }
+    if (least > budget_bytes)
+        return refuse_budget(registry, outlooks, budget_bytes, least, err);
+    share_out(registry, budget_bytes, outlooks);
+    return 0;
+}
+
+/* The terms of each index. */
 static int settle_terms(struct registry *registry, struct terms terms,
                         const struct registry_index *indexes, struct fathom_error *err)
 {
-    uint64_t total = 0;
-    const struct fathom_open_options options = options_of(registry, terms);
     for (unsigned i = 0; i < registry->count; i++) {
-        struct entry *entry = &registry->entries[i];
-        struct fathom_outlook outlook;
-        entry->terms = terms;
-        entry->terms.plan_recall = indexes[i].plan_recall;
-        if (terms.share > 0 || terms.bytes == 0 || registry->count == 1)
-            continue;
-        int rc = fathom_index_outlook(entry->dir, &options, &outlook, err);
-        if (rc < 0)
-            return rc;
-        entry->terms.bytes = outlook.raw_bytes;
-        total += outlook.raw_bytes;
+        registry->entries[i].terms = terms;
+        registry->entries[i].terms.plan_recall = indexes[i].plan_recall;
     }
-    for (unsigned i = 0; i < registry->count && total > 0; i++) {
-        uint64_t *bytes = &registry->entries[i].terms.bytes;
-        *bytes = (uint64_t)((double)*bytes / (double)total * (double)terms.bytes);
-    }
-    return 0;
+    if (terms.share > 0 || terms.bytes == 0 || registry->count == 1)
+        return 0;
+    struct fathom_outlook *outlooks = mem_alloc_array(registry->count, sizeof *outlooks);
+    int rc = outlooks ? split_budget(registry, terms.bytes, outlooks, err)
+                      : error_set(err, -ENOMEM, "no memory to divide the budget");
+    mem_free(outlooks);
+    return rc;
 }
 
 static void log_opened(struct registry *registry, const struct edition *edition)

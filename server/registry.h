@@ -46,7 +46,7 @@ struct registry_index {
 struct registry_options {
     const struct registry_index *indexes;
     unsigned index_count;
-    uint64_t dram_budget_bytes;      /* of all indexes together; split by raw size; 0: none */
+    uint64_t dram_budget_bytes;      /* of all indexes together (settle_terms); 0: none */
     double dram_budget_share;        /* instead, of the vectors of each as f32; 0: not */
     enum fathom_navigator navigator; /* of every index; AUTO: each its own */
     unsigned threads, inflight;      /* engines that will search, queries in flight in each */

@@ -321,6 +321,12 @@ static void set_limits(struct service *service)
     };
 }
 
+/* It searches with an engine of its own. */
+static bool has_http(const struct config *config)
+{
+    return strcmp(config->http, "off") != 0;
+}
+
 static int open_registry(struct service *service, struct fathom_error *err)
 {
     const struct config *config = service->config;
@@ -333,7 +339,8 @@ static int open_registry(struct service *service, struct fathom_error *err)
                                              .dram_budget_bytes = config->dram_budget.bytes,
                                              .dram_budget_share = config->dram_budget.share,
                                              .navigator = config->navigator,
-                                             .threads = (unsigned)config->workers + 1,
+                                             .threads =
+                                                 (unsigned)config->workers + has_http(config),
                                              .inflight = (unsigned)config->inflight};
     return registry_open(&service->registry, &options, service->log, err);
 }
@@ -375,7 +382,7 @@ static int make_events(struct server *server, struct fathom_error *err)
 static int open_http(struct server *server, struct fathom_error *err)
 {
     const struct config *config = server->service.config;
-    if (strcmp(config->http, "off") == 0)
+    if (!has_http(config))
         return 0;
     return http_open(&server->http, &server->service,
                      &server->service.stats->threads[server->worker_count], config->http, err);

@@ -84,7 +84,9 @@ int index_file_open(struct index_file *file, const struct env *env, const char *
     if (!path)
         return error_set(err, -ENOMEM, "%s: no memory to open the index", dir);
     int status = index_file_open_path(file, env, path, err);
-    if (status == -ENOENT || status == -ENOTDIR)
+    if (status == -ENOTDIR)
+        error_set(err, status, "%s: is no directory; an index is named by its directory", dir);
+    else if (status == -ENOENT)
         error_set(err, status,
                   "%s: there is no index in this directory (no %s); build one with fathom-build",
                   dir, FORMAT_FILE_NAME);

@@ -5,7 +5,7 @@ import threading
 
 import numpy as np
 
-from support import Indexes, ProtocolTest, let_go, main, make_fake, results, search_params, until
+from support import Indexes, ProtocolTest, Server, let_go, main, make_fake, results, search_params, until
 
 ROWS = 1000
 SCRATCH = 4096  # of the fake; its least is a byte a row, its best eight
@@ -125,6 +125,31 @@ class Steps(ProtocolTest):
     def wait_steps(self, wanted):
         """An edition closes a moment after the last thread has let go of it."""
         until(lambda: self.steps()[0] == wanted, f"the steps are {wanted}")
+
+
+class Shared(ProtocolTest):
+    """One budget for a small index beside one of a hundred times its size."""
+
+    def refusal(self, budget, **indexes):
+        server = Server("--dram-budget", budget, "--workers", 2, indexes=indexes, fake=True, wait=False)
+        self.assertEqual(server.wait(), 2)
+        return server.log()
+
+    def test_it_is_split_by_raw_size_but_each_has_its_least(self):
+        indexes = {"small": make_fake(self.scratch / "small", rows=ROWS),
+                   "large": make_fake(self.scratch / "large", rows=100 * ROWS)}
+        least = {"small": SCRATCH + ROWS, "large": SCRATCH + 100 * ROWS}
+        total = sum(least.values())
+        for budget in (1, total - 1):
+            log = self.refusal(budget, **indexes)
+            self.assertIn(f"a DRAM budget of {budget} bytes is too small for 2 indexes: the least is {total} ", log)
+            self.assertIn(f"(small {least['small']}, large {least['large']})", log)
+        for budget, small in ((total, least["small"]), (total + 1000, least["small"]), (101 * 5096, 5096),
+                              (101 * 6000, 6000)):
+            server = self.serve("--dram-budget", budget, "--workers", 2, indexes=indexes, fake=True)
+            with server.client() as client:
+                found = [client.call("info", {"index": name})["dram_bytes"]["budget"] for name in ("small", "large")]
+            self.assertEqual(found, [small, budget - small])
 
 
 class Load(ProtocolTest):

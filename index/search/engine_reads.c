@@ -61,7 +61,7 @@ static bool next_read(const struct query *query, struct read_info *read, uint64_
                                .span = (uint16_t)span,
                                .wanted = (uint16_t)(next - query->pages_issued),
                                .kind = query->phase == QUERY_SCAN ? READ_CODES : READ_ROWS};
-    *page = query->pages[query->pages_issued];
+    *page = query_page_at(query, query->pages_issued);
     return true;
 }
 
@@ -184,9 +184,9 @@ static void next_phase(struct fathom_engine *engine, struct query *query)
 static const uint8_t *wanted_payload(struct query *query, const struct read_info *read, uint32_t i,
                                      uint8_t *buffer, int result)
 {
-    const uint64_t *pages = query->pages + read->page;
-    return payload_of(query, query_section(query), buffer + (pages[i] - pages[0]) * PAGE_BYTES,
-                      pages[i], query_span(query), result);
+    uint64_t first = query_page_at(query, read->page), page = query_page_at(query, read->page + i);
+    return payload_of(query, query_section(query), buffer + (page - first) * PAGE_BYTES, page,
+                      query_span(query), result);
 }
 
 static void take_rows(struct fathom_engine *engine, struct query *query,

@@ -17,4 +17,11 @@ static inline void *layout_piece(struct layout *layout, uint64_t count, uint64_t
     return memory;
 }
 
+/* Pieces of two kinds were laid out from the same place on, since never both are in use: goes on
+ * behind the longer. */
+static inline void layout_join(struct layout *layout, const struct layout *other)
+{
+    layout->at = other->at > layout->at ? other->at : layout->at;
+}
+
 #endif

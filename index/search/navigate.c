@@ -33,41 +33,72 @@ uint32_t navigator_page_slots(uint32_t candidates)
     return power_of_two_above(2 * (uint64_t)candidates);
 }
 
-static void lay_out(struct navigator *n, struct navigator_capacity c, struct layout *layout)
+static void lay_out_prepared(struct navigator *n, const struct navigator_capacity *c,
+                             struct layout *layout)
 {
-    uint64_t padded = size_round_up(c.work_dim, 64);
-    uint32_t code_bytes = c.looked_at ? (uint32_t)padded / 8 * PLANES_MAX : 0; /* the most */
-    bool walks = c.search_list > 0;
+    uint64_t padded = size_round_up(c->work_dim, 64);
     n->work = layout_piece(layout, padded, sizeof(float));
     n->units = layout_piece(layout, padded, sizeof(float));
     n->rotated = layout_piece(layout, padded, sizeof(float));
     n->code_hi = layout_piece(layout, padded, 1);
     n->code_lo = layout_piece(layout, padded, 1);
-    n->pool.estimates = layout_piece(layout, pool_room(c.search_list), sizeof *n->pool.estimates);
-    n->pool.rows = layout_piece(layout, c.search_list, sizeof *n->pool.rows);
-    n->visited.entries =
-        layout_piece(layout, walks ? navigator_visited_slots(c.search_list, c.degree) : 0,
-                     sizeof *n->visited.entries);
+    n->weights = layout_piece(layout, c->cells ? padded : 0, sizeof *n->weights);
     n->ids = layout_piece(layout, SCORE_BATCH + 16, sizeof *n->ids); /* see below_f32 */
-    n->cells = layout_piece(layout, walks ? SCORE_BATCH : 0, sizeof *n->cells);
-    n->missing = layout_piece(layout, walks ? SCORE_BATCH : 0, sizeof *n->missing);
-    n->tables = layout_piece(layout, coarse_table_bytes(code_bytes), 1);
-    n->weights = layout_piece(layout, c.cells ? padded : 0, sizeof *n->weights);
-    n->joined = layout_piece(
-        layout, code_bytes ? (uint64_t)JOINED_CODES * code_bytes + KERNEL_CODE_SLACK : 0, 1);
     n->scores = layout_piece(layout, SCORE_BATCH + 2 * KERNEL_LANES, sizeof *n->scores);
     n->estimates = layout_piece(layout, SCORE_BATCH, sizeof *n->estimates);
-    n->row_scores = layout_piece(layout, SCORE_BATCH, sizeof *n->row_scores);
+}
+
+static void lay_out_walk(struct navigator *n, const struct navigator_capacity *c,
+                         struct layout *layout)
+{
+    bool walks = c->search_list > 0;
+    n->pool.estimates = layout_piece(layout, pool_room(c->search_list), sizeof *n->pool.estimates);
+    n->pool.rows = layout_piece(layout, c->search_list, sizeof *n->pool.rows);
+    n->visited.entries =
+        layout_piece(layout, walks ? navigator_visited_slots(c->search_list, c->degree) : 0,
+                     sizeof *n->visited.entries);
+    n->cells = layout_piece(layout, walks ? SCORE_BATCH : 0, sizeof *n->cells);
+    n->missing = layout_piece(layout, walks ? SCORE_BATCH : 0, sizeof *n->missing);
     n->base_cache = layout_piece(layout, walks ? BASE_CACHE : 0, sizeof *n->base_cache);
-    n->cell_distance = layout_piece(layout, c.cells, sizeof *n->cell_distance);
-    n->cell_order = layout_piece(layout, (uint64_t)c.cells + 16, sizeof *n->cell_order);
-    n->cell_spare = layout_piece(layout, c.cells, sizeof *n->cell_spare);
-    n->bucket = layout_piece(layout, NAVIGATOR_BUCKETS + 1, sizeof *n->bucket);
-    n->kept_estimates = layout_piece(layout, c.looked_at, sizeof *n->kept_estimates);
-    n->kept_rows = layout_piece(layout, c.looked_at, sizeof *n->kept_rows);
+}
+
+/* Returns where page slots may begin: behind it is what nobody needs once they are filled. */
+static struct layout lay_out_cells(struct navigator *n, const struct navigator_capacity *c,
+                                   struct layout *layout)
+{
+    uint32_t code_bytes =
+        c->looked_at ? (uint32_t)size_round_up(c->work_dim, 64) / 8 * PLANES_MAX : 0; /* the most */
+    n->cell_distance = layout_piece(layout, c->cells, sizeof *n->cell_distance);
+    struct layout over = *layout, whole;
+    n->cell_order = layout_piece(layout, (uint64_t)c->cells + 16, sizeof *n->cell_order);
+    whole = *layout;
+    n->tables = layout_piece(layout, coarse_table_bytes(code_bytes), 1);
+    n->joined = layout_piece(
+        &whole, code_bytes ? (uint64_t)JOINED_CODES * code_bytes + KERNEL_CODE_SLACK : 0, 1);
+    layout_join(layout, &whole); /* whole codes come after the first look, by tables */
+    whole = *layout;
+    n->cell_spare = layout_piece(layout, c->ranked, sizeof *n->cell_spare);
+    n->bucket = layout_piece(layout, c->cells ? NAVIGATOR_BUCKETS + 1 : 0, sizeof *n->bucket);
+    n->kept_estimates = layout_piece(&whole, c->looked_at, sizeof *n->kept_estimates);
+    n->kept_rows = layout_piece(&whole, c->looked_at, sizeof *n->kept_rows);
+    layout_join(layout, &whole); /* rows are kept when cells are ranked */
+    return over;
+}
+
+/* Arrays of which a query never needs both share their place: whoever walks ranks no cells, and
+ * pages are weighed after either (docs/adr/0062). */
+static void lay_out(struct navigator *n, struct navigator_capacity c, struct layout *layout)
+{
+    lay_out_prepared(n, &c, layout);
+    uint32_t scored = c.search_list || c.looked_at ? SCORE_BATCH : CLUMPS_AT_ONCE;
+    n->row_scores = layout_piece(layout, scored, sizeof *n->row_scores);
+    struct layout walk = *layout, pages = lay_out_cells(n, &c, layout);
+    lay_out_walk(n, &c, &walk);
     n->page_mask = navigator_page_slots(c.candidates) - 1;
-    n->page_slots = layout_piece(layout, c.weighed > n->page_mask ? c.weighed : n->page_mask + 1,
+    n->page_slots = layout_piece(&pages, c.weighed > n->page_mask ? c.weighed : n->page_mask + 1,
                                  sizeof *n->page_slots);
+    layout_join(layout, &walk);
+    layout_join(layout, &pages);
     void *payloads = layout_piece(layout, c.list_pages, LIST_PAYLOAD_BYTES);
     n->list_payloads = c.list_pages ? payloads : NULL;
 }

@@ -43,6 +43,7 @@ uint32_t scan_pages_weighed(uint32_t search_list, const struct properties *p);
 #define JOINED_CODES      32  /* whole codes put together at a time */
 #define LOOKED_AT         2   /* candidates of a first look for each of a query's */
 #define NAVIGATOR_BUCKETS 512 /* of the sort of cells by distance */
+#define CLUMPS_AT_ONCE    64  /* of cells that are ranked */
 
 /* Pages of lists that a walk keeps, those on their way included: near rows lie on the same page, so
  * one often serves several expansions. */
@@ -81,12 +82,13 @@ struct navigator {
     int16_t *weights; /* of the query, whole */
     uint8_t *joined;  /* JOINED_CODES whole codes */
     float *cell_distance;
-    uint32_t *cell_order, *cell_spare, *bucket;
-    float *kept_estimates; /* of the scan */
+    uint32_t *cell_order, *cell_spare, *bucket; /* spare: of those that are wanted */
+    float *kept_estimates;                      /* of the scan */
     uint32_t *kept_rows;
-    /* refine: pages by hash; scan: pages in the order of the file */
+    /* refine: pages by hash; scan: pages in the order of the file. Where cells were ranked and rows
+     * were kept, or the graph was walked: then that is over. */
     struct page_slot {
-        uint64_t page;
+        uint32_t page; /* counted as in query->pages; by hash: and 1, 0 is free */
         float gain;
         uint32_t chosen;
     } * page_slots;
@@ -97,6 +99,7 @@ struct navigator {
     uint64_t memory_bytes;
     struct navigator_capacity {
         uint32_t work_dim, cells, degree;
+        uint32_t ranked;      /* of the cells */
         uint32_t search_list; /* of walks; 0: nobody walks */
         uint32_t looked_at;   /* rows kept of a first look at codes in memory; 0: nobody looks */
         uint32_t candidates, list_pages;
@@ -152,7 +155,7 @@ void cells_navigate(struct navigator *navigator, struct query *query);
  * wants the others: query->pages. scan_page takes one of them; scan_end: all have come, the
  * candidates are put in order. */
 void scan_start(struct navigator *navigator, struct query *query);
-void scan_page(struct navigator *navigator, struct query *query, uint64_t page,
+void scan_page(struct navigator *navigator, struct query *query, uint32_t page,
                const uint8_t *payload);
 void scan_end(struct query *query);
 

@@ -28,7 +28,7 @@ struct contest {
     uint8_t places[QUERY_RESERVED_CANDIDATES]; /* of the candidates in the truth */
     /* The slots of their pages and of the truth's, and all pages that might be read. */
     const struct page_slot *slots[QUERY_RESERVED_CANDIDATES], *truth_slots[SAMPLE_TRUTH];
-    uint64_t pages[QUERY_RESERVED_CANDIDATES];
+    uint32_t pages[QUERY_RESERVED_CANDIDATES];
     uint32_t page_count;
     /* The hits of each threshold, before they are re-ranked: that makes candidates of them. */
     struct hit hits[REPLAYS_MAX][QUERY_RESERVED_K + QUERY_RESERVED_K / 4 + QUERY_EXACT_MARGIN];

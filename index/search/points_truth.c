@@ -53,8 +53,11 @@ int points_reader_init(struct points_reader *reader, const struct fathom_index *
 {
     const struct properties *p = &index->properties;
     struct query_capacity capacity = {.dim = p->dim, .k = 1, .candidates = 1};
-    struct navigator_capacity scratch = {
-        .work_dim = p->work_dim, .cells = p->cells, .looked_at = 1, .candidates = 1};
+    struct navigator_capacity scratch = {.work_dim = p->work_dim,
+                                         .cells = p->cells,
+                                         .ranked = p->cells,
+                                         .looked_at = 1,
+                                         .candidates = 1};
     *reader = (struct points_reader){.query = {.index = index}};
     reader->bytes = mem_alloc(row_bytes_max(index));
     return reader->bytes && navigator_reserve(&reader->navigator, scratch) == 0 &&

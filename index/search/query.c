@@ -18,23 +18,29 @@
 
 /* ---- memory ---- */
 
+/* What only a scan of pages needs lies where the result will be, and what exact distances are
+ * computed in where candidates were: a query keeps its memory while it waits, so that a slot has
+ * none twice (docs/adr/0062). */
 static void lay_out(struct query *query, struct query_capacity c, struct layout *layout)
 {
     uint64_t padded = size_round_up((uint64_t)c.dim + 1, 64);
-    uint32_t keep = query_keep_max(c.k);
+    uint32_t keep = query_keep_max(c.k), pages = c.candidates > keep ? c.candidates : keep;
     query->vector = layout_piece(layout, padded, sizeof(float));
-    query->scratch = layout_piece(layout, padded, sizeof(float));
     query->hi = layout_piece(layout, padded, 1);
     query->lo = layout_piece(layout, padded, 1);
-    query->candidates = layout_piece(layout, c.candidates, sizeof *query->candidates);
-    uint32_t pages = c.candidates > keep ? c.candidates : keep;
     query->pages = layout_piece(layout, c.pages > pages ? c.pages : pages, sizeof *query->pages);
+    struct layout exact = *layout, scan;
+    query->candidates = layout_piece(layout, c.candidates, sizeof *query->candidates);
+    query->scratch = layout_piece(&exact, padded, sizeof(float));
+    layout_join(layout, &exact);
+    scan = *layout;
+    query->scan_cells = layout_piece(&scan, c.cells, sizeof *query->scan_cells);
+    query->scan_hi = layout_piece(&scan, c.cells ? padded : 0, 1);
+    query->scan_lo = layout_piece(&scan, c.cells ? padded : 0, 1);
     query->hits = layout_piece(layout, keep, sizeof *query->hits);
-    query->scan_cells = layout_piece(layout, c.cells, sizeof *query->scan_cells);
-    query->scan_hi = layout_piece(layout, c.cells ? padded : 0, 1);
-    query->scan_lo = layout_piece(layout, c.cells ? padded : 0, 1);
     query->ids = layout_piece(layout, c.k, sizeof *query->ids);
     query->distances = layout_piece(layout, c.k, sizeof *query->distances);
+    layout_join(layout, &scan);
 }
 
 uint64_t query_memory_bytes(struct query_capacity capacity)
@@ -215,13 +221,6 @@ float query_user_distance(const struct query *query, double key)
     return (float)(distance / scale);
 }
 
-/* The first row on a page of a row store. */
-static uint64_t section_first_row(const struct section *section, uint64_t page)
-{
-    uint64_t pages = page - section->first_page;
-    return section->rows_per_page ? pages * section->rows_per_page : pages / section->pages_per_row;
-}
-
 /* ---- phases ---- */
 
 const struct section *query_section(const struct query *query)
@@ -326,12 +325,12 @@ int query_begin(struct query *query, struct navigator *navigator,
     return 0;
 }
 
-static void refine_page(struct query *query, uint64_t page, const uint8_t *payload,
+static void refine_page(struct query *query, uint32_t page, const uint8_t *payload,
                         struct kernel_score8 *scores)
 {
     const struct section *section = query_section(query);
-    uint64_t first = section_first_row(section, page), left = query->index->properties.rows - first;
     uint32_t per_page = section->rows_per_page ? section->rows_per_page : 1;
+    uint64_t first = (uint64_t)page * per_page, left = query->index->properties.rows - first;
     uint32_t count = left < per_page ? (uint32_t)left : per_page;
     query->stats.full_distances += count;
     for (uint32_t at = 0; at < count; at += QUERY_PAGE_BATCH) {
@@ -362,11 +361,12 @@ static float exact_distance(const struct query *query, const uint8_t *bytes,
     return query_user_distance(query, row8_distance(&query->row8, scores));
 }
 
-static void exact_page(struct query *query, uint64_t page, const uint8_t *payload,
+static void exact_page(struct query *query, uint32_t i, const uint8_t *payload,
                        struct kernel_score8 *scores)
 {
     const struct section *section = query_section(query);
-    for (uint32_t i = 0; i < query->hit_count; i++) {
+    uint64_t page = query_page_at(query, i);
+    for (i = 0; i < query->hit_count; i++) {
         struct row_place place = section_row_place(section, query->hits[i].row);
         if (query->hits[i].sigma == 0 || place.page != page)
             continue;
@@ -376,9 +376,9 @@ static void exact_page(struct query *query, uint64_t page, const uint8_t *payloa
     }
 }
 
-static void id_page(struct query *query, uint64_t page, const uint8_t *payload)
+static void id_page(struct query *query, uint32_t page, const uint8_t *payload)
 {
-    uint64_t first = (page - query->index->id_section->first_page) * PAGE_PAYLOAD;
+    uint64_t first = (uint64_t)page * PAGE_PAYLOAD;
     for (uint32_t i = 0; i < query->hit_count; i++)
         query->ids[i] |= bits_load_piece(payload, first, PAGE_PAYLOAD,
                                          query->index->properties.id_bits, query->hits[i].row);
@@ -390,7 +390,7 @@ void query_page(struct query *query, uint32_t i, const uint8_t *payload,
     if (query->phase == QUERY_REFINE)
         refine_page(query, query->pages[i], payload, scores);
     else if (query->phase == QUERY_EXACT)
-        exact_page(query, query->pages[i], payload, scores);
+        exact_page(query, i, payload, scores);
     else
         id_page(query, query->pages[i], payload);
     query->pages_done++;
@@ -398,7 +398,7 @@ void query_page(struct query *query, uint32_t i, const uint8_t *payload,
 
 static int compare_pages(const void *a, const void *b)
 {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
     return (x > y) - (x < y);
 }
 
@@ -419,22 +419,21 @@ static void choose_exact_pages(struct query *query)
     uint32_t count = 0;
     for (uint32_t i = 0; i < query->hit_count; i++)
         if (query->hits[i].sigma > 0)
-            query->pages[count++] = section_row_place(section, query->hits[i].row).page;
+            query->pages[count++] = query_place(section, query->hits[i].row);
     query_sort_pages(query, count);
 }
 
 /* The pages that hold ids of the hits: one may lie on two. */
 static void choose_id_pages(struct query *query)
 {
-    const struct section *section = query->index->id_section;
     unsigned width = query->index->properties.id_bits;
     uint32_t count = 0;
     for (uint32_t i = 0; i < query->hit_count; i++) {
-        uint64_t first = bits_first_byte(width, query->hits[i].row) / PAGE_PAYLOAD,
-                 last = bits_last_byte(width, query->hits[i].row) / PAGE_PAYLOAD;
-        query->pages[count++] = section->first_page + first;
+        uint32_t first = (uint32_t)(bits_first_byte(width, query->hits[i].row) / PAGE_PAYLOAD),
+                 last = (uint32_t)(bits_last_byte(width, query->hits[i].row) / PAGE_PAYLOAD);
+        query->pages[count++] = first;
         if (last > first)
-            query->pages[count++] = section->first_page + last;
+            query->pages[count++] = last;
     }
     query_sort_pages(query, count);
 }

@@ -64,7 +64,7 @@ struct query {
     uint32_t candidate_count, candidate_limit;
     struct hit *hits; /* a max-heap by (key, row) while it is filled, sorted at the end */
     uint32_t hit_count;
-    uint64_t *pages; /* wanted, each once, in the order of the file */
+    uint32_t *pages; /* wanted, each once, in the order of the file: see query_page_at */
     uint32_t page_count, pages_issued, pages_done;
     struct navigator own;          /* where lists are read from SSD; kept from query to query */
     int64_t own_borrowed;          /* bytes of it that the index's budget lent */
@@ -77,7 +77,7 @@ struct query {
     int8_t *scan_hi, *scan_lo; /* of those */
     uint64_t *ids;             /* of the result */
     float *distances;
-    float *scratch; /* work_dim floats */
+    float *scratch; /* work_dim floats, where candidates were */
 
     int status;
     char detail[256]; /* of a failure */
@@ -164,6 +164,17 @@ static inline uint32_t query_span(const struct query *query)
     const struct section *section = query_section(query);
     return section->row_bytes ? section->pages_per_row : 1;
 }
+/* The place of the page, or pages, of a row. */
+static inline uint32_t query_place(const struct section *section, uint32_t row)
+{
+    return section->rows_per_page ? row / section->rows_per_page : row;
+}
+/* Where wanted page i is in the file: places count from the first page of the section, those of a
+ * row that spans pages as one, so that 32 bits do. */
+static inline uint64_t query_page_at(const struct query *query, uint32_t i)
+{
+    return query_section(query)->first_page + (uint64_t)query->pages[i] * query_span(query);
+}
 /* How its pages are read together. */
 static inline struct run_limits query_runs(const struct query *query)
 {
@@ -205,7 +216,7 @@ void refine_list(struct query *query, const struct navigator *navigator, float t
  * the device, in reads of one page into small page buffers. */
 void refine_pick(struct query *query, const struct navigator *navigator, float threshold);
 void refine_pick_of(struct query *query, const struct navigator *navigator, float threshold,
-                    const uint64_t *pages, uint32_t count);
+                    const uint32_t *pages, uint32_t count);
 float refine_price(const struct query *query);
 /* The slot of the page of a candidate's row, after refine_weigh. */
 struct page_slot *refine_page_of(const struct query *query, const struct navigator *navigator,

@@ -125,8 +125,6 @@ static void measure_clump(struct navigator *n, const struct query *query, uint32
     }
 }
 
-#define CLUMPS_AT_ONCE 64
-
 static void measure_cells(struct navigator *n, const struct query *query)
 {
     const struct kernel_query8 *weights = &query->row8.weights;
@@ -162,10 +160,11 @@ static float sample_rank(struct navigator *n, uint32_t cells, double share)
     return sample[rank];
 }
 
-/* Sorts the count cells of cell_order by distance, up to a bucket's width: all that a scan needs.
- * spare: room for count. */
-static void bucket_sort(struct navigator *n, uint32_t count, uint32_t *spare)
+/* Puts the wanted first of the count cells of cell_order, by distance up to a bucket's width, which
+ * is all that a scan needs, at its front. */
+static void bucket_sort(struct navigator *n, uint32_t count, uint32_t wanted)
 {
+    uint32_t *spare = n->cell_spare;
     float low = INFINITY, high = -INFINITY;
     for (uint32_t i = 0; i < count; i++) {
         float distance = n->cell_distance[n->cell_order[i]];
@@ -178,10 +177,13 @@ static void bucket_sort(struct navigator *n, uint32_t count, uint32_t *spare)
         n->bucket[1 + (uint32_t)((n->cell_distance[n->cell_order[i]] - low) * scale)]++;
     for (uint32_t b = 0; b < CELL_BUCKETS; b++)
         n->bucket[b + 1] += n->bucket[b];
-    for (uint32_t i = 0; i < count; i++)
-        spare[n->bucket[(uint32_t)((n->cell_distance[n->cell_order[i]] - low) * scale)]++] =
-            n->cell_order[i];
-    memcpy(n->cell_order, spare, count * sizeof *spare);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t cell = n->cell_order[i],
+                 at = n->bucket[(uint32_t)((n->cell_distance[cell] - low) * scale)]++;
+        if (at < wanted)
+            spare[at] = cell;
+    }
+    memcpy(n->cell_order, spare, wanted * sizeof *spare);
 }
 
 /* The wanted nearest cells, or a few more, into cell_order, in no order. Returns how many. The
@@ -202,6 +204,7 @@ uint32_t rank_nearest(struct navigator *n, const struct query *query, uint32_t w
 {
     measure_cells(n, query);
     uint32_t count = cells_below(n, query->index->properties.cells, wanted);
-    bucket_sort(n, count, n->cell_spare);
-    return count < wanted ? count : wanted;
+    wanted = count < wanted ? count : wanted;
+    bucket_sort(n, count, wanted);
+    return wanted;
 }

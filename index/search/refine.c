@@ -78,10 +78,10 @@ static float boundary(struct query *query, const struct navigator *n)
     return 0.5f * (low + high);
 }
 
-static struct page_slot *find_page(const struct navigator *n, uint64_t page)
+static struct page_slot *find_page(const struct navigator *n, uint32_t page)
 {
-    uint32_t slot = (uint32_t)(page * 0x9e3779b97f4a7c15u >> 40) & n->page_mask;
-    while (n->page_slots[slot].page && n->page_slots[slot].page != page)
+    uint32_t slot = page * 0x9e3779b1u >> 8 & n->page_mask;
+    while (n->page_slots[slot].page && n->page_slots[slot].page != page + 1)
         slot = (slot + 1) & n->page_mask;
     return &n->page_slots[slot];
 }
@@ -98,9 +98,9 @@ bool refine_weigh(struct query *query, struct navigator *n)
     memset(n->page_slots, 0, ((size_t)n->page_mask + 1) * sizeof *n->page_slots);
     for (uint32_t i = 0; i < query->candidate_count; i++) {
         const struct candidate *c = &query->candidates[i];
-        uint64_t page = section_row_place(section, c->row).page;
+        uint32_t page = query_place(section, c->row);
         struct page_slot *slot = find_page(n, page);
-        slot->page = page;
+        slot->page = page + 1;
         slot->gain += doubt(n, c, tau);
     }
     return true;
@@ -108,7 +108,7 @@ bool refine_weigh(struct query *query, struct navigator *n)
 
 struct page_slot *refine_page_of(const struct query *query, const struct navigator *n, uint32_t row)
 {
-    return find_page(n, section_row_place(query_section(query), row).page);
+    return find_page(n, query_place(query_section(query), row));
 }
 
 void refine_list(struct query *query, const struct navigator *n, float threshold)
@@ -118,7 +118,7 @@ void refine_list(struct query *query, const struct navigator *n, float threshold
         struct page_slot *slot = refine_page_of(query, n, query->candidates[i].row);
         slot->chosen = 0;
         if (slot->gain > threshold * REFINE_LEAST_GAIN)
-            query->pages[count++] = slot->page;
+            query->pages[count++] = slot->page - 1;
     }
     query_sort_pages(query, count);
 }
@@ -153,7 +153,7 @@ void refine_pick(struct query *query, const struct navigator *n, float threshold
 }
 
 void refine_pick_of(struct query *query, const struct navigator *n, float threshold,
-                    const uint64_t *pages, uint32_t count)
+                    const uint32_t *pages, uint32_t count)
 {
     query->page_count = 0;
     for (uint32_t i = 0; i < count; i++) {

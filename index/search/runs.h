@@ -35,14 +35,14 @@ static inline bool run_takes(struct run_limits limits, uint64_t first, uint64_t 
     return next - end <= limits.gap_max && next + span - first <= limits.pages_max;
 }
 
-/* Of wanted pages in the order of the file, span pages each: the run that begins with pages[i] ends
- * before pages[*next]. Returns its pages. */
-static inline uint32_t run_pages(struct run_limits limits, const uint64_t *pages, uint32_t i,
+/* Of wanted places in the order of the file, each of span pages: the run that begins with places[i]
+ * ends before places[*next]. Returns its pages. */
+static inline uint32_t run_pages(struct run_limits limits, const uint32_t *places, uint32_t i,
                                  uint32_t count, uint32_t span, uint32_t *next)
 {
-    uint64_t first = pages[i], end = first + span;
-    for (i++; i < count && run_takes(limits, first, end, pages[i], span); i++)
-        end = pages[i] + span;
+    uint64_t first = (uint64_t)places[i] * span, end = first + span;
+    for (i++; i < count && run_takes(limits, first, end, (uint64_t)places[i] * span, span); i++)
+        end = (uint64_t)places[i] * span + span;
     *next = i;
     return (uint32_t)(end - first);
 }
@@ -52,32 +52,35 @@ static inline uint32_t run_pages(struct run_limits limits, const uint64_t *pages
  * it is read, and by what was kept of it whether the one before is. */
 struct run_picker {
     float alone, joined; /* price of a read by itself, and of each page further in its run */
-    float read, skipped; /* the best up to here, with the last page and without */
-    uint64_t page;       /* the last */
+    float read, skipped; /* the best up to here, with the last place and without */
+    uint32_t span;       /* pages of a place */
+    uint32_t place;      /* the last */
 };
 
-/* price: of a read of one page; pages are of span each. */
+/* price: of a read of one page. */
 static inline struct run_picker run_picker_start(float price, uint32_t span)
 {
     return (struct run_picker){.alone = price * (RUN_READ_PRICE + RUN_PAGE_PRICE * (float)span),
                                .joined = price * RUN_PAGE_PRICE,
-                               .read = -INFINITY};
+                               .read = -INFINITY,
+                               .span = span};
 }
 
 /* How a page is read best: in a run with the one before it, or after one that is read too? */
 #define RUN_JOINED 1u
 #define RUN_AFTER  2u
 
-static inline uint32_t run_weigh(struct run_picker *picker, uint64_t page, float gain)
+static inline uint32_t run_weigh(struct run_picker *picker, uint32_t place, float gain)
 {
     float best = picker->read > picker->skipped ? picker->read : picker->skipped;
     float alone = best - picker->alone,
-          joined = picker->read - picker->joined * (float)(page - picker->page);
+          joined = picker->read -
+                   picker->joined * (float)((uint64_t)(place - picker->place) * picker->span);
     uint32_t ways =
         (joined > alone ? RUN_JOINED : 0) | (picker->read > picker->skipped ? RUN_AFTER : 0);
     picker->skipped = best;
     picker->read = gain + (joined > alone ? joined : alone);
-    picker->page = page;
+    picker->place = place;
     return ways;
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "mem.h"
 #include "navigate.h"
 #include "query.h"
 #include "runs.h"
@@ -183,12 +184,11 @@ static uint32_t find_cell(const struct query *query, uint32_t row)
     return low;
 }
 
-void scan_page(struct navigator *n, struct query *query, uint64_t page, const uint8_t *payload)
+void scan_page(struct navigator *n, struct query *query, uint32_t page, const uint8_t *payload)
 {
     const struct fathom_index *index = query->index;
     const struct section *section = index->scan.section;
-    uint64_t begin = (page - section->first_page) * section->rows_per_page,
-             end = begin + section->rows_per_page;
+    uint64_t begin = (uint64_t)page * section->rows_per_page, end = begin + section->rows_per_page;
     for (uint32_t c = find_cell(query, (uint32_t)begin); c < query->scan_cell_count; c++) {
         const struct scan_cell *cell = &query->scan_cells[c];
         uint64_t first = index->cell_first[cell->cell], last = cell_end(index, cell->cell);
@@ -342,7 +342,7 @@ static uint32_t choose_pages(struct navigator *n, struct query *query, uint32_t 
 /* Its own copy of what the navigator has prepared. */
 static void keep_planes(const struct navigator *n, struct query *query)
 {
-    uint32_t bytes = n->planes.weights.dim;
+    size_t bytes = size_round_up(n->planes.weights.dim, 64); /* with the zeros that kernels read */
     memcpy(query->scan_hi, n->planes.weights.hi, bytes);
     memcpy(query->scan_lo, n->planes.weights.lo, bytes);
     query->scan_planes = n->planes;
@@ -361,10 +361,9 @@ void scan_start(struct navigator *n, struct query *query)
     query->stats.hops = query->scan_cell_count;
     query->stats.stop_reason = wanted == cells ? "exhausted" : "limit";
     for (uint32_t i = 0; i < pages; i++) {
-        uint64_t page = n->page_slots[i].page;
+        uint32_t page = n->page_slots[i].page;
         const uint8_t *payload =
             n->page_slots[i].chosen ? resident_payload(&index->scan, page) : NULL;
-        page += index->scan.section->first_page;
         if (payload)
             scan_page(n, query, page, payload);
         else if (n->page_slots[i].chosen)

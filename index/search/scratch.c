@@ -16,9 +16,11 @@ static struct navigator_capacity standard(const struct properties *p, bool scan_
                                           .cells = p->cells,
                                           .candidates = query_reserved_candidates(scan_reads)};
     if (scan_reads) {
+        capacity.ranked = scan_cells_ranked(QUERY_RESERVED_SCAN, p->cells);
         capacity.weighed = scan_pages_weighed(QUERY_RESERVED_SCAN, p);
         return capacity;
     }
+    capacity.ranked = p->cells;
     capacity.degree = p->degree_max;
     capacity.search_list = RESERVED_SEARCH_LIST;
     capacity.looked_at = looked_at(capacity.candidates);
@@ -53,6 +55,7 @@ static struct navigator_capacity join(const struct navigator_capacity *a,
     return (struct navigator_capacity){.work_dim = larger(a->work_dim, b->work_dim),
                                        .cells = larger(a->cells, b->cells),
                                        .degree = larger(a->degree, b->degree),
+                                       .ranked = larger(a->ranked, b->ranked),
                                        .search_list = larger(a->search_list, b->search_list),
                                        .looked_at = larger(a->looked_at, b->looked_at),
                                        .candidates = larger(a->candidates, b->candidates),
@@ -63,9 +66,10 @@ static struct navigator_capacity join(const struct navigator_capacity *a,
 static bool covers(const struct navigator_capacity *have, const struct navigator_capacity *want)
 {
     return have->work_dim >= want->work_dim && have->cells >= want->cells &&
-           have->degree >= want->degree && have->search_list >= want->search_list &&
-           have->looked_at >= want->looked_at && have->candidates >= want->candidates &&
-           have->list_pages >= want->list_pages && have->weighed >= want->weighed;
+           have->degree >= want->degree && have->ranked >= want->ranked &&
+           have->search_list >= want->search_list && have->looked_at >= want->looked_at &&
+           have->candidates >= want->candidates && have->list_pages >= want->list_pages &&
+           have->weighed >= want->weighed;
 }
 
 /* A navigator of this capacity at the expense of the index's budget; *borrowed is what it took. */
@@ -113,9 +117,10 @@ int scratch_reserve(struct scratch *scratch, struct query *query, const struct f
     }
     struct navigator_capacity usual = standard(&index->properties, index->plan.scan_reads);
     if (index->plan.scan_reads)
-        want = (struct navigator_capacity){.candidates = candidates,
-                                           .weighed =
-                                               scan_pages_weighed(search_list, &index->properties)};
+        want = (struct navigator_capacity){
+            .ranked = scan_cells_ranked(search_list, index->properties.cells),
+            .candidates = candidates,
+            .weighed = scan_pages_weighed(search_list, &index->properties)};
     else
         want.looked_at = looked_at(candidates);
     bool large = !covers(&usual, &want);

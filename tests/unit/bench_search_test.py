@@ -250,7 +250,7 @@ class Search(unittest.TestCase):
         self.search("--plan-recall", 1, expect=2)
 
     def test_the_record_names_the_machine_and_shows_that_nothing_is_cached(self):
-        document = self.search("--search-list", "20,40", "--dram-budget", "600KiB", "--threads", 1)
+        document = self.search("--search-list", "20,40", "--dram-budget", "500KiB", "--threads", 1)
         machine = document["machine"]
         self.assertTrue(machine["kernel"].startswith("Linux "), machine)
         self.assertGreater(machine["memory_bytes"], 1 << 26)

@@ -107,8 +107,11 @@ static void the_nearest_cells_are_found(void **state)
                                                 FATHOM_NAVIGATOR_GRAPH);
     uint32_t cells = index->properties.cells, beyond = 0;
     struct navigator n = {0};
-    struct navigator_capacity capacity = {
-        .work_dim = index->properties.work_dim, .cells = cells, .looked_at = 1, .candidates = 64};
+    struct navigator_capacity capacity = {.work_dim = index->properties.work_dim,
+                                          .cells = cells,
+                                          .ranked = WANTED,
+                                          .looked_at = 1,
+                                          .candidates = 64};
     float *right = calloc(cells, sizeof *right);
     assert_non_null(right);
     assert_int_equal(navigator_reserve(&n, capacity), 0);

@@ -30,7 +30,7 @@ static void near_pages_make_a_run_up_to_its_length(void **state)
 {
     static const struct {
         struct run_limits limits;
-        uint64_t pages[10];
+        uint32_t pages[10];
         uint32_t count, span, next, length;
     } cases[] = {
         {{8, 1}, {7}, 1, 1, 1, 1},
@@ -41,8 +41,9 @@ static void near_pages_make_a_run_up_to_its_length(void **state)
         {{8, 1}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10, 1, 8, 8}, /* no longer than it may be */
         {{9, 1}, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, 10, 1, 9, 9},
         {{8, 1}, {1, 3, 5, 7, 9}, 5, 1, 4, 7}, /* nor with a gap at its end */
-        {{8, 1}, {10, 12, 15}, 3, 2, 3, 7},    /* rows of two pages */
-        {{8, 1}, {10, 19}, 2, 9, 1, 9},        /* a row that is longer than a run */
+        {{8, 2}, {5, 6, 8}, 3, 2, 3, 8},       /* rows of two pages */
+        {{8, 1}, {5, 6, 8}, 3, 2, 2, 4},
+        {{8, 1}, {10, 11}, 2, 9, 1, 9}, /* a row that is longer than a run */
     };
     (void)state;
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
@@ -57,7 +58,7 @@ static void near_pages_make_a_run_up_to_its_length(void **state)
 /* ---- picking ---- */
 
 struct weighed {
-    uint64_t page;
+    uint64_t page; /* and 1, as in page slots */
     double gain;
 };
 
@@ -123,9 +124,9 @@ static void compare_with_all_sets(void *context, struct query *query, struct nav
     refine_pick(query, navigator, trial->threshold);
     assert_true(query->page_count < 64);
     for (uint32_t i = 0; i < query->page_count; i++) {
-        picked[i].page = query->pages[i];
+        picked[i].page = query->pages[i] + 1;
         for (uint32_t s = 0; s <= navigator->page_mask; s++)
-            if (navigator->page_slots[s].page == query->pages[i])
+            if (navigator->page_slots[s].page == picked[i].page)
                 picked[i].gain = (double)navigator->page_slots[s].gain;
     }
     double got =

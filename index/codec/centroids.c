@@ -22,3 +22,15 @@ bool centroids_decode(const struct centroids *centroids, uint32_t cell, uint8_t 
     }
     return right;
 }
+
+float centroids_middle_excess(const struct centroids *centroids, uint32_t clump)
+{
+    const uint8_t *low = centroids_low(centroids, clump * CENTROIDS_CLUMP),
+                  *step = low + centroids->dim;
+    float sum = 0;
+    for (uint32_t d = 0; d < centroids->dim; d++) {
+        float above = CENTROIDS_HALFWAY * step[d];
+        sum += above * (2 * ((float)low[d] - 128) + above);
+    }
+    return sum;
+}

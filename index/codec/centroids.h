@@ -20,6 +20,8 @@
 #define CENTROIDS_CLUMP  32 /* cells; a multiple of KERNEL_LANES */
 #define CENTROIDS_VALUES 16
 #define CENTROIDS_STEP   KERNEL_STEP_MAX /* the largest */
+#define CENTROIDS_HALFWAY                                                                          \
+    ((CENTROIDS_VALUES - 1) / 2.0f) /* steps from the low of a clump to its middle */
 
 struct centroids {
     uint32_t dim, cells;
@@ -76,6 +78,9 @@ static inline const uint8_t *centroids_block(const struct centroids *centroids, 
 {
     return centroids->blocks + cell / KERNEL_LANES * centroids_block_bytes(centroids->dim);
 }
+
+/* |middle|^2 - |low|^2 of a clump, both less 128. */
+float centroids_middle_excess(const struct centroids *centroids, uint32_t clump);
 
 /* The row of a cell; false when it is none: above 255 somewhere, or by too large a step. */
 bool centroids_decode(const struct centroids *centroids, uint32_t cell, uint8_t *row);

@@ -150,9 +150,9 @@ struct kernels {
      * 8i + j in its lower half and 8i + 4 + j in its upper one. out[b * KERNEL_LANES + r] = sum
      * over d of value[d] * (weights[d] * steps[d] + 8 >> 4), rounded to float once. weights: at
      * most 127 * 128 + 64, padded with zeros to a multiple of 64; steps: dim of them, up to
-     * KERNEL_STEP_MAX. */
+     * KERNEL_STEP_MAX. next: as many blocks, which are fetched meanwhile, or any address. */
     void (*nibble_sums)(float *out, const int16_t *weights, const uint8_t *steps,
-                        const uint8_t *blocks, uint32_t dim, size_t count);
+                        const uint8_t *blocks, const uint8_t *next, uint32_t dim, size_t count);
 
     /* bits6[d] = how many of edges[1..63], which rise, are at most y[d] * |sigma| / |y| / sigma[d];
      * 0 where sigma or y is 0 all over. dim is a multiple of 8. Lengths are summed up in double in

@@ -290,7 +290,7 @@ KERNEL_INLINE void nibble_step(struct nibble_pairs *pairs, __m256i values, const
 
 /* Eight rows of a block. */
 KERNEL_INLINE __m256 nibble_rows(const struct step_weights *weights, const uint8_t *rows,
-                                 uint32_t groups)
+                                 const uint8_t *next, uint32_t groups)
 {
     enum { GROUPS_AT_ONCE = 4, GROUP_BYTES = 4 * KERNEL_LANES };
     const __m256i nibble = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
@@ -299,6 +299,7 @@ KERNEL_INLINE __m256 nibble_rows(const struct step_weights *weights, const uint8
         uint32_t end = groups - g < GROUPS_AT_ONCE ? groups : g + GROUPS_AT_ONCE;
         struct nibble_pairs pairs = {_mm256_setzero_si256(), _mm256_setzero_si256()};
         for (; g < end; g++) {
+            _mm_prefetch((const char *)next + (size_t)g * GROUP_BYTES, _MM_HINT_T0);
             __m256i bytes = load256(rows + (size_t)g * GROUP_BYTES);
             const int8_t *high = weights->hi + (size_t)g * 8, *low = weights->lo + (size_t)g * 8;
             nibble_step(&pairs, _mm256_and_si256(bytes, nibble), high, low);
@@ -312,13 +313,16 @@ KERNEL_INLINE __m256 nibble_rows(const struct step_weights *weights, const uint8
 }
 
 void nibble_sums_avx2(float *out, const int16_t *weights, const uint8_t *steps,
-                      const uint8_t *blocks, uint32_t dim, size_t count)
+                      const uint8_t *blocks, const uint8_t *next, uint32_t dim, size_t count)
 {
     struct step_weights stepped;
     uint32_t groups = (dim + 7) / 8;
     weigh_all_steps(&stepped, weights, steps, dim);
-    for (size_t b = 0; b < count; b++, blocks += kernel_nibble_bytes(dim)) {
-        _mm256_storeu_ps(out + b * KERNEL_LANES, nibble_rows(&stepped, blocks, groups));
-        _mm256_storeu_ps(out + b * KERNEL_LANES + 8, nibble_rows(&stepped, blocks + STEP, groups));
+    for (size_t b = 0; b < count; b++) {
+        _mm256_storeu_ps(out + b * KERNEL_LANES, nibble_rows(&stepped, blocks, next, groups));
+        _mm256_storeu_ps(out + b * KERNEL_LANES + 8,
+                         nibble_rows(&stepped, blocks + STEP, next + STEP, groups));
+        blocks += kernel_nibble_bytes(dim);
+        next += kernel_nibble_bytes(dim);
     }
 }

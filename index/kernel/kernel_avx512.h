@@ -13,7 +13,7 @@ void codes_gather_avx512(float *out, const struct kernel_codes *plan,
                          const struct kernel_query8 *query, const uint8_t *codes,
                          const uint32_t *ids, size_t count);
 void nibble_sums_avx512(float *out, const int16_t *weights, const uint8_t *steps,
-                        const uint8_t *blocks, uint32_t dim, size_t count);
+                        const uint8_t *blocks, const uint8_t *next, uint32_t dim, size_t count);
 void sliced_sums_avx512(float *out, const uint8_t *tables, const uint8_t *blocks, uint32_t columns,
                         size_t count);
 

@@ -592,9 +592,6 @@ static void weigh_steps(struct step_weights *out, const int16_t *weights, const 
     }
 }
 
-#ifndef NIBBLES_AHEAD
-#define NIBBLES_AHEAD 2048
-#endif
 struct nibbles {
     __m512i hi, lo;
 };
@@ -613,7 +610,8 @@ KERNEL_INLINE __m512i same_four(const int8_t *weights)
 /* Two blocks at once, which share the weights. Lower and upper halves are summed up by themselves:
  * more sums that wait for nothing but their own last addition. */
 KERNEL_INLINE void nibble_pair(float *out, const struct step_weights *weights,
-                               const uint8_t *const *block, uint32_t dim, size_t count)
+                               const uint8_t *const *block, const uint8_t *next, uint32_t dim,
+                               size_t count)
 {
     const __m512i nibble = _mm512_set1_epi8(15), zero = _mm512_setzero_si512();
     struct nibbles lower[2] = {{zero, zero}, {zero, zero}}, upper[2] = {{zero, zero}, {zero, zero}};
@@ -621,10 +619,9 @@ KERNEL_INLINE void nibble_pair(float *out, const struct step_weights *weights,
         __m512i hi = same_four(weights->hi + at), hi4 = same_four(weights->hi + at + 4);
         __m512i lo = same_four(weights->lo + at), lo4 = same_four(weights->lo + at + 4);
         KERNEL_UNROLL
-        for (int j = 0; j < 2; j++) {
-            const uint8_t *from = block[j] + at / 2 * KERNEL_LANES;
-            _mm_prefetch((const char *)from + NIBBLES_AHEAD, _MM_HINT_T0);
-            __m512i bytes = _mm512_loadu_si512(from);
+        for (size_t j = 0; j < 2; j++) {
+            _mm_prefetch((const char *)next + (at + 4 * j) * KERNEL_LANES, _MM_HINT_T0);
+            __m512i bytes = _mm512_loadu_si512(block[j] + at / 2 * KERNEL_LANES);
             nibble_step(&lower[j], _mm512_and_si512(bytes, nibble), hi, lo);
             nibble_step(&upper[j], _mm512_and_si512(_mm512_srli_epi16(bytes, 4), nibble), hi4, lo4);
         }
@@ -638,13 +635,15 @@ KERNEL_INLINE void nibble_pair(float *out, const struct step_weights *weights,
 }
 
 void nibble_sums_avx512(float *out, const int16_t *weights, const uint8_t *steps,
-                        const uint8_t *blocks, uint32_t dim, size_t count)
+                        const uint8_t *blocks, const uint8_t *next, uint32_t dim, size_t count)
 {
     struct step_weights stepped;
     size_t block_bytes = kernel_nibble_bytes(dim);
     weigh_steps(&stepped, weights, steps, dim);
-    for (size_t b = 0; b < count; b += 2, blocks += 2 * block_bytes) {
+    for (size_t b = 0; b < count; b += 2) {
         const uint8_t *pair[2] = {blocks, b + 1 < count ? blocks + block_bytes : blocks};
-        nibble_pair(out + b * KERNEL_LANES, &stepped, pair, dim, b + 1 < count ? 2 : 1);
+        nibble_pair(out + b * KERNEL_LANES, &stepped, pair, next, dim, b + 1 < count ? 2 : 1);
+        blocks += 2 * block_bytes;
+        next += 2 * block_bytes;
     }
 }

@@ -257,8 +257,10 @@ static void sliced_sums_scalar(float *out, const uint8_t *tables, const uint8_t 
 /* ---- half a byte a dimension ---- */
 
 static void nibble_sums_scalar(float *out, const int16_t *weights, const uint8_t *steps,
-                               const uint8_t *blocks, uint32_t dim, size_t count)
+                               const uint8_t *blocks, const uint8_t *next, uint32_t dim,
+                               size_t count)
 {
+    (void)next;
     for (size_t b = 0; b < count; b++, blocks += kernel_nibble_bytes(dim))
         for (size_t r = 0; r < KERNEL_LANES; r++) {
             int32_t sum = 0;

@@ -62,11 +62,12 @@ struct coarse_codes {
     const void *factors;   /* rows, of the first look */
 };
 
-/* Centroids as they lie in the file (rank.c), and |c|^2 - |low|^2 of each, low that of its clump.
- */
+/* Centroids as they lie in the file (rank.c); |c|^2 - |low|^2 of each, low that of its clump; and
+ * the same of the middle of each clump, where clumps are ordered. */
 struct cell_ranks {
     struct centroids centroids;
     const float *excess;
+    const float *middle; /* rank_ordered_clumps */
 };
 
 /* Pages of section scan in memory: resident of them, in clumps spread evenly over all, so that
@@ -112,7 +113,7 @@ struct fathom_index {
     float row_noise; /* error of a distance from a record of scale 1, as a factor of the distance's
                         root */
     uint64_t part_bytes[PART_COUNT];
-    void *memory[24]; /* every resident array, for close: 21 at the most */
+    void *memory[24]; /* every resident array, for close: 22 at the most */
     unsigned memory_count;
     atomic_int_least64_t
         slack; /* bytes of the budget that are still free; INT64_MAX without a budget */

@@ -68,7 +68,10 @@ static struct layout lay_out_cells(struct navigator *n, const struct navigator_c
 {
     uint32_t code_bytes =
         c->looked_at ? (uint32_t)size_round_up(c->work_dim, 64) / 8 * PLANES_MAX : 0; /* the most */
-    n->cell_distance = layout_piece(layout, c->cells, sizeof *n->cell_distance);
+    uint64_t clumps = centroids_clumps(c->cells), ordered = rank_ordered_clumps(c->cells),
+             spare = ordered ? RANK_SPARE(c->ranked) : 0;
+    n->cell_distance =
+        layout_piece(layout, centroids_blocks(c->cells) * KERNEL_LANES, sizeof *n->cell_distance);
     struct layout over = *layout, whole;
     n->cell_order = layout_piece(layout, (uint64_t)c->cells + 16, sizeof *n->cell_order);
     whole = *layout;
@@ -77,7 +80,12 @@ static struct layout lay_out_cells(struct navigator *n, const struct navigator_c
         &whole, code_bytes ? (uint64_t)JOINED_CODES * code_bytes + KERNEL_CODE_SLACK : 0, 1);
     layout_join(layout, &whole); /* whole codes come after the first look, by tables */
     whole = *layout;
-    n->cell_spare = layout_piece(layout, c->ranked, sizeof *n->cell_spare);
+    spare = spare > ordered ? spare : ordered;
+    n->cell_spare =
+        layout_piece(layout, spare > c->ranked ? spare : c->ranked, sizeof *n->cell_spare);
+    n->clump_low = layout_piece(layout, clumps, sizeof *n->clump_low);
+    n->clump_middle = layout_piece(layout, ordered, sizeof *n->clump_middle);
+    n->clump_order = layout_piece(layout, ordered, sizeof *n->clump_order);
     n->bucket = layout_piece(layout, c->cells ? NAVIGATOR_BUCKETS + 1 : 0, sizeof *n->bucket);
     n->kept_estimates = layout_piece(&whole, c->looked_at, sizeof *n->kept_estimates);
     n->kept_rows = layout_piece(&whole, c->looked_at, sizeof *n->kept_rows);
@@ -90,7 +98,7 @@ static struct layout lay_out_cells(struct navigator *n, const struct navigator_c
 static void lay_out(struct navigator *n, struct navigator_capacity c, struct layout *layout)
 {
     lay_out_prepared(n, &c, layout);
-    uint32_t scored = c.search_list || c.looked_at ? SCORE_BATCH : CLUMPS_AT_ONCE;
+    uint32_t scored = c.search_list || c.looked_at ? SCORE_BATCH : CLUMP_ROWS;
     n->row_scores = layout_piece(layout, scored, sizeof *n->row_scores);
     struct layout walk = *layout, pages = lay_out_cells(n, &c, layout);
     lay_out_walk(n, &c, &walk);

@@ -43,7 +43,9 @@ uint32_t scan_pages_weighed(uint32_t search_list, const struct properties *p);
 #define JOINED_CODES      32  /* whole codes put together at a time */
 #define LOOKED_AT         2   /* candidates of a first look for each of a query's */
 #define NAVIGATOR_BUCKETS 512 /* of the sort of cells by distance */
-#define CLUMPS_AT_ONCE    64  /* of cells that are ranked */
+#define CLUMP_ROWS        64  /* lows, and steps, of clumps of cells that are scored at a time */
+#define RANK_SPARE(wanted)                                                                         \
+    (2 * (uint64_t)(wanted) + CENTROIDS_CLUMP) /* cells among the nearest so far, at the most */
 
 /* Pages of lists that a walk keeps, those on their way included: near rows lie on the same page, so
  * one often serves several expansions. */
@@ -79,11 +81,17 @@ struct navigator {
     struct list_page list_pages[LIST_PAGES_KEPT];
     uint8_t *list_payloads; /* of those, LIST_PAYLOAD_BYTES each; NULL: all lists are resident */
     /* the cells */
-    int16_t *weights; /* of the query, whole */
-    uint8_t *joined;  /* JOINED_CODES whole codes */
-    float *cell_distance;
-    uint32_t *cell_order, *cell_spare, *bucket; /* spare: of those that are wanted */
-    float *kept_estimates;                      /* of the scan */
+    int16_t *weights;     /* of the query, whole */
+    uint8_t *joined;      /* JOINED_CODES whole codes */
+    float *cell_distance; /* of those that were measured */
+    uint32_t *cell_order, *bucket;
+    float *clump_low, *clump_middle;
+    uint32_t *clump_order;
+    union {
+        uint32_t *cell_spare;
+        float *spare_distance;
+    };
+    float *kept_estimates; /* of the scan */
     uint32_t *kept_rows;
     /* refine: pages by hash; scan: pages in the order of the file. Where cells were ranked and rows
      * were kept, or the graph was walked: then that is over. */
@@ -159,9 +167,12 @@ void scan_page(struct navigator *navigator, struct query *query, uint32_t page,
                const uint8_t *payload);
 void scan_end(struct query *query);
 
-/* rank.c: the wanted nearest cells into cell_order, nearest first, up to a bucket's width, and
- * their distances into cell_distance. Returns how many there are. */
+/* rank.c: the wanted (1 to all) nearest cells into cell_order, nearest first, up to a bucket's
+ * width, and their distances into cell_distance. Returns how many there are: wanted. Of many cells
+ * a few that are among the nearest may be missed. */
 uint32_t rank_nearest(struct navigator *navigator, const struct query *query, uint32_t wanted);
+/* Clumps of so many cells; 0: all cells are measured, and need no order. */
+uint32_t rank_ordered_clumps(uint32_t cells);
 
 /* The same in steps. graph_step walks until it is over, which is true, or needs a list that is not
  * there: then up to beam pages are wanted or on their way. What it finds does not depend on beam,

@@ -17,6 +17,7 @@
 #define CELLS_US       25.0    /* by cells: the same, and to score whole codes after a look */
 #define CELLS_WIDE_US  5.5     /* and for each 128 dimensions more */
 #define CELL_US        0.0022  /* to rank a centroid of 128 dimensions */
+#define CELL_SOME      0.75    /* of it where clumps are ordered, and not all are measured */
 #define CODE_US        0.002   /* to look at a code, */
 #define CODE_BYTE_US   0.00004 /* and for each byte that is looked at */
 #define SCAN_US        0.001   /* to score a code on a page, */
@@ -312,10 +313,11 @@ struct points_cost points_cost(const struct properties *p, enum fathom_navigator
 {
     double widths = p->work_dim / 128.0, wider = widths - 1, fresh = NEW_SHARE * p->degree_max;
     if (navigator == FATHOM_NAVIGATOR_CELLS) {
-        double looked = fmin(code_bytes, COARSE_BITS_PER_DIM / 8 * p->work_dim);
+        double looked = fmin(code_bytes, COARSE_BITS_PER_DIM / 8 * p->work_dim),
+               ranked = (rank_ordered_clumps(p->cells) ? CELL_SOME : 1) * p->cells;
         return (struct points_cost){.read_us = READ_DEVICE_US,
                                     .fixed_us = CELLS_US + CELLS_WIDE_US * wider +
-                                                (0.4 + 0.6 * widths) * CELL_US * p->cells,
+                                                (0.4 + 0.6 * widths) * CELL_US * ranked,
                                     .list_us = (CODE_US + CODE_BYTE_US * looked) *
                                                CELLS_PER_SEARCH_LIST * (double)p->rows / p->cells};
     }

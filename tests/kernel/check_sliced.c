@@ -158,7 +158,7 @@ static void nibble_case(struct tally *tally, const struct kernels *kernels, stru
     fill_u8(prng, blocks, count * block_bytes, content);
     memset(out, 0x55, count * KERNEL_LANES * sizeof *out);
 
-    kernels->nibble_sums(out, weights, steps, blocks, dim, count);
+    kernels->nibble_sums(out, weights, steps, blocks, blocks, dim, count);
     bool ok = guard_intact();
     for (size_t i = 0; i < count * KERNEL_LANES; i++) {
         float sum = nibbles_of(weights, steps, blocks + i / KERNEL_LANES * block_bytes, dim,
@@ -204,8 +204,9 @@ static void run_nibbles(void *context, size_t call)
 {
     struct nibble_bench *bench = context;
     size_t call_bytes = CLUMP_BLOCKS * kernel_nibble_bytes(bench->dim);
-    bench->kernels->nibble_sums(bench->out, bench->weights, bench->steps,
-                                bench->blocks + call * call_bytes, bench->dim, CLUMP_BLOCKS);
+    const uint8_t *blocks = bench->blocks + call * call_bytes;
+    bench->kernels->nibble_sums(bench->out, bench->weights, bench->steps, blocks,
+                                blocks + call_bytes, bench->dim, CLUMP_BLOCKS);
 }
 
 static double bench_nibbles(const struct kernels *kernels, struct shape shape, bool far)

@@ -420,6 +420,7 @@ static int stage_measure(struct build *build, struct fathom_error *err)
                                       .rows = build->report->rows,
                                       .budget_bytes = measuring_budget(build),
                                       .queries = build->queries.file ? &build->queries : NULL,
+                                      .sample = build->options.measured,
                                       .checkpoint =
                                           build->measured_saved ? &build->checkpoint : NULL,
                                       .shares = build->report->predicted.measuring};

@@ -75,7 +75,9 @@ struct build_options {
                             budget wants */
     uint32_t piece_rows; /* of codes and of vectors between two checkpoints, as tests want; 0: as
                             many as take some seconds */
-    bool no_points; /* operating points are not measured: for tests that have no use for them */
+    bool no_points;    /* operating points are not measured: for tests that have no use for them */
+    uint32_t measured; /* rows or queries that they are measured on at the most, as tests want; 0:
+                          as many as tell enough */
     unsigned threads;
     uint64_t seed;
     bool resume;            /* go on with what a killed build left in out */

@@ -12,6 +12,7 @@ struct measure_options {
     uint64_t rows;                 /* of the index */
     uint64_t budget_bytes;         /* of what is opened; 0: none */
     struct queries *queries;       /* that points are measured on; NULL: rows */
+    uint32_t sample;               /* as build_options.measured */
     struct checkpoint *checkpoint; /* where what is measured is saved on the way; NULL: nowhere */
     struct build_measuring shares; /* for progress; 0: not known */
 };

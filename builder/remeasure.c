@@ -156,7 +156,8 @@ static int measure(struct remeasure *re, struct fathom_error *err)
     struct measure_options options = {.env = re->options.env,
                                       .rows = re->report->rows,
                                       .budget_bytes = measuring_budget(re),
-                                      .queries = re->queries.file ? &re->queries : NULL};
+                                      .queries = re->queries.file ? &re->queries : NULL,
+                                      .sample = re->options.measured};
     crew_phase(&re->crew, "measure", options.rows, "rows");
     int status = measure_add_points(re->writer, &re->crew, &options, err);
     return status == 0 ? check_measured(re, err) : status;

@@ -122,8 +122,10 @@ static int prepare(struct measure *m, uint32_t *levels, uint32_t *level_count,
                                  .advance = truth_advance,
                                  .context = m,
                                  .keeper = m->options->watch.keeper};
-    struct sample_options options = {
-        .count = SAMPLE_ROWS, .threads = m->options->threads, .queries = m->options->queries};
+    uint32_t wanted = m->options->sample;
+    struct sample_options options = {.count = wanted && wanted < SAMPLE_ROWS ? wanted : SAMPLE_ROWS,
+                                     .threads = m->options->threads,
+                                     .queries = m->options->queries};
     struct fathom_index *index;
     int status = open_least(m, &index, err);
     if (status != 0)

@@ -80,6 +80,7 @@ struct points_options {
     uint64_t budget_bytes; /* of memory; 0: no limit */
     double sample_share; /* for progress: of the time, what making the sample takes; 0: not known */
     const struct points_queries *queries; /* NULL: rows of the index */
+    uint32_t sample; /* rows or queries at the most, as tests want; 0: as many as tell enough */
     struct points_watch watch;
 };
 

@@ -13,10 +13,18 @@
 #define ROWS        TRIAL_ROWS_MANY
 #define KILLED_FROM 330 /* operations: before the index is written */
 #define FAILURES    8
+#define MEASURED    100  /* rows or queries: how many they are changes nothing here but the time */
 #define QUERIES     1000 /* more than are measured */
 #define KINDS       3
 
 static const char *const kinds[KINDS] = {"picked", "sample", "points"};
+
+static struct trial few(const struct scratch *scratch)
+{
+    struct trial trial = trial_of(scratch, ROWS);
+    trial.measured = MEASURED;
+    return trial;
+}
 
 /* Resumed after a kill behind so many files of a kind: how many of each kind are made. */
 static void made_after(struct trial *trial, const char *kind, int times, int made[KINDS],
@@ -29,7 +37,7 @@ static void made_after(struct trial *trial, const char *kind, int times, int mad
 
 static void what_is_measured_before_a_kill_is_not_measured_again(void **state)
 {
-    struct trial trial = trial_of(*state, ROWS);
+    struct trial trial = few(*state);
     struct bytes expected = trial_undisturbed(&trial);
     int made[KINDS];
     made_after(&trial, "written", 1, made, &expected);
@@ -49,7 +57,7 @@ static void what_is_measured_before_a_kill_is_not_measured_again(void **state)
 
 static void measuring_on_given_queries_goes_on_likewise(void **state)
 {
-    struct trial trial = trial_of(*state, ROWS);
+    struct trial trial = few(*state);
     char query[SCRATCH_PATH_MAX];
     int made[KINDS];
     scratch_name(*state, "query.fbin", query);
@@ -78,7 +86,7 @@ static int operations(struct trial *trial)
 static void measuring_that_failed_resumes_to_the_same_index(void **state)
 {
     static const char *const actions[] = {":ENOSPC", ":EIO", "+:ENOSPC"};
-    struct trial trial = trial_of(*state, ROWS);
+    struct trial trial = few(*state);
     struct bytes expected = trial_undisturbed(&trial);
     int all = operations(&trial), first = trial_kill_before_points(&trial, *state, KILLED_FROM, 10);
     for (int i = 0; i < FAILURES; i++) {
@@ -101,7 +109,7 @@ static void measuring_that_failed_resumes_to_the_same_index(void **state)
 
 static void damaged_measurements_are_said_and_made_again(void **state)
 {
-    struct trial trial = trial_of(*state, ROWS);
+    struct trial trial = few(*state);
     struct bytes expected = trial_undisturbed(&trial);
     for (int i = 0; i < KINDS; i++) {
         char path[SCRATCH_PATH_MAX], name[64];

@@ -45,6 +45,7 @@ static struct build_options options_of(const struct anew *anew, const struct env
     struct build_options options = build_options_default();
     options.out = anew->trial.out;
     options.query = anew->query;
+    options.measured = QUERIES;
     options.threads = 1; /* so that operations have the same numbers every time */
     options.env = env;
     return options;
@@ -82,6 +83,7 @@ static struct anew *anew_make(const struct scratch *scratch)
     struct anew *anew = calloc(1, sizeof *anew);
     struct fathom_error err;
     anew->trial = trial_of(scratch, ROWS);
+    anew->trial.measured = QUERIES;
     scratch_name(scratch, "query.fbin", anew->query);
     floats_file(anew->query, QUERIES, TRIAL_DIM, 2);
     if (trial_build(&anew->trial, env_os(), false, &err) != 0)

@@ -13,6 +13,9 @@
 #include "mem.h"
 #include "work.h"
 
+#define KILLED_FROM 330 /* operations: before the index is written, in builds that are measured */
+#define MEASURED    100 /* rows: how many they are changes nothing here but the time */
+
 static void a_build_killed_at_any_operation_resumes_to_the_same_index(void **state)
 {
     struct trial trial = trial_of(*state, TRIAL_ROWS);
@@ -224,9 +227,10 @@ static void a_damaged_checkpoint_is_said_and_made_again(void **state)
 static void what_the_build_chose_itself_is_no_changed_option(void **state)
 {
     struct trial trial = trial_of(*state, TRIAL_ROWS_MANY);
+    trial.measured = MEASURED;
     trial.tuned = true;
     struct bytes expected = trial_undisturbed(&trial);
-    (void)trial_kill_before_points(&trial, *state, 120, 10);
+    (void)trial_kill_before_points(&trial, *state, KILLED_FROM, 10);
     trial_assert_resumes_to(&trial, &expected, "an index that waits for its points");
     free(expected.data);
 }
@@ -234,8 +238,9 @@ static void what_the_build_chose_itself_is_no_changed_option(void **state)
 static void a_damaged_index_that_waits_for_its_points_is_written_again(void **state)
 {
     struct trial trial = trial_of(*state, TRIAL_ROWS_MANY);
+    trial.measured = MEASURED;
     struct bytes expected = trial_undisturbed(&trial);
-    (void)trial_kill_before_points(&trial, *state, 120, 10);
+    (void)trial_kill_before_points(&trial, *state, KILLED_FROM, 10);
     char *unfinished = path_with(trial.out, FORMAT_FILE_NAME TRIAL_MARK);
     trial_flip_in(unfinished, 4096 * 5 + 77);
     free(unfinished);

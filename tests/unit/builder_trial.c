@@ -59,6 +59,7 @@ struct build_options trial_options(struct trial *trial, const struct env *env, b
     options.held_rows = trial->held;
     options.piece_rows = trial->piece;
     options.resume = resume;
+    options.measured = trial->measured;
     options.env = env;
     options.watch = (struct build_watch){.note = take_note, .phase = take_phase, .context = trial};
     trial->notes[0] = trial->phases[0] = 0;

@@ -18,6 +18,7 @@ struct trial {
     uint32_t held;                 /* rows in memory at a time until then; 0: all */
     uint32_t piece;                /* rows that are encoded and written between two checkpoints */
     const char *query;             /* file that points are measured on, or NULL */
+    uint32_t measured;             /* rows or queries that they are measured on; 0: as usual */
     bool tuned;                    /* R and L are chosen by the build */
     /* Parts that the last build told of, and the one that was left alone; 0: none was. */
     uint32_t parts_told, parts_expected;

@@ -1,12 +1,12 @@
 /* The build from start to end; each stage is a file of its own. What a stage no longer needs is
  * freed before the next. */
-#include <cblas.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "blas.h"
 #include "builder.h"
 #include "cells_pack.h"
 #include "cells_stored.h"
@@ -550,8 +550,9 @@ int build_run(const struct build_options *options, struct build_report *report,
         build.options.code_bits = PLANES_MAX;
     if (options->memory_budget_bytes && build.crew.threads > PREDICT_BUDGET_THREADS)
         build.crew.threads = PREDICT_BUDGET_THREADS;
-    openblas_set_num_threads(1); /* blocks of work are ours to spread */
-    status = run_stages(&build, err);
+    status = blas_begin(build.crew.threads, err);
+    if (status == 0)
+        status = run_stages(&build, err);
     if (status == 0)
         status = fill_report(&build, start, err);
     build_fini(&build);

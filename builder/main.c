@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <string.h>
 
+#include "blas.h"
 #include "program.h"
 #include "vectors.h"
 
@@ -482,6 +483,7 @@ static int verb_estimate(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    blas_start(argv);
     mallopt(M_MMAP_THRESHOLD, GIVEN_BACK_BYTES);
     static const struct tool_verb verbs[] = {
         {"build", "build an index directory from a file of vectors", verb_build},

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "blas.h"
 #include "env.h"
 
 #define THREADS_MAX 256
@@ -75,6 +76,7 @@ char *data_format_count(uint64_t value, char out[32])
 
 int main(int argc, char **argv)
 {
+    blas_start(argv);
     return tool_main(argc, argv,
                      "Vector files: synthetic data, conversion, exact ground truth, inspection.",
                      verbs);

@@ -15,6 +15,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "blas.h"
 #include "error.h"
 #include "exact_scan.h"
 #include "mem.h"
@@ -429,8 +430,9 @@ int exact_truth(struct truth **out, struct vector_file *base, struct vector_file
     int rc = check_request(&exact, err);
     if (rc)
         return rc;
-    openblas_set_num_threads(1); /* the threads here are our own */
-    rc = exact_init(&exact, err);
+    rc = blas_begin(options->threads, err);
+    if (!rc)
+        rc = exact_init(&exact, err);
     if (!rc)
         rc = truth_create(out, (uint32_t)query_rows, options->k, err);
     for (uint64_t first = 0; !rc && first < query_rows; first += exact.group_rows)

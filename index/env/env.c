@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -438,4 +439,31 @@ void env_device_name(const char *path, char *out, size_t out_bytes)
     }
     free(line);
     fclose(mounts);
+}
+
+/* ---- address space ---- */
+
+bool env_address_space_is_limited(void)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+}
+
+bool env_address_space_has(uint64_t piece_bytes, unsigned pieces)
+{
+    void *piece = mmap(NULL, piece_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (piece == MAP_FAILED)
+        return false;
+    bool all = pieces <= 1 || env_address_space_has(piece_bytes, pieces - 1);
+    munmap(piece, piece_bytes);
+    return all;
+}
+
+void env_restart_with(const char *name, const char *value, char **argv)
+{
+    const char *now = getenv(name);
+    if ((now && strcmp(now, value) == 0) || setenv(name, value, 1) != 0)
+        return;
+    (void)execv("/proc/self/exe", argv);
 }

@@ -124,6 +124,13 @@ const char *env_urgency_name(enum env_urgency urgency); /* "normal", "slice", "r
 /* Asks for it for the calling thread, or for the next less where that is refused; returns what it
  * became. The thread's timers are exact from here on. */
 enum env_urgency env_thread_hurry(enum env_urgency wanted);
+/* Whether the process may map less than the machine allows (RLIMIT_AS), and whether so many pieces
+ * could be mapped now. */
+bool env_address_space_is_limited(void);
+bool env_address_space_has(uint64_t piece_bytes, unsigned pieces);
+/* Begins this program again, with another value of a variable; returns when it has that already, or
+ * when the system does not allow it. */
+void env_restart_with(const char *name, const char *value, char **argv);
 uint64_t env_peak_rss_bytes(void); /* VmHWM of this process; 0 when unknown */
 uint64_t env_rss_bytes(void);      /* VmRSS of this process; 0 when unknown */
 uint64_t env_file_rss_bytes(void); /* of it, pages of files: programs and libraries */

@@ -296,6 +296,28 @@ class Refusals(BuildTest):
         self.assertEqual(self.names(), ["index.fathom"])
         self.assertEqual((self.out / "index.fathom").read_bytes(), before)
 
+    @unittest.skipIf(SANITIZED, "instrumented programs want terabytes of address space")
+    def test_a_limit_of_address_space_is_an_error_or_is_kept(self):
+        """OpenBLAS asks for 128 MiB a thread for ever, and its own threads do before anything else runs."""
+        base = self.synth(3000)
+
+        def limited(mebibytes, program, *arguments):
+            limit = mebibytes << 20
+            return subprocess.run([str(BIN / program), *map(str, arguments)], capture_output=True, text=True, check=False,
+                                  timeout=300, env={k: v for k, v in os.environ.items() if "_NUM_THREADS" not in k},
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+
+        done = limited(110, "fathom-data", "info", base)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        build = ("build", "--input", base, "--metric", "l2", "--out", self.out, "--threads")
+        for arguments in (("fathom-build", *build, 4), ("fathom-data", "gt", "--base", base, "--query", base, "--metric", "l2",
+                                                        "--out", self.path("gt.bin"), "--threads", 4)):
+            done = limited(300, *arguments)
+            self.assertEqual(done.returncode, 3, done.stderr)
+            self.assertIn("128 MiB of address space for each of 4 threads", done.stderr)
+        done = limited(1200, "fathom-build", *build, 4)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
     def test_a_failed_build_keeps_the_old_index(self):
         self.build(self.synth(100))
         before = (self.out / "index.fathom").read_bytes()

@@ -16,8 +16,6 @@
  * from outside takes for the index's. */
 #define GIVEN_BACK_BYTES (128 << 10)
 
-#define FEW_PAGE_BUFFERS 16 /* where a budget does not go with as many as usual */
-
 /* The files are asked out of the page cache before anything is measured: what it holds after a run
  * is then what the run brought there. */
 static int opening_open(struct search_session *session, struct fathom_error *err)
@@ -45,7 +43,6 @@ static struct search_plan opening_plan(const struct search_session *session)
         .workload = &session->workload,
         .threads = options->open.threads,
         .inflight = options->open.inflight,
-        .page_buffers = options->open.page_buffers,
         .io = options->io,
         .k = options->k,
         .refine_threshold = (float)options->refine_threshold,
@@ -134,10 +131,6 @@ static int open_and_run(struct search_session *session, unsigned first, unsigned
                                         : options->target_count   ? options->targets[first]
                                                                   : 0);
     int status = opening_open(session, err);
-    if (status == FATHOM_EBUDGET) { /* fewer page buffers are slower, and better than nothing */
-        options->open.page_buffers = FEW_PAGE_BUFFERS;
-        status = opening_open(session, err);
-    }
     if (!status)
         status = check_dimension(session, err);
     if (!status) {
@@ -147,7 +140,6 @@ static int open_and_run(struct search_session *session, unsigned first, unsigned
     }
     fathom_index_close(session->index);
     session->index = NULL;
-    options->open.page_buffers = 0;
     malloc_trim(0); /* of smaller blocks, between which those of the report lie */
     return status;
 }

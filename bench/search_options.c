@@ -49,7 +49,8 @@ static const struct argp_option search_argp_options[] = {
     {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%,...", 0,
      "Bound of all that is kept in memory for the index (default: none), in bytes or as a share of "
      "its "
-     "vectors as f32; the index is opened anew for each, with 16 page buffers a thread where it is "
+     "vectors as f32; the index is opened anew for each, with fewer page buffers a thread where it "
+     "is "
      "too small for as many as usual",
      0},
     {"plan-recall", OPTION_PLAN_RECALL, "R", 0,

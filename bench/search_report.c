@@ -48,11 +48,12 @@ static json_t *run_setting_json(const struct search_session *session,
         recall_json(session->info.plan_recall), "recall_reached",
         recall_json(session->info.recall_reached), "k", (int)plan->k, "exact_distances",
         plan->exact_distances, "rerank", report_rerank(plan->rerank), "threads", (int)plan->threads,
-        "inflight", (int)plan->inflight, "page_buffers", (int)plan->page_buffers, "dram_budget",
-        (json_int_t)session->ledger.budget_bytes, "cpu_level", fathom_cpu_level(), "device",
-        session->device, "navigator", fathom_navigator_name(session->info.navigator), "code_bits",
-        (int)session->info.code_bits, "resident_lists", (json_int_t)session->info.resident_lists,
-        "direct_io", session->info.direct_io, "large_buffers", session->info.large_buffers);
+        "inflight", (int)plan->inflight, "page_buffers", (int)session->info.page_buffers,
+        "dram_budget", (json_int_t)session->ledger.budget_bytes, "cpu_level", fathom_cpu_level(),
+        "device", session->device, "navigator", fathom_navigator_name(session->info.navigator),
+        "code_bits", (int)session->info.code_bits, "resident_lists",
+        (json_int_t)session->info.resident_lists, "direct_io", session->info.direct_io,
+        "large_buffers", session->info.large_buffers);
 }
 
 /* What one repetition took. */

@@ -319,7 +319,6 @@ static int worker_init(struct worker *worker)
     struct fathom_engine_options options = fathom_engine_options_default();
     options.io = plan->io;
     options.inflight = plan->inflight;
-    options.page_buffers = plan->page_buffers;
     options.index = plan->index;
     return fathom_engine_create(&worker->engine, &options, &worker->err);
 }

@@ -13,7 +13,6 @@ struct search_plan {
     const struct fathom_index *index;
     const struct workload *workload;
     unsigned threads, inflight;
-    unsigned page_buffers; /* of each thread; 0: as many as usual */
     enum fathom_io io;
     uint32_t k, search_list; /* search_list 0: by target_recall */
     float target_recall;

@@ -13,6 +13,8 @@
 #define INFLIGHT_MAX    256
 #define PAGES_PER_QUERY 8 /* page buffers for each query in flight */
 #define PAGES_MIN       32
+#define PAGES_ENOUGH    64   /* without more for many in flight, where a budget is small */
+#define BUFFERS_PART    0.25 /* of a budget, for more than enough (docs/adr/0063) */
 #define RING_BYTES_PER_READ                                                                        \
     (64 + 2 * 16 + 8) /* a submission, two completions, an index: what the kernel maps */
 
@@ -37,6 +39,22 @@ static uint32_t pool_pages(unsigned inflight, unsigned page_buffers)
     return pages > PAGES_MIN ? pages : PAGES_MIN;
 }
 
+unsigned engine_page_buffers(unsigned engines, unsigned inflight, uint64_t budget_bytes)
+{
+    uint32_t usual = pool_pages(inflight, 0), enough = inflight * PAGES_PER_QUERY / 2;
+    if (enough < PAGES_ENOUGH)
+        enough = usual < PAGES_ENOUGH ? usual : PAGES_ENOUGH;
+    double share = BUFFERS_PART * (double)budget_bytes / ((double)engines * PAGE_BYTES);
+    if (budget_bytes == 0 || share >= usual)
+        return usual;
+    return share > enough ? (unsigned)share : enough;
+}
+
+uint64_t engine_page_buffer_bytes(void)
+{
+    return PAGE_BYTES + 1 + sizeof(struct read_info) + RING_BYTES_PER_READ;
+}
+
 uint64_t engine_buffer_bytes(unsigned engines, unsigned inflight, unsigned page_buffers)
 {
     return page_arena_bytes(engines, pool_pages(inflight, page_buffers));
@@ -53,8 +71,8 @@ uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, uns
 {
     struct query_capacity slot = query_reserved(p, waits == WAITS_FOR_CODES);
     uint64_t pages = pool_pages(inflight, page_buffers);
-    return sizeof(struct fathom_engine) +
-           pages * (1 + sizeof(struct read_info) + RING_BYTES_PER_READ) +
+    return sizeof(struct fathom_engine) + pages * (engine_page_buffer_bytes() - PAGE_BYTES) +
+           3 * MEM_ALIGN + /* what arrays of so many are rounded up by */
            inflight * (sizeof(struct query) + query_memory_bytes(slot)) +
            scratch_bytes(p, inflight, waits);
 }
@@ -74,13 +92,15 @@ static enum ring_engine ring_kind(enum fathom_io io)
 static int engine_init(struct fathom_engine *engine, const struct env *env,
                        const struct fathom_engine_options *options, struct fathom_error *err)
 {
+    struct page_arena *arena = options->index ? options->index->arena : NULL;
     uint32_t pages = pool_pages(options->inflight, options->page_buffers);
+    if (arena && options->page_buffers == 0 && pages > arena->slice_pages)
+        pages = arena->slice_pages;
     engine->env = env;
     engine->inflight = options->inflight;
     engine->slots = mem_alloc_array(options->inflight, sizeof *engine->slots);
     engine->reads = mem_alloc_array(pages, sizeof *engine->reads);
-    if (!engine->slots || !engine->reads ||
-        page_pool_init(&engine->pool, pages, options->index ? options->index->arena : NULL))
+    if (!engine->slots || !engine->reads || page_pool_init(&engine->pool, pages, arena))
         return error_set(err, -ENOMEM, "no memory for an engine of %u queries in flight",
                          options->inflight);
     struct ring_options ring = {.engine = ring_kind(options->io),

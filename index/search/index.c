@@ -294,6 +294,7 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
         .direct_io = index->file.direct,
         .has_external_ids = p->external_ids,
         .large_buffers = index->arena->together,
+        .page_buffers = index->arena->slice_pages,
         .plan_recall = index->options.plan_recall,
         .recall_reached = index_choose(index, PLAN_K, 1, FATHOM_RERANK_AUTO).recall_low};
 }

@@ -175,6 +175,10 @@ struct plan_input {
 int plan_make(struct plan *plan, const struct plan_input *input,
               struct fathom_error *err) FATHOM_MUST_USE;
 
+/* The page buffers of each engine: those that are there, or that were asked for; or as many as a
+ * budget is well spent on, or else as there is room for. */
+unsigned plan_page_buffers(const struct plan_input *input);
+
 /* Whose operating points speak for a plan; full: the whole model. */
 struct points_residency plan_residency(const struct plan *plan, const struct planes_model *full,
                                        uint32_t code_bytes);
@@ -261,6 +265,10 @@ enum query_waits { WAITS_FOR_ROWS, WAITS_FOR_LISTS, WAITS_FOR_CODES };
 uint64_t engine_scratch_bytes(const struct properties *properties, unsigned inflight,
                               unsigned page_buffers, enum query_waits waits);
 bool engine_page_buffers_valid(unsigned page_buffers);
+/* As many as an engine has of so many unless it is told: fewer under a small budget (0: none). And
+ * what each takes. */
+unsigned engine_page_buffers(unsigned engines, unsigned inflight, uint64_t budget_bytes);
+uint64_t engine_page_buffer_bytes(void);
 /* And the page buffers of all engines: of each by itself, or in an arena. */
 uint64_t engine_buffer_bytes(unsigned engines, unsigned inflight, unsigned page_buffers);
 /* See page_arena_create. */

@@ -563,6 +563,29 @@ struct plan plan_least(const struct plan_input *input)
     return least_plan(&sizes, input->options);
 }
 
+unsigned plan_page_buffers(const struct plan_input *input)
+{
+    struct fathom_open_options options = *input->options;
+    if (options.page_buffers)
+        return options.page_buffers;
+    if (options.engines_of)
+        return options.engines_of->arena->slice_pages;
+    options.page_buffers =
+        engine_page_buffers(options.threads, options.inflight, options.dram_budget_bytes);
+    struct plan_input usual = *input;
+    usual.options = &options;
+    const struct plan least = plan_least(&usual);
+    if (options.dram_budget_bytes == 0 || least.index_bytes == UINT64_MAX ||
+        plan_bytes(&least) <= options.dram_budget_bytes)
+        return options.page_buffers;
+    uint64_t lacking = plan_bytes(&least) - options.dram_budget_bytes,
+             each = options.threads * engine_page_buffer_bytes(),
+             fewer = (lacking + each - 1) / each;
+    return fewer + FATHOM_PAGE_BUFFERS_MIN < options.page_buffers
+               ? options.page_buffers - (unsigned)fewer
+               : FATHOM_PAGE_BUFFERS_MIN;
+}
+
 int plan_make(struct plan *plan, const struct plan_input *input, struct fathom_error *err)
 {
     struct sizes sizes = sizes_of(input);

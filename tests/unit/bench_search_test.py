@@ -286,7 +286,7 @@ class Search(unittest.TestCase):
         record = self.search("--dram-budget", least)["runs"][0]
         self.assertEqual(record["page_buffers"], 16)
         self.assertLessEqual(record["dram_bytes"]["total"], least)
-        self.assertEqual(self.search()["runs"][0]["page_buffers"], 0)
+        self.assertEqual(self.search()["runs"][0]["page_buffers"], 32)
 
     def test_both_ways_of_reading_find_and_read_the_same(self):
         records = [

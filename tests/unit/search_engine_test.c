@@ -353,6 +353,7 @@ static struct fathom_index *open_with_room(const struct opened *fixture, uint64_
     struct fathom_open_options options = reading_options(fixture->small.dir);
     struct fathom_index *index = reading_opened(fixture->small.dir);
     options.dram_budget_bytes = index->plan.index_bytes + index->plan.scratch_bytes + room;
+    options.page_buffers = index->arena->slice_pages;
     fathom_index_close(index);
     index = index_opened(env_os(), fixture->small.dir, &options);
     assert_in_range(slack_of(index), room, room + 1024); /* plans round what is small up */

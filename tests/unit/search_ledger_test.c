@@ -147,9 +147,9 @@ static void for_each_budget(const struct tiny_folders *fixture,
 }
 
 /* They count as scratch. */
-static uint64_t buffers_of(const struct fathom_open_options *options)
+static uint64_t buffers_of(const struct fathom_index *index)
 {
-    return engine_buffer_bytes(options->threads, options->inflight, 0);
+    return page_arena_bytes(index->arena->slices, index->arena->slice_pages);
 }
 
 static void check_ledger(const char *dir, uint32_t dim, struct fathom_open_options options)
@@ -159,7 +159,7 @@ static void check_ledger(const char *dir, uint32_t dim, struct fathom_open_optio
     assert_int_equal(heap.live, 0);
     struct fathom_index *index = index_opened(env_os(), dir, &options);
     fathom_index_get_ledger(index, &ledger);
-    uint64_t held = heap.live - (index->arena->together ? 0 : buffers_of(&options));
+    uint64_t held = heap.live - (index->arena->together ? 0 : buffers_of(index));
     if (held != ledger.index_bytes)
         fail_msg("the ledger says %llu, but %llu bytes are held",
                  (unsigned long long)ledger.index_bytes, (unsigned long long)held);
@@ -225,7 +225,7 @@ static void check_scratch(const char *dir, uint32_t dim, struct fathom_open_opti
     heap.most = heap.live;
     struct fathom_engine *engine = engine_make_for(index, FATHOM_IO_AUTO, options.inflight);
     /* What does not come from the heap. */
-    uint64_t mapped = index->arena->together ? buffers_of(&options) : 0;
+    uint64_t mapped = index->arena->together ? buffers_of(index) : 0;
     for (int i = 0; i < 9; i++) {
         struct answers answers;
         struct fathom_query request = fathom_query_default();

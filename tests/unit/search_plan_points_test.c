@@ -213,6 +213,7 @@ static void more_memory_never_reaches_less(void **state)
     (void)state;
     make_two_codes(dir, &budget);
     none.dram_budget_bytes = 1;
+    none.page_buffers = 8 * none.inflight; /* as plan_for_recall has them */
     assert_int_equal(fathom_index_outlook(dir, &none, &outlook, NULL), FATHOM_EBUDGET);
     uint64_t least = outlook.least_bytes + 4096; /* of points, which it does not have yet */
     most = opened_bytes(dir, &all) - 1;          /* codes, not rows */

@@ -6,6 +6,7 @@
 
 #include "answers.h"
 #include "bits.h"
+#include "engine.h"
 #include "index.h"
 #include "opened.h"
 #include "query.h"
@@ -175,7 +176,8 @@ static void no_page_is_read_twice(void **state)
 static void every_budget_is_kept(void **state)
 {
     const struct shares *fixture = *state;
-    struct fathom_open_options options = {.threads = 1, .inflight = 4, .code_share = 1};
+    struct fathom_open_options options = {
+        .threads = 1, .inflight = 4, .page_buffers = 32, .code_share = 1};
     struct fathom_outlook outlook;
     uint64_t pages = fixture->partly[0]->scan.section->page_count, before = 0;
     assert_int_equal(fathom_index_outlook(fixture->small.dir, &options, &outlook, NULL), 0);
@@ -215,7 +217,8 @@ static void a_share_of_codes_is_the_cells_alone(void **state)
 
 static struct fathom_index *open_with_room(const struct shares *fixture, uint64_t room)
 {
-    struct fathom_open_options options = {.threads = 1, .inflight = 16, .code_share = 1e-6f};
+    struct fathom_open_options options = {
+        .threads = 1, .inflight = 16, .page_buffers = 128, .code_share = 1e-6f};
     struct fathom_index *index;
     options.dram_budget_bytes =
         fixture->partly[0]->plan.index_bytes + fixture->partly[0]->plan.scratch_bytes + room;
@@ -279,6 +282,61 @@ static void few_page_buffers_take_less_and_answer_the_same(void **state)
     }
 }
 
+/* Where a budget has no room for as many page buffers as usual there are as many as it has room
+ * for, and an engine for that index has no more. */
+static void page_buffers_are_as_many_as_a_small_budget_has_room_for(void **state)
+{
+    const struct shares *fixture = *state;
+    struct fathom_open_options options = {.threads = 2, .inflight = 8};
+    struct fathom_outlook usual;
+    unsigned before = 0;
+    assert_int_equal(fathom_index_outlook(fixture->small.dir, &options, &usual, NULL), 0);
+    for (int64_t less = 112 * PAGE_BYTES; less >= 0; less -= 8 * PAGE_BYTES) {
+        struct fathom_index_info info;
+        struct fathom_ledger ledger;
+        struct fathom_index *index;
+        options.dram_budget_bytes = usual.least_bytes - (uint64_t)less;
+        int status = fathom_index_open(&index, fixture->small.dir, &options, NULL);
+        if (status) {
+            assert_int_equal(status, FATHOM_EBUDGET);
+            assert_true(before == 0);
+        } else {
+            struct fathom_engine *engine = engine_make_for(index, FATHOM_IO_AUTO, 8);
+            struct answers answers;
+            fathom_index_get_info(index, &info);
+            fathom_index_get_ledger(index, &ledger);
+            assert_in_range(info.page_buffers, FATHOM_PAGE_BUFFERS_MIN, 64);
+            assert_true(info.page_buffers >= before);
+            assert_true(ledger.total_bytes <= options.dram_budget_bytes);
+            assert_int_equal(engine->pool.pages, info.page_buffers);
+            assert_non_null(engine->pool.arena);
+            before = info.page_buffers;
+            shares_ask(&answers, fixture, engine, index, 8);
+            answers_assert_same(&fixture->right, &answers);
+            answers_free(&answers);
+            fathom_engine_destroy(engine);
+            fathom_index_close(index);
+        }
+    }
+    assert_int_equal(before, 64);
+}
+
+static void many_page_buffers_are_for_large_budgets(void **state)
+{
+    static const struct {
+        unsigned engines, inflight;
+        uint64_t budget;
+        unsigned buffers;
+    } cases[] = {{2, 1, 0, 32},          {2, 4, 1000, 32},       {2, 8, 1000, 64},
+                 {2, 16, 0, 128},        {2, 16, 1 << 20, 64},   {2, 16, 3 << 20, 96},
+                 {1, 16, 3 << 20, 128},  {2, 16, 64 << 20, 128}, {2, 256, 1000, 1024},
+                 {2, 256, 1 << 30, 2048}};
+    (void)state;
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++)
+        assert_int_equal(engine_page_buffers(cases[c].engines, cases[c].inflight, cases[c].budget),
+                         cases[c].buffers);
+}
+
 /* ---- ends before the end ---- */
 
 static void a_damaged_page_of_codes_fails_its_query_by_name(void **state)
@@ -330,6 +388,8 @@ int main(void)
         cmocka_unit_test(a_share_of_codes_is_the_cells_alone),
         cmocka_unit_test(a_large_query_borrows_from_the_budget_and_gives_back),
         cmocka_unit_test(few_page_buffers_take_less_and_answer_the_same),
+        cmocka_unit_test(page_buffers_are_as_many_as_a_small_budget_has_room_for),
+        cmocka_unit_test(many_page_buffers_are_for_large_budgets),
         cmocka_unit_test(a_damaged_page_of_codes_fails_its_query_by_name),
         cmocka_unit_test(a_deadline_is_kept_while_codes_stall),
         cmocka_unit_test(an_engine_may_end_while_codes_are_on_their_way),

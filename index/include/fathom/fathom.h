@@ -72,8 +72,9 @@ struct fathom_open_options {
                                  is opened, above 0 and finite; 0: dram_budget_bytes counts */
     unsigned threads;         /* engines that will search it, at least 1 */
     unsigned inflight;        /* queries in flight in each, at least 1 */
-    unsigned page_buffers;    /* of each, as they will be created; 0: as many as usual, in large
-                                 pages of memory where that pays */
+    unsigned page_buffers;    /* of each, as they will be created; 0: as many as usual (8 a query in
+                                 flight, 32 at least), or as a smaller budget is well spent on, or
+                                 has room for */
     enum fathom_navigator navigator; /* AUTO: the planner's choice for this budget and size */
     uint32_t code_bytes; /* force the bytes of navigation code per row (for experiments); 0: the
                             planner's choice */
@@ -106,7 +107,8 @@ FATHOM_API int fathom_index_open(struct fathom_index **out, const char *dir,
 struct fathom_outlook {
     uint64_t total_bytes; /* what fathom_index_open would keep, at the most, with scratch_bytes */
     uint64_t scratch_bytes;
-    uint64_t least_bytes;  /* the smallest budget that it would accept */
+    uint64_t least_bytes;  /* the smallest budget that it would accept; without one, with as many
+                              page buffers as usual */
     uint64_t budget_bytes; /* that of the options; 0: none */
     uint64_t raw_bytes;
 };
@@ -142,9 +144,10 @@ struct fathom_index_info {
     bool large_buffers; /* engines created for this index read into memory that lies together, into
                            which several pages are read at once for less; otherwise the system gave
                            none, or the budget has no room for making it (docs/OPERATIONS.md) */
-    float plan_recall;  /* as in fathom_open_options */
-    float recall_reached; /* the highest target_recall, for k of 10, that queries may count on at
-                             this residency without full vectors; 0: the index does not know */
+    unsigned page_buffers; /* of each engine that is created for it */
+    float plan_recall;     /* as in fathom_open_options */
+    float recall_reached;  /* the highest target_recall, for k of 10, that queries may count on at
+                              this residency without full vectors; 0: the index does not know */
 };
 
 FATHOM_API void fathom_index_get_info(const struct fathom_index *index,
@@ -235,10 +238,10 @@ struct fathom_engine;
 
 struct fathom_engine_options {
     enum fathom_io io;
-    unsigned inflight; /* query slots, 1..256 */
-    unsigned
-        page_buffers; /* of 4 KiB, FATHOM_PAGE_BUFFERS_MIN to 2,048; 0: as many as usual, 8 for each
-                         slot and 32 at least. With fewer, queries wait for each other's reads. */
+    unsigned inflight;     /* query slots, 1..256 */
+    unsigned page_buffers; /* of 4 KiB, FATHOM_PAGE_BUFFERS_MIN to 2,048; 0: as many as usual, 8 for
+                              each slot and 32 at least, but no more than the index has for it. With
+                              fewer, queries wait for each other's reads. */
     const struct fathom_index *index; /* for which the engine is one of the threads it was opened
                                          for: page buffers come from what its budget set aside, and
                                          may be large pages. NULL: buffers of its own. It searches

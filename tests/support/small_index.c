@@ -161,6 +161,7 @@ static void build(const struct small_index *small)
     struct fathom_error err = {0};
     struct build_report report;
     struct build_options options = build_options_default();
+    options.no_points = small->options.no_points;
     write_input(small, path);
     options.input = path;
     options.out = small->dir;

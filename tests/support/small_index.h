@@ -17,6 +17,7 @@ struct small_options {
     uint64_t seed;
     bool in_memory; /* on a file system in memory where there is one: for tests that read a great
                        deal */
+    bool no_points; /* operating points are not measured: for tests that have no use for them */
 };
 
 /* f32 rows under l2, the rest as by default. */

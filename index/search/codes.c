@@ -288,8 +288,10 @@ static void join(const struct fathom_index *index, const struct joint *joint, ui
     uint32_t columns = coarse->level.code_bytes;
     const uint8_t *block =
         coarse->blocks + (size_t)(row / KERNEL_LANES) * columns * KERNEL_LANES + row % KERNEL_LANES;
-    const uint8_t *rest = coarse->rest + (size_t)row * coarse->rest_bytes;
-    for (uint32_t p = 0; p < PLANES_MAX && coarse->rest_bytes; p++) {
+    const uint8_t *rest = coarse->rest; /* NULL where the first look has all of a code */
+    if (rest)
+        rest += (size_t)row * coarse->rest_bytes;
+    for (uint32_t p = 0; p < PLANES_MAX && rest; p++) {
         copy_pieces(code + joint->rest[p], rest, joint->count[p]);
         rest += joint->count[p];
     }

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "error.h"
+#include "large.h"
 #include "format.h"
 #include "heat.h"
 #include "le.h"
@@ -130,7 +131,7 @@ static int code_block(void *context, uint64_t block, unsigned worker)
 int encoded_codes_init(struct encoded_codes *out, const struct planes_model *planes, uint32_t rows)
 {
     *out = (struct encoded_codes){.bytes = (uint64_t)rows * planes->order_count};
-    out->codes = mem_alloc(out->bytes);
+    out->codes = large_alloc_array(out->bytes, 1);
     out->factor_bytes = (uint64_t)rows * planes_factor_bytes_below(planes, planes->level_count);
     out->factors = mem_alloc(out->factor_bytes);
     return out->codes && out->factors ? 0 : -ENOMEM;
@@ -285,7 +286,7 @@ static int place_lists(struct list_pass *pass, const uint32_t *heat, struct fath
     uint32_t rows = slots->graph->rows;
     struct crew_step step;
     int status = encode_place(out, pass->crew, slots->lengths, heat, rows);
-    if (status == 0 && !(out->pages = mem_alloc_array(out->page_count, PAGE_PAYLOAD)))
+    if (status == 0 && !(out->pages = large_alloc_array(out->page_count, PAGE_PAYLOAD)))
         status = -ENOMEM;
     pass->crew =
         crew_step(&step, pass->crew, rows / PLACE_SHARE * (PLACE_SHARE - 1), rows, out->page_count);

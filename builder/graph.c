@@ -19,6 +19,7 @@
 #include <stdlib.h>
 
 #include "error.h"
+#include "large.h"
 #include "patrol.h"
 #include "prng.h"
 #include "prune.h"
@@ -352,8 +353,8 @@ static int vamana_init(struct vamana *vamana)
     size_t links = (size_t)batch_max(vamana) * vamana->options->degree;
     vamana->order = mem_alloc_array(rows, sizeof *vamana->order);
     vamana->inserted = mem_alloc(rows);
-    vamana->first_link = mem_alloc_array(rows, sizeof *vamana->first_link);
-    vamana->links = mem_alloc_array(links, sizeof *vamana->links);
+    vamana->first_link = large_alloc_array(rows, sizeof *vamana->first_link);
+    vamana->links = large_alloc_array(links, sizeof *vamana->links);
     vamana->targets = mem_alloc_array(links, sizeof *vamana->targets);
     vamana->workers = mem_alloc_array(vamana->crew->threads, sizeof *vamana->workers);
     if (!vamana->order || !vamana->inserted || !vamana->first_link || !vamana->links ||
@@ -382,7 +383,7 @@ int graph_init(struct graph *out, uint32_t rows, uint32_t degree)
 {
     *out = (struct graph){.rows = rows, .degree_max = degree};
     out->stride = size_round_up(degree_slack(degree) + 1, MEM_ALIGN / sizeof(uint32_t));
-    out->lists = mem_alloc_array(rows, out->stride * sizeof *out->lists);
+    out->lists = large_alloc_array(rows, out->stride * sizeof *out->lists);
     return out->lists ? 0 : -ENOMEM;
 }
 

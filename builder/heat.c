@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "error.h"
+#include "large.h"
 #include "format.h"
 #include "scout.h"
 
@@ -108,7 +109,7 @@ int heat_measure(uint32_t **out, const struct crew *crew, const struct graph *gr
         pass.sample = HEAT_SAMPLE_MAX;
     struct crew_step step;
     pass.crew = crew_step(&step, crew, 0, rows->count, searches(&pass));
-    *out = mem_alloc_array(rows->count, sizeof **out);
+    *out = large_alloc_array(rows->count, sizeof **out);
     pass.expansions = (atomic_uint *)(void *)*out;
     int status = *out ? count_expansions(&pass) : -ENOMEM;
     if (status == 0)

@@ -143,41 +143,25 @@ static void settle(struct patrol *patrol, uint32_t member)
         patrol->limits[member] = (int32_t)(keys[beam->count - 1] >> 32);
 }
 
-/* Vectors of the width that every machine has. */
-typedef int32_t lanes __attribute__((vector_size(16)));
-
-#define LANES 4
-
-/* Distances of a row from four members; those within their limits become pending. */
-static inline void collect(struct patrol *patrol, uint32_t row, const int32_t *dots, uint32_t first)
-{
-    lanes dot, bias, limit;
-    memcpy(&dot, dots + first, sizeof dot);
-    memcpy(&bias, patrol->biases + first, sizeof bias);
-    memcpy(&limit, patrol->limits + first, sizeof limit);
-    lanes distance = bias + patrol->rows->terms[row].norm - 2 * dot;
-    lanes within = distance <= limit;
-    uint64_t halves[2];
-    memcpy(halves, &within, sizeof halves);
-    if ((halves[0] | halves[1]) == 0)
-        return;
-    for (int i = 0; i < LANES; i++) {
-        struct patrol_beam *beam = &patrol->beams[first + i];
-        beam->pending[beam->pending_count] = prune_key((uint32_t)distance[i], row);
-        beam->pending_count += within[i] & 1;
-    }
-}
-
 static void score_chunk(struct patrol *patrol, const uint32_t *ids, uint32_t count)
 {
     const struct rows8 *rows = patrol->rows;
+    const struct kernels *kernels = kernels_get();
+    int32_t norms[PATROL_CHUNK];
+    uint16_t near[PATROL_CHUNK];
     for (uint32_t i = 0; i < count; i++)
         __builtin_prefetch(&rows->terms[ids[i]]);
-    kernels_get()->dot_u8s8_panel(patrol->dots, patrol->panel, rows->bytes, rows->stride, ids,
-                                  count);
+    kernels->dot_u8s8_panel(patrol->dots, patrol->panel, rows->bytes, rows->stride, ids, count);
     for (uint32_t i = 0; i < count; i++)
-        for (uint32_t first = 0; first < PATROL_ROWS; first += LANES)
-            collect(patrol, ids[i], patrol->dots + (size_t)i * PATROL_ROWS, first);
+        norms[i] = rows->terms[ids[i]].norm;
+    kernels->panel_near(patrol->dots, near, norms, patrol->biases, patrol->limits, count);
+    for (uint32_t i = 0; i < count; i++)
+        for (unsigned members = near[i]; members; members &= members - 1) {
+            unsigned member = (unsigned)__builtin_ctz(members);
+            struct patrol_beam *beam = &patrol->beams[member];
+            uint32_t distance = (uint32_t)patrol->dots[(size_t)i * PATROL_ROWS + member];
+            beam->pending[beam->pending_count++] = prune_key(distance, ids[i]);
+        }
     for (uint32_t i = 0; i < patrol->member_count; i++)
         if (patrol->beams[i].pending_count > 0)
             settle(patrol, i);

@@ -3,11 +3,13 @@
 
 #include <errno.h>
 
+#include "large.h"
+
 int rows8_init(struct rows8 *rows, uint32_t count, uint32_t dim)
 {
     *rows = (struct rows8){.count = count, .dim = dim, .stride = size_round_up(dim, MEM_ALIGN)};
-    rows->bytes = mem_alloc_array(count, rows->stride);
-    rows->terms = mem_alloc_array(count, sizeof *rows->terms);
+    rows->bytes = large_alloc_array(count, rows->stride);
+    rows->terms = large_alloc_array(count, sizeof *rows->terms);
     return rows->bytes && rows->terms ? 0 : -ENOMEM;
 }
 

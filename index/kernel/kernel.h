@@ -124,6 +124,11 @@ struct kernels {
      * at a time. */
     void (*dot_u8s8_panel)(int32_t *out, const int8_t *panel, const uint8_t *rows, size_t row_bytes,
                            const uint32_t *ids, size_t count);
+    /* Of sums from dot_u8s8_panel, in place: each becomes norms[i] + biases[j] - 2 * sum, and bit j
+     * of near[i] says that this is at most limits[j]. i < count, j < KERNEL_PANEL. The caller sees
+     * to it that all fits int32, as squared distances of such rows do. */
+    void (*panel_near)(int32_t *sums, uint16_t *near, const int32_t *norms, const int32_t *biases,
+                       const int32_t *limits, size_t count);
     /* out[i] for row i at rows + i * row_bytes; rows have exactly query->dim bytes (no padding may
      * be read). */
     void (*score8_rows)(struct kernel_score8 *out, const struct kernel_query8 *query,

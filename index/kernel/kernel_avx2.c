@@ -88,6 +88,29 @@ static void dot_u8s8_panel_avx2(int32_t *out, const int8_t *panel, const uint8_t
     }
 }
 
+/* Bit j of the result: distance j is not above limit j. */
+KERNEL_INLINE unsigned near_half(int32_t *sums, __m256i norm, const int32_t *biases,
+                                 const int32_t *limits)
+{
+    __m256i sum = load256(sums);
+    __m256i distance =
+        _mm256_sub_epi32(_mm256_add_epi32(norm, load256(biases)), _mm256_add_epi32(sum, sum));
+    __m256i above = _mm256_cmpgt_epi32(distance, load256(limits));
+    _mm256_storeu_si256((__m256i *)(void *)sums, distance);
+    return ~(unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(above)) & 0xff;
+}
+
+static void panel_near_avx2(int32_t *sums, uint16_t *near, const int32_t *norms,
+                            const int32_t *biases, const int32_t *limits, size_t count)
+{
+    const size_t half = KERNEL_PANEL / 2;
+    for (size_t i = 0; i < count; i++, sums += KERNEL_PANEL) {
+        __m256i norm = _mm256_set1_epi32(norms[i]);
+        unsigned low = near_half(sums, norm, biases, limits);
+        near[i] = (uint16_t)(low | near_half(sums + half, norm, biases + half, limits + half) << 8);
+    }
+}
+
 struct score8_sums {
     __m256i hi, lo, norm;
 };
@@ -381,6 +404,7 @@ void kernels_fill_avx2(struct kernels *table)
     table->level = KERNEL_AVX2;
     table->dot_u8s8_gather = dot_u8s8_gather_avx2;
     table->dot_u8s8_panel = dot_u8s8_panel_avx2;
+    table->panel_near = panel_near_avx2;
     table->score8_rows = score8_rows_avx2;
     table->score8_gather = score8_gather_avx2;
     table->sliced_sums = sliced_sums_avx2;

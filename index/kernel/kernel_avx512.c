@@ -81,6 +81,19 @@ static void dot_u8s8_panel_avx512(int32_t *out, const int8_t *panel, const uint8
     }
 }
 
+static void panel_near_avx512(int32_t *sums, uint16_t *near, const int32_t *norms,
+                              const int32_t *biases, const int32_t *limits, size_t count)
+{
+    const __m512i bias = _mm512_loadu_si512(biases), limit = _mm512_loadu_si512(limits);
+    for (size_t i = 0; i < count; i++, sums += KERNEL_PANEL) {
+        __m512i sum = _mm512_loadu_si512(sums);
+        __m512i distance = _mm512_sub_epi32(_mm512_add_epi32(bias, _mm512_set1_epi32(norms[i])),
+                                            _mm512_add_epi32(sum, sum));
+        _mm512_storeu_si512(sums, distance);
+        near[i] = _mm512_cmple_epi32_mask(distance, limit);
+    }
+}
+
 struct score8_sums {
     __m512i hi[BATCH], lo[BATCH], norm[BATCH];
 };
@@ -368,6 +381,7 @@ void kernels_fill_avx512(struct kernels *table)
     table->level = KERNEL_AVX512;
     table->dot_u8s8_gather = dot_u8s8_gather_avx512;
     table->dot_u8s8_panel = dot_u8s8_panel_avx512;
+    table->panel_near = panel_near_avx512;
     table->score8_rows = score8_rows_avx512;
     table->score8_gather = score8_gather_avx512;
     table->sliced_sums = sliced_sums_avx512;

@@ -37,6 +37,19 @@ static void dot_u8s8_panel_scalar(int32_t *out, const int8_t *panel, const uint8
     }
 }
 
+static void panel_near_scalar(int32_t *sums, uint16_t *near, const int32_t *norms,
+                              const int32_t *biases, const int32_t *limits, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        near[i] = 0;
+        for (size_t j = 0; j < KERNEL_PANEL; j++) {
+            int32_t *sum = &sums[i * KERNEL_PANEL + j];
+            *sum = norms[i] + biases[j] - 2 * *sum;
+            near[i] |= (uint16_t)((*sum <= limits[j]) << j);
+        }
+    }
+}
+
 static void score8_one(struct kernel_score8 *out, const struct kernel_query8 *query,
                        const uint8_t *row)
 {
@@ -279,6 +292,7 @@ void kernels_fill_scalar(struct kernels *table)
         .level = KERNEL_SCALAR,
         .dot_u8s8_gather = dot_u8s8_gather_scalar,
         .dot_u8s8_panel = dot_u8s8_panel_scalar,
+        .panel_near = panel_near_scalar,
         .score8_rows = score8_rows_scalar,
         .score8_gather = score8_gather_scalar,
         .sliced_sums = sliced_sums_scalar,

@@ -62,6 +62,38 @@ static void panel_case(struct tally *tally, const struct kernels *kernels, struc
     guard_reset();
 }
 
+/* Limits are near what is compared with them, some equal, so that both answers come up. */
+static void near_case(struct tally *tally, const struct kernels *kernels, struct prng *prng,
+                      size_t count, enum guard_side side)
+{
+    size_t pairs = count * KERNEL_PANEL;
+    int32_t *sums = guard_take(side, pairs * sizeof *sums);
+    int32_t *norms = guard_take(side, count * sizeof *norms);
+    int32_t *biases = guard_take(side, KERNEL_PANEL * sizeof *biases);
+    int32_t *limits = guard_take(side, KERNEL_PANEL * sizeof *limits);
+    uint16_t *near = guard_take(side, count * sizeof *near);
+    int32_t before[64 * KERNEL_PANEL];
+    for (size_t i = 0; i < pairs; i++)
+        before[i] = sums[i] = (int32_t)prng_below(prng, 5) - 2;
+    for (size_t i = 0; i < count; i++)
+        norms[i] = (int32_t)prng_below(prng, 5);
+    for (size_t j = 0; j < KERNEL_PANEL; j++) {
+        biases[j] = (int32_t)prng_below(prng, 1000000) - 500000;
+        limits[j] = j == 3 ? INT32_MIN : j == 9 ? INT32_MAX : biases[j] + 2;
+    }
+    memset(near, 0x55, count * sizeof *near);
+
+    kernels->panel_near(sums, near, norms, biases, limits, count);
+    bool ok = guard_intact();
+    for (size_t i = 0; i < pairs; i++) {
+        size_t row = i / KERNEL_PANEL, j = i % KERNEL_PANEL;
+        int32_t distance = norms[row] + biases[j] - 2 * before[i];
+        ok = ok && sums[i] == distance && (near[row] >> j & 1) == (distance <= limits[j]);
+    }
+    tally_case(tally, ok, "%zu rows, wall %d", count, side);
+    guard_reset();
+}
+
 /* Rows stand `gap` bytes apart, and behind the last one comes the wall at once. */
 static void score8_case(struct tally *tally, const struct kernels *kernels, struct prng *prng,
                         uint32_t dim, size_t count, enum content content, enum guard_side side,
@@ -127,6 +159,15 @@ static void check_panel(struct tally *tally, const struct kernels *kernels)
     }
 }
 
+static void check_near(struct tally *tally, const struct kernels *kernels)
+{
+    struct prng prng;
+    prng_init(&prng, 14, 0);
+    for (unsigned i = 0; i < 200; i++)
+        for (int side = 0; side < 2; side++)
+            near_case(tally, kernels, &prng, check_count(i), side);
+}
+
 static void check_score8(struct tally *tally, const struct kernels *kernels, bool gather)
 {
     struct prng prng;
@@ -160,6 +201,8 @@ struct bench {
     int8_t *panel;
     struct kernel_score8 *scores;
     int32_t *sums; /* of a panel, or of one query */
+    int32_t *norms, *biases, *limits;
+    uint16_t *near;
 };
 
 static void run_dot(void *context, size_t call)
@@ -174,6 +217,14 @@ static void run_panel(void *context, size_t call)
     struct bench *bench = context;
     bench->kernels->dot_u8s8_panel(bench->sums, bench->panel, bench->rows, bench->row_bytes,
                                    bench->ids + call * BENCH_CALL_ROWS, BENCH_CALL_ROWS);
+}
+
+static void run_near(void *context, size_t call)
+{
+    struct bench *bench = context;
+    (void)call;
+    bench->kernels->panel_near(bench->sums, bench->near, bench->norms, bench->biases, bench->limits,
+                               BENCH_CALL_ROWS);
 }
 
 static void run_score8_rows(void *context, size_t call)
@@ -204,6 +255,10 @@ static double bench_run(const struct kernels *kernels, size_t row_bytes, uint32_
     bench.scores = bench_array(BENCH_CALL_ROWS * sizeof *bench.scores);
     bench.sums = bench_array(BENCH_CALL_ROWS * KERNEL_PANEL * sizeof *bench.sums);
     bench.panel = bench_array(KERNEL_PANEL * size_round_up(dim, 64));
+    bench.norms = bench_array(BENCH_CALL_ROWS * sizeof *bench.norms);
+    bench.biases = bench_array(KERNEL_PANEL * sizeof *bench.biases);
+    bench.limits = bench_array(KERNEL_PANEL * sizeof *bench.limits);
+    bench.near = bench_array(BENCH_CALL_ROWS * sizeof *bench.near);
     fill_query(&prng, hi, lo, dim, CONTENT_NOISE);
     fill_ids(&prng, bench.ids, calls * BENCH_CALL_ROWS, (uint32_t)rows);
     bench.query = (struct kernel_query8){.hi = hi, .lo = lo, .dim = dim};
@@ -215,6 +270,10 @@ static double bench_run(const struct kernels *kernels, size_t row_bytes, uint32_
     mem_free(bench.scores);
     mem_free(bench.sums);
     mem_free(bench.panel);
+    mem_free(bench.norms);
+    mem_free(bench.biases);
+    mem_free(bench.limits);
+    mem_free(bench.near);
     return best;
 }
 
@@ -226,6 +285,11 @@ static double bench_dot(const struct kernels *kernels, struct shape shape, bool 
 static double bench_panel(const struct kernels *kernels, struct shape shape, bool far)
 {
     return bench_run(kernels, size_round_up(shape.dim, 64), shape.dim, far, run_panel);
+}
+
+static double bench_near(const struct kernels *kernels, struct shape shape, bool far)
+{
+    return bench_run(kernels, size_round_up(shape.dim, 64), shape.dim, far, run_near);
 }
 
 static double bench_score8_rows(const struct kernels *kernels, struct shape shape, bool far)
@@ -250,6 +314,12 @@ const struct kernel_entry row_entries[] = {
     {"dot_u8s8_gather", "products of padded rows", check_dot, bench_dot, true, ROW_SHAPES},
     {"dot_u8s8_panel", "products of padded rows with sixteen queries", check_panel, bench_panel,
      true, ROW_SHAPES},
+    {"panel_near",
+     "distances from sixteen queries, and which are near",
+     check_near,
+     bench_near,
+     false,
+     {{KERNEL_PANEL, 0}}},
     {"score8_rows", "products and norms of rows that end at a wall", check_score8_rows,
      bench_score8_rows, false, ROW_SHAPES},
     {"score8_gather", "the same for scattered rows", check_score8_gather, bench_score8_gather, true,

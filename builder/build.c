@@ -31,24 +31,6 @@ const char *build_stage_name(enum build_stage stage)
     return stage < BUILD_STAGES ? names[stage] : "?";
 }
 
-/* ---- before ---- */
-
-static int check_budget(const struct build *build, struct fathom_error *err)
-{
-    const struct build_options *options = &build->options;
-    const struct input *input = &build->input;
-    uint64_t vector_bytes =
-                 input->exact ? 0 : input->info.dim * fathom_dtype_bytes(input->info.dtype),
-             least = predict_least(options, input->info.rows, input->work_dim, vector_bytes);
-    if (options->memory_budget_bytes == 0 || least <= options->memory_budget_bytes)
-        return 0;
-    return error_set(err, FATHOM_EBUDGET,
-                     "%s: a build of these rows needs about %" PRIu64
-                     " MiB at the least, more than the memory budget of %" PRIu64 " MiB; "
-                     "raise --memory-budget",
-                     options->input, (least >> 20) + 1, options->memory_budget_bytes >> 20);
-}
-
 /* ---- reading ---- */
 
 /* Reads the input, or as much of it as shows that it is what the interrupted build has read. */
@@ -129,7 +111,9 @@ static int stage_read(struct build *build, struct fathom_error *err)
     if (status == 0) {
         build->options.code_bits =
             degree_code_bits(options, build->input.info.rows, build->input.work_dim);
-        status = check_budget(build, err);
+        const struct vector_info *info = &build->input.info;
+        status =
+            build_options_check_budget(&build->options, info->rows, info->dim, info->dtype, err);
     }
     if (status == 0)
         status = read_queries(build, err);

@@ -90,6 +90,9 @@ struct build_options build_options_default(void);
 /* Whether each is within its bounds. */
 int build_options_check(const struct build_options *options,
                         struct fathom_error *err) FATHOM_MUST_USE;
+/* FATHOM_EBUDGET when no build of such rows keeps the memory budget. */
+int build_options_check_budget(const struct build_options *options, uint64_t rows, uint32_t dim,
+                               enum fathom_dtype dtype, struct fathom_error *err) FATHOM_MUST_USE;
 
 enum build_stage {
     BUILD_READ,

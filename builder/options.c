@@ -45,6 +45,22 @@ int build_options_check(const struct build_options *o, struct fathom_error *err)
     return 0;
 }
 
+int build_options_check_budget(const struct build_options *options, uint64_t rows, uint32_t dim,
+                               enum fathom_dtype dtype, struct fathom_error *err)
+{
+    bool exact = options->metric == FATHOM_METRIC_L2 && (dtype == FATHOM_U8 || dtype == FATHOM_I8);
+    uint64_t least = predict_least(options, rows, metric_work_dim(options->metric, dim),
+                                   exact ? 0 : dim * fathom_dtype_bytes(dtype));
+    if (options->memory_budget_bytes == 0 || least <= options->memory_budget_bytes)
+        return 0;
+    return error_set(err, FATHOM_EBUDGET,
+                     "%s%sa build of these rows needs about %" PRIu64
+                     " MiB at the least, more than the memory budget of %" PRIu64 " MiB; "
+                     "raise --memory-budget",
+                     options->input ? options->input : "", options->input ? ": " : "",
+                     (least >> 20) + 1, options->memory_budget_bytes >> 20);
+}
+
 /* By the header of their file. */
 static int count_queries(const struct build_options *options, uint32_t dim, uint64_t *count,
                          struct fathom_error *err)
@@ -71,7 +87,9 @@ static int predict_input(const struct build_options *options, struct build_estim
     vector_file_close(file);
     chosen.code_bits =
         degree_code_bits(options, info.rows, metric_work_dim(options->metric, info.dim));
-    status = count_queries(options, info.dim, &known.queries, err);
+    status = build_options_check_budget(&chosen, info.rows, info.dim, info.dtype, err);
+    if (status == 0)
+        status = count_queries(options, info.dim, &known.queries, err);
     if (status == 0)
         status = survey_run(&chosen, &known, err);
     if (status == 0)
@@ -95,6 +113,11 @@ int build_predict(const struct build_options *options, struct build_estimate *ou
         return error_set(err, FATHOM_EARGUMENT,
                          "rows must be in 1..%" PRIu32 " and the dimension in 1..%d",
                          UINT32_MAX - 1, FATHOM_DIM_MAX);
+    assumed.code_bits =
+        degree_code_bits(&assumed, out->rows, metric_work_dim(options->metric, out->dim));
+    status = build_options_check_budget(&assumed, out->rows, out->dim, out->dtype, err);
+    if (status != 0)
+        return status;
     if (!assumed.degree)
         assumed.degree = DEGREE_USUAL;
     if (!assumed.build_list)

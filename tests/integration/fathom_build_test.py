@@ -233,6 +233,13 @@ class Refusals(BuildTest):
         refused = self.build(self.synth(20), "--memory-budget", "8MiB", code=2)
         self.assertIn("needs about", refused.stderr)
         self.assertFalse(self.out.exists())
+        for line in (["--input", self.synth(20), "--metric", "l2"], ["--count", 20, "--dim", 16, "--type", "f32"]):
+            with self.subTest(estimate=line):
+                foreseen = run("fathom-build", "estimate", *line, "--memory-budget", "8MiB", code=2)
+                self.assertIn("needs about", foreseen.stderr)
+                self.assertEqual(foreseen.stdout, "")
+                if line[0] == "--input":
+                    self.assertEqual(foreseen.stderr, refused.stderr)
 
     def test_inputs_that_cannot_be_read_leave_nothing_behind(self):
         os.mkfifo(self.path("fifo.npy"))

@@ -113,12 +113,13 @@ static void hand_over(struct listener *listener, int fd, const struct sockaddr_s
 static void pause_accepting(struct listener *listener, int error)
 {
     static const struct timeval pause = {.tv_usec = PAUSE_US};
-    log_peer(listener->service->log, LOG_LEVEL_WARN,
-             "accepting pauses for %d ms: %s (raise `ulimit -n`, or lower --max-connections)",
-             PAUSE_US / 1000, strerror(error));
+    if (!listener->starved) /* once, not ten times a second */
+        log_peer(listener->service->log, LOG_LEVEL_WARN,
+                 "accepting pauses for %d ms: %s (raise `ulimit -n`, or lower --max-connections)",
+                 PAUSE_US / 1000, strerror(error));
     for (unsigned i = 0; i < listener->socket_count; i++)
         event_del(&listener->sockets[i].event);
-    listener->paused = true;
+    listener->paused = listener->starved = true;
     event_add(&listener->resume_event, &pause);
 }
 
@@ -141,6 +142,7 @@ static void on_connection(evutil_socket_t fd, short what, void *context)
         socklen_t size = sizeof name;
         int accepted = accept4(fd, (struct sockaddr *)&name, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {
+            from->listener->starved = false;
             hand_over(from->listener, accepted, &name, size, from->is_unix);
             continue;
         }

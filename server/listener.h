@@ -26,7 +26,7 @@ struct listener {
     struct listener_socket sockets[LISTENER_SOCKETS_MAX];
     unsigned socket_count;
     struct event resume_event;
-    bool paused, open;
+    bool paused, starved, open; /* starved: since the last connection that was taken */
 };
 
 /* Binds all addresses and starts accepting. On failure nothing is left open. */

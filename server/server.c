@@ -422,6 +422,21 @@ static void log_ready(struct server *server)
              service_io_name(&server->service), fathom_cpu_level());
 }
 
+/* Refused here, since libevent ends the process where it gets none, and a server that is ready and
+ * takes no connection would be found out by its clients. */
+static int check_file_limit(const struct config *config, struct fathom_error *err)
+{
+    struct rlimit limit;
+    rlim_t least = 24 + 8 * config->workers + 2 * config->index_count; /* and some connections */
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= least)
+        return 0;
+    return error_set(err, -EMFILE,
+                     "%llu file descriptors are allowed, and %llu workers need %llu at the least; "
+                     "raise `ulimit -n`",
+                     (unsigned long long)limit.rlim_cur, (unsigned long long)config->workers,
+                     (unsigned long long)least);
+}
+
 static int start(struct server *server, struct fathom_error *err)
 {
     struct service *service = &server->service;
@@ -429,7 +444,9 @@ static int start(struct server *server, struct fathom_error *err)
     config_log(config, service->log);
     raise_file_limit(config, service->log);
     set_limits(service);
-    int rc = make_fds(server, err);
+    int rc = check_file_limit(config, err);
+    if (rc == 0)
+        rc = make_fds(server, err);
     if (rc == 0 && config->token_file)
         rc = read_token(service, config->token_file, err);
     if (rc == 0)

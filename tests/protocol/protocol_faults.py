@@ -13,7 +13,7 @@ import msgpack
 import numpy as np
 
 from support import (
-    PATIENCE, Indexes, ProtocolTest, RpcError, let_go, main, make_fake, make_stuck, results, search_params, until)
+    PATIENCE, Indexes, ProtocolTest, RpcError, Server, let_go, main, make_fake, make_stuck, results, search_params, until)
 
 
 def point(value, n=1):
@@ -229,6 +229,18 @@ class Crowds(ProtocolTest):
         until(is_welcome, "the freed place is given away")
         for client in clients:
             client.socket.close()
+
+    def test_a_limit_of_files_that_leaves_none_for_connections_is_refused(self):
+        for workers in (1, 4):
+            least = 24 + 8 * workers + 2
+            flags = ("--workers", workers)
+            indexes = {"a": make_fake(self.scratch / "a")}
+            for limit in (8, 20, least - 1):
+                server = Server(*flags, indexes=indexes, fake=True, limit_files=limit, wait=False)
+                self.assertEqual(server.wait(), 3)
+                self.assertIn(f"{limit} file descriptors are allowed, and {workers} workers need {least}", server.log())
+            with self.serve(*flags, indexes=indexes, fake=True, limit_files=least).client() as client:
+                self.assertEqual(client.call("ping"), {})
 
     def test_running_out_of_descriptors_pauses_accepting(self):
         server = self.serve("--workers", 1, indexes={"a": make_fake(self.scratch / "a")}, fake=True, limit_files=64)

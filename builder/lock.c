@@ -11,7 +11,7 @@
 #include "format.h"
 #include "work.h"
 
-/* By trying: rights, file systems that are read-only and full ones all say so. */
+/* By trying: rights and file systems that are read-only both say so. */
 static int check_writable(const struct env *env, const char *dir, struct fathom_error *err)
 {
     char path[PATH_MAX];

@@ -239,7 +239,7 @@ static void measure_all(struct navigator *n, const struct query *query)
     const struct centroids *centroids = &query->index->ranks.centroids;
     uint32_t clumps = clumps_of(centroids->cells);
     for (uint32_t clump = 0; clump < clumps; clump++)
-        measure_clump(n, query, clump, clump + 1);
+        measure_clump(n, query, clump, clump + 1 < clumps ? clump + 1 : clump);
 }
 
 /* The value of a rank (from 0) among the distances of about SAMPLE cells; INFINITY when the rank is

@@ -1,3 +1,4 @@
+/* Names as text that JSON can hold. Pure; allocates nothing. */
 #include "utf8.h"
 
 #include <stdbool.h>

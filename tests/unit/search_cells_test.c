@@ -18,7 +18,7 @@
 
 /* Embeddings as wide as they come: even the shortest codes are long. */
 #define WIDE_DIM  4096
-#define WIDE_ROWS 160
+#define WIDE_ROWS 300
 
 struct fixture {
     struct small_index small, wide;

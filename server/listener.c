@@ -156,31 +156,61 @@ static void on_connection(evutil_socket_t fd, short what, void *context)
 
 /* ---- opening and closing ---- */
 
+static void close_sockets(struct listener_socket *sockets, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        close(sockets[i].fd);
+        if (sockets[i].is_unix)
+            unlink(sockets[i].address + sizeof PROTOCOL_UNIX_PREFIX - 1);
+    }
+}
+
+/* How many sockets; on failure none is left. */
+static int bind_all(struct listener_socket *sockets, unsigned max, char *const *addresses,
+                    unsigned count, struct fathom_error *err)
+{
+    unsigned have = 0;
+    for (unsigned i = 0; i < count; i++) {
+        int added = listener_bind(addresses[i], &sockets[have], max - have, err);
+        if (added < 0) {
+            close_sockets(sockets, have);
+            return added;
+        }
+        have += (unsigned)added;
+    }
+    return (int)have;
+}
+
+int listener_try(char *const *addresses, unsigned count, struct fathom_error *err)
+{
+    struct listener_socket sockets[LISTENER_SOCKETS_MAX];
+    int bound = bind_all(sockets, LISTENER_SOCKETS_MAX, addresses, count, err);
+    if (bound < 0)
+        return bound;
+    close_sockets(sockets, (unsigned)bound);
+    return 0;
+}
+
 int listener_open(struct listener *listener, struct service *service, struct worker *workers,
                   unsigned worker_count, struct event_base *base, struct fathom_error *err)
 {
+    const struct config *config = service->config;
     memset(listener, 0, sizeof *listener);
     listener->service = service;
     listener->workers = workers;
     listener->worker_count = worker_count;
+    int bound = bind_all(listener->sockets, LISTENER_SOCKETS_MAX, config->listens,
+                         config->listen_count, err);
+    if (bound < 0)
+        return bound;
     listener->open = true;
+    listener->socket_count = (unsigned)bound;
     event_assign(&listener->resume_event, base, -1, 0, on_resume, listener);
-    for (unsigned i = 0; i < service->config->listen_count; i++) {
-        unsigned have = listener->socket_count;
-        int added = listener_bind(service->config->listens[i], &listener->sockets[have],
-                                  LISTENER_SOCKETS_MAX - have, err);
-        if (added < 0) {
-            listener_close(listener);
-            return added;
-        }
-        listener->socket_count += (unsigned)added;
-        for (unsigned s = have; s < listener->socket_count; s++) {
-            struct listener_socket *opened = &listener->sockets[s];
-            opened->listener = listener;
-            event_assign(&opened->event, base, opened->fd, EV_READ | EV_PERSIST, on_connection,
-                         opened);
-            event_add(&opened->event, NULL);
-        }
+    for (unsigned i = 0; i < listener->socket_count; i++) {
+        struct listener_socket *opened = &listener->sockets[i];
+        opened->listener = listener;
+        event_assign(&opened->event, base, opened->fd, EV_READ | EV_PERSIST, on_connection, opened);
+        event_add(&opened->event, NULL);
     }
     return 0;
 }
@@ -191,13 +221,8 @@ void listener_close(struct listener *listener)
         return;
     listener->open = false;
     event_del(&listener->resume_event);
-    for (unsigned i = 0; i < listener->socket_count; i++) {
-        struct listener_socket *opened = &listener->sockets[i];
-        if (!listener->paused)
-            event_del(&opened->event);
-        close(opened->fd);
-        if (opened->is_unix)
-            unlink(opened->address + sizeof PROTOCOL_UNIX_PREFIX - 1);
-    }
+    for (unsigned i = 0; i < listener->socket_count && !listener->paused; i++)
+        event_del(&listener->sockets[i].event);
+    close_sockets(listener->sockets, listener->socket_count);
     listener->socket_count = 0;
 }

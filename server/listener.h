@@ -29,6 +29,9 @@ struct listener {
     bool paused, starved, open; /* starved: since the last connection that was taken */
 };
 
+/* Whether all these addresses can be had at once; none is kept. To be told so before indexes are
+ * opened: until they are, no client is to wait at a socket that nobody serves. */
+int listener_try(char *const *addresses, unsigned count, struct fathom_error *err) FATHOM_MUST_USE;
 /* Binds all addresses and starts accepting. On failure nothing is left open. */
 int listener_open(struct listener *listener, struct service *service, struct worker *workers,
                   unsigned worker_count, struct event_base *base,

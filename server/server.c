@@ -327,6 +327,16 @@ static bool has_http(const struct config *config)
     return strcmp(config->http, "off") != 0;
 }
 
+static int try_addresses(const struct config *config, struct fathom_error *err)
+{
+    char *addresses[CONFIG_LISTENS_MAX + 1];
+    unsigned count = config->listen_count;
+    memcpy(addresses, config->listens, count * sizeof *addresses);
+    if (has_http(config))
+        addresses[count++] = config->http;
+    return listener_try(addresses, count, err);
+}
+
 static int open_registry(struct service *service, struct fathom_error *err)
 {
     const struct config *config = service->config;
@@ -449,6 +459,8 @@ static int start(struct server *server, struct fathom_error *err)
         rc = make_fds(server, err);
     if (rc == 0 && config->token_file)
         rc = read_token(service, config->token_file, err);
+    if (rc == 0)
+        rc = try_addresses(config, err);
     if (rc == 0)
         rc = open_registry(service, err);
     if (rc == 0 && stats_create(&service->stats, server->worker_count + 1, config->index_count,

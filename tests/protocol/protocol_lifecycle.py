@@ -360,6 +360,14 @@ class Configuration(ProtocolTest):
             status, log = self.fail_to_start("--listen", address)
             self.assertIn(status, (2, 3), log)
             self.assertIn("cannot start", log)
+        for flag in ("--listen", "--http"):  # before an index takes its time
+            status, log = self.fail_to_start(flag, taken, indexes={"a": self.scratch / "nowhere"})
+            self.assertIn(taken, log)
+            self.assertNotIn("nowhere", log.split("cannot start")[1])
+        twice = f"unix:{self.scratch / 'twice'}"
+        status, log = self.fail_to_start("--listen", twice, "--listen", twice, indexes={"a": self.scratch / "nowhere"})
+        self.assertIn("twice", log.split("cannot start")[1])
+        self.assertFalse((self.scratch / "twice").exists())
         occupied = self.scratch / "file"
         occupied.write_text("important")
         status, log = self.fail_to_start("--listen", f"unix:{occupied}")

@@ -330,20 +330,38 @@ static int apply_list(struct config *config, unsigned place, const char *value,
     }
 }
 
+/* A setting that is spelt wrong should not pass in silence. Not an error: other programs have
+ * variables of this form too (Kubernetes makes some of the name of a service). */
+static void note_ignored(struct config *config, const char *name, size_t size)
+{
+    static const char *const of_others[] = {"FATHOM_CPU_MAX", "FATHOM_SERVER", "FATHOM_TOKEN"};
+    size_t used = strlen(config->ignored);
+    if (size < 7 || memcmp(name, "FATHOM_", 7) != 0)
+        return;
+    for (size_t i = 0; i < sizeof of_others / sizeof *of_others; i++) {
+        if (strlen(of_others[i]) == size && memcmp(of_others[i], name, size) == 0)
+            return;
+    }
+    snprintf(config->ignored + used, sizeof config->ignored - used, "%s%.*s", used ? ", " : "",
+             (int)(size < 64 ? size : 64), name);
+}
+
 int config_load_environment(struct config *config, char **environment, struct fathom_error *err)
 {
     for (; *environment; environment++) {
         const char *equals = strchr(*environment, '=');
-        int place = equals ? find_variable(*environment, (size_t)(equals - *environment)) : -1;
-        if (place < 0)
+        size_t size = equals ? (size_t)(equals - *environment) : 0;
+        int place = find_variable(*environment, size);
+        if (place < 0) {
+            note_ignored(config, *environment, size);
             continue;
+        }
         bool list = is_repeatable(&settings[place]);
         struct fathom_error inner = {.msg = ""};
         int rc = list ? apply_list(config, (unsigned)place, equals + 1, &inner)
                       : apply(config, (unsigned)place, equals + 1, SOURCE_ENVIRONMENT, &inner);
         if (rc < 0)
-            return error_set(err, rc, "%.*s: %.400s", (int)(equals - *environment), *environment,
-                             inner.msg);
+            return error_set(err, rc, "%.*s: %.400s", (int)size, *environment, inner.msg);
     }
     return 0;
 }
@@ -524,4 +542,7 @@ void config_log(const struct config *config, struct log *log)
 {
     for (unsigned i = 0; i < SETTINGS; i++)
         log_setting(config, i, log);
+    if (config->ignored[0])
+        log_line(log, LOG_LEVEL_WARN, "config: no setting of this server, and ignored: %s",
+                 config->ignored);
 }

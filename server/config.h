@@ -47,6 +47,7 @@ struct config {
     uint64_t workers, inflight, max_queue, max_connections;
     uint64_t max_message_bytes, connection_memory_bytes;
     uint64_t drain_ns, first_byte_ns, message_ns, idle_ns;
+    char ignored[256];   /* variables like FATHOM_X that are no setting, for the log; "": none */
     uint8_t sources[32]; /* private: where each setting came from, by its place in the table */
 };
 

@@ -379,11 +379,12 @@ class Configuration(ProtocolTest):
     def test_the_effective_configuration_is_logged_with_its_sources(self):
         config = self.scratch / "fathom.conf"
         config.write_text("workers = 3\ninflight = 5\nmax-queue = 77\n")
-        server = self.serve("--config", config, "--workers", 1, env={"FATHOM_INFLIGHT": "6", "FATHOM_WORKERS": "9"},
+        server = self.serve("--config", config, "--workers", 1, env={"FATHOM_INFLIGHT": "6", "FATHOM_WORKERS": "9", "FATHOM_INFLIGTH": "7"},
                             indexes={"a": make_fake(self.scratch / "a")}, fake=True)
         for line in ("config: workers = 1 (flag)", "config: inflight = 6 (environment)", "config: max-queue = 77 (file)",
                      "config: io = auto (default)", f"config: index = a={self.scratch / 'a'} (flag)"):
             self.assertIn(line, server.log())
+        self.assertRegex(server.log(), r"no setting of this server, and ignored: .*FATHOM_INFLIGTH")
 
     def test_workers_run_in_real_time_where_that_is_allowed_and_say_so_where_not(self):
         def real_time(*flags):

@@ -170,6 +170,31 @@ static void errors_of_the_environment_name_the_variable(void **state)
                  "FATHOM_IDLE_TIMEOUT: 'soon' is not a time like 250us, 5ms or 2s");
 }
 
+static void variables_that_are_no_setting_are_noted(void **state)
+{
+    (void)state;
+    struct fathom_error err;
+    char long_name[300];
+    char *environment[] = {"FATHOM_DRAM_BUGET=1GiB",
+                           "PATH=/bin",
+                           "FATHOM_CPU_MAX=avx2",
+                           "FATHOM_",
+                           "FATHOM_SERVER=a:1",
+                           "FATHOM_=1",
+                           "FATHOM_WORKERS=2",
+                           long_name,
+                           long_name,
+                           long_name,
+                           long_name,
+                           NULL};
+    snprintf(long_name, sizeof long_name, "FATHOM_%0250d=x", 1);
+    assert_string_equal(config.ignored, "");
+    assert_int_equal(config_load_environment(&config, environment, &err), 0);
+    assert_int_equal(config.workers, 2);
+    assert_memory_equal(config.ignored, "FATHOM_DRAM_BUGET, FATHOM_, FATHOM_000", 38);
+    assert_int_equal(strlen(config.ignored), sizeof config.ignored - 1);
+}
+
 static void flags_win_over_all(void **state)
 {
     (void)state;
@@ -202,6 +227,7 @@ static const struct CMUnitTest tests[] = {
     CASE(errors_of_a_file_name_file_line_and_key),
     CASE(the_environment_wins_over_the_file_and_splits_lists),
     CASE(errors_of_the_environment_name_the_variable),
+    CASE(variables_that_are_no_setting_are_noted),
     CASE(flags_win_over_all),
     CASE(a_server_needs_an_index_and_names_once),
 };

@@ -5,6 +5,7 @@
 #include "env.h"
 #include "error.h"
 #include "mem.h"
+#include "share.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -132,39 +133,6 @@ static int refuse_budget(const struct registry *registry, const struct fathom_ou
                      (unsigned long long)least_bytes, each, at < sizeof each ? "" : "...");
 }
 
-/* By raw bytes, but each has what it takes at the least: by size alone a small index beside a large
- * one would get less than it can do with. The sum of all that is least is within the budget. */
-static void share_out(struct registry *registry, uint64_t budget_bytes,
-                      const struct fathom_outlook *outlooks)
-{
-    double left = (double)budget_bytes, raw = 0;
-    bool settled = false;
-    for (unsigned i = 0; i < registry->count; i++) {
-        registry->entries[i].terms.bytes = 0; /* not settled at its least */
-        raw += (double)outlooks[i].raw_bytes;
-    }
-    while (!settled) { /* who gets the least leaves less to the others */
-        settled = true;
-        for (unsigned i = 0; i < registry->count; i++) {
-            uint64_t *bytes = &registry->entries[i].terms.bytes;
-            double size = (double)outlooks[i].raw_bytes, least = (double)outlooks[i].least_bytes;
-            if (*bytes || left * size >= least * raw)
-                continue;
-            *bytes = outlooks[i].least_bytes;
-            left -= least;
-            raw -= size;
-            settled = false;
-        }
-    }
-    for (unsigned i = 0; i < registry->count; i++) {
-        uint64_t *bytes = &registry->entries[i].terms.bytes;
-        if (!*bytes)
-            *bytes = (uint64_t)((double)outlooks[i].raw_bytes / raw * left);
-        if (*bytes < outlooks[i].least_bytes) /* rounded down */
-            *bytes = outlooks[i].least_bytes;
-    }
-}
-
 static int split_budget(struct registry *registry, uint64_t budget_bytes,
                         struct fathom_outlook *outlooks, struct fathom_error *err)
 {
@@ -179,7 +147,9 @@ static int split_budget(struct registry *registry, uint64_t budget_bytes,
     }
     if (least > budget_bytes)
         return refuse_budget(registry, outlooks, budget_bytes, least, err);
-    share_out(registry, budget_bytes, outlooks);
+    share_out(outlooks, registry->count, budget_bytes);
+    for (unsigned i = 0; i < registry->count; i++)
+        registry->entries[i].terms.bytes = outlooks[i].budget_bytes;
     return 0;
 }
 

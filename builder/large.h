@@ -7,8 +7,6 @@
 #include "env.h"
 #include "mem.h"
 
-#define LARGE_BYTES_LEAST (2 * ENV_LARGE_PAGE_BYTES)
-
 /* Zeroed, aligned to MEM_ALIGN, for mem_free. NULL when there is none, or when the product
  * overflows. */
 static inline void *large_alloc_array(size_t count, size_t size)
@@ -16,7 +14,7 @@ static inline void *large_alloc_array(size_t count, size_t size)
     size_t bytes;
     if (!size_mul(count, size, &bytes))
         return NULL;
-    return mem_alloc_prepared(bytes, bytes >= LARGE_BYTES_LEAST ? env_prefer_large : NULL);
+    return mem_alloc_prepared(bytes, bytes >= ENV_LARGE_LEAST_BYTES ? env_prefer_large : NULL);
 }
 
 #endif

@@ -55,6 +55,9 @@ struct env {
 };
 
 #define ENV_LARGE_PAGE_BYTES ((size_t)2 << 20)
+/* From here on memory that is read at random places is better in large pages: where it begins in
+ * the middle of one, at least one is whole (docs/adr/0040, 0059). */
+#define ENV_LARGE_LEAST_BYTES (2 * ENV_LARGE_PAGE_BYTES)
 
 /* For memory that is not touched yet: what of it is whole large pages is to lie in such, where the
  * system has some. It takes no more than before. */

@@ -13,15 +13,14 @@
 #include "recode.h"
 #include "trellis.h"
 
-/* Parts of some size are read at random places by every query, which large pages make cheaper
- * (docs/adr/0040). */
-#define LARGE_PART_BYTES   (2 * ENV_LARGE_PAGE_BYTES)
 #define STREAM_PAGES_LEAST 16 /* read at once while loading, however little memory there is */
 
+/* Every query reads at random places of it. */
 void *residency_take(struct fathom_index *index, enum part part, uint64_t bytes,
                      struct fathom_error *err)
 {
-    void *memory = mem_alloc_prepared(bytes, bytes >= LARGE_PART_BYTES ? env_prefer_large : NULL);
+    void *memory =
+        mem_alloc_prepared(bytes, bytes >= ENV_LARGE_LEAST_BYTES ? env_prefer_large : NULL);
     if (!memory) {
         error_set(err, -ENOMEM, "%s: no memory for a resident part of %" PRIu64 " bytes",
                   index->file.path, bytes);

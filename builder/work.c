@@ -122,7 +122,7 @@ static void writer_free(struct work_writer *writer)
 {
     mem_free(writer->path);
     mem_free(writer->part);
-    mem_free(writer->buffer);
+    mem_free_pages(writer->buffer, BUFFER_PAGES);
     mem_free(writer);
 }
 
@@ -151,7 +151,7 @@ static int writer_make(struct work_writer **out, const struct work *work, const 
     writer->place.number = 1;
     writer->path = path_of(work, name, "");
     writer->part = path_of(work, name, ".part");
-    writer->buffer = mem_alloc_aligned(BUFFER_PAGES * PAGE_BYTES, PAGE_BYTES);
+    writer->buffer = mem_alloc_pages(BUFFER_PAGES);
     return writer->path && writer->part && writer->buffer
                ? 0
                : error_set(err, -ENOMEM, "%s: no memory to write a work file", work->dir);
@@ -368,7 +368,7 @@ int work_open_beside(struct work_file **out, const struct work *work, const char
     file->place = place_of(work, name);
     file->path = path_of(work, name, "");
     file->buffer_pages = share_of_buffers(together);
-    file->buffer = mem_alloc_aligned((size_t)file->buffer_pages * PAGE_BYTES, PAGE_BYTES);
+    file->buffer = mem_alloc_pages(file->buffer_pages);
     int status = file->path && file->buffer
                      ? 0
                      : error_set(err, -ENOMEM, "%s: no memory to read a work file", work->dir);
@@ -473,7 +473,7 @@ void work_close(struct work_file *file)
         return;
     file_close(file->env, file->fd);
     mem_free(file->path);
-    mem_free(file->buffer);
+    mem_free_pages(file->buffer, file->buffer_pages);
     mem_free(file);
 }
 

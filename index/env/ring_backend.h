@@ -6,15 +6,11 @@
 #ifndef ENV_RING_BACKEND_H
 #define ENV_RING_BACKEND_H
 
+#include "asan.h"
 #include "read_rule.h"
 #include "ring.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define RING_POISONS 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(RING_POISONS)
+#if HAS_ASAN
 #include <sanitizer/asan_interface.h>
 #else
 #define ASAN_POISON_MEMORY_REGION(at, bytes)   ((void)(at), (void)(bytes))

@@ -30,7 +30,7 @@ static int open_path(struct index_file *file, const struct env *env, const char 
     *file = (struct index_file){.env = env, .fd = -1};
     uint64_t bytes = 0;
     int status = -ENOMEM;
-    uint8_t *page = mem_alloc_aligned(PAGE_BYTES, PAGE_BYTES);
+    uint8_t *page = mem_alloc_pages(1);
     file->path = mem_alloc(strlen(path) + 1);
     if (!page || !file->path) {
         error_set(err, status, "%s: no memory to open the index", path);
@@ -56,10 +56,10 @@ static int open_path(struct index_file *file, const struct env *env, const char 
     status = superblock_decode(&file->super, page, bytes, path, err);
     if (status < 0)
         goto fail;
-    mem_free(page);
+    mem_free_pages(page, 1);
     return 0;
 fail:
-    mem_free(page);
+    mem_free_pages(page, 1);
     index_file_close(file);
     return status;
 }
@@ -154,7 +154,7 @@ static int stream_pages(const struct index_file *file, const struct section *sec
     uint64_t count = (skip + bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD;
     uint32_t most = file->stream_pages ? file->stream_pages : FORMAT_STREAM_PAGES;
     size_t buffer_pages = count < most ? count : most;
-    uint8_t *buffer = mem_alloc_aligned(buffer_pages * PAGE_BYTES, PAGE_BYTES);
+    uint8_t *buffer = mem_alloc_pages(buffer_pages);
     int status = 0;
     if (!buffer)
         return error_set(err, -ENOMEM, "%s: no memory for a read buffer", file->path);
@@ -175,7 +175,7 @@ static int stream_pages(const struct index_file *file, const struct section *sec
         bytes -= payload;
         done += step;
     }
-    mem_free(buffer);
+    mem_free_pages(buffer, buffer_pages);
     return status;
 }
 

@@ -94,12 +94,12 @@ static int verify_pages(struct verify *v, struct fathom_error *err)
     for (uint32_t i = 0; i < super->section_count; i++)
         most = super->sections[i].page_count > most ? super->sections[i].page_count : most;
     most = most < CHUNK_PAGES ? most : CHUNK_PAGES;
-    uint8_t *buffer = mem_alloc_aligned(most * PAGE_BYTES, PAGE_BYTES);
+    uint8_t *buffer = mem_alloc_pages(most);
     int status = buffer ? 0 : error_set(err, -ENOMEM, "%s: no memory to verify", v->file->path);
     v->report->pages++; /* the superblock, checked when the file was opened */
     for (uint32_t i = 0; status == 0 && i < super->section_count; i++)
         status = verify_section_pages(v, &super->sections[i], buffer, err);
-    mem_free(buffer);
+    mem_free_pages(buffer, most);
     return status;
 }
 

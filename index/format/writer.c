@@ -32,7 +32,7 @@ static void writer_free(struct index_writer *writer)
 {
     mem_free(writer->path);
     mem_free(writer->tmp_path);
-    mem_free(writer->buffer);
+    mem_free_pages(writer->buffer, BUFFER_PAGES);
     mem_free(writer);
 }
 
@@ -47,7 +47,7 @@ static struct index_writer *writer_make(const struct env *env, const char *dir, 
         writer->fd = -1;
         writer->path = path_join(dir, FORMAT_FILE_NAME);
         writer->tmp_path = path_join(dir, name);
-        writer->buffer = mem_alloc_aligned(BUFFER_PAGES * PAGE_BYTES, PAGE_BYTES);
+        writer->buffer = mem_alloc_pages(BUFFER_PAGES);
         if (writer->path && writer->tmp_path && writer->buffer)
             return writer;
         writer_free(writer);

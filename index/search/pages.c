@@ -35,7 +35,7 @@ int page_arena_create(struct page_arena **out, const struct env *env, unsigned s
     arena->region = may_cut ? env->map_large(env->context, bytes) : NULL;
     arena->together = arena->region != NULL;
     if (!arena->together)
-        arena->region = mem_alloc_aligned(bytes, PAGE_BYTES);
+        arena->region = mem_alloc_pages((size_t)slices * slice_pages);
     if (arena->region)
         *out = arena;
     else
@@ -59,7 +59,7 @@ void page_arena_release(struct page_arena *arena)
         arena->env->unmap_large(arena->env->context, arena->region,
                                 page_arena_bytes(arena->slices, arena->slice_pages));
     else
-        mem_free(arena->region);
+        mem_free_pages(arena->region, (size_t)arena->slices * arena->slice_pages);
     mem_free(arena);
 }
 
@@ -89,7 +89,7 @@ int page_pool_init(struct page_pool *pool, uint32_t pages, struct page_arena *ar
 {
     *pool = (struct page_pool){.pages = pages, .free = pages};
     if (!take_slice(pool, arena))
-        pool->region = mem_alloc_aligned((size_t)pages * PAGE_BYTES, PAGE_BYTES);
+        pool->region = mem_alloc_pages(pages);
     pool->used = mem_alloc(pages);
     if (pool->region && pool->used)
         return 0;
@@ -102,7 +102,7 @@ void page_pool_fini(struct page_pool *pool)
     if (pool->arena)
         give_slice(pool);
     else
-        mem_free(pool->region);
+        mem_free_pages(pool->region, pool->pages);
     mem_free(pool->used);
     memset(pool, 0, sizeof *pool);
 }

@@ -96,20 +96,12 @@ static void enter_all(const struct contest *contest)
     }
 }
 
-static int compare_hits(const void *a, const void *b)
-{
-    const struct hit *x = a, *y = b;
-    if (x->key != y->key)
-        return x->key > y->key ? 1 : -1;
-    return (x->row > y->row) - (x->row < y->row);
-}
-
 /* The part of the result that is right. Puts the hits in order. */
 static float judge(const struct contest *contest)
 {
     struct query *query = contest->query;
     uint32_t k = query->k, found = 0;
-    qsort(query->hits, query->hit_count, sizeof *query->hits, compare_hits);
+    hits_sort(query);
     for (uint32_t i = 0; i < k && i < query->hit_count; i++) {
         const struct sample_neighbour *n = find_neighbour(contest, query->hits[i].row);
         found += n && n->rank < k;

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <float.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bits.h"
@@ -13,6 +12,7 @@
 #include "layout.h"
 #include "mem.h"
 #include "metric.h"
+#include "sort.h"
 
 #define CELLS_CANDIDATES 64 /* estimates that the cell navigator keeps, at least */
 
@@ -202,9 +202,14 @@ void hits_push(struct query *query, struct hit hit)
     hits[at] = hit;
 }
 
-static int compare_hits(const void *a, const void *b)
+static bool ranks_after(const void *a, const void *b)
 {
-    return hit_after(a, b) ? 1 : -1;
+    return hit_after(a, b);
+}
+
+void hits_sort(struct query *query)
+{
+    sort_in_place(query->hits, query->hit_count, sizeof *query->hits, ranks_after);
 }
 
 /* ---- distances ---- */
@@ -396,16 +401,15 @@ void query_page(struct query *query, uint32_t i, const uint8_t *payload,
     query->pages_done++;
 }
 
-static int compare_pages(const void *a, const void *b)
+static bool page_after(const void *a, const void *b)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
+    return *(const uint32_t *)a > *(const uint32_t *)b;
 }
 
 void query_sort_pages(struct query *query, uint32_t count)
 {
     uint32_t unique = 0;
-    qsort(query->pages, count, sizeof *query->pages, compare_pages);
+    sort_in_place(query->pages, count, sizeof *query->pages, page_after);
     for (uint32_t i = 0; i < count; i++)
         if (i == 0 || query->pages[i] != query->pages[i - 1])
             query->pages[unique++] = query->pages[i];
@@ -445,7 +449,7 @@ static void rank_hits(struct query *query)
     if (query->exact_distances || query->rerank) /* by what the user sees */
         for (uint32_t i = 0; i < query->hit_count; i++)
             query->hits[i].key = query->hits[i].distance;
-    qsort(query->hits, query->hit_count, sizeof *query->hits, compare_hits);
+    hits_sort(query);
     if (query->hit_count > query->k)
         query->hit_count = query->k;
     for (uint32_t i = 0; i < query->capacity.k; i++) {

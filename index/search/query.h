@@ -225,6 +225,8 @@ struct page_slot *refine_page_of(const struct query *query, const struct navigat
 /* Of count pages in query->pages: those that are wanted, each once, in the order of the file. */
 void query_sort_pages(struct query *query, uint32_t count);
 void hits_push(struct query *query, struct hit hit);
+/* By key, then by row: no heap any more. */
+void hits_sort(struct query *query);
 /* A squared distance in row units, as users see it. */
 float query_user_distance(const struct query *query, double key);
 

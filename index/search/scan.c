@@ -6,7 +6,6 @@
  * others meanwhile. */
 #include <errno.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
@@ -14,6 +13,7 @@
 #include "navigate.h"
 #include "query.h"
 #include "runs.h"
+#include "sort.h"
 
 #define CLUMP_PAGES 32 /* of those in memory, or of the others */
 
@@ -102,9 +102,9 @@ static bool is_after(const struct candidate *a, const struct candidate *b)
     return a->estimate != b->estimate ? a->estimate > b->estimate : a->row > b->row;
 }
 
-static int compare_candidates(const void *a, const void *b)
+static bool candidate_after(const void *a, const void *b)
 {
-    return is_after(a, b) ? 1 : -1;
+    return is_after(a, b);
 }
 
 static void sift_down(struct candidate *heap, uint32_t count, struct candidate moved)
@@ -233,10 +233,10 @@ uint32_t scan_pages_weighed(uint32_t search_list, const struct properties *p)
     return cells + cells / 2 + (uint32_t)pages_of_cells(cells, p);
 }
 
-static int compare_cells(const void *a, const void *b)
+static bool cell_after(const void *a, const void *b)
 {
     const struct scan_cell *x = a, *y = b;
-    return (x->cell > y->cell) - (x->cell < y->cell);
+    return x->cell > y->cell;
 }
 
 /* Those that have rows, as far as the pages that they lie on can be weighed, in the order of the
@@ -261,7 +261,7 @@ static void list_cells(struct navigator *n, struct query *query, uint32_t wanted
         query->scan_cells[query->scan_cell_count++] =
             (struct scan_cell){.cell = cell, .worth = worth * worth};
     }
-    qsort(query->scan_cells, query->scan_cell_count, sizeof *query->scan_cells, compare_cells);
+    sort_in_place(query->scan_cells, query->scan_cell_count, sizeof *query->scan_cells, cell_after);
 }
 
 /* The pages on which the cells lie into page slots, in the order of the file; counted from the
@@ -373,5 +373,6 @@ void scan_start(struct navigator *n, struct query *query)
 
 void scan_end(struct query *query)
 {
-    qsort(query->candidates, query->candidate_count, sizeof *query->candidates, compare_candidates);
+    sort_in_place(query->candidates, query->candidate_count, sizeof *query->candidates,
+                  candidate_after);
 }

@@ -50,7 +50,7 @@ OS_CALLS = (
 OS_CALL = re.compile(r"(?<![\w.>*])(" + "|".join(OS_CALLS) + r")\s*\(")
 # Memory is base/mem's; but what the public API has the caller free() must come from malloc.
 OS_CALL_OWNERS = {
-    "index/base/mem.c": {"malloc", "calloc", "aligned_alloc", "posix_memalign"},
+    "index/base/mem.c": {"aligned_alloc", "mmap", "munmap"},
     "index/search/index.c": {"calloc"},
 }
 

@@ -1,8 +1,10 @@
 /* Checked sizes, aligned memory, and little-endian bytes. */
 #include "fathom_test.h"
 
+#include <malloc.h>
 #include <string.h>
 
+#include "asan.h"
 #include "le.h"
 #include "mem.h"
 
@@ -35,18 +37,52 @@ static void sizes_up_to_the_limit_are_exact(void **state)
 static void memory_is_zeroed_and_aligned(void **state)
 {
     (void)state;
-    static const size_t aligns[] = {64, 512, 4096};
-    for (size_t a = 0; a < sizeof aligns / sizeof aligns[0]; a++) {
-        for (size_t bytes = 1; bytes < 10000; bytes = bytes * 3 + 1) {
-            uint8_t *memory = mem_alloc_aligned(bytes, aligns[a]);
-            assert_non_null(memory);
-            assert_int_equal((uintptr_t)memory % aligns[a], 0);
-            for (size_t i = 0; i < bytes; i++)
-                assert_int_equal(memory[i], 0);
-            memset(memory, 0xff, bytes); /* so that the next round sees used memory */
-            mem_free(memory);
-        }
+    for (size_t bytes = 1; bytes < 10000; bytes = bytes * 3 + 1) {
+        uint8_t *memory = mem_alloc(bytes);
+        assert_non_null(memory);
+        assert_int_equal((uintptr_t)memory % MEM_ALIGN, 0);
+        for (size_t i = 0; i < bytes; i++)
+            assert_int_equal(memory[i], 0);
+        memset(memory, 0xff, bytes); /* so that the next round sees used memory */
+        mem_free(memory);
     }
+}
+
+static void pages_are_zeroed_and_aligned(void **state)
+{
+    (void)state;
+    for (size_t pages = 1; pages < 40; pages = pages * 3 + 1) {
+        uint8_t *memory = mem_alloc_pages(pages);
+        assert_non_null(memory);
+        assert_int_equal((uintptr_t)memory % MEM_PAGE, 0);
+        for (size_t i = 0; i < pages * MEM_PAGE; i++)
+            assert_int_equal(memory[i], 0);
+        memset(memory, 0xff, pages * MEM_PAGE);
+        mem_free_pages(memory, pages);
+    }
+    assert_null(mem_alloc_pages(0));
+    assert_null(mem_alloc_pages(SIZE_MAX / 2));
+    mem_free_pages(NULL, 7);
+}
+
+/* As when an index is opened again and again by a process that keeps something of each. */
+static void pages_leave_no_holes_between_small_blocks(void **state)
+{
+    (void)state;
+    if (HAS_ASAN)
+        skip();
+    void *kept[100];
+    size_t before = mallinfo2().arena;
+    for (size_t i = 0; i < 100; i++) {
+        void *pages = mem_alloc_pages(16);
+        kept[i] = mem_alloc(500);
+        assert_non_null(pages);
+        assert_non_null(kept[i]);
+        mem_free_pages(pages, 16);
+    }
+    assert_in_range(mallinfo2().arena - before, 0, 256 << 10);
+    for (size_t i = 0; i < 100; i++)
+        mem_free(kept[i]);
 }
 
 static size_t prepared_bytes;
@@ -104,15 +140,17 @@ static void the_fault_hook_fails_the_allocation_it_chooses(void **state)
     (void)state;
     int left = 1;
     mem_set_fault(fail_when_zero, &left);
-    void *first = mem_alloc(8), *second = mem_alloc_array(2, 8),
-         *third = mem_alloc_aligned(8, 4096);
+    void *first = mem_alloc(8), *second = mem_alloc_array(2, 8), *third = mem_alloc_pages(1),
+         *fourth = NULL;
+    left = 0;
+    fourth = mem_alloc_pages(1);
     mem_set_fault(NULL, NULL);
     assert_non_null(first);
     assert_null(second);
     assert_non_null(third);
-    assert_int_equal(left, -2);
+    assert_null(fourth);
     mem_free(first);
-    mem_free(third);
+    mem_free_pages(third, 1);
 }
 
 static void bytes_are_little_endian_at_any_alignment(void **state)
@@ -137,6 +175,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(sizes_that_overflow_are_refused),
     cmocka_unit_test(sizes_up_to_the_limit_are_exact),
     cmocka_unit_test(memory_is_zeroed_and_aligned),
+    cmocka_unit_test(pages_are_zeroed_and_aligned),
+    cmocka_unit_test(pages_leave_no_holes_between_small_blocks),
     cmocka_unit_test(memory_is_prepared_before_it_is_zeroed),
     cmocka_unit_test(no_bytes_give_a_unique_pointer),
     cmocka_unit_test(an_array_that_overflows_is_no_memory),

@@ -39,7 +39,7 @@ static void bench_open(struct bench *bench, enum ring_engine engine, bool direct
     pattern_write(bench->scratch->path, FILE_PAGES * PAGE);
     bench->fd = file_open_read(env_os(), bench->scratch->path, direct, &is_direct, NULL);
     assert_true(bench->fd >= 0);
-    bench->buffers = mem_alloc_aligned((size_t)READS * PAGE, PAGE);
+    bench->buffers = mem_alloc_pages(READS);
     assert_non_null(bench->buffers);
     assert_int_equal(fault_init(&bench->fault, env_os(), plan, NULL), 0);
     struct ring_options options = {.engine = engine, .depth = READS};
@@ -50,7 +50,7 @@ static void bench_close(struct bench *bench)
 {
     void *scratch = bench->scratch;
     ring_destroy(bench->ring);
-    mem_free(bench->buffers);
+    mem_free_pages(bench->buffers, READS);
     close(bench->fd);
     assert_int_equal(scratch_remove(&scratch), 0);
 }

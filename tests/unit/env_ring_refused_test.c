@@ -85,16 +85,16 @@ static void nothing_is_said_when_nothing_was_refused(void **state)
 static int in_child(int (*test)(const char *path, uint8_t *buffers), const char *path)
 {
     int status;
-    uint8_t *buffers = mem_alloc_aligned(BUFFERS_BYTES, PAGE);
+    uint8_t *buffers = mem_alloc_pages(BUFFERS_BYTES / PAGE);
     assert_non_null(buffers);
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0) {
         int code = test(path, buffers);
-        mem_free(buffers);
+        mem_free_pages(buffers, BUFFERS_BYTES / PAGE);
         _exit(code);
     }
-    mem_free(buffers);
+    mem_free_pages(buffers, BUFFERS_BYTES / PAGE);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     return WEXITSTATUS(status);
@@ -270,7 +270,7 @@ static void older_kernels_get_a_ring_with_fewer_flags(void **state)
         IORING_SETUP_SUBMIT_ALL,
         0,
     };
-    uint8_t *buffers = mem_alloc_aligned(8 * PAGE, PAGE);
+    uint8_t *buffers = mem_alloc_pages(8);
     assert_non_null(buffers);
     if (!uring_works())
         skip();
@@ -288,7 +288,7 @@ static void older_kernels_get_a_ring_with_fewer_flags(void **state)
         assert_int_equal(read_file(ring, scratch->path, buffers), 0);
         ring_destroy(ring);
     }
-    mem_free(buffers);
+    mem_free_pages(buffers, 8);
 }
 
 static void a_kernel_without_timed_waits_counts_as_having_no_uring(void **state)

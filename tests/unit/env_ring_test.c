@@ -39,7 +39,7 @@ static void bench_open(struct bench *bench, enum ring_engine engine, bool direct
     pattern_write(bench->scratch->path, FILE_PAGES * PAGE);
     bench->fd = file_open_read(env_os(), bench->scratch->path, direct, &is_direct, NULL);
     assert_true(bench->fd >= 0);
-    bench->buffers = mem_alloc_aligned((size_t)DEPTH * PAGE, PAGE);
+    bench->buffers = mem_alloc_pages(DEPTH);
     assert_non_null(bench->buffers);
     struct ring_options options = {.engine = engine,
                                    .depth = DEPTH,
@@ -54,7 +54,7 @@ static void bench_close(struct bench *bench)
 {
     void *scratch = bench->scratch;
     ring_destroy(bench->ring);
-    mem_free(bench->buffers);
+    mem_free_pages(bench->buffers, DEPTH);
     close(bench->fd);
     assert_int_equal(scratch_remove(&scratch), 0);
 }
@@ -449,12 +449,7 @@ static void an_event_fd_asked_for_late_tells_of_what_came_before(void **state)
     bench_close(&bench);
 }
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define HAS_ASAN 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(HAS_ASAN)
+#if HAS_ASAN
 #include <sanitizer/asan_interface.h>
 static void a_buffer_is_poisoned_while_the_ring_has_it(void **state)
 {

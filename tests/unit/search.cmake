@@ -5,5 +5,5 @@ foreach(module answers buffers plan plan_points ledger engine walk pool scan cel
     fathom_test(search_${module}_test SOURCES search_${module}_test.c USES ${search_uses})
 endforeach()
 # Its own versions of these count what the library holds.
-target_link_options(search_ledger_test PRIVATE LINKER:--wrap=mem_alloc,--wrap=mem_alloc_array,--wrap=mem_alloc_aligned
-                    LINKER:--wrap=mem_alloc_prepared,--wrap=mem_free)
+target_link_options(search_ledger_test PRIVATE LINKER:--wrap=mem_alloc,--wrap=mem_alloc_array,--wrap=mem_alloc_pages
+                    LINKER:--wrap=mem_alloc_prepared,--wrap=mem_free,--wrap=mem_free_pages)

@@ -22,15 +22,14 @@ static void *map_any(void *context, size_t bytes)
     (void)context;
     assert_int_equal(bytes % PAGE_BYTES, 0);
     mapped++;
-    return mem_alloc_aligned(bytes, PAGE_BYTES);
+    return mem_alloc_pages(bytes / PAGE_BYTES);
 }
 
 static void unmap_any(void *context, void *memory, size_t bytes)
 {
     (void)context;
-    (void)bytes;
     mapped--;
-    mem_free(memory);
+    mem_free_pages(memory, bytes / PAGE_BYTES);
 }
 
 static void *map_none(void *context, size_t bytes)

@@ -19,14 +19,16 @@
 
 void *__real_mem_alloc(size_t bytes);
 void *__real_mem_alloc_array(size_t count, size_t size);
-void *__real_mem_alloc_aligned(size_t bytes, size_t align);
+void *__real_mem_alloc_pages(size_t pages);
 void *__real_mem_alloc_prepared(size_t bytes, void (*prepare)(void *memory, size_t bytes));
 void __real_mem_free(void *memory);
+void __real_mem_free_pages(void *memory, size_t pages);
 void *__wrap_mem_alloc(size_t bytes);
 void *__wrap_mem_alloc_array(size_t count, size_t size);
-void *__wrap_mem_alloc_aligned(size_t bytes, size_t align);
+void *__wrap_mem_alloc_pages(size_t pages);
 void *__wrap_mem_alloc_prepared(size_t bytes, void (*prepare)(void *memory, size_t bytes));
 void __wrap_mem_free(void *memory);
+void __wrap_mem_free_pages(void *memory, size_t pages);
 
 #define BLOCKS_MAX 4096
 
@@ -62,9 +64,9 @@ void *__wrap_mem_alloc_array(size_t count, size_t size)
     return note(__real_mem_alloc_array(count, size), count * size, MEM_ALIGN);
 }
 
-void *__wrap_mem_alloc_aligned(size_t bytes, size_t align)
+void *__wrap_mem_alloc_pages(size_t pages)
 {
-    return note(__real_mem_alloc_aligned(bytes, align), bytes, align);
+    return note(__real_mem_alloc_pages(pages), pages * MEM_PAGE, MEM_PAGE);
 }
 
 void *__wrap_mem_alloc_prepared(size_t bytes, void (*prepare)(void *memory, size_t bytes))
@@ -72,17 +74,29 @@ void *__wrap_mem_alloc_prepared(size_t bytes, void (*prepare)(void *memory, size
     return note(__real_mem_alloc_prepared(bytes, prepare), bytes, MEM_ALIGN);
 }
 
-void __wrap_mem_free(void *memory)
+static size_t forget(const void *memory)
 {
     unsigned i = 0;
     while (memory && i < BLOCKS_MAX && heap.memory[i] != memory)
         i++;
     assert_in_range(i, 0, BLOCKS_MAX - 1); /* or it was never handed out */
-    if (memory) {
-        heap.memory[i] = NULL;
-        heap.live -= heap.bytes[i];
-    }
+    if (!memory)
+        return 0;
+    heap.memory[i] = NULL;
+    heap.live -= heap.bytes[i];
+    return heap.bytes[i];
+}
+
+void __wrap_mem_free(void *memory)
+{
+    (void)forget(memory);
     __real_mem_free(memory);
+}
+
+void __wrap_mem_free_pages(void *memory, size_t pages)
+{
+    assert_true(!memory || forget(memory) == pages * MEM_PAGE);
+    __real_mem_free_pages(memory, pages);
 }
 
 /* ---- */

@@ -215,8 +215,8 @@ static void print_report(const struct load_plan *plan, const struct load_run *ru
     char rate[48] = "as many requests as are answered";
     if (plan->rate > 0)
         snprintf(rate, sizeof rate, "%.0f requests a second", plan->rate);
-    printf("%s at %s, index %s: %s for %.1f s over %u connections\n", run->server, plan->address,
-           plan->index, rate, plan->seconds, plan->connections);
+    printf("%s at %s, index %s: %s for %.1f s over %u connection%s\n", run->server, plan->address,
+           plan->index, rate, plan->seconds, plan->connections, tool_plural(plan->connections));
     printf("%llu sent of %llu due, %llu answered, %llu failed, %llu without an answer; %.0f QPS, "
            "recall %s\n",
            (unsigned long long)run->sent, (unsigned long long)run->due,

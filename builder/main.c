@@ -373,7 +373,8 @@ static void print_zero_rows(const struct build_report *report)
     const uint64_t most = 20;
     if (report->zero_row_count == 0)
         return;
-    fprintf(stderr, PROGRAM ": left out %" PRIu64 " zero rows:", report->zero_row_count);
+    fprintf(stderr, PROGRAM ": left out %" PRIu64 " zero row%s:", report->zero_row_count,
+            tool_plural(report->zero_row_count));
     for (uint64_t i = 0; i < report->zero_row_count && i < most; i++)
         fprintf(stderr, " %" PRIu64, report->zero_rows[i]);
     fprintf(stderr, report->zero_row_count > most ? " ... (all of them with --json)\n" : "\n");
@@ -385,9 +386,10 @@ static int print_report(const struct request *request, const struct build_report
     print_zero_rows(report);
     if (request->json)
         return tool_print_json(report_json(request, report));
-    printf("%" PRIu64 " rows in %s (%.0f rows/s), peak memory %s, index %s, R %" PRIu32
+    printf("%" PRIu64 " row%s in %s (%.0f rows/s), peak memory %s, index %s, R %" PRIu32
            ", L %" PRIu32 ": %s\n",
-           report->rows, tool_format_duration_ns(report->total_ns, seconds),
+           report->rows, tool_plural(report->rows),
+           tool_format_duration_ns(report->total_ns, seconds),
            report->rows / (report->total_ns * 1e-9), tool_format_bytes(report->peak_bytes, peak),
            tool_format_bytes(report->index_bytes, size), report->degree, report->build_list,
            request->options.out);
@@ -439,9 +441,10 @@ static int print_estimate(const struct request *request, const struct build_esti
     char peak[32], disk[32], temporary[32], seconds[32];
     if (request->json)
         return tool_print_json(estimate_json(estimate));
-    printf("%" PRIu64 " rows x %" PRIu32 " %s: R %" PRIu32
+    printf("%" PRIu64 " row%s x %" PRIu32 " %s: R %" PRIu32
            ", peak memory %s, index %s, work files %s, about %s\n",
-           estimate->rows, estimate->dim, fathom_dtype_name(estimate->dtype), estimate->degree,
+           estimate->rows, tool_plural(estimate->rows), estimate->dim,
+           fathom_dtype_name(estimate->dtype), estimate->degree,
            tool_format_bytes(estimate->peak_bytes, peak),
            tool_format_bytes(estimate->disk_bytes, disk),
            tool_format_bytes(estimate->temporary_bytes, temporary),

@@ -96,11 +96,13 @@ static int print_report(const struct request *request, const struct points_repor
     if (request->json)
         return tool_print_json(report_json(request, report));
     if (o->query)
-        snprintf(on, sizeof on, "%" PRIu64 " queries", report->queries);
+        snprintf(on, sizeof on, "%" PRIu64 "%s", report->queries,
+                 report->queries == 1 ? " query" : " queries");
     printf("%" PRIu64
-           " operating points measured on %s in %s, peak memory %s, generation %016" PRIx64
+           " operating point%s measured on %s in %s, peak memory %s, generation %016" PRIx64
            ": %s\n",
-           report->points, on, tool_format_duration_ns(report->total_ns, seconds),
+           report->points, tool_plural(report->points), on,
+           tool_format_duration_ns(report->total_ns, seconds),
            tool_format_bytes(report->peak_bytes, peak), report->generation, o->out);
     return TOOL_EXIT_OK;
 }

@@ -127,7 +127,8 @@ static void list_rows(const char *path, const struct row_list *list)
 {
     if (!list->count)
         return;
-    fprintf(stderr, "%s: %s: %zu rows of zeros left out:", PROGRAM, path, list->count);
+    fprintf(stderr, "%s: %s: %zu row%s of zeros left out:", PROGRAM, path, list->count,
+            tool_plural(list->count));
     for (size_t i = 0; i < list->count && i < LISTED_MAX; i++)
         fprintf(stderr, " %llu", (unsigned long long)list->rows[i]);
     fprintf(stderr, list->count > LISTED_MAX ? " ... (--json lists all)\n" : "\n");

@@ -428,8 +428,9 @@ static void log_ready(struct server *server)
         log_line(log, LOG_LEVEL_INFO, "listening on %s", server->listener.sockets[i].address);
     if (server->http)
         log_line(log, LOG_LEVEL_INFO, "http listening on %s", http_address(server->http));
-    log_line(log, LOG_LEVEL_INFO, "ready: %u workers, %s, %s", server->worker_count,
-             service_io_name(&server->service), fathom_cpu_level());
+    log_line(log, LOG_LEVEL_INFO, "ready: %u worker%s, %s, %s", server->worker_count,
+             tool_plural(server->worker_count), service_io_name(&server->service),
+             fathom_cpu_level());
 }
 
 /* Refused here, since libevent ends the process where it gets none, and a server that is ready and
@@ -440,11 +441,12 @@ static int check_file_limit(const struct config *config, struct fathom_error *er
     rlim_t least = 24 + 8 * config->workers + 2 * config->index_count; /* and some connections */
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= least)
         return 0;
-    return error_set(err, -EMFILE,
-                     "%llu file descriptors are allowed, and %llu workers need %llu at the least; "
-                     "raise `ulimit -n`",
-                     (unsigned long long)limit.rlim_cur, (unsigned long long)config->workers,
-                     (unsigned long long)least);
+    return error_set(
+        err, -EMFILE,
+        "%llu file descriptors are allowed, and %llu worker%s need%s %llu at the least; "
+        "raise `ulimit -n`",
+        (unsigned long long)limit.rlim_cur, (unsigned long long)config->workers,
+        tool_plural(config->workers), config->workers == 1 ? "s" : "", (unsigned long long)least);
 }
 
 static int start(struct server *server, struct fathom_error *err)

@@ -33,7 +33,6 @@ void share_out(struct fathom_outlook *outlooks, unsigned count, uint64_t budget_
     for (unsigned i = 0; i < count; i++) {
         struct fathom_outlook *outlook = &outlooks[i];
         if (!outlook->budget_bytes)
-            outlook->budget_bytes =
-                (uint64_t)((unsigned __int128)left * outlook->raw_bytes / raw);
+            outlook->budget_bytes = (uint64_t)((unsigned __int128)left * outlook->raw_bytes / raw);
     }
 }

@@ -422,8 +422,8 @@ static int verify_lists(struct verify *v, const uint8_t *entries, struct fathom_
     if (status == 0)
         status = walk_graph(v, (const uint32_t *)(const void *)first_row, entries, err);
     if (v->report->unreachable_rows)
-        found(v, "%s: %" PRIu64 " rows cannot be reached from the entry points", v->file->path,
-              v->report->unreachable_rows);
+        found(v, "%s: %" PRIu64 " row%s cannot be reached from the entry points", v->file->path,
+              v->report->unreachable_rows, v->report->unreachable_rows == 1 ? "" : "s");
     mem_free(first_row);
     return status;
 }

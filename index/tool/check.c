@@ -160,11 +160,12 @@ static void inspect_print(const struct index_file *file)
     printf("%s\n", file->path);
     printf("  format version %" PRIu32 ", generation %016" PRIx64 "\n", super->version,
            p->generation);
-    printf("  %" PRIu64 " rows x %" PRIu32 " %s, metric %s%s\n", p->rows, p->dim,
-           fathom_dtype_name(p->dtype), fathom_metric_name(p->metric),
+    printf("  %" PRIu64 " row%s x %" PRIu32 " %s, metric %s%s\n", p->rows, tool_plural(p->rows),
+           p->dim, fathom_dtype_name(p->dtype), fathom_metric_name(p->metric),
            p->external_ids ? ", ids from a file" : "");
-    printf("  %" PRIu32 " cells, degree at most %" PRIu32 ", %" PRIu32 " entry points\n", p->cells,
-           p->degree_max, p->entry_count);
+    printf("  %" PRIu32 " cell%s, degree at most %" PRIu32 ", %" PRIu32 " entry point%s\n",
+           p->cells, tool_plural(p->cells), p->degree_max, p->entry_count,
+           tool_plural(p->entry_count));
     printf("  %s on disk, raw vectors %s\n",
            tool_format_bytes(super->file_pages * PAGE_BYTES, bytes),
            tool_format_bytes(p->rows * p->dim * fathom_dtype_bytes(p->dtype), raw));
@@ -175,9 +176,11 @@ static void inspect_print(const struct index_file *file)
         printf("  %-14s %12" PRIu64 " %12" PRIu64 " %10s  ", section_name(s->kind), s->first_page,
                s->page_count, tool_format_bytes(s->bytes, bytes));
         if (s->rows_per_page)
-            printf("%" PRIu32 " rows a page\n", s->rows_per_page);
+            printf("%" PRIu32 " row%s a page\n", s->rows_per_page, tool_plural(s->rows_per_page));
+        else if (s->row_bytes)
+            printf("%" PRIu32 " pages a row\n", s->pages_per_row);
         else
-            printf(s->row_bytes ? "%" PRIu32 " pages a row\n" : "stream\n", s->pages_per_row);
+            printf("stream\n");
     }
 }
 
@@ -238,9 +241,11 @@ static void verify_print(const struct check_arguments *arguments,
     if (status == 0)
         printf(": sound\n");
     else
-        printf(": %" PRIu64 " bad pages, %" PRIu64 " bad references, %" PRIu64
-               " unreachable rows\n",
-               report->bad_pages, report->bad_references, report->unreachable_rows);
+        printf(": %" PRIu64 " bad page%s, %" PRIu64 " bad reference%s, %" PRIu64
+               " unreachable row%s\n",
+               report->bad_pages, tool_plural(report->bad_pages), report->bad_references,
+               tool_plural(report->bad_references), report->unreachable_rows,
+               tool_plural(report->unreachable_rows));
 }
 
 static int verify_report(const struct check_arguments *arguments,

@@ -72,6 +72,8 @@ int tool_arg_choice(struct argp_state *state, const char *option, const char *te
 /* "1.50 GiB", "12.3 ms": into out, which is returned. */
 char *tool_format_bytes(uint64_t bytes, char out[32]);
 char *tool_format_duration_ns(uint64_t ns, char out[32]);
+/* The ending of what is counted: "s", or "" for one. */
+const char *tool_plural(uint64_t count);
 
 /* The exit code for a library error; and the same after printing "program: message" on stderr. */
 int tool_exit_code(int code);

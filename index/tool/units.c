@@ -197,3 +197,8 @@ char *tool_format_duration_ns(uint64_t ns, char out[32])
                  (unsigned long long)(ns / 60000000000 % 60));
     return out;
 }
+
+const char *tool_plural(uint64_t count)
+{
+    return count == 1 ? "" : "s";
+}

@@ -197,6 +197,11 @@ class Build(BuildTest):
         self.assertIn("2 zero rows: 11 40", skipped.stderr)
         self.assertIn("58 rows", skipped.stdout)
 
+    def test_one_row_is_not_one_rows(self):
+        write_fbin(self.path("one.fbin"), [[1.0, 2.0, 3.0]])
+        self.assertTrue(self.build(self.path("one.fbin")).stdout.startswith("1 row in "))
+        self.assertIn("  1 row x 3 f32", run("fathom-check", "inspect", self.out).stdout)
+
     def test_progress_is_json_lines_on_demand_and_nothing_on_a_pipe(self):
         base = self.synth(3000)
         self.assertEqual(self.build(base).stderr, "")
@@ -488,7 +493,7 @@ class Points(BuildTest):
         write_fbin(query, [[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
         done = self.points("--query", query, "--zero-rows", "skip")
         self.assertIn("measured on only 1 queries", done.stderr)
-        self.assertIn("measured on 1 queries in", done.stdout)
+        self.assertIn("measured on 1 query in", done.stdout)
 
     def test_a_damaged_index_is_named_and_left(self):
         self.build(self.synth(3000))

@@ -338,7 +338,7 @@ static void rows_that_nothing_leads_to_are_found(void **state)
     assert_int_equal(verify(fixture, true, &report, &told, &err), FATHOM_ECORRUPT);
     assert_int_equal(report.unreachable_rows, 1);
     assert_int_equal(report.bad_references, 0);
-    assert_non_null(strstr(told.first, "1 rows cannot be reached"));
+    assert_non_null(strstr(told.first, "1 row cannot be reached"));
 }
 
 static void a_model_out_of_range_is_found(void **state)

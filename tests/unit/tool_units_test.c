@@ -170,6 +170,14 @@ static void numbers_are_printed_with_three_digits(void **state)
     }
 }
 
+static void one_is_not_many(void **state)
+{
+    (void)state;
+    assert_string_equal(tool_plural(0), "s");
+    assert_string_equal(tool_plural(1), "");
+    assert_string_equal(tool_plural(2), "s");
+}
+
 static void a_choice_is_one_whole_word(void **state)
 {
     static const char *const wrong[] = {"", "l", "l22", "l2 ip", "cos ", "L2"};
@@ -203,6 +211,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(whole_numbers_are_bounded),
     cmocka_unit_test(fractions_are_bounded),
     cmocka_unit_test(numbers_are_printed_with_three_digits),
+    cmocka_unit_test(one_is_not_many),
     cmocka_unit_test(a_choice_is_one_whole_word),
     cmocka_unit_test(every_code_has_its_exit),
 };

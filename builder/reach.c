@@ -1,6 +1,7 @@
 /* What falls away as lists are merged could cut a row off. So passes through the merged lists mark
  * what the entries reach, until no more is found; a row that was missed gets an edge from one of
- * its own neighbours, and the marking begins again. */
+ * its own neighbours, or, where none of those is reached either, from the row that lies nearest to
+ * it in the order, and the marking begins again. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 
 static const char reached_name[] = "reached";
 
-enum reach_step { REACH_MARK, REACH_REPAIR, REACH_DONE };
+enum reach_step { REACH_MARK, REACH_REPAIR, REACH_ATTACH, REACH_DONE };
 
 /* As it is saved, but for the marks and the repairs. */
 struct reach_state {
@@ -87,6 +88,17 @@ static int add_repair(struct merge *merge, uint32_t from, uint32_t row)
     return 0;
 }
 
+/* Near numbers are near rows. The entries are marked, so there is one. */
+static uint32_t nearest_marked(const struct reach *reach, uint32_t row)
+{
+    for (uint32_t below = row; below-- > 0;)
+        if (is_marked(reach, below))
+            return below;
+    while (!is_marked(reach, row))
+        row++;
+    return row;
+}
+
 /* An edge back from a reached neighbour. What is reached only through the row follows in the same
  * pass, or in the next. */
 static int repair_list(void *context, const struct merge_place *place, uint32_t heat,
@@ -98,6 +110,8 @@ static int repair_list(void *context, const struct merge_place *place, uint32_t 
     for (uint32_t i = 1; i <= list[0] && !is_marked(reach, row); i++)
         if (from == UINT32_MAX && is_marked(reach, list[i]))
             from = list[i];
+    if (from == UINT32_MAX && reach->state.step == REACH_ATTACH && !is_marked(reach, row))
+        from = nearest_marked(reach, row);
     if (from != UINT32_MAX) {
         if (add_repair(reach->merge, from, row) != 0)
             return error_set(err, -ENOMEM, "graph: no memory to repair lists");
@@ -234,11 +248,15 @@ static int next_step(struct reach *reach, struct fathom_error *err)
             begin_pass(reach, more ? REACH_MARK : REACH_REPAIR);
         return 0;
     }
-    if (state->found == 0 || state->round + 1 == REPAIR_ROUNDS)
-        return error_set(err, FATHOM_ECORRUPT,
-                         "graph: %" PRIu64
-                         " rows of the parts cannot be reached; raise --memory-budget",
-                         state->missed);
+    if (state->round + 1 == REPAIR_ROUNDS)
+        return error_set(err, FATHOM_EARGUMENT,
+                         "graph: %" PRIu64 " row%s cannot be reached by lists so short; raise "
+                         "--degree, or --memory-budget for a graph in fewer parts",
+                         state->missed, state->missed == 1 ? "" : "s");
+    if (state->found == 0 && state->step == REACH_REPAIR) { /* what was missed sees only itself */
+        begin_pass(reach, REACH_ATTACH);
+        return 0;
+    }
     state->round++;
     sort_repairs(reach->merge);
     begin_marking(reach);

@@ -76,6 +76,29 @@ static void islands_and_equal_rows_are_reached_too(void **state)
     assert_sound(&place);
 }
 
+/* Groups of rows with lists so short that what one of them sees is not reached either, and no row
+ * that is reached sees it. */
+static void rows_that_see_only_each_other_are_reached(void **state)
+{
+    static const struct {
+        uint32_t rows, group;
+        float spread; /* of the groups */
+        uint32_t parts;
+    } cases[] = {{1000, 45, 9, 3}, {1500, 34, 5, 2}, {1500, 89, 9, 2}, {2000, 12, 7, 4}};
+    struct place place = place_of(*state, "index");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        uint32_t rows = cases[i].rows;
+        float *values = floats_make(rows, DIM, 7), *centres = floats_make(rows, DIM, 8);
+        for (uint32_t at = 0; at < rows * DIM; at++)
+            values[at] += cases[i].spread * centres[at / DIM / cases[i].group * DIM + at % DIM];
+        floats_write(place.input, values, rows, DIM);
+        free(values);
+        free(centres);
+        build(&place, cases[i].parts, 2, BUILD_DEGREE_MIN);
+        assert_sound(&place);
+    }
+}
+
 static void few_rows_in_many_parts_build(void **state)
 {
     struct place place = place_of(*state, "index");
@@ -244,6 +267,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(every_row_is_reached_whatever_the_parts, scratch_make_fast,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(islands_and_equal_rows_are_reached_too, scratch_make_fast,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(rows_that_see_only_each_other_are_reached, scratch_make_fast,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(few_rows_in_many_parts_build, scratch_make_fast,
                                     scratch_remove),

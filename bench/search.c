@@ -42,7 +42,7 @@ static struct search_plan opening_plan(const struct search_session *session)
         .index = session->index,
         .workload = &session->workload,
         .threads = options->open.threads,
-        .inflight = options->open.inflight,
+        .inflight = session->info.inflight,
         .io = options->io,
         .k = options->k,
         .refine_threshold = (float)options->refine_threshold,

@@ -58,7 +58,10 @@ static const struct argp_option search_argp_options[] = {
      "(default: for each run's own --target-recall; the index is opened anew for each)",
      0},
     {"threads", OPTION_THREADS, "T,...", 0, "Threads (default: one for each CPU)", 0},
-    {"inflight", OPTION_INFLIGHT, "I,...", 0, "Queries in flight per thread (default: 16)", 0},
+    {"inflight", OPTION_INFLIGHT, "I,...", 0,
+     "Queries in flight per thread (default: 16, or as many of them as a smaller budget is well "
+     "spent on)",
+     0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0, "Read the full vector of every result", 0},
     {"rerank", OPTION_RERANK, "auto|on|off", 0,
      "Read full vectors of rows whose place 8 bits leave in doubt (default: auto, where that is "
@@ -312,7 +315,7 @@ int search_options_parse(struct search_options *out, int argc, char **argv)
                                    .budget_count = 1, /* of 0: none */
                                    .threads = {env_cpu_count()},
                                    .thread_count = 1,
-                                   .inflights = {16},
+                                   .inflights = {0}, /* the index's choice */
                                    .inflight_count = 1};
     int status = tool_parse(&argp, argc, argv, out);
     if (status)

@@ -217,7 +217,7 @@ static void print_head(const struct search_session *session)
         before = ", ";
     }
     printf(")\n");
-    const unsigned threads = session->options.open.threads, each = session->options.open.inflight;
+    const unsigned threads = session->options.open.threads, each = info->inflight;
     printf("%u thread%s, %u %s in flight each\n\n", threads, tool_plural(threads), each,
            each == 1 ? "query" : "queries");
     printf("%5s %9s %9s %9s %9s %9s %9s %8s %8s %8s\n", "L", "recall", "QPS", "mean us", "p50 us",

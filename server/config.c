@@ -58,7 +58,9 @@ static const struct setting settings[] = {
      "The target recall that queries will have, of every index or of one: what is resident is the "
      "cheapest for it (repeatable; otherwise what reaches most)"},
     {"workers", KIND_COUNT, AT(workers), "0", 0, 256, NULL, "N", "Event loops (0: one per CPU)"},
-    {"inflight", KIND_COUNT, AT(inflight), "16", 1, 256, NULL, "N", "Queries in flight per worker"},
+    {"inflight", KIND_COUNT, AT(inflight), "0", 0, 256, NULL, "N",
+     "Queries in flight per worker (0: 16, or as many of them as a smaller budget is well spent "
+     "on)"},
     {"urgency", KIND_CHOICE, AT(urgency), "slice", 0, 0, "normal slice realtime", "URGENCY",
      "How soon a worker that wakes runs beside others: normal, slice, or realtime (has to be "
      "allowed)"},

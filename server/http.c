@@ -479,13 +479,13 @@ static int make_events(struct http *http)
 
 static int set_up(struct http *http, struct fathom_error *err)
 {
-    uint64_t inflight = http->service->config->inflight;
     if (registry_view_init(&http->view, http->service->registry) < 0)
         return error_set(err, -ENOMEM, "no memory for the admin port");
+    const struct edition *first = http->view.editions[0];
     const struct dispatch_options options = {
         .io = http->service->config->io,
-        .index = http->view.editions[0]->index,
-        .inflight = inflight < HTTP_INFLIGHT ? (unsigned)inflight : HTTP_INFLIGHT,
+        .index = first->index,
+        .inflight = first->info.inflight < HTTP_INFLIGHT ? first->info.inflight : HTTP_INFLIGHT,
         .queue_rows = HTTP_QUEUE_ROWS,
         .allowance = &http->allowance,
         .stats = http->stats,

@@ -195,7 +195,8 @@ json_t *http_json_index(const struct edition *edition)
         json_object_set_new(dram, ledger->parts[i].name,
                             json_integer((json_int_t)ledger->parts[i].bytes));
     return json_pack(
-        "{s:s,s:I,s:i,s:s,s:s,s:o,s:s,s:i,s:i,s:I,s:i,s:i,s:I,s:I,s:i,s:b,s:b,s:b,s:f,s:f,s:o}",
+        "{s:s,s:I,s:i,s:s,s:s,s:o,s:s,s:i,s:i,s:I,s:i,s:i,s:I,s:I,s:i,s:b,s:b,s:i,s:i,s:b,s:f,s:f,"
+        "s:o}",
         PROTOCOL_KEY_NAME, edition->name, PROTOCOL_KEY_ROWS, (json_int_t)info->rows,
         PROTOCOL_KEY_DIM, (int)info->dim, PROTOCOL_KEY_DTYPE, fathom_dtype_name(info->dtype),
         PROTOCOL_KEY_METRIC, fathom_metric_name(info->metric), PROTOCOL_KEY_GENERATION,
@@ -205,7 +206,8 @@ json_t *http_json_index(const struct edition *edition)
         "cells", (int)info->cells, "rows_per_page", (int)info->rows_per_page, "index_bytes",
         (json_int_t)info->index_bytes, "raw_bytes", (json_int_t)info->raw_bytes, "format_version",
         (int)info->format_version, "direct_io", (int)info->direct_io, "large_buffers",
-        (int)info->large_buffers, "has_external_ids", (int)info->has_external_ids,
+        (int)info->large_buffers, "inflight", (int)info->inflight, "page_buffers",
+        (int)info->page_buffers, "has_external_ids", (int)info->has_external_ids,
         PROTOCOL_KEY_PLAN_RECALL, tool_recall(info->plan_recall), "recall_reached",
         tool_recall(info->recall_reached), "dram_bytes", dram);
 }

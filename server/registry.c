@@ -8,6 +8,7 @@
 #include "share.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -153,6 +154,27 @@ static int split_budget(struct registry *registry, uint64_t budget_bytes,
     return 0;
 }
 
+/* All indexes share the engines, so these have what the one with the least to spare wants, which
+ * the others have room for too. */
+static int settle_engines(struct registry *registry, struct fathom_error *err)
+{
+    struct fathom_open_options *open = &registry->open;
+    struct fathom_outlook fewest = {.inflight = UINT_MAX, .page_buffers = UINT_MAX}, outlook;
+    for (unsigned i = 0; i < registry->count; i++) {
+        const struct fathom_open_options options = options_of(registry, registry->entries[i].terms);
+        int rc = fathom_index_outlook(registry->entries[i].dir, &options, &outlook, err);
+        if (rc < 0)
+            return rc;
+        if (outlook.inflight < fewest.inflight)
+            fewest.inflight = outlook.inflight;
+        if (outlook.page_buffers < fewest.page_buffers)
+            fewest.page_buffers = outlook.page_buffers;
+    }
+    open->inflight = fewest.inflight;
+    open->page_buffers = fewest.page_buffers;
+    return 0;
+}
+
 /* The terms of each index. */
 static int settle_terms(struct registry *registry, struct terms terms,
                         const struct registry_index *indexes, struct fathom_error *err)
@@ -174,14 +196,14 @@ static void log_opened(struct registry *registry, const struct edition *edition)
 {
     log_line(registry->log, LOG_LEVEL_INFO,
              "index %s: generation %016llx, %llu x %u %s, %s, %s navigator, %llu bytes in memory "
-             "(%llu for queries), %s%s",
+             "(%llu for %u threads x %u queries in flight), %s%s",
              edition->name, (unsigned long long)edition->info.generation,
              (unsigned long long)edition->info.rows, edition->info.dim,
              fathom_dtype_name(edition->info.dtype), fathom_metric_name(edition->info.metric),
              fathom_navigator_name(edition->info.navigator),
              (unsigned long long)edition->ledger.total_bytes,
-             (unsigned long long)edition->ledger.scratch_bytes,
-             edition->info.direct_io ? "direct reads" : "buffered reads",
+             (unsigned long long)edition->ledger.scratch_bytes, registry->open.threads,
+             edition->info.inflight, edition->info.direct_io ? "direct reads" : "buffered reads",
              edition->info.large_buffers ? ""
                                          : ", page buffers in small pages: the system gave no "
                                            "large ones, or the budget is less than one");
@@ -214,6 +236,8 @@ int registry_open(struct registry **out, const struct registry_options *options,
     const struct terms terms = {.bytes = options->dram_budget_bytes,
                                 .share = options->dram_budget_share};
     rc = settle_terms(registry, terms, options->indexes, err);
+    if (rc == 0 && registry->count > 1)
+        rc = settle_engines(registry, err);
     for (unsigned i = 0; rc == 0 && i < registry->count; i++) {
         struct entry *entry = &registry->entries[i];
         rc = edition_open(&entry->current, registry, i, entry->terms, err);

@@ -49,7 +49,8 @@ struct registry_options {
     uint64_t dram_budget_bytes;      /* of all indexes together (settle_terms); 0: none */
     double dram_budget_share;        /* instead, of the vectors of each as f32; 0: not */
     enum fathom_navigator navigator; /* of every index; AUTO: each its own */
-    unsigned threads, inflight;      /* engines that will search, queries in flight in each */
+    unsigned threads,
+        inflight; /* engines that will search; queries in flight in each, 0: by budget */
 };
 
 /* Opens every index. The options' strings must outlive the registry. */

@@ -141,7 +141,7 @@ static void put_ledger(struct wire_writer *writer, const struct fathom_ledger *l
 static void put_index_info(struct wire_writer *writer, const struct edition *edition)
 {
     const struct fathom_index_info *info = &edition->info;
-    wire_put_map(writer, 21);
+    wire_put_map(writer, 23);
     wire_pair_text(writer, PROTOCOL_KEY_NAME, edition->name);
     wire_pair_uint(writer, PROTOCOL_KEY_ROWS, info->rows);
     wire_pair_uint(writer, PROTOCOL_KEY_DIM, info->dim);
@@ -159,6 +159,8 @@ static void put_index_info(struct wire_writer *writer, const struct edition *edi
     wire_pair_uint(writer, "format_version", info->format_version);
     wire_pair_bool(writer, "direct_io", info->direct_io);
     wire_pair_bool(writer, "large_buffers", info->large_buffers);
+    wire_pair_uint(writer, "inflight", info->inflight);
+    wire_pair_uint(writer, "page_buffers", info->page_buffers);
     wire_pair_bool(writer, "has_external_ids", info->has_external_ids);
     wire_pair_float(writer, PROTOCOL_KEY_PLAN_RECALL, tool_recall(info->plan_recall));
     wire_pair_float(writer, "recall_reached", tool_recall(info->recall_reached));

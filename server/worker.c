@@ -296,9 +296,10 @@ static int set_up(struct worker *worker, struct fathom_error *err)
     const struct config *config = worker->service->config;
     if (registry_view_init(&worker->view, worker->service->registry) < 0)
         return error_set(err, -ENOMEM, "no memory for worker %u", worker->number);
+    const struct edition *first = worker->view.editions[0];
     const struct dispatch_options options = {.io = config->io,
-                                             .index = worker->view.editions[0]->index,
-                                             .inflight = (unsigned)config->inflight,
+                                             .index = first->index,
+                                             .inflight = first->info.inflight,
                                              .queue_rows = (unsigned)config->max_queue,
                                              .allowance = &worker->allowance,
                                              .stats = worker->stats,

@@ -11,6 +11,7 @@
 #include "runs.h"
 
 #define INFLIGHT_MAX    256
+#define INFLIGHT_USUAL  16
 #define PAGES_PER_QUERY 8 /* page buffers for each query in flight */
 #define PAGES_MIN       32
 #define PAGES_ENOUGH    64   /* without more for many in flight, where a budget is small */
@@ -81,7 +82,7 @@ uint64_t engine_scratch_bytes(const struct properties *p, unsigned inflight, uns
 
 struct fathom_engine_options fathom_engine_options_default(void)
 {
-    return (struct fathom_engine_options){.io = FATHOM_IO_AUTO, .inflight = 16};
+    return (struct fathom_engine_options){.io = FATHOM_IO_AUTO};
 }
 
 static enum ring_engine ring_kind(enum fathom_io io)
@@ -111,10 +112,14 @@ static int engine_init(struct fathom_engine *engine, const struct env *env,
 }
 
 int engine_create_with(struct fathom_engine **out, const struct env *env,
-                       const struct fathom_engine_options *options, struct fathom_error *err)
+                       const struct fathom_engine_options *asked, struct fathom_error *err)
 {
+    struct fathom_engine_options settled = *asked;
+    const struct fathom_engine_options *options = &settled;
     *out = NULL;
-    if (options->inflight < 1 || options->inflight > INFLIGHT_MAX)
+    if (settled.inflight == 0)
+        settled.inflight = settled.index ? settled.index->options.inflight : INFLIGHT_USUAL;
+    if (options->inflight > INFLIGHT_MAX)
         return error_set(err, FATHOM_ELIMIT, "queries in flight must be 1 to %d", INFLIGHT_MAX);
     if (!engine_page_buffers_valid(options->page_buffers))
         return error_set(err, FATHOM_ELIMIT, "page buffers must be %d to %d, or 0 for the usual",

@@ -14,7 +14,7 @@
 
 struct fathom_open_options fathom_open_options_default(void)
 {
-    return (struct fathom_open_options){.threads = 1, .inflight = 16};
+    return (struct fathom_open_options){.threads = 1};
 }
 
 const char *fathom_cpu_level(void)
@@ -119,9 +119,8 @@ static int load(struct fathom_index *index, struct fathom_error *err)
 static int check_options(const char *name, const struct fathom_open_options *options,
                          struct fathom_error *err)
 {
-    if (options->threads < 1 || options->inflight < 1)
-        return error_set(err, FATHOM_EARGUMENT,
-                         "%s: threads and queries in flight must be at least 1", name);
+    if (options->threads < 1)
+        return error_set(err, FATHOM_EARGUMENT, "%s: threads must be at least 1", name);
     if (!engine_page_buffers_valid(options->page_buffers))
         return error_set(err, FATHOM_EARGUMENT, "%s: there are no engines of %u page buffers", name,
                          options->page_buffers);
@@ -294,6 +293,7 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
         .direct_io = index->file.direct,
         .has_external_ids = p->external_ids,
         .large_buffers = index->arena->together,
+        .inflight = index->options.inflight,
         .page_buffers = index->arena->slice_pages,
         .plan_recall = index->options.plan_recall,
         .recall_reached = index_choose(index, PLAN_K, 1, FATHOM_RERANK_AUTO).recall_low};

@@ -175,9 +175,16 @@ struct plan_input {
 int plan_make(struct plan *plan, const struct plan_input *input,
               struct fathom_error *err) FATHOM_MUST_USE;
 
-/* The page buffers of each engine: those that are there, or that were asked for; or as many as a
- * budget is well spent on, or else as there is room for. */
-unsigned plan_page_buffers(const struct plan_input *input);
+/* Whether a plan reaches, of the recall that counts, as much as another, at no more than so many
+ * times its price. */
+bool plan_is_as_good(const struct plan_input *input, const struct plan *plan,
+                     const struct plan *than, double dearer);
+
+/* plan_engines.c: the options with the queries in flight and page buffers of each engine: of those
+ * that are there, or as asked for, or as many as a budget is well spent on. And with as few as a
+ * budget may come to, from which the least budget follows. */
+struct fathom_open_options plan_engines(const struct plan_input *input);
+struct fathom_open_options plan_engines_least(const struct plan_input *input);
 
 /* Whose operating points speak for a plan; full: the whole model. */
 struct points_residency plan_residency(const struct plan *plan, const struct planes_model *full,

@@ -563,27 +563,19 @@ struct plan plan_least(const struct plan_input *input)
     return least_plan(&sizes, input->options);
 }
 
-unsigned plan_page_buffers(const struct plan_input *input)
+bool plan_is_as_good(const struct plan_input *input, const struct plan *plan,
+                     const struct plan *than, double dearer)
 {
-    struct fathom_open_options options = *input->options;
-    if (options.page_buffers)
-        return options.page_buffers;
-    if (options.engines_of)
-        return options.engines_of->arena->slice_pages;
-    options.page_buffers =
-        engine_page_buffers(options.threads, options.inflight, options.dram_budget_bytes);
-    struct plan_input usual = *input;
-    usual.options = &options;
-    const struct plan least = plan_least(&usual);
-    if (options.dram_budget_bytes == 0 || least.index_bytes == UINT64_MAX ||
-        plan_bytes(&least) <= options.dram_budget_bytes)
-        return options.page_buffers;
-    uint64_t lacking = plan_bytes(&least) - options.dram_budget_bytes,
-             each = options.threads * engine_page_buffer_bytes(),
-             fewer = (lacking + each - 1) / each;
-    return fewer + FATHOM_PAGE_BUFFERS_MIN < options.page_buffers
-               ? options.page_buffers - (unsigned)fewer
-               : FATHOM_PAGE_BUFFERS_MIN;
+    struct sizes sizes = sizes_of(input);
+    struct walk walk = {.sizes = &sizes, .options = input->options};
+    float reached = reach(&sizes, plan), had = reach(&sizes, than);
+    float asked = input->options->plan_recall, target = asked_recall(input->options);
+    if (had == 0 || reached < fminf(asked > 0 ? asked : RECALL_KEPT, had))
+        return had == 0; /* nobody knows what either reaches */
+    if (had < target)
+        target = had - REACH_NEAR;
+    return price_near(&walk, plan, reached, target) <=
+           dearer * price_near(&walk, than, had, target);
 }
 
 int plan_make(struct plan *plan, const struct plan_input *input, struct fathom_error *err)

@@ -531,17 +531,17 @@ int residency_outlook(struct fathom_index *index, struct fathom_outlook *out,
     if (status)
         return status;
     struct plan_input input = input_of(index, &basis);
-    struct fathom_open_options asked = index->options, fewest = asked;
-    index->options.page_buffers = plan_page_buffers(&input);
-    bool adapts = !asked.page_buffers && !asked.engines_of && asked.dram_budget_bytes;
-    fewest.page_buffers = adapts ? FATHOM_PAGE_BUFFERS_MIN : index->options.page_buffers;
+    const struct fathom_open_options fewest = plan_engines_least(&input);
     struct plan_input smallest = input;
     smallest.options = &fewest;
+    index->options = plan_engines(&input);
     struct plan plan, least = plan_least(&smallest);
     status = plan_make(&plan, &input, err);
     basis_fini(&basis);
     *out = (struct fathom_outlook){.least_bytes = least.index_bytes + least.scratch_bytes,
                                    .budget_bytes = index->options.dram_budget_bytes,
+                                   .inflight = index->options.inflight,
+                                   .page_buffers = index->options.page_buffers,
                                    .raw_bytes = p->rows * p->dim * fathom_dtype_bytes(p->dtype)};
     out->scratch_bytes = status ? least.scratch_bytes : plan.scratch_bytes;
     out->total_bytes = status ? 0 : plan.index_bytes + plan.scratch_bytes;
@@ -570,7 +570,7 @@ static void bound_loading(struct fathom_index *index)
 static int make_plan(struct fathom_index *index, struct basis *basis, struct fathom_error *err)
 {
     struct plan_input input = input_of(index, basis);
-    index->options.page_buffers = plan_page_buffers(&input);
+    index->options = plan_engines(&input);
     int status = plan_make(&index->plan, &input, err);
     if (status == 0)
         status = index_make_arena(index, err);

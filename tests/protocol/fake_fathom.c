@@ -33,6 +33,7 @@ struct fathom_index {
     long long rows, dim, generation, delay_us, stuck, status, open;
     uint64_t bytes, budget;
     float plan_recall;
+    unsigned inflight;
     char log[4096];  /* where opens and closes are noted, when there is such a file */
     char hold[4096]; /* while there is such a file, a stuck device gives nothing back */
 };
@@ -72,7 +73,7 @@ const char *fathom_cpu_level(void)
 
 struct fathom_open_options fathom_open_options_default(void)
 {
-    return (struct fathom_open_options){.threads = 1, .inflight = 1};
+    return (struct fathom_open_options){.threads = 1};
 }
 
 static void read_fake(struct fathom_index *index, FILE *file)
@@ -119,6 +120,16 @@ static int fit(struct fathom_index *index, uint64_t budget, struct fathom_error 
     return 0;
 }
 
+/* As asked for, or those of the engines that are there; or one for each KiB of a budget, 16 at the
+ * most. */
+static unsigned inflight_of(const struct fathom_index *index,
+                            const struct fathom_open_options *options)
+{
+    if (options->inflight || options->engines_of)
+        return options->inflight ? options->inflight : options->engines_of->inflight;
+    return index->budget && index->budget < 16 << 10 ? (unsigned)(index->budget >> 10) : 16;
+}
+
 int fathom_index_outlook(const char *dir, const struct fathom_open_options *options,
                          struct fathom_outlook *out, struct fathom_error *err)
 {
@@ -136,6 +147,7 @@ int fathom_index_outlook(const char *dir, const struct fathom_open_options *opti
     out->raw_bytes = (uint64_t)(index.rows * index.dim * 4);
     out->budget_bytes = index.budget;
     out->total_bytes = status ? 0 : index.bytes + SCRATCH_BYTES;
+    out->inflight = inflight_of(&index, options);
     return status;
 }
 
@@ -176,6 +188,7 @@ int fathom_index_open(struct fathom_index **out, const char *dir,
         return status;
     }
     index->plan_recall = options->plan_recall;
+    index->inflight = inflight_of(index, options);
     atomic_init(&index->references, 1);
     snprintf(index->log, sizeof index->log, "%s/log", dir);
     snprintf(index->hold, sizeof index->hold, "%s/hold", dir);
@@ -208,6 +221,7 @@ void fathom_index_get_info(const struct fathom_index *index, struct fathom_index
                                       .navigator = FATHOM_NAVIGATOR_GRAPH,
                                       .raw_bytes = (uint64_t)(index->rows * index->dim * 4),
                                       .format_version = 1,
+                                      .inflight = index->inflight,
                                       .plan_recall = index->plan_recall};
 }
 

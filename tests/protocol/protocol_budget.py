@@ -41,6 +41,13 @@ class Steps(ProtocolTest):
             self.wait_steps([8 * ROWS, ROWS, -8 * ROWS, 3 * ROWS, -ROWS])
             self.assertEqual(self.steps()[1], 9 * ROWS)
 
+    def test_engines_stay_as_they_are_when_the_budget_changes(self):
+        _, server = self.served(SCRATCH + 2 * ROWS)
+        with server.client() as client:
+            self.assertEqual(client.call("info", {"index": "a"})["inflight"], 5)
+            client.call("reload", {"index": "a", "dram_budget": 0})
+            self.assertEqual(client.call("info", {"index": "a"})["inflight"], 5)
+
     def test_a_share_is_of_each_generation(self):
         """60% of 1000 x 4 f32, then of twice the rows."""
         directory, server = self.served("60%")
@@ -150,6 +157,18 @@ class Shared(ProtocolTest):
             with server.client() as client:
                 found = [client.call("info", {"index": name})["dram_bytes"]["budget"] for name in ("small", "large")]
             self.assertEqual(found, [small, budget - small])
+
+
+    def test_engines_have_what_the_index_with_the_fewest_in_flight_wants(self):
+        """A query for each KiB of an index's budget, 16 at the most; what was asked for is kept."""
+        indexes = {"large": make_fake(self.scratch / "large", rows=100 * ROWS),
+                   "small": make_fake(self.scratch / "small", rows=ROWS)}
+        for words, fewest in ((("--dram-budget", 101 * 6500), 6), (("--dram-budget", 101 * 9000), 8), ((), 16),
+                              (("--dram-budget", "50%"), 7), (("--dram-budget", 101 * 6500, "--inflight", 3), 3)):
+            server = self.serve("--workers", 1, *words, indexes=indexes, fake=True)
+            with server.client() as client:
+                self.assertEqual([client.call("info", {"index": name})["inflight"] for name in indexes],
+                                 [fewest, fewest])
 
 
 class Load(ProtocolTest):

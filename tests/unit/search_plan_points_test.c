@@ -29,10 +29,13 @@ static void make_tiny(char dir[FOLDER_PATH_MAX], const struct tiny_options *opti
     tiny_free(&tiny);
 }
 
-/* The plan under a budget, if the index had these operating points. Of its level, *code_bytes. */
-static struct plan plan_for_recall(const char *dir, uint64_t budget, float recall,
-                                   const struct operating_point *points, uint32_t count,
-                                   uint32_t *code_bytes)
+#define INFLIGHT 16 /* where it does not matter */
+
+/* The plan under a budget, if the index had these operating points. Of its level, *code_bytes.
+ * inflight 0: as many as the budget is well spent on. */
+static struct plan plan_for_recall(const char *dir, uint64_t budget, unsigned inflight,
+                                   float recall, const struct operating_point *points,
+                                   uint32_t count, uint32_t *code_bytes)
 {
     struct fathom_open_options options = fathom_open_options_default();
     struct fathom_index *index;
@@ -44,6 +47,8 @@ static struct plan plan_for_recall(const char *dir, uint64_t budget, float recal
     assert_int_equal(index_file_read(&index->file, section, 0, bytes, section->bytes, NULL), 0);
     assert_int_equal(model_decode(&model, bytes, section->bytes, &index->properties, dir, NULL), 0);
     options.dram_budget_bytes = budget;
+    options.inflight = inflight;
+    options.page_buffers = 8 * inflight;
     options.plan_recall = recall;
     struct plan_input input = {.super = &index->file.super,
                                .model = &model,
@@ -51,6 +56,7 @@ static struct plan plan_for_recall(const char *dir, uint64_t budget, float recal
                                .point_count = count,
                                .options = &options,
                                .path = dir};
+    options = plan_engines(&input);
     assert_int_equal(plan_make(&plan, &input, NULL), 0);
     *code_bytes = model.planes.levels[plan.level].code_bytes;
     model_fini(&model);
@@ -63,7 +69,7 @@ static struct plan plan_by_points(const char *dir, uint64_t budget,
                                   const struct operating_point *points, uint32_t count)
 {
     uint32_t code_bytes;
-    return plan_for_recall(dir, budget, 0, points, count, &code_bytes);
+    return plan_for_recall(dir, budget, INFLIGHT, 0, points, count, &code_bytes);
 }
 
 static void operating_points_decide_between_graph_and_cells(void **state)
@@ -179,7 +185,8 @@ static void a_plan_is_for_the_recall_that_will_be_asked(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         uint32_t code_bytes;
-        struct plan plan = plan_for_recall(dir, budget, cases[i].recall, points, 2, &code_bytes);
+        struct plan plan =
+            plan_for_recall(dir, budget, INFLIGHT, cases[i].recall, points, 2, &code_bytes);
         if (plan.scan_reads != cases[i].scan_reads)
             fail_msg("case %zu", i);
     }
@@ -205,7 +212,8 @@ static void more_memory_never_reaches_less(void **state)
 {
     char dir[FOLDER_PATH_MAX];
     uint64_t budget, most;
-    const struct fathom_open_options all = fathom_open_options_default();
+    const struct fathom_open_options all = {
+        .threads = 1, .inflight = 1, .page_buffers = FATHOM_PAGE_BUFFERS_MIN};
     struct fathom_open_options none = all;
     struct fathom_outlook outlook;
     struct prng prng;
@@ -213,7 +221,6 @@ static void more_memory_never_reaches_less(void **state)
     (void)state;
     make_two_codes(dir, &budget);
     none.dram_budget_bytes = 1;
-    none.page_buffers = 8 * none.inflight; /* as plan_for_recall has them */
     assert_int_equal(fathom_index_outlook(dir, &none, &outlook, NULL), FATHOM_EBUDGET);
     uint64_t least = outlook.least_bytes + 4096; /* of points, which it does not have yet */
     most = opened_bytes(dir, &all) - 1;          /* codes, not rows */
@@ -229,8 +236,8 @@ static void more_memory_never_reaches_less(void **state)
         float best = 0;
         for (unsigned step = 0; step <= 12; step++) {
             uint32_t code_bytes;
-            struct plan plan =
-                plan_for_recall(dir, least + (most - least) * step / 12, 0, points, 4, &code_bytes);
+            struct plan plan = plan_for_recall(dir, least + (most - least) * step / 12, 0, 0,
+                                               points, 4, &code_bytes);
             float now = reached(points, 4, &plan, code_bytes);
             if (now < best - 0.0061f)
                 fail_msg("round %u, step %u: %.4f after %.4f", round, step, (double)now,

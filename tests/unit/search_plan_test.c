@@ -395,17 +395,47 @@ static void code_bytes_that_are_asked_for_are_used(void **state)
     }
 }
 
-static void threads_and_inflight_of_zero_are_refused(void **state)
+static void no_threads_are_refused(void **state)
 {
     const struct tiny_folders *fixture = *state;
     struct fathom_open_options options = fathom_open_options_default();
     struct fathom_index *index;
     options.threads = 0;
     assert_int_equal(fathom_index_open(&index, fixture->dirs[0], &options, NULL), FATHOM_EARGUMENT);
-    options.threads = 1;
-    options.inflight = 0;
-    assert_int_equal(fathom_index_open(&index, fixture->dirs[0], &options, NULL), FATHOM_EARGUMENT);
     assert_null(index);
+}
+
+/* Above four they take no more than a third of the budget; the least has one; and who gives a
+ * number, or no budget, has what was always had. */
+static void queries_in_flight_are_as_many_as_a_budget_is_well_spent_on(void **state)
+{
+    const struct tiny_folders *fixture = *state;
+    struct fathom_open_options options = fathom_open_options_default();
+    const char *dir = fixture->dirs[0];
+    struct fathom_ledger ledger;
+    struct fathom_index_info info;
+    struct fathom_error err;
+    unsigned before = 1, seen = 0;
+    options.threads = 2;
+    uint64_t least = least_of(dir, options);
+    assert_int_equal(open_budget(dir, options, least, &ledger, &info, &err), 0);
+    assert_int_equal(info.inflight, 1);
+    assert_int_equal(info.page_buffers, FATHOM_PAGE_BUFFERS_MIN);
+    for (uint64_t budget = least; before < 16; budget += 4096) {
+        assert_int_equal(open_budget(dir, options, budget, &ledger, &info, &err), 0);
+        assert_true(info.inflight >= before);
+        if (info.inflight > 4)
+            assert_true(3 * ledger.scratch_bytes <= budget);
+        before = info.inflight;
+        seen |= before;
+        assert_true(budget < 64 << 20);
+    }
+    assert_int_equal(seen, 1 | 2 | 4 | 8 | 16);
+    assert_int_equal(open_budget(dir, options, 0, &ledger, &info, &err), 0);
+    assert_int_equal(info.inflight, 16);
+    options.inflight = 5;
+    assert_int_equal(open_budget(dir, options, 2 * least, &ledger, &info, &err), 0);
+    assert_int_equal(info.inflight, 5);
 }
 
 static void what_an_index_says_of_itself_is_true(void **state)
@@ -452,7 +482,8 @@ int main(void)
         cmocka_unit_test(a_planned_recall_is_a_recall),
         cmocka_unit_test(a_navigator_that_is_asked_for_is_used),
         cmocka_unit_test(code_bytes_that_are_asked_for_are_used),
-        cmocka_unit_test(threads_and_inflight_of_zero_are_refused),
+        cmocka_unit_test(no_threads_are_refused),
+        cmocka_unit_test(queries_in_flight_are_as_many_as_a_budget_is_well_spent_on),
         cmocka_unit_test(what_an_index_says_of_itself_is_true),
     };
     return cmocka_run_group_tests(tests, make_folders, tiny_folders_remove);

@@ -255,7 +255,8 @@ static void a_large_query_borrows_from_the_budget_and_gives_back(void **state)
 static void few_page_buffers_take_less_and_answer_the_same(void **state)
 {
     const struct shares *fixture = *state;
-    struct fathom_open_options options = {.threads = 1, .inflight = 16, .code_share = 1e-6f};
+    struct fathom_open_options options = {
+        .threads = 1, .inflight = 16, .page_buffers = 128, .code_share = 1e-6f};
     struct fathom_engine_options few = {
         .io = FATHOM_IO_AUTO, .inflight = 16, .page_buffers = FATHOM_PAGE_BUFFERS_MIN};
     struct fathom_outlook usual, less;
@@ -290,7 +291,9 @@ static void page_buffers_are_as_many_as_a_small_budget_has_room_for(void **state
     struct fathom_open_options options = {.threads = 2, .inflight = 8};
     struct fathom_outlook usual;
     unsigned before = 0;
+    options.page_buffers = 64;
     assert_int_equal(fathom_index_outlook(fixture->small.dir, &options, &usual, NULL), 0);
+    options.page_buffers = 0;
     for (int64_t less = 112 * PAGE_BYTES; less >= 0; less -= 8 * PAGE_BYTES) {
         struct fathom_index_info info;
         struct fathom_ledger ledger;

@@ -35,7 +35,7 @@ static void the_defaults_are_the_documented_ones(void **state)
     assert_int_equal(config.listen_count, 1);
     assert_string_equal(config.listens[0], "127.0.0.1:7117");
     assert_string_equal(config.http, "127.0.0.1:7118");
-    assert_int_equal(config.inflight, 16);
+    assert_int_equal(config.inflight, 0); /* by budget */
     assert_int_equal(config.drain_ns, 10000000000);
     assert_int_equal(config.dram_budget.bytes, 0);
     assert_int_equal(config.io, FATHOM_IO_AUTO);

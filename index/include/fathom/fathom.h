@@ -71,7 +71,8 @@ struct fathom_open_options {
     double dram_budget_share; /* instead: this part of the vectors as f32 (rows * dim * 4) of what
                                  is opened, above 0 and finite; 0: dram_budget_bytes counts */
     unsigned threads;         /* engines that will search it, at least 1 */
-    unsigned inflight;        /* queries in flight in each, at least 1 */
+    unsigned inflight;        /* queries in flight in each; 0: 16, or as many of them as a smaller
+                                 budget is well spent on, or has room for */
     unsigned page_buffers;    /* of each, as they will be created; 0: as many as usual (8 a query in
                                  flight, 32 at least), or as a smaller budget is well spent on, or
                                  has room for */
@@ -90,8 +91,9 @@ struct fathom_open_options {
                             the budget, and of that what is cheapest at .97 */
     const struct fathom_index *engines_of; /* the engines that will search it are there already,
                                               created for this index, which is open until this call
-                                              returns: page buffers are theirs. NULL: they will be
-                                              created for the index that is opened */
+                                              returns: page buffers are theirs, and their number of
+                                              queries in flight unless one is given. NULL: they will
+                                              be created for the index that is opened */
 };
 
 FATHOM_API struct fathom_open_options fathom_open_options_default(void);
@@ -107,9 +109,11 @@ FATHOM_API int fathom_index_open(struct fathom_index **out, const char *dir,
 struct fathom_outlook {
     uint64_t total_bytes; /* what fathom_index_open would keep, at the most, with scratch_bytes */
     uint64_t scratch_bytes;
-    uint64_t least_bytes;  /* the smallest budget that it would accept; without one, with as many
-                              page buffers as usual */
+    uint64_t least_bytes;  /* the smallest budget that it would accept: of what the options leave
+                              open, with the fewest queries in flight and page buffers */
     uint64_t budget_bytes; /* that of the options; 0: none */
+    unsigned inflight;     /* of each engine, under that budget */
+    unsigned page_buffers;
     uint64_t raw_bytes;
 };
 
@@ -144,7 +148,8 @@ struct fathom_index_info {
     bool large_buffers; /* engines created for this index read into memory that lies together, into
                            which several pages are read at once for less; otherwise the system gave
                            none, or the budget has no room for making it (docs/OPERATIONS.md) */
-    unsigned page_buffers; /* of each engine that is created for it */
+    unsigned inflight;  /* queries, in each engine that is created for it */
+    unsigned page_buffers; /* of each of them */
     float plan_recall;     /* as in fathom_open_options */
     float recall_reached;  /* the highest target_recall, for k of 10, that queries may count on at
                               this residency without full vectors; 0: the index does not know */
@@ -238,7 +243,7 @@ struct fathom_engine;
 
 struct fathom_engine_options {
     enum fathom_io io;
-    unsigned inflight;     /* query slots, 1..256 */
+    unsigned inflight;     /* query slots, 1..256; 0: as many as the index has for it, or 16 */
     unsigned page_buffers; /* of 4 KiB, FATHOM_PAGE_BUFFERS_MIN to 2,048; 0: as many as usual, 8 for
                               each slot and 32 at least, but no more than the index has for it. With
                               fewer, queries wait for each other's reads. */

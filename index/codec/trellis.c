@@ -163,6 +163,8 @@ int trellis_init(struct trellis *trellis, const struct planes_model *model,
     trellis_level_table(bytes, model);
     fill_values(trellis->values, bytes, model->level_quantum);
     fill_values(trellis->plain, model->level_bytes, model->level_quantum);
+    for (unsigned cell = 0; cell < 64; cell++)
+        trellis->plain_cells[cell] = trellis->plain[index_of(cell, PLANES_MAX)];
     for (unsigned bits = 1; bits <= PLANES_MAX; bits++)
         for (unsigned cell = 0; cell < 64; cell++)
             fill_cell(trellis, bits, cell);
@@ -191,83 +193,57 @@ void trellis_encode(const struct trellis *trellis, const uint8_t *cells, uint8_t
 
 /* ---- sums ---- */
 
-/* Of all rows at once, a dimension after the other. */
-struct lanes {
-    float norm[TRELLIS_ROWS], square[TRELLIS_ROWS], product[TRELLIS_ROWS], centroid[TRELLIS_ROWS];
-};
-
-static void add_dimension(struct lanes *lanes, const float *u, const float *v, uint32_t count,
-                          float sigma, float centroid)
+static void sums_of(const struct kernel_decoding *how, const uint8_t *cells, const uint8_t *indexes,
+                    uint32_t first, uint32_t end, const float *s, struct planes_sums *sums)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        float x = sigma * u[i], y = sigma * v[i];
-        lanes->norm[i] += x * x;
-        lanes->square[i] += y * y;
-        lanes->product[i] += x * y;
-        lanes->centroid[i] += centroid * y;
-    }
+    struct kernel_decoded decoded;
+    kernels_get()->decoded_sums(&decoded, how, cells, indexes, first, end);
+    for (uint32_t row = first; row < end; row++)
+        sums[row] = (struct planes_sums){.norm = (double)s[row] * s[row] * decoded.norm[row],
+                                         .decoded_norm = decoded.square[row],
+                                         .product = (double)s[row] * decoded.product[row],
+                                         .centroid_product = decoded.centroid[row]};
 }
 
-static void finish(struct planes_sums *sums, const struct lanes *lanes, uint32_t count,
-                   const float *s)
+static struct kernel_decoding decoding_of(const struct trellis *trellis, const float *centroid)
 {
-    for (uint32_t i = 0; i < count; i++)
-        sums[i] = (struct planes_sums){.norm = (double)s[i] * s[i] * lanes->norm[i],
-                                       .decoded_norm = lanes->square[i],
-                                       .product = (double)s[i] * lanes->product[i],
-                                       .centroid_product = lanes->centroid[i]};
-}
-
-static void look_up(float *u, const struct trellis *trellis, const uint8_t *cells, uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        u[i] = trellis->plain[cells[i] << 1 | 1];
+    return (struct kernel_decoding){.dim = planes_coded_dim(trellis->level),
+                                    .step_of = trellis->step_of,
+                                    .sigma = trellis->model->sigma,
+                                    .centroid = centroid,
+                                    .cells = trellis->plain_cells,
+                                    .values = trellis->values};
 }
 
 void trellis_sums(const struct trellis *trellis, const uint8_t *cells, const uint8_t *indexes,
                   uint32_t first, uint32_t end, const float *s, const float *centroid,
                   struct planes_sums *sums)
 {
-    struct lanes lanes = {0};
-    uint32_t count = end - first;
-    for (uint32_t d = 0; d < planes_coded_dim(trellis->level); d++) {
-        float u[TRELLIS_ROWS], v[TRELLIS_ROWS];
-        size_t at = trellis_at(trellis, d, first);
-        look_up(u, trellis, cells + at, count);
-        for (uint32_t i = 0; i < count; i++)
-            v[i] = trellis->values[indexes[at + i]];
-        add_dimension(&lanes, u, v, count, trellis->model->sigma[d], centroid[d]);
-    }
-    finish(sums + first, &lanes, count, s + first);
+    struct kernel_decoding how = decoding_of(trellis, centroid);
+    sums_of(&how, cells, indexes, first, end, s, sums);
 }
 
 void trellis_coarse_sums(const struct trellis *trellis, const struct planes_level *coarse,
                          const uint8_t *cells, const uint8_t *indexes, uint32_t first, uint32_t end,
                          const float *s, const float *centroid, struct planes_sums *sums)
 {
-    struct lanes lanes = {0};
-    uint32_t count = end - first;
-    for (uint32_t d = 0; d < planes_coded_dim(coarse); d++) {
-        unsigned drop = PLANES_MAX + 1 - bits_of(coarse, d / PLANES_GROUP);
-        float u[TRELLIS_ROWS], v[TRELLIS_ROWS];
-        size_t at = trellis_at(trellis, d, first);
-        look_up(u, trellis, cells + at, count);
-        for (uint32_t i = 0; i < count; i++)
-            v[i] = trellis->plain[(unsigned)indexes[at + i] >> drop << drop | 1u << (drop - 1)];
-        add_dimension(&lanes, u, v, count, trellis->model->sigma[d], centroid[d]);
-    }
-    finish(sums + first, &lanes, count, s + first);
+    struct kernel_decoding how = decoding_of(trellis, centroid);
+    uint8_t drop[KERNEL_TRELLIS_MAX * PLANES_GROUP];
+    how.dim = planes_coded_dim(coarse);
+    for (uint32_t g = 0; g < coarse->groups[0]; g++)
+        memset(drop + (size_t)g * PLANES_GROUP, (int)(PLANES_MAX + 1 - bits_of(coarse, g)),
+               PLANES_GROUP);
+    how.drop = drop;
+    how.values = trellis->plain;
+    sums_of(&how, cells, indexes, first, end, s, sums);
 }
 
 void trellis_centroid_products(const struct trellis *trellis, const uint8_t *cells, uint32_t first,
                                uint32_t end, const float *centroid, float *products)
 {
-    float sum[TRELLIS_ROWS] = {0}, u[TRELLIS_ROWS];
-    for (uint32_t d = 0; d < trellis->model->code_dim; d++) {
-        float factor = centroid[d] * trellis->model->sigma[d];
-        look_up(u, trellis, cells + trellis_at(trellis, d, first), end - first);
-        for (uint32_t i = 0; i < end - first; i++)
-            sum[i] += factor * u[i];
-    }
-    memcpy(products + first, sum, (end - first) * sizeof *sum);
+    struct kernel_decoding how = decoding_of(trellis, centroid);
+    float sums[TRELLIS_ROWS];
+    how.dim = trellis->model->code_dim;
+    kernels_get()->decoded_products(sums, &how, cells, first, end);
+    memcpy(products + first, sums + first, (end - first) * sizeof *sums);
 }

@@ -38,8 +38,9 @@ struct trellis {
     uint16_t *weights;
     uint8_t *work;
     uint8_t errors[TRELLIS_TABLES], indexes[TRELLIS_TABLES];
-    float values[128]; /* in sigmas, by index, with the trellis */
-    float plain[128];  /* without */
+    float values[128];     /* in sigmas, by index, with the trellis */
+    float plain[128];      /* without, */
+    float plain_cells[64]; /* and by cell */
 };
 
 /* -ENOMEM when there is no memory; trellis_fini either way. */

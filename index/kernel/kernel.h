@@ -93,6 +93,24 @@ struct kernel_path {
     uint8_t *work;           /* steps x KERNEL_STATES x KERNEL_PATHS, aligned to 8 */
 };
 
+/* Rows as a trellis has them: KERNEL_PATHS bytes for each step, one for each row. Of `dim`
+ * dimensions it is known at which step they are. A cell is decoded by `cells`, 64 of them; an index
+ * by `values`, 128, without its last drop[d] bits, in whose place is the middle of what they span.
+ */
+struct kernel_decoding {
+    uint32_t dim;
+    const uint32_t *step_of;
+    const uint8_t *drop; /* NULL: none */
+    const float *sigma, *centroid;
+    const float *cells, *values;
+};
+
+/* With x = sigma * cells[..] and y = sigma * values[..]: of x^2, y^2, x y and centroid y, by row,
+ * each rounded where it stands, and summed up from the first dimension on. */
+struct kernel_decoded {
+    float norm[KERNEL_PATHS], square[KERNEL_PATHS], product[KERNEL_PATHS], centroid[KERNEL_PATHS];
+};
+
 /* What codes are made from: a residual in rotated dimensions, and the units of a code
  * (codec/planes.h): plane << 12 | group of 8 dimensions. */
 struct kernel_residual {
@@ -175,6 +193,14 @@ struct kernels {
      * end: where the best path is half way that goes round twice from anywhere to anywhere
      * (Viterbi). cells: likewise, 0..63. */
     void (*trellis_encode)(uint8_t *indexes, const struct kernel_path *path, const uint8_t *cells);
+    /* Of rows [first, end); what is behind and before them in out is anything. The same at every
+     * level. */
+    void (*decoded_sums)(struct kernel_decoded *out, const struct kernel_decoding *how,
+                         const uint8_t *cells, const uint8_t *indexes, uint32_t first,
+                         uint32_t end);
+    /* out[row] = sum of (centroid * sigma) * cells[..], likewise; out has room for KERNEL_PATHS. */
+    void (*decoded_products)(float *out, const struct kernel_decoding *how, const uint8_t *cells,
+                             uint32_t first, uint32_t end);
 
     /* The places i, rising, at which values[i] < limit; NaN is not. Returns how many. out has room
      * for count and 16 more. */

@@ -391,6 +391,8 @@ void kernels_fill_avx512(struct kernels *table)
     table->quantise6 = quantise6_avx512;
     table->unit_sums = unit_sums_avx512;
     table->trellis_encode = trellis_encode_avx512;
+    table->decoded_sums = decoded_sums_avx512;
+    table->decoded_products = decoded_products_avx512;
     table->below_f32 = below_f32_avx512;
     table->l2sq_f32 = l2sq_f32_avx512;
     table->dot_f32 = dot_f32_avx512;

@@ -262,3 +262,79 @@ void trellis_encode_avx512(uint8_t *indexes, const struct kernel_path *path, con
     go_forward(&sums, path, cells);
     go_back(indexes, path, cells, states);
 }
+
+/* ---- what was encoded ---- */
+
+enum { ROWS = 16 }; /* at a time: one register of floats, and all tables in registers */
+
+/* table[at], of 64 in four registers. */
+KERNEL_INLINE __m512 one_of_64(const __m512 *table, __m512i at)
+{
+    __m512 low = _mm512_permutex2var_ps(table[0], at, table[1]);
+    __m512 high = _mm512_permutex2var_ps(table[2], at, table[3]);
+    return _mm512_mask_blend_ps(_mm512_test_epi32_mask(at, _mm512_set1_epi32(32)), low, high);
+}
+
+KERNEL_INLINE __m512 one_of_128(const __m512 *table, __m512i at)
+{
+    __m512 low = one_of_64(table, at), high = one_of_64(table + 4, at);
+    return _mm512_mask_blend_ps(_mm512_test_epi32_mask(at, _mm512_set1_epi32(64)), low, high);
+}
+
+KERNEL_INLINE __m512i bytes_of_rows(const uint8_t *bytes)
+{
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)bytes));
+}
+
+KERNEL_INLINE void sums_of_rows(struct kernel_decoded *out, const struct kernel_decoding *how,
+                                const uint8_t *cells, const uint8_t *indexes, uint32_t row)
+{
+    __m512 by_cell[4], by_index[8], norm = _mm512_setzero_ps(), square = norm, product = norm,
+                                    against = norm;
+    for (int i = 0; i < 4; i++)
+        by_cell[i] = _mm512_loadu_ps(how->cells + 16 * i);
+    for (int i = 0; i < 8; i++)
+        by_index[i] = _mm512_loadu_ps(how->values + 16 * i);
+    for (uint32_t d = 0; d < how->dim; d++) {
+        size_t at = (size_t)how->step_of[d] * KERNEL_PATHS + row;
+        unsigned drop = how->drop ? how->drop[d] : 0;
+        __m512i index = bytes_of_rows(indexes + at);
+        index = _mm512_and_si512(index, _mm512_set1_epi32((int)(UINT32_MAX << drop)));
+        index = _mm512_or_si512(index, _mm512_set1_epi32((int)(1u << drop >> 1)));
+        __m512 sigma = _mm512_set1_ps(how->sigma[d]);
+        __m512 x = _mm512_mul_ps(sigma, one_of_64(by_cell, bytes_of_rows(cells + at)));
+        __m512 y = _mm512_mul_ps(sigma, one_of_128(by_index, index));
+        norm = _mm512_add_ps(norm, _mm512_mul_ps(x, x));
+        square = _mm512_add_ps(square, _mm512_mul_ps(y, y));
+        product = _mm512_add_ps(product, _mm512_mul_ps(x, y));
+        against = _mm512_add_ps(against, _mm512_mul_ps(_mm512_set1_ps(how->centroid[d]), y));
+    }
+    _mm512_storeu_ps(out->norm + row, norm);
+    _mm512_storeu_ps(out->square + row, square);
+    _mm512_storeu_ps(out->product + row, product);
+    _mm512_storeu_ps(out->centroid + row, against);
+}
+
+void decoded_sums_avx512(struct kernel_decoded *out, const struct kernel_decoding *how,
+                         const uint8_t *cells, const uint8_t *indexes, uint32_t first, uint32_t end)
+{
+    for (uint32_t row = first / ROWS * ROWS; row < end; row += ROWS)
+        sums_of_rows(out, how, cells, indexes, row);
+}
+
+void decoded_products_avx512(float *out, const struct kernel_decoding *how, const uint8_t *cells,
+                             uint32_t first, uint32_t end)
+{
+    __m512 by_cell[4];
+    for (int i = 0; i < 4; i++)
+        by_cell[i] = _mm512_loadu_ps(how->cells + 16 * i);
+    for (uint32_t row = first / ROWS * ROWS; row < end; row += ROWS) {
+        __m512 sum = _mm512_setzero_ps();
+        for (uint32_t d = 0; d < how->dim; d++) {
+            __m512 factor = _mm512_set1_ps(how->centroid[d] * how->sigma[d]);
+            __m512i some = bytes_of_rows(cells + (size_t)how->step_of[d] * KERNEL_PATHS + row);
+            sum = _mm512_add_ps(sum, _mm512_mul_ps(factor, one_of_64(by_cell, some)));
+        }
+        _mm512_storeu_ps(out + row, sum);
+    }
+}

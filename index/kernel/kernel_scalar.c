@@ -302,6 +302,8 @@ void kernels_fill_scalar(struct kernels *table)
         .quantise6 = quantise6_scalar,
         .unit_sums = unit_sums_scalar,
         .trellis_encode = trellis_encode_scalar,
+        .decoded_sums = decoded_sums_scalar,
+        .decoded_products = decoded_products_scalar,
         .below_f32 = below_f32_scalar,
         .l2sq_f32 = l2sq_f32_scalar,
         .dot_f32 = dot_f32_scalar,

@@ -73,3 +73,43 @@ void trellis_encode_scalar(uint8_t *indexes, const struct kernel_path *path, con
 {
     paths_encode(indexes, path, cells);
 }
+
+/* ---- what was encoded ---- */
+
+static void add_dimension(struct kernel_decoded *out, const struct kernel_decoding *how, uint32_t d,
+                          const uint8_t *cells, const uint8_t *indexes, uint32_t first,
+                          uint32_t end)
+{
+    size_t at = (size_t)how->step_of[d] * KERNEL_PATHS;
+    unsigned drop = how->drop ? how->drop[d] : 0, middle = 1u << drop >> 1;
+    float sigma = how->sigma[d], centroid = how->centroid[d];
+    for (uint32_t row = first; row < end; row++) {
+        unsigned index = (unsigned)indexes[at + row] >> drop << drop | middle;
+        float x = sigma * how->cells[cells[at + row]], y = sigma * how->values[index];
+        out->norm[row] += x * x;
+        out->square[row] += y * y;
+        out->product[row] += x * y;
+        out->centroid[row] += centroid * y;
+    }
+}
+
+void decoded_sums_scalar(struct kernel_decoded *out, const struct kernel_decoding *how,
+                         const uint8_t *cells, const uint8_t *indexes, uint32_t first, uint32_t end)
+{
+    memset(out, 0, sizeof *out);
+    for (uint32_t d = 0; d < how->dim; d++)
+        add_dimension(out, how, d, cells, indexes, first, end);
+}
+
+void decoded_products_scalar(float *out, const struct kernel_decoding *how, const uint8_t *cells,
+                             uint32_t first, uint32_t end)
+{
+    for (uint32_t row = first; row < end; row++)
+        out[row] = 0;
+    for (uint32_t d = 0; d < how->dim; d++) {
+        const uint8_t *at = cells + (size_t)how->step_of[d] * KERNEL_PATHS;
+        float factor = how->centroid[d] * how->sigma[d];
+        for (uint32_t row = first; row < end; row++)
+            out[row] += factor * how->cells[at[row]];
+    }
+}

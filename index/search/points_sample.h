@@ -1,6 +1,6 @@
 /* What operating points are measured with, rows of the index or queries that were given, and their
- * exact neighbours. Private to measuring (points.c, points_pick.c, points_stream.c,
- * points_truth.c, points_replay.c). */
+ * exact neighbours. Private to measuring (points.c, points_pick.c, points_seek.c,
+ * points_stream.c, points_truth.c, points_replay.c). */
 #ifndef SEARCH_POINTS_SAMPLE_H
 #define SEARCH_POINTS_SAMPLE_H
 
@@ -131,6 +131,19 @@ bool points_pass_begins(const struct fathom_index *index, uint64_t row);
 int points_stream(const struct fathom_index *index, unsigned threads,
                   const struct sample_watch *watch, const struct points_pass *pass,
                   struct fathom_error *err) FATHOM_MUST_USE;
+
+/* ---- neighbours (points_seek.c) ---- */
+
+struct points_seek;
+/* -ENOMEM when there is no memory; *out is NULL then. The sample, with its truth as far as it is
+ * known, and the index outlive it. */
+int points_seek_create(struct points_seek **out, const struct points_sample *sample,
+                       const struct fathom_index *index, unsigned threads) FATHOM_MUST_USE;
+void points_seek_destroy(struct points_seek *seek); /* accepts NULL */
+/* One of the sample, before anything is looked at. */
+void points_seek_set(struct points_seek *seek, struct points_reader *reader, uint32_t i);
+/* Enters the rows of a piece that are nearer than what the truth has (points_pass.look). */
+void points_seek_look(struct points_seek *seek, const struct record_piece *piece, unsigned worker);
 
 /* ---- what is kept (points_keep.c) ---- */
 

@@ -1,6 +1,6 @@
 /* The truth behind operating points (points_sample.h): each piece of the file's 8-bit records is
- * compared with the whole sample while it is in the cache. Where the file has full vectors, they
- * say in which order the nearest really are. */
+ * compared with the whole sample while it is in the cache (points_seek.c). Where the file has full
+ * vectors, they say in which order the nearest really are. */
 #include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -15,23 +15,14 @@
 #include "query.h"
 #include "select.h"
 
-#define SCAN_ROWS 256
-#define RANKED    26 /* neighbours with an exact rank, where few are asked for */
+#define RANKED 26 /* neighbours with an exact rank, where few are asked for */
 
-/* A row of the sample as a prepared query. */
-struct seeker {
-    struct row8_query query;
-    struct sample_neighbour *best; /* its truth as far as the file was looked through */
-};
-
+/* A pass over the file, which may be kept on its way. */
 struct search {
     const struct points_sample *sample;
     const struct fathom_index *index;
     const struct sample_watch *watch;
-    unsigned threads;
-    struct seeker *seekers;       /* of each row of the sample */
-    int8_t *weights;              /* of their queries */
-    struct kernel_score8 *scores; /* threads x SCAN_ROWS */
+    struct points_seek *seek;
 };
 
 /* ---- the sample ---- */
@@ -142,85 +133,24 @@ static int take_queries(struct points_sample *sample, const struct fathom_index 
 
 /* ---- their neighbours ---- */
 
-static void nearest_insert(struct sample_neighbour *best, uint32_t count, float distance,
-                           float sigma, uint32_t row)
-{
-    uint32_t at = count - 1;
-    for (; at > 0 && best[at - 1].distance > distance; at--) {
-        best[at].distance = best[at - 1].distance;
-        best[at].sigma = best[at - 1].sigma;
-        best[at].row = best[at - 1].row;
-    }
-    best[at].distance = distance;
-    best[at].sigma = sigma;
-    best[at].row = row;
-}
-
-static void seek_rows(const struct search *search, const struct record_piece *piece, uint32_t i,
-                      struct kernel_score8 *scores)
-{
-    struct seeker *seeker = &search->seekers[i];
-    struct sample_neighbour *best = seeker->best;
-    const uint32_t wanted = search->sample->truth_count,
-                   itself = points_sample_itself(search->sample, i);
-    size_t bytes = search->index->records->row_bytes;
-    for (uint32_t at = 0; at < piece->count; at += SCAN_ROWS) {
-        uint32_t left = piece->count - at, count = left < SCAN_ROWS ? left : SCAN_ROWS;
-        const uint8_t *rows = piece->rows + at * bytes;
-        kernels_get()->score8_rows(scores, &seeker->query.weights, rows, bytes, count);
-        for (uint32_t r = 0; r < count; r++) {
-            uint32_t row = (uint32_t)piece->first + at + r;
-            float distance =
-                record_distance(&seeker->query, search->index, &scores[r], rows + r * bytes);
-            if (distance < best[wanted - 1].distance && row != itself)
-                nearest_insert(best, wanted, distance,
-                               record_sigma(search->index, rows + r * bytes, distance), row);
-        }
-    }
-}
-
-static void seek(void *context, const struct record_piece *piece, unsigned worker)
-{
-    struct search *search = context;
-    for (uint32_t i = worker; i < search->sample->count; i += search->threads)
-        seek_rows(search, piece, i, search->scores + (size_t)worker * SCAN_ROWS);
-}
-
-/* ---- the whole ---- */
-
-static int prepare_seekers(struct search *search, struct points_reader *reader,
-                           struct fathom_error *err)
+static int prepare_seek(struct search *search, unsigned threads, struct points_reader *reader,
+                        struct fathom_error *err)
 {
     const struct sample_watch *watch = search->watch;
-    const struct points_sample *sample = search->sample;
-    size_t padded = size_round_up(search->index->properties.work_dim, MEM_ALIGN);
-    for (uint32_t i = 0; i < sample->count; i++) {
-        struct seeker *seeker = &search->seekers[i];
+    int status = points_seek_create(&search->seek, search->sample, search->index, threads);
+    for (uint32_t i = 0; i < search->sample->count && status == 0; i++) {
         if (watch->stopped(watch->context))
-            return points_failed(search->index, FATHOM_EINTERRUPTED, err);
-        memcpy(reader->query.vector, sample->vectors + (size_t)i * sample->dim,
-               sample->dim * sizeof *sample->vectors);
-        points_reader_prepare(reader, search->weights + 2 * padded * i, &seeker->query);
-        seeker->best = sample->truth + (size_t)i * SAMPLE_TRUTH;
+            status = FATHOM_EINTERRUPTED;
+        else
+            points_seek_set(search->seek, reader, i);
     }
-    return 0;
+    return status ? points_failed(search->index, status, err) : 0;
 }
 
-static int search_init(struct search *search)
+static void look(void *context, const struct record_piece *piece, unsigned worker)
 {
-    const struct points_sample *sample = search->sample;
-    size_t padded = size_round_up(search->index->properties.work_dim, MEM_ALIGN);
-    search->seekers = mem_alloc_array(sample->count, sizeof *search->seekers);
-    search->weights = mem_alloc_array(sample->count, 2 * padded);
-    search->scores = mem_alloc_array((size_t)search->threads * SCAN_ROWS, sizeof *search->scores);
-    return search->seekers && search->weights && search->scores ? 0 : -ENOMEM;
-}
-
-static void search_fini(struct search *search)
-{
-    mem_free(search->seekers);
-    mem_free(search->weights);
-    mem_free(search->scores);
+    struct search *search = context;
+    points_seek_look(search->seek, piece, worker);
 }
 
 static int compare_rows(const void *a, const void *b)
@@ -381,14 +311,12 @@ static int find_truth(struct points_sample *sample, const struct fathom_index *i
                       unsigned threads, const struct sample_watch *watch,
                       struct points_reader *reader, uint64_t first, struct fathom_error *err)
 {
-    struct search search = {.sample = sample, .index = index, .watch = watch, .threads = threads};
-    struct points_pass pass = {.first = first, .look = seek, .keep = keep, .context = &search};
-    int status = search_init(&search) == 0 ? 0 : points_failed(index, -ENOMEM, err);
-    if (status == 0)
-        status = prepare_seekers(&search, reader, err);
+    struct search search = {.sample = sample, .index = index, .watch = watch};
+    struct points_pass pass = {.first = first, .look = look, .keep = keep, .context = &search};
+    int status = prepare_seek(&search, threads, reader, err);
     if (status == 0)
         status = points_stream(index, threads, watch, &pass, err);
-    search_fini(&search);
+    points_seek_destroy(search.seek);
     if (status == 0)
         status = rank_exactly(sample, index, threads, watch, err);
     for (uint32_t i = 0; i < sample->count && status == 0; i++)

@@ -280,6 +280,109 @@ static void check_trellis_encode(struct tally *tally, const struct kernels *kern
                 paths_case(tally, kernels, &prng, steps[i], content, again % 2);
 }
 
+/* Rows of a trellis, and how to decode them. */
+struct decoding {
+    struct kernel_decoding how;
+    uint8_t *cells, *indexes;
+};
+
+static void fill_decoding(struct decoding *decoding, struct prng *prng, uint32_t dim, bool drops,
+                          enum content content, enum guard_side side)
+{
+    size_t all = (size_t)dim * KERNEL_PATHS;
+    uint32_t *step_of = guard_take(side, dim * sizeof *step_of);
+    uint8_t *drop = guard_take(side, dim);
+    float *sigma = guard_take(side, dim * sizeof *sigma),
+          *centroid = guard_take(side, dim * sizeof *centroid),
+          *by_cell = guard_take(side, 64 * sizeof *by_cell),
+          *values = guard_take(side, 128 * sizeof *values);
+    decoding->cells = guard_take(side, all);
+    decoding->indexes = guard_take(side, all);
+    fill_u8(prng, decoding->cells, all, content);
+    fill_u8(prng, decoding->indexes, all, content);
+    for (size_t i = 0; i < all; i++) {
+        decoding->cells[i] &= 63;
+        decoding->indexes[i] &= 127;
+    }
+    for (uint32_t d = 0; d < dim; d++) {
+        step_of[d] = dim - 1 - d;
+        drop[d] = (uint8_t)prng_below(prng, 7);
+        sigma[d] = (float)prng_below(prng, 1000) / 7;
+        centroid[d] = ((float)prng_below(prng, 2000) - 1000) / 3;
+    }
+    for (int i = 0; i < 64; i++)
+        by_cell[i] = ((float)prng_below(prng, 2000) - 1000) / 300;
+    for (int i = 0; i < 128; i++)
+        values[i] = ((float)prng_below(prng, 2000) - 1000) / 300;
+    decoding->how = (struct kernel_decoding){dim,     step_of, drops ? drop : NULL, sigma, centroid,
+                                             by_cell, values};
+}
+
+static bool same_rows(const float *a, const float *b, uint32_t first, uint32_t end)
+{
+    return memcmp(a + first, b + first, (end - first) * sizeof *a) == 0;
+}
+
+static void decoded_case(struct tally *tally, const struct kernels *kernels, struct prng *prng,
+                         uint32_t dim, enum content content, bool drops)
+{
+    struct decoding decoding;
+    const struct kernels *scalar = kernels_at(KERNEL_SCALAR);
+    struct kernel_decoded got, same;
+    float got_products[KERNEL_PATHS], products[KERNEL_PATHS];
+    fill_decoding(&decoding, prng, dim, drops, content, drops ? GUARD_BEHIND : GUARD_BEFORE);
+    uint32_t first = (uint32_t)prng_below(prng, KERNEL_PATHS),
+             end = first + 1 + (uint32_t)prng_below(prng, KERNEL_PATHS - first);
+    kernels->decoded_sums(&got, &decoding.how, decoding.cells, decoding.indexes, first, end);
+    kernels->decoded_products(got_products, &decoding.how, decoding.cells, first, end);
+    bool ok = guard_intact();
+    scalar->decoded_sums(&same, &decoding.how, decoding.cells, decoding.indexes, first, end);
+    scalar->decoded_products(products, &decoding.how, decoding.cells, first, end);
+    ok = ok && same_rows(got.norm, same.norm, first, end) &&
+         same_rows(got.square, same.square, first, end) &&
+         same_rows(got.product, same.product, first, end) &&
+         same_rows(got.centroid, same.centroid, first, end) &&
+         same_rows(got_products, products, first, end);
+    tally_case(tally, ok, "dim %u, rows %u to %u, content %d", dim, first, end, content);
+    guard_reset();
+}
+
+/* The whole of a small case, by what it is said to be. */
+static void decoded_by_hand(struct tally *tally, const struct kernels *kernels, struct prng *prng)
+{
+    struct decoding decoding;
+    struct kernel_decoded got;
+    float product;
+    fill_decoding(&decoding, prng, 1, true, CONTENT_NOISE, GUARD_BEHIND);
+    const struct kernel_decoding *how = &decoding.how;
+    kernels->decoded_sums(&got, how, decoding.cells, decoding.indexes, 0, 1);
+    unsigned drop = how->drop[0],
+             index = drop ? ((unsigned)decoding.indexes[0] >> drop << drop) + (1u << (drop - 1))
+                          : decoding.indexes[0];
+    float x = how->sigma[0] * how->cells[decoding.cells[0]], y = how->sigma[0] * how->values[index];
+    float products[KERNEL_PATHS];
+    kernels->decoded_products(products, how, decoding.cells, 0, 1);
+    product = how->centroid[0] * how->sigma[0] * how->cells[decoding.cells[0]];
+    tally_case(tally,
+               got.norm[0] == x * x && got.square[0] == y * y && got.product[0] == x * y &&
+                   got.centroid[0] == how->centroid[0] * y && products[0] == product,
+               "one dimension, drop %u", drop);
+    guard_reset();
+}
+
+static void check_decoded(struct tally *tally, const struct kernels *kernels)
+{
+    struct prng prng;
+    prng_init(&prng, 44, 0);
+    static const uint32_t dims[] = {1, 7, 32, 128, 1000};
+    for (unsigned i = 0; i < sizeof dims / sizeof dims[0]; i++)
+        for (int content = 0; content < CONTENTS; content++)
+            for (int again = 0; again < 6; again++)
+                decoded_case(tally, kernels, &prng, dims[i], content, again % 2);
+    for (int again = 0; again < 20; again++)
+        decoded_by_hand(tally, kernels, &prng);
+}
+
 struct bench {
     const struct kernels *kernels;
     struct kernel_residual residual;
@@ -386,6 +489,45 @@ static double bench_trellis_encode(const struct kernels *kernels, struct shape s
     return best;
 }
 
+struct decoded_bench {
+    const struct kernels *kernels;
+    struct kernel_decoding how;
+    uint8_t *cells;
+    struct kernel_decoded decoded;
+};
+
+static void run_decoded(void *context, size_t call)
+{
+    struct decoded_bench *bench = context;
+    bench->kernels->decoded_sums(&bench->decoded, &bench->how, bench->cells, bench->cells, 0,
+                                 KERNEL_PATHS);
+    bench->kernels->decoded_products(bench->decoded.norm, &bench->how, bench->cells, 0,
+                                     KERNEL_PATHS);
+    (void)call;
+}
+
+static double bench_decoded(const struct kernels *kernels, struct shape shape, bool far)
+{
+    size_t all = (size_t)shape.dim * KERNEL_PATHS;
+    uint32_t *step_of = bench_array(shape.dim * sizeof *step_of);
+    float *floats = bench_array((2 * (size_t)shape.dim + 128) * sizeof *floats);
+    struct decoded_bench bench = {
+        .kernels = kernels,
+        .how = {shape.dim, step_of, NULL, floats + 128, floats + 128 + shape.dim, floats, floats},
+        .cells = bench_array(all)};
+    for (size_t i = 0; i < all; i++)
+        bench.cells[i] &= 63;
+    for (uint32_t d = 0; d < shape.dim; d++)
+        step_of[d] = d;
+    for (uint32_t i = 0; i < 2 * shape.dim + 128; i++)
+        floats[i] = (float)(i % 100) / 7;
+    double best = bench_best(run_decoded, &bench, 100, KERNEL_PATHS, far);
+    mem_free(step_of);
+    mem_free(floats);
+    mem_free(bench.cells);
+    return best;
+}
+
 const struct kernel_entry encode_entries[] = {
     {"quantise6",
      "cells of a residual",
@@ -403,6 +545,12 @@ const struct kernel_entry encode_entries[] = {
      "the best paths of 64 rows through a trellis",
      check_trellis_encode,
      bench_trellis_encode,
+     false,
+     {{88, 0}, {128, 0}, {768, 0}}},
+    {"decoded_sums",
+     "sums of what 64 rows were encoded to, and with a centroid",
+     check_decoded,
+     bench_decoded,
      false,
      {{88, 0}, {128, 0}, {768, 0}}},
     {0},

@@ -78,6 +78,8 @@ static int start_reading(struct build *build, struct fathom_error *err)
     build->taken_over = before != NULL;
     if (status == 0 && !before)
         status = dir_remove_debris(options->env, options->out, "", err);
+    if (status == 0 && !build->written) /* training needs it, which is hours from here */
+        status = blas_begin(build->crew.threads, err);
     if (status == 0) {
         expect_by_shape(build);
         status = read_input(build, before, err);
@@ -534,9 +536,7 @@ int build_run(const struct build_options *options, struct build_report *report,
         build.options.code_bits = PLANES_MAX;
     if (options->memory_budget_bytes && build.crew.threads > PREDICT_BUDGET_THREADS)
         build.crew.threads = PREDICT_BUDGET_THREADS;
-    status = blas_begin(build.crew.threads, err);
-    if (status == 0)
-        status = run_stages(&build, err);
+    status = run_stages(&build, err);
     if (status == 0)
         status = fill_report(&build, start, err);
     build_fini(&build);

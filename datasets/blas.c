@@ -13,6 +13,9 @@
 extern void *blas_memory_alloc(int kind) __attribute__((weak));
 extern void blas_memory_free(void *buffer) __attribute__((weak));
 
+/* The state of OpenBLAS is the process's, and so is what is known of it: buffers that it has. */
+static unsigned buffers_taken;
+
 static void take_buffers(unsigned threads)
 {
     void *buffers[THREADS_MAX];
@@ -28,14 +31,15 @@ int blas_begin(unsigned threads, struct fathom_error *err)
 {
     threads = threads < THREADS_MAX ? threads : THREADS_MAX;
     openblas_set_num_threads(1); /* the threads are our own */
-    if (!env_address_space_is_limited())
+    if (!env_address_space_is_limited() || threads <= buffers_taken)
         return 0;
-    if (!env_address_space_has(BUFFER_BYTES, threads))
+    if (!env_address_space_has(BUFFER_BYTES, threads - buffers_taken))
         return error_set(err, -ENOMEM,
                          "OpenBLAS takes 128 MiB of address space for each of %u threads, and the "
                          "limit leaves less; raise it (ulimit -v) or lower --threads",
                          threads);
     take_buffers(threads);
+    buffers_taken = threads;
     return 0;
 }
 

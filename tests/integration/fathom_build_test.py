@@ -327,6 +327,8 @@ class Refusals(BuildTest):
             done = limited(300, *arguments)
             self.assertEqual(done.returncode, 3, done.stderr)
             self.assertIn("128 MiB of address space for each of 4 threads", done.stderr)
+        done = limited(300, "fathom-build", "build", "--input", self.path("none.npy"), *build[3:], 4)
+        self.assertIn("none.npy", done.stderr)  # what is wrong whatever the limit comes first
         done = limited(1200, "fathom-build", *build, 4)
         self.assertEqual(done.returncode, 0, done.stderr)
 

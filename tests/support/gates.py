@@ -11,6 +11,7 @@
     python       every script compiles
     links        what a document links to within the project is there
     names        what is on disk, on the wire or in /metrics by a name has it in its document
+    records      each decision has its line in the list of docs/adr/README.md
 
 That a layer includes only what it may is CMake's gate (include paths are per target). Comments and
 strings are blanked before the code is searched, so that "open (the file)" in a sentence is no call.
@@ -205,6 +206,13 @@ def check_names(folder, path, text):
             yield number, "names", f"{match.group(1)} is not told in {document}"
 
 
+def check_records(folder, path, text):
+    linked = LINK.findall(text)
+    for record in sorted((folder / path).parent.glob("[0-9]*.md")):
+        if record.name not in linked:
+            yield text.count("\n"), "records", f"{record.name} has no line in the list"
+
+
 def check_file(path, text, folder=Path()):
     yield from check_text(path, text)
     if path.endswith((".c", ".h")):
@@ -217,6 +225,8 @@ def check_file(path, text, folder=Path()):
         yield from check_python(path, text)
     if path.endswith(".md"):
         yield from check_links(folder, path, text)
+    if path == "docs/adr/README.md":
+        yield from check_records(folder, path, text)
     if path in NAMES:
         yield from check_names(folder, path, text)
 

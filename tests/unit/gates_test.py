@@ -105,6 +105,15 @@ class Gates(unittest.TestCase):
             # A pattern that finds nothing guards nothing.
             self.assertEqual(len(list(gates.check_names(Path(folder), "client/protocol.h", ""))), 1)
 
+    def test_a_decision_that_is_not_listed_is_found(self):
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "docs", "adr").mkdir(parents=True)
+            for name in ("0001-a.md", "0002-b.md", "README.md"):
+                Path(folder, "docs", "adr", name).write_text("")
+            text = "0002-b.md\n- [1](0001-a.md) A\n"
+            wrong = list(gates.check_file("docs/adr/README.md", text, Path(folder)))
+            self.assertEqual([(gate, what.split()[0]) for _, gate, what in wrong], [("records", "0002-b.md")])
+
     def test_a_folder_with_a_fault_exits_with_1(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "index", "base", "x.c")

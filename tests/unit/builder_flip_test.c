@@ -53,9 +53,8 @@ static void put_back(const struct left *left)
     for (unsigned i = 0; i < left->count; i++) {
         FILE *file = fopen(left->files[i].path, "wb");
         assert_non_null(file);
-        assert_int_equal(
-            fwrite(left->files[i].content.data, 1, left->files[i].content.count, file),
-            left->files[i].content.count);
+        assert_int_equal(fwrite(left->files[i].content.data, 1, left->files[i].content.count, file),
+                         left->files[i].content.count);
         assert_int_equal(fclose(file), 0);
     }
 }

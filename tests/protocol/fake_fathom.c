@@ -25,7 +25,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SLOTS_MAX    256
 #define HOLD_LOOK_NS 1000000 /* between two looks at whether "hold" is still there */
 
 struct fathom_index {

@@ -1,3 +1,5 @@
+/* The buffers of OpenBLAS, which are the process's and stay mapped: they are taken by asking it for
+ * them, as its own threads would. */
 #include "blas.h"
 
 #include <cblas.h>

@@ -1,4 +1,5 @@
-/* The accept loop. */
+/* The accept loop: each connection goes to the worker that has the fewest, or is refused with a
+ * reason when there are too many. */
 #include "listener.h"
 
 #include "env.h"

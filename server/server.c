@@ -4,7 +4,8 @@
  * Start: log -> registry (opens every index) -> threads -> listener -> "listening on". End, on
  * SIGTERM, SIGINT or shutdown: the listener closes, workers finish what is in flight (a second
  * signal, or --drain-timeout, cuts that short), then the admin thread, the registry and the log
- * end. Signals are read from a signalfd, so that no handler interrupts anything. */
+ * end. Signals are read from a signalfd, so that no handler interrupts anything; but while indexes
+ * are opened there is nothing to drain, and SIGTERM and SIGINT end the process. */
 #include "server.h"
 
 #include "env.h"
@@ -16,6 +17,7 @@
 #include "tool.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -337,9 +339,40 @@ static int try_addresses(const struct config *config, struct fathom_error *err)
     return listener_try(addresses, count, err);
 }
 
+/* The log's thread may be behind, and stderr full: the line is for whoever can have it. */
+static void end_at_once(int number)
+{
+    static const char line[] = "fathom-server: ended by a signal before it was ready\n";
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+    (void)number;
+    ssize_t put = poll(&out, 1, 0) == 1 ? write(out.fd, line, sizeof line - 1) : 0;
+    (void)put;
+    _exit(TOOL_EXIT_OK);
+}
+
+/* From here on they wait for nothing, until they are the event loop's again. */
+static void let_signals_end(sigset_t *ending)
+{
+    sigemptyset(ending);
+    sigaddset(ending, SIGTERM);
+    sigaddset(ending, SIGINT);
+    signal(SIGTERM, end_at_once);
+    signal(SIGINT, end_at_once);
+    pthread_sigmask(SIG_UNBLOCK, ending, NULL);
+}
+
+static void take_signals_back(const sigset_t *ending)
+{
+    pthread_sigmask(SIG_BLOCK, ending, NULL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGINT, SIG_DFL);
+}
+
+/* It takes as long as the device likes. */
 static int open_registry(struct service *service, struct fathom_error *err)
 {
     const struct config *config = service->config;
+    sigset_t ending;
     struct registry_index indexes[CONFIG_INDEXES_MAX];
     for (unsigned i = 0; i < config->index_count; i++)
         indexes[i] = (struct registry_index){config->indexes[i].name, config->indexes[i].dir,
@@ -352,7 +385,10 @@ static int open_registry(struct service *service, struct fathom_error *err)
                                              .threads =
                                                  (unsigned)config->workers + has_http(config),
                                              .inflight = (unsigned)config->inflight};
-    return registry_open(&service->registry, &options, service->log, err);
+    let_signals_end(&ending);
+    int rc = registry_open(&service->registry, &options, service->log, err);
+    take_signals_back(&ending);
+    return rc;
 }
 
 static int make_workers(struct server *server, struct fathom_error *err)

@@ -219,6 +219,19 @@ class Ending(ProtocolTest):
             self.assertEqual(message[2]["code"], "unavailable")
             self.assertEqual(server.wait(), 0)
 
+    def test_a_signal_while_indexes_are_opened_ends_at_once(self):
+        directory = self.scratch / "a"
+        directory.mkdir()
+        os.mkfifo(directory / "fake")  # opening it lasts until somebody writes
+        for number in (signal.SIGTERM, signal.SIGINT):
+            server = Server("--workers", 1, indexes={"a": directory}, fake=True, wait=False)
+            self.addCleanup(server.process.kill)
+            server.wait_for("config: config =")
+            server.signal(number)
+            self.assertEqual(server.wait(), 0)
+            self.assertIn("before it was ready", server.log())
+            server.log_file.close()
+
     def test_a_second_signal_cuts_short(self):
         server = self.start_stuck("--drain-timeout", "3600s")
         with server.client() as client:

@@ -4,6 +4,7 @@
 
 #include "error.h"
 #include "mem.h"
+#include "utf8.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -54,6 +55,8 @@ static void escape_json(char *out, size_t room, const char *text)
         else
             out[at++] = (char)c;
     }
+    for (; ((unsigned char)*text & 0xc0) == 0x80; text--) /* it goes with its first byte */
+        at--;
     out[at] = '\0';
 }
 
@@ -67,8 +70,8 @@ static int render(const struct log *log, const struct log_entry *entry, char *ou
     const char *level = level_names[entry->level];
     if (log->format == LOG_FORMAT_TEXT)
         return snprintf(out, room, "%s.%03uZ %s %s\n", stamp, ms, level, entry->text);
-    char escaped[2 * LOG_LINE_BYTES];
-    escape_json(escaped, sizeof escaped, entry->text);
+    char utf8[UTF8_ESCAPED_BYTES(LOG_LINE_BYTES)], escaped[2 * LOG_LINE_BYTES];
+    escape_json(escaped, sizeof escaped, utf8_escape(utf8, sizeof utf8, entry->text));
     return snprintf(out, room, "{\"time\":\"%s.%03uZ\",\"level\":\"%s\",\"message\":\"%s\"}\n",
                     stamp, ms, level, escaped);
 }

@@ -416,10 +416,11 @@ class Configuration(ProtocolTest):
 
     def test_json_logs_are_json(self):
         server = self.serve("--log-format", "json", "--listen", 'unix:' + str(self.scratch / 'odd "name"'),
-                            indexes={"a": make_fake(self.scratch / "a")}, fake=True)
+                            indexes={"a": make_fake(self.scratch / os.fsdecode(b"no \xff utf8"))}, fake=True)
         self.stop_and_keep(server)
         lines = [json.loads(line) for line in self.kept.splitlines()]
         self.assertTrue(any(line["message"].endswith('odd "name"') and line["level"] == "info" for line in lines))
+        self.assertTrue(any("/no \\xff utf8" in line["message"] for line in lines))
 
     def stop_and_keep(self, server):
         server.signal(signal.SIGTERM)

@@ -422,7 +422,9 @@ static int gather_flags(struct flags *flags, int argc, char **argv)
         .doc = "Serves vector indexes over MessagePack-RPC; runs in the foreground.\v"
                "Every flag is also FATHOM_FLAG_NAME in the environment and a key of the file that "
                "--config names; flags win over the environment, that over the file. SIGHUP reloads "
-               "all indexes, SIGTERM ends after the requests in flight."};
+               "all indexes, SIGTERM ends after the requests in flight.\n"
+               "Exit codes: 0 ended as asked, 2 usage, 3 I/O (an address in use, too), 4 corrupt "
+               "index, 5 incompatible format."};
     return tool_parse(&argp, argc, argv, flags);
 }
 

@@ -3,6 +3,7 @@
 #include "format.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +77,13 @@ int index_file_open_cached(struct index_file *file, const struct env *env, const
     return open_path(file, env, path, false, err);
 }
 
+static bool is_there(const struct env *env, const char *path)
+{
+    int fd = env->open(env->context, path, O_RDONLY | O_NONBLOCK, 0);
+    file_close(env, fd);
+    return fd != -ENOENT;
+}
+
 int index_file_open(struct index_file *file, const struct env *env, const char *dir,
                     struct fathom_error *err)
 {
@@ -86,6 +94,9 @@ int index_file_open(struct index_file *file, const struct env *env, const char *
     int status = index_file_open_path(file, env, path, err);
     if (status == -ENOTDIR)
         error_set(err, status, "%s: is no directory; an index is named by its directory", dir);
+    else if (status == -ENOENT && !is_there(env, dir))
+        error_set(err, status, "%s: there is no such directory; an index is built by fathom-build",
+                  dir);
     else if (status == -ENOENT)
         error_set(err, status,
                   "%s: there is no index in this directory (no %s); build one with fathom-build",

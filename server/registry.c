@@ -447,8 +447,9 @@ static int change(struct registry *registry, const struct reload_request *reques
     }
     if (request->new_recall)
         terms.plan_recall = request->plan_recall;
-    bool changes = terms.share != was.share || terms.plan_recall != was.plan_recall ||
-                   (terms.share == 0 && terms.bytes != was.bytes);
+    /* A budget that is given, be it again, is kept meanwhile. Otherwise the old edition stays whole
+     * until the new one is, whatever is wrong with that. */
+    bool changes = request->new_budget || terms.plan_recall != was.plan_recall;
     int rc = changes ? make_room(registry, request->slot, terms, err) : 0;
     if (rc == 0) {
         rc = swap_in(registry, request->slot, terms, &old, err);

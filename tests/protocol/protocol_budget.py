@@ -57,6 +57,17 @@ class Steps(ProtocolTest):
             result = client.call("reload", {"index": "a"})
             self.assertEqual((result["changed"], result["dram_budget"]), (True, 2 * ROWS * 16 * 6 // 10))
 
+    def test_a_budget_that_is_given_again_is_kept_while_it_is_reloaded(self):
+        """Without one both are held, so that the old stays whatever is wrong with the new."""
+        directory, server = self.served(SCRATCH + 8 * ROWS)
+        with server.client() as client:
+            client.call("reload", {"index": "a"})
+            self.wait_steps([8 * ROWS, 8 * ROWS, -8 * ROWS])
+            make_fake(directory, rows=ROWS, generation=9)
+            result = client.call("reload", {"index": "a", "dram_budget": SCRATCH + 8 * ROWS})
+            self.assertEqual((result["generation"], result["changed"]), (9, True))
+            self.wait_steps([8 * ROWS, 8 * ROWS, -8 * ROWS, ROWS, -8 * ROWS, 8 * ROWS, -ROWS])
+
     def test_growing_goes_by_the_least_too(self):
         _, server = self.served(SCRATCH + 3 * ROWS)
         with server.client() as client:

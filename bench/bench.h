@@ -16,6 +16,10 @@ int bench_load_main(int argc, char **argv);
 
 /* {"mean": .., "p50": .., "p95": .., "p99": .., "p999": .., "max": ..} */
 json_t *report_latency(const struct latency_summary *latency);
+/* What stops of CPUs did to a tail: {"cpus": .., "count": .., "lost_ms": .., "max_us": ..,
+ * "untouched": queries, "untouched_latency_us": of them}; null when none could be watched. */
+json_t *report_stops(const struct stops_summary *stops, const struct latency_summary *untouched);
+void report_print_stops(const struct stops_summary *stops, const struct latency_summary *untouched);
 /* The word of BENCH_RERANK_WORDS with this value. */
 const char *report_rerank(int rerank);
 /* A number with the digits that a person wants, or null when it is negative (not known). */

@@ -184,14 +184,15 @@ static json_t *failures_json(const struct load_run *run)
 static json_t *run_json(const struct load_plan *plan, const struct load_run *run)
 {
     return json_pack(
-        "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:f, s:o, s:o, s:o, s:s, s:f}", "rate",
+        "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:f, s:o, s:o, s:o, s:o, s:s, s:f}", "rate",
         plan->rate > 0 ? json_real(plan->rate) : json_null(), "due", (json_int_t)run->due, "sent",
         (json_int_t)run->sent, "answered", (json_int_t)run->answered, "incomplete",
         (json_int_t)run->incomplete, "failed", (json_int_t)run->failed, "unanswered",
         (json_int_t)run->unanswered, "errors", failures_json(run), "qps", answered_qps(run),
         "recall", report_real(run->recall), "latency_us", report_latency(&run->latency), "late_us",
-        report_latency(&run->late), "client_urgency", env_urgency_name(run->urgency),
-        "client_cpu_us_per_request", run->sent ? (double)run->cpu_ns / 1e3 / (double)run->sent : 0);
+        report_latency(&run->late), "stops", report_stops(&run->stops, &run->untouched),
+        "client_urgency", env_urgency_name(run->urgency), "client_cpu_us_per_request",
+        run->sent ? (double)run->cpu_ns / 1e3 / (double)run->sent : 0);
 }
 
 static json_t *document_json(const struct load_plan *plan, const struct load_run *run)
@@ -232,6 +233,7 @@ static void print_report(const struct load_plan *plan, const struct load_run *ru
         printf("%24s %9.1f %9.1f %9.1f %9.1f %9.1f %9.1f\n", rows[i].name, l->mean_us, l->p50_us,
                l->p95_us, l->p99_us, l->p999_us, l->max_us);
     }
+    report_print_stops(&run->stops, &run->untouched);
     printf("this client: %s, %.1f us of CPU a request\n", env_urgency_name(run->urgency),
            run->sent ? (double)run->cpu_ns / 1e3 / (double)run->sent : 0);
     for (unsigned i = 0; i < run->failure_count; i++)

@@ -50,7 +50,8 @@ struct load {
     uint64_t start_ns, end_ns; /* end_ns: the last answer */
     uint64_t interval_ns;      /* between appointed times; 0: a closed loop */
     struct latency latency, late;
-    uint64_t *ids; /* [query_count][k], the first answer to each */
+    struct stops *stops; /* of CPUs, in an open loop */
+    uint64_t *ids;       /* [query_count][k], the first answer to each */
     uint8_t *answered;
 };
 
@@ -182,6 +183,12 @@ static void return_request(struct load *load, struct request *request)
     load->idle = request;
 }
 
+static int add_late(struct load *load, const struct request *request)
+{
+    uint64_t now = now_ns(load);
+    return latency_add(&load->late, now, now - request->due_ns);
+}
+
 /* Sends request number on connection i. A refusal is counted, not returned: only our own want of
  * memory is an error. */
 static int send_request(struct load *load, unsigned i, uint64_t number)
@@ -207,7 +214,7 @@ static int send_request(struct load *load, unsigned i, uint64_t number)
     search.deadline_ms = plan->deadline_ms;
     search.ids = request->ids;
     search.user = request;
-    int status = is_closed(load) ? 0 : latency_add(&load->late, now_ns(load) - request->due_ns);
+    int status = is_closed(load) ? 0 : add_late(load, request);
     load->run->sent++;
     if (fathom_client_submit(load->clients[i], &search, NULL, &why)) {
         count_failure(load, &why);
@@ -237,7 +244,7 @@ static int take_answer(struct load *load, const struct fathom_client_result *res
                workload->k * sizeof *request->ids);
         load->answered[request->number] = 1;
     }
-    return latency_add(&load->latency, load->end_ns - request->due_ns);
+    return latency_add(&load->latency, load->end_ns, load->end_ns - request->due_ns);
 }
 
 /* Takes the answers that have arrived on connection i; waits for the rest of the first when only
@@ -360,9 +367,23 @@ static void load_fini(struct load *load)
     }
     latency_clear(&load->latency);
     latency_clear(&load->late);
+    stops_destroy(load->stops);
     mem_free(load->clients);
     mem_free(load->ids);
     mem_free(load->answered);
+}
+
+static int sum_up(struct load *load)
+{
+    struct load_run *run = load->run;
+    const struct latency *latency = &load->latency, *late = &load->late;
+    int status = latency_summarize(&run->latency, &latency, 1, NULL);
+    if (!status)
+        status = latency_summarize(&run->late, &late, 1, NULL);
+    if (!status && load->stops)
+        status = latency_summarize(&run->untouched, &latency, 1, load->stops);
+    stops_summarize(load->stops, &run->stops);
+    return status;
 }
 
 int load_run(struct load_run *out, const struct load_plan *plan, struct fathom_error *err)
@@ -372,6 +393,7 @@ int load_run(struct load_run *out, const struct load_plan *plan, struct fathom_e
                         .run = out,
                         .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
                         .timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
+    load.latency.keeps_ends = plan->rate > 0;
     if (plan->rate > 0)
         load.interval_ns = plan->rate < 1e9 ? (uint64_t)(1e9 / plan->rate + .5) : 1;
     *out = (struct load_run){.recall = -1, .urgency = env_thread_hurry(ENV_URGENCY_REALTIME)};
@@ -387,12 +409,12 @@ int load_run(struct load_run *out, const struct load_plan *plan, struct fathom_e
         status = connect_all(&load, err);
         if (status)
             goto done;
+        load.stops = is_closed(&load) ? NULL : stops_begin(plan->env);
         status = run_loop(&load);
+        stops_end(load.stops);
     }
     if (!status)
-        status = latency_summarize(&out->latency, (const struct latency *[]){&load.latency}, 1);
-    if (!status)
-        status = latency_summarize(&out->late, (const struct latency *[]){&load.late}, 1);
+        status = sum_up(&load);
     if (status)
         error_set(err, status, "the measurement failed: %s", fathom_strerror(status));
     else

@@ -45,9 +45,11 @@ struct load_run {
     enum env_urgency urgency;       /* how soon we ran when a request was due */
     struct latency_summary latency; /* of the answered, from the appointed time */
     struct latency_summary
-        late;        /* how long after its time a request left: our own lateness, and backlog */
-    double recall;   /* negative: no truth set */
-    char server[64]; /* what it calls itself */
+        late; /* how long after its time a request left: our own lateness, and backlog */
+    struct latency_summary untouched; /* in an open loop: latency, without what stops touched */
+    struct stops_summary stops;       /* of this machine's CPUs, in an open loop */
+    double recall;                    /* negative: no truth set */
+    char server[64];                  /* what it calls itself */
     struct load_failure failures[LOAD_FAILURES_MAX];
     unsigned failure_count;
     bool stopped;

@@ -289,12 +289,13 @@ void search_report_run(struct search_session *session, const struct search_plan 
 static json_t *open_loop_json(const struct search_plan *plan, const struct search_repeats *repeats,
                               const struct search_run *run)
 {
-    return json_pack("{s:f, s:I, s:f, s:o, s:o, s:o, s:f, s:f, s:i, s:o}", "rate", plan->rate,
+    return json_pack("{s:f, s:I, s:f, s:o, s:o, s:o, s:o, s:f, s:f, s:i, s:o}", "rate", plan->rate,
                      "queries", (json_int_t)run->queries, "qps", search_run_qps(run), "recall",
                      report_real(run->recall), "latency_us", report_latency(&run->latency),
-                     "late_us", report_latency(&run->late), "cpu_us_per_query", run_cpu_us(run),
-                     "io_us_per_query", per_query(run, run->io_ns) / 1e3, "repeats",
-                     (int)repeats->count, "p99_us", range_json(repeats, run_p99_us));
+                     "late_us", report_latency(&run->late), "stops",
+                     report_stops(&run->stops, &run->untouched), "cpu_us_per_query",
+                     run_cpu_us(run), "io_us_per_query", per_query(run, run->io_ns) / 1e3,
+                     "repeats", (int)repeats->count, "p99_us", range_json(repeats, run_p99_us));
 }
 
 static void print_open_loop(const struct search_plan *plan, const struct search_run *run)
@@ -302,6 +303,7 @@ static void print_open_loop(const struct search_plan *plan, const struct search_
     printf("%15s %9.0f %9.1f %9.1f %9.1f %9.1f    submitted after %.1f, p99 %.1f us\n",
            "at this rate", plan->rate, run->latency.mean_us, run->latency.p50_us,
            run->latency.p99_us, run->latency.p999_us, run->late.mean_us, run->late.p99_us);
+    report_print_stops(&run->stops, &run->untouched);
     fflush(stdout);
 }
 

@@ -50,6 +50,7 @@ struct bench {
     _Atomic uint64_t begin_ns; /* of an open loop: set by the first, for all; relaxed likewise */
     _Atomic unsigned arrivals; /* at the gates */
     _Atomic bool failed; /* some worker has given up; release pairs with acquire at the gate */
+    struct stops *stops; /* of CPUs, in an open loop; NULL: none are watched */
 };
 
 /* Waits until every worker has come here for the round-th time (from 1). False when one has failed,
@@ -158,7 +159,7 @@ static int take_result(struct worker *worker, const struct fathom_result *result
                workload->k * sizeof *result->ids);
         workload->answered[ticket] = 1;
     }
-    if (latency_add(&worker->latency, now_ns - slot->begin_ns))
+    if (latency_add(&worker->latency, now_ns, now_ns - slot->begin_ns))
         return error_set(&worker->err, -ENOMEM, "no memory for the latencies");
     return 0;
 }
@@ -270,7 +271,7 @@ static int keep_appointment(struct worker *worker, struct appointment *next, uin
     if (status == FATHOM_EBUSY)
         return 0;
     next->is_made = false;
-    if (!status && latency_add(&worker->late, now_ns - next->due_ns))
+    if (!status && latency_add(&worker->late, now_ns, now_ns - next->due_ns))
         status = error_set(&worker->err, -ENOMEM, "no memory for the latencies");
     return status;
 }
@@ -310,6 +311,7 @@ static int run_open(struct worker *worker, uint64_t total)
 static int worker_init(struct worker *worker)
 {
     const struct search_plan *plan = worker->bench->plan;
+    worker->latency.keeps_ends = plan->rate > 0;
     worker->slots = mem_alloc_array(plan->inflight, sizeof *worker->slots);
     worker->idle = mem_alloc_array(plan->inflight, sizeof *worker->idle);
     if (!worker->slots || !worker->idle)
@@ -433,9 +435,12 @@ static int sum_up(struct search_run *out, const struct bench *bench, struct fath
     memcpy(out->io_note, bench->workers[0].sums.io_note, sizeof out->io_note);
     out->recall = workload_recall(plan->workload, plan->workload->ids, plan->workload->answered);
     out->stopped = plan->stop();
-    int status = latency_summarize(&out->latency, recorders, plan->threads);
+    int status = latency_summarize(&out->latency, recorders, plan->threads, NULL);
     if (!status)
-        status = latency_summarize(&out->late, recorders + plan->threads, plan->threads);
+        status = latency_summarize(&out->late, recorders + plan->threads, plan->threads, NULL);
+    if (!status && bench->stops)
+        status = latency_summarize(&out->untouched, recorders, plan->threads, bench->stops);
+    stops_summarize(bench->stops, &out->stops);
     mem_free(recorders);
     return status ? error_set(err, status, "no memory to sum up latencies") : 0;
 }
@@ -467,7 +472,9 @@ int search_run(struct search_run *out, const struct search_plan *plan, struct fa
     memset(workload->answered, 0, workload->query_count);
     for (unsigned i = 0; i < plan->threads; i++)
         bench.workers[i].bench = &bench;
+    bench.stops = plan->rate > 0 ? stops_begin(plan->env) : NULL;
     status = env_run_parallel(plan->threads, worker_main, &bench);
+    stops_end(bench.stops);
     if (status)
         error_set(err, status, "cannot start %u threads: %s", plan->threads,
                   fathom_strerror(status));
@@ -481,5 +488,6 @@ done:
         latency_clear(&bench.workers[i].late);
     }
     mem_free(bench.workers);
+    stops_destroy(bench.stops);
     return status;
 }

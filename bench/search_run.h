@@ -34,12 +34,14 @@ struct search_run {
     uint64_t hops, rounds, reads, bytes, code_distances, full_distances, resident_lists, list_reads,
         code_reads;
     uint64_t queue_ns, io_ns, compute_ns;
-    struct latency_summary latency; /* to the result, as the caller sees it: from submit, or in an
-                                       open loop from the appointed time */
-    struct latency_summary late;    /* in an open loop: from the appointed time to submit */
-    double recall;                  /* negative: no truth set */
-    enum fathom_io io;              /* what AUTO chose */
-    char io_note[256];              /* why it fell back; empty when it did not */
+    struct latency_summary latency;   /* to the result, as the caller sees it: from submit, or in an
+                                         open loop from the appointed time */
+    struct latency_summary late;      /* in an open loop: from the appointed time to submit */
+    struct latency_summary untouched; /* in an open loop: latency, without what stops touched */
+    struct stops_summary stops;       /* of CPUs, in an open loop */
+    double recall;                    /* negative: no truth set */
+    enum fathom_io io;                /* what AUTO chose */
+    char io_note[256];                /* why it fell back; empty when it did not */
     bool stopped;
 };
 

@@ -1,5 +1,5 @@
 fathom_test(bench_latency_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/bench_latency_test.c
-            USES fathom_bench fathom_base)
+            USES fathom_bench fathom_env fathom_base)
 fathom_test(bench_workload_test SOURCES ${CMAKE_CURRENT_LIST_DIR}/bench_workload_test.c
             USES fathom_bench fathom_datasets fathom_env fathom_base)
 # The whole program; load is held against a scripted server (Debian's Python has its msgpack).

@@ -226,6 +226,7 @@ class Load(unittest.TestCase):
         with ScriptedServer(lambda number: None) as server:
             run = self.load(server.address, "--rate", 50, "--seconds", 0.5)
         self.assertIn(run["client_urgency"], ("normal", "slice", "realtime"))
+        self.assertTrue(run["stops"] is None or run["stops"]["untouched"] <= run["answered"])
         self.assertGreater(run["client_cpu_us_per_request"], 0)
 
     def test_refusals_are_counted_by_name(self):

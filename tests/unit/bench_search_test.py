@@ -216,6 +216,11 @@ class Search(unittest.TestCase):
                 self.assertEqual(LATENCY_FIELDS - loop["latency_us"].keys(), set())
                 self.assertGreaterEqual(loop["late_us"]["max"], 0)
                 self.assertLess(loop["late_us"]["mean"], loop["latency_us"]["mean"])
+                stops = loop["stops"]
+                if stops is not None:  # the right to watch in real time is not everybody's
+                    self.assertLessEqual(stops["untouched"], loop["queries"])
+                    self.assertLessEqual(stops["untouched_latency_us"]["max"], loop["latency_us"]["max"])
+                    self.assertLessEqual(stops["max_us"], 1000 * stops["lost_ms"] + 1)
             # The last of 100 queries was due after 99/500 s, and none is sent before its time.
             self.assertLessEqual(fixed["qps"], 100 / (99 / 500))
 

@@ -9,11 +9,11 @@
 
 #include "mem.h"
 
-#define PERIOD_NS    500000u
-#define SEEN_MAX     4096 /* of a CPU; those after it are lost */
-#define CPUS_MAX     64
-#define PRIORITY     98 /* above whatever is measured */
-#define CATCH_UP     2  /* times as long as it was away */
+#define PERIOD_NS 500000u
+#define SEEN_MAX  4096 /* of a CPU; those after it are lost */
+#define CPUS_MAX  64
+#define PRIORITY  98 /* above whatever is measured */
+#define CATCH_UP  2  /* times as long as it was away */
 
 struct stop {
     uint64_t from_ns, until_ns;

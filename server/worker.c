@@ -16,9 +16,10 @@
 #define SWEEP_US          250000 /* how exact the deadlines of connections are */
 #define EXPIRY_US         5000   /* and those of searches */
 #define ENGINE_WAIT_NS    200000 /* the engine waits no longer than this for the sockets */
-/* Answers are gathered for this long before they are sent, or for this many times what reading
- * requests has taken: under a flood of requests the engine keeps four fifths of the thread. */
-#define BATCH_NS    50000
+/* Answers are gathered for this long before they are sent (docs/adr/0040), or for this many times
+ * what reading requests has taken: under a flood of requests the engine keeps four fifths of the
+ * thread. */
+#define BATCH_NS    200000
 #define BATCH_READS 4
 
 /* A reload on its way through the registry's thread and back. */

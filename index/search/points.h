@@ -105,6 +105,7 @@ struct points_cost {
     double list_reads;        /* pages of codes read for each unit of it */
     double fixed_reads;       /* of other pages than rows', for each query */
     double read_us;           /* of the device, for each read */
+    uint32_t list_most;       /* the longest search list that there is memory for; 0: any */
 };
 
 /* code_bytes 0: the 8-bit rows are resident. */
@@ -121,7 +122,8 @@ double points_cost_us(const struct points_cost *cost, const struct operating_cho
 /* The cheapest way that reaches target for k at this residency, between measured lists or
  * thresholds if need be, re-ranked where rerank says so or leaves it open and that is cheaper; when
  * none does, the cheapest of those that come near the best. search_list 0: there is no point to go
- * by. points: as points_measure has ordered them. */
+ * by. No list is longer than
+ * cost->list_most. points: as points_measure has ordered them. */
 struct operating_choice points_choose(const struct operating_point *points, uint32_t count,
                                       uint32_t k, float target, enum fathom_rerank rerank,
                                       const struct points_cost *cost);

@@ -6,6 +6,7 @@
 #include "coarse.h"
 #include "navigate.h"
 #include "points.h"
+#include "query.h"
 
 /* What a query costs on the reference machine (docs/adr/0053): of the device, of which two cores
  * share 123,000 reads a second when many queries are in flight (0044), and of one core. */
@@ -75,31 +76,56 @@ static float miss(float recall)
     return fmaxf(1 - recall, LEAST_MISS);
 }
 
+/* The list, from low's to high's, at which target is reached. */
+static uint32_t list_between(const struct operating_point *low, const struct operating_point *high,
+                             bool rerank, float target)
+{
+    float below = miss(promise(low, rerank)), above = miss(promise(high, rerank)),
+          power = logf(below / miss(target)) / logf(below / above), list = (float)low->search_list,
+          wanted = ceilf(list * powf((float)high->search_list / list, power) - 1e-3f);
+    return (uint32_t)fminf(wanted, (float)high->search_list);
+}
+
+/* The recall at a list from low's to high's: list_between turned round. */
+static float recall_between(const struct operating_point *low, const struct operating_point *high,
+                            bool rerank, uint32_t list)
+{
+    float below = miss(promise(low, rerank)), above = miss(promise(high, rerank)),
+          power = logf((float)list / (float)low->search_list) /
+                  logf((float)high->search_list / (float)low->search_list);
+    return 1 - below * powf(above / below, power);
+}
+
 /* Where target lies between two points, of which the high one reaches it: of different lists, or of
- * different thresholds, between which a straight line is careful. */
+ * different thresholds, between which a straight line is careful. Of a list that is longer than
+ * list_most, what that one reaches. search_list 0: no list is short enough. */
 static struct operating_choice choice_between(const struct operating_point *low,
                                               const struct operating_point *high, bool rerank,
-                                              float target)
+                                              float target, uint32_t list_most)
 {
-    struct operating_choice choice = choice_at(high, rerank);
-    if (!low || low->search_list > high->search_list)
-        return choice;
+    struct operating_choice choice = choice_at(high, rerank), none = {0};
+    bool longer = high->search_list > list_most;
+    if (!low || low->search_list > (longer ? list_most : high->search_list))
+        return longer ? none : choice;
     float below = promise(low, rerank), above = promise(high, rerank);
-    if (above < target || below >= target)
+    if (below >= target || above <= below)
+        return longer ? none : choice;
+    if (above < target && !longer)
         return choice;
-    float lists = (float)(high->search_list - low->search_list), list = (float)low->search_list,
-          share = (target - below) / (above - below);
-    if (lists > 0) {
-        float power = logf(miss(below) / miss(target)) / logf(miss(below) / miss(above));
-        float wanted = ceilf(list * powf((float)high->search_list / list, power) - 1e-3f);
-        choice.search_list = (uint32_t)fminf(wanted, (float)high->search_list);
-        share = ((float)choice.search_list - list) / lists;
+    float share = (target - below) / (above - below), reads = attained(low, rerank)->reads;
+    choice.recall_low = target;
+    if (high->search_list > low->search_list) {
+        choice.search_list = list_between(low, high, rerank, fminf(target, above));
+        if (choice.search_list > list_most) {
+            choice.search_list = list_most;
+            choice.recall_low = recall_between(low, high, rerank, list_most);
+        }
+        share = (float)(choice.search_list - low->search_list) /
+                (float)(high->search_list - low->search_list);
     }
-    float reads = attained(low, rerank)->reads;
     choice.refine_threshold =
         low->refine_threshold + share * (high->refine_threshold - low->refine_threshold);
     choice.reads = reads + share * (choice.reads - reads);
-    choice.recall_low = target;
     return choice;
 }
 
@@ -128,7 +154,7 @@ static bool better(const struct operating_choice *a, const struct operating_choi
 static void take_better(struct operating_choice *best, struct operating_choice choice, float target,
                         const struct points_cost *cost)
 {
-    if (better(&choice, best, target, cost))
+    if (choice.search_list && better(&choice, best, target, cost))
         *best = choice;
 }
 
@@ -136,7 +162,7 @@ static void take_better(struct operating_choice *best, struct operating_choice c
 static struct operating_choice choose_for_k(const struct operating_point *points, uint32_t count,
                                             uint32_t measured_k, float target,
                                             enum fathom_rerank rerank,
-                                            const struct points_cost *cost)
+                                            const struct points_cost *cost, uint32_t list_most)
 {
     struct operating_choice best = {0};
     bool plain = rerank != FATHOM_RERANK_ON, reranked = rerank != FATHOM_RERANK_OFF;
@@ -158,9 +184,11 @@ static struct operating_choice choose_for_k(const struct operating_point *points
                                                                                         : NULL};
         for (unsigned n = 0; n < 2; n++) {
             if (plain)
-                take_better(&best, choice_between(low[n], &points[i], false, target), target, cost);
+                take_better(&best, choice_between(low[n], &points[i], false, target, list_most),
+                            target, cost);
             if (reranked)
-                take_better(&best, choice_between(low[n], &points[i], true, target), target, cost);
+                take_better(&best, choice_between(low[n], &points[i], true, target, list_most),
+                            target, cost);
         }
     }
     return best;
@@ -171,10 +199,14 @@ struct operating_choice points_choose(const struct operating_point *points, uint
                                       const struct points_cost *cost)
 {
     uint32_t measured_k = nearest_k(points, count, k);
-    struct operating_choice best = choose_for_k(points, count, measured_k, target, rerank, cost);
+    uint64_t list_most = cost->list_most ? cost->list_most : UINT32_MAX;
+    if (k > measured_k && cost->list_most)
+        list_most = list_most * measured_k / k;
+    struct operating_choice best =
+        choose_for_k(points, count, measured_k, target, rerank, cost, (uint32_t)list_most);
     if (best.search_list && best.recall_low < target)
-        best =
-            choose_for_k(points, count, measured_k, best.recall_low - NEAR_THE_BEST, rerank, cost);
+        best = choose_for_k(points, count, measured_k, best.recall_low - NEAR_THE_BEST, rerank,
+                            cost, (uint32_t)list_most);
     uint64_t list = best.search_list;
     if (list && k > measured_k)
         list = list * k / measured_k;
@@ -333,6 +365,7 @@ void points_cost_scan(struct points_cost *cost, const struct properties *p, uint
     cost->list_us = SCAN_MORE * (SCAN_US + SCAN_BYTE_US * code_bytes) * CELLS_PER_SEARCH_LIST *
                     (double)p->rows / p->cells;
     cost->list_reads = list_reads;
+    cost->list_most = QUERY_RESERVED_SCAN;
 }
 
 double points_cost_us(const struct points_cost *cost, const struct operating_choice *choice)

@@ -14,7 +14,12 @@
 #include "metric.h"
 #include "sort.h"
 
-#define CELLS_CANDIDATES 64 /* estimates that the cell navigator keeps, at least */
+/* Estimates that cells keep, at least; and of a search list: codes that are read have a bit a
+ * dimension, with which the last neighbours come far behind (docs/adr/0068). */
+#define CELLS_CANDIDATES    64
+#define SCAN_CANDIDATES     4
+#define SCAN_CANDIDATES_MAX (SCAN_CANDIDATES * QUERY_RESERVED_SCAN)
+_Static_assert(SCAN_CANDIDATES_MAX <= QUERY_RESERVED_CANDIDATES / 2, "all candidates have room");
 
 /* ---- memory ---- */
 
@@ -161,9 +166,12 @@ uint32_t query_candidates(const struct fathom_index *index, uint32_t search_list
 {
     if (index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)
         return search_list;
-    uint32_t keep = 4 * k > CELLS_CANDIDATES ? 4 * k : CELLS_CANDIDATES;
-    return index->plan.scan_reads ? keep
-                                  : 2 * keep; /* room to append before the worse half is dropped */
+    uint32_t least = 4 * k > CELLS_CANDIDATES ? 4 * k : CELLS_CANDIDATES;
+    if (!index->plan.scan_reads) /* room to append before the worse half is dropped */
+        return 2 * (search_list > least ? search_list : least);
+    uint32_t keep =
+        search_list < QUERY_RESERVED_SCAN ? SCAN_CANDIDATES * search_list : SCAN_CANDIDATES_MAX;
+    return keep > least ? keep : least;
 }
 
 /* ---- hits: a bounded max-heap ---- */

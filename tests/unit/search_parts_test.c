@@ -208,6 +208,35 @@ static void a_k_beyond_all_points_scales_the_list(void **state)
         FATHOM_SEARCH_LIST_MAX);
 }
 
+/* Where memory was reserved for no longer list: what that one reaches, not what it cannot have. */
+static void no_list_is_longer_than_there_is_memory_for(void **state)
+{
+    static const float targets[] = {0.5f, 0.89f, 0.95f, 0.97f, 0.98f, 0.999f};
+    (void)state;
+    for (uint32_t most = 16; most <= 400; most += 8)
+        for (uint32_t k = 1; k <= 200; k += k < 12 ? 1 : 47)
+            for (unsigned t = 0; t < sizeof targets / sizeof *targets; t++) {
+                struct points_cost held = cost;
+                held.list_most = most;
+                struct operating_choice choice =
+                    points_choose(points, POINTS, k, targets[t], FATHOM_RERANK_AUTO, &held);
+                uint32_t list = list_for(k, targets[t]);
+                assert_in_range(choice.search_list, 0, most);
+                assert_true(choice.search_list == 0 || choice.recall_low <= 0.99f);
+                if (list <= most && targets[t] <= 0.98f) /* within reach */
+                    assert_int_equal(choice.search_list, list);
+            }
+    struct points_cost held = cost;
+    held.list_most = 44; /* .9697 */
+    struct operating_choice choice =
+        points_choose(points, POINTS, 10, 0.98f, FATHOM_RERANK_AUTO, &held);
+    assert_int_equal(choice.search_list, 43); /* which comes near enough */
+    assert_in_range(choice.recall_low * 10000, 9680, 9700);
+    held.list_most = 15;
+    assert_int_equal(points_choose(points, POINTS, 10, 0.5f, FATHOM_RERANK_AUTO, &held).search_list,
+                     0);
+}
+
 static const struct operating_point refined[] = {
     {.k = 10, .search_list = 40, .plain = {0.96f, 0.96f, 9}, .refine_threshold = 0.05f},
     {.k = 10, .search_list = 40, .plain = {0.90f, 0.90f, 7}, .refine_threshold = 0.13f},
@@ -453,6 +482,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(half_of_the_interval_is_kept),
     cmocka_unit_test(a_k_between_two_goes_by_the_larger),
     cmocka_unit_test(a_k_beyond_all_points_scales_the_list),
+    cmocka_unit_test(no_list_is_longer_than_there_is_memory_for),
     cmocka_unit_test(fewer_reads_are_worth_a_longer_walk),
     cmocka_unit_test(a_threshold_between_two_is_taken_on_a_straight_line),
     cmocka_unit_test(beyond_the_measured_codes_the_last_one_speaks),

@@ -68,6 +68,16 @@ static int plan_rows(struct build *build, struct fathom_error *err)
     return 0;
 }
 
+/* By the names that builds give: in a directory that holds other files, another program may be
+ * writing one just now. */
+static int remove_left(const struct build_options *options, struct fathom_error *err)
+{
+    int status = dir_remove_debris(options->env, options->out, WORK_PREFIX, err);
+    return status == 0
+               ? dir_remove_debris(options->env, options->out, FORMAT_FILE_NAME ".tmp-", err)
+               : status;
+}
+
 static int start_reading(struct build *build, struct fathom_error *err)
 {
     const struct build_options *options = &build->options;
@@ -77,7 +87,7 @@ static int start_reading(struct build *build, struct fathom_error *err)
         crew_note(&build->crew, "there is nothing to resume; building afresh");
     build->taken_over = before != NULL;
     if (status == 0 && !before)
-        status = dir_remove_debris(options->env, options->out, "", err);
+        status = remove_left(options, err);
     if (status == 0 && !build->written) /* training needs it, which is hours from here */
         status = blas_begin(build->crew.threads, err);
     if (status == 0) {

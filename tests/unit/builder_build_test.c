@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bits.h"
 #include "degree.h"
@@ -53,6 +54,37 @@ static void a_build_is_sound_and_reports_what_it_did(void **state)
     index_file_close(&file);
     build_report_fini(&report);
     assert_int_equal(names_with(place.out, ".tmp-"), 0);
+}
+
+static void touch(const char *dir, const char *name)
+{
+    char path[SCRATCH_PATH_MAX];
+    assert_true(snprintf(path, sizeof path, "%s/%s", dir, name) < (int)sizeof path);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+}
+
+/* A directory may hold other files, and somebody may be writing one just now: fathom-data does so
+ * under the name of its output and .tmp-. */
+static void only_what_builds_leave_is_taken_away(void **state)
+{
+    struct place place = place_of(*state, "index");
+    struct build_options options = options_for(&place, 1);
+    struct build_report report;
+    struct fathom_error err;
+    floats_file(place.input, 50, DIM, 1);
+    assert_int_equal(mkdir(place.out, 0755), 0);
+    touch(place.out, "base.fbin.tmp-123");
+    touch(place.out, "notes.tmp-");
+    touch(place.out, "build.tmp-state");
+    touch(place.out, "index.fathom.tmp-0123456789abcdef");
+    if (build_run(&options, &report, &err) != 0)
+        fail_msg("%s", err.msg);
+    build_report_fini(&report);
+    assert_int_equal(names_with(place.out, ".tmp-"), 2);
+    assert_int_equal(names_with(place.out, "base.fbin.tmp-123"), 1);
+    assert_int_equal(names_with(place.out, "notes.tmp-"), 1);
 }
 
 /* Every vector of the input lies at the row that carries its id. */
@@ -381,6 +413,8 @@ static const struct CMUnitTest tests[] = {
                                     scratch_make_fast, scratch_remove),
     cmocka_unit_test(a_budget_below_the_rows_lets_them_stay_in_a_file),
     cmocka_unit_test_setup_teardown(a_build_is_sound_and_reports_what_it_did, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(only_what_builds_leave_is_taken_away, scratch_make,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(vectors_and_ids_belong_together, scratch_make, scratch_remove),
     cmocka_unit_test_setup_teardown(any_number_of_threads_gives_the_same_bytes, scratch_make,

@@ -16,7 +16,7 @@
 
 #define SAMPLE_SHARE 10
 #define QUERY_WEIGHT 2 /* rows that a query counts for */
-#define SEARCH_LIST  64
+#define SEARCH_LIST  40
 #define BLOCK        64 /* searches */
 #define DEGREE_BITS  8  /* of a heat, the lower */
 #define DIGIT_MOST   UINT16_MAX

@@ -4,6 +4,7 @@
 
 #include "builder.h"
 #include "degree.h"
+#include "format.h"
 #include "spill.h"
 
 /* What is known of the data and the machine. */
@@ -17,6 +18,15 @@ struct predict_known {
  * is none yet. */
 void predict_shape(const struct build_options *options, const struct predict_known *known,
                    const struct spill_progress *progress, struct build_estimate *estimate);
+/* What measuring an index anew takes (remeasure.c), on the usual machine. */
+struct predict_points {
+    double copying, measuring; /* seconds; reading back is of measuring */
+    struct build_measuring shares;
+};
+/* queries: that points are measured on; 0: on rows. */
+struct predict_points predict_points(const struct build_options *options,
+                                     const struct properties *properties, uint64_t queries);
+
 /* What a build has timed of itself before its graph; 0: not in this run. */
 struct predict_timed {
     uint64_t probe_ns, cells_ns, order_ns;

@@ -11,7 +11,7 @@
 #include "predict_shape.h"
 
 #define PROBE_SHARE 0.87 /* of what rows of the whole take with its L */
-#define HEAT_LIST   64.0 /* of the searches that heat is counted on */
+#define HEAT_LIST   40.0 /* of the searches that heat is counted on */
 
 /* Microseconds of one value of a row, or of one neighbour in a list. */
 #define PASS_US           1e-3   /* brought in from a work file */
@@ -23,8 +23,9 @@
 #define CODES_DIM_US      0.0163 /* and of a value in its code */
 #define CODES_US          2.5e-3 /* brought in and its code put into a work file, */
 #define PART_CODES_US     0.0135 /* and encoded between */
-#define TURN_US           0.45 /* of all searches for points together: a query, turned, a factor */
-#define READ_BACK_SECONDS 1.1e-9 /* of a device, a byte of the index */
+#define TURN_US           0.45  /* of all searches for points together: a query, turned, a factor */
+#define COPY_SECONDS      7e-10 /* a byte of the index, written or checked, */
+#define READ_BACK_SECONDS 1.1e-9 /* and read from a device */
 #define NEAR_BYTES        4e7    /* of vectors, within reach of caches */
 #define CELLS_MOST_ROWS   (1.0 * CELLS_ROWS * CELLS_COUNT_MAX) /* more get no more cells */
 
@@ -146,7 +147,7 @@ static double reorder_seconds(const struct shape *s)
 static void add_alone(const struct shape *s, struct stage_work out[BUILD_STAGES])
 {
     double rows = (double)s->rows, dim = (double)s->dim;
-    double disk = 7e-10 * (double)predict_disk_bytes(s);
+    double disk = COPY_SECONDS * (double)predict_disk_bytes(s);
     out[BUILD_READ].alone +=
         0.015 + 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
     out[BUILD_TRAIN].alone += 3e-10 * dim * dim * dim; /* in BLAS */
@@ -194,6 +195,25 @@ struct build_measuring predict_measuring(const struct build_options *options,
     return (struct build_measuring){
         .sample = us.sample > 0 ? us.sample / (us.sample + us.residencies) : 0,
         .verify = all > 0 ? last / all : 0};
+}
+
+/* Each byte is read from the old file, and from the new one when that is verified. */
+struct predict_points predict_points(const struct build_options *options,
+                                     const struct properties *properties, uint64_t queries)
+{
+    struct build_options of = *options;
+    of.degree = properties->degree_max;
+    uint64_t vector_bytes = properties->records_exact
+                                ? 0
+                                : (uint64_t)properties->dim * fathom_dtype_bytes(properties->dtype);
+    struct shape s = predict_shape_of(&of, properties->rows, properties->work_dim, vector_bytes);
+    struct stage_work work[BUILD_STAGES];
+    s.queries = queries;
+    predict_stages(&of, &s, 1, work);
+    return (struct predict_points){
+        .copying = (COPY_SECONDS + READ_BACK_SECONDS) * (double)predict_disk_bytes(&s),
+        .measuring = predict_stage_seconds(&of, BUILD_MEASURE, &work[BUILD_MEASURE], 1),
+        .shares = predict_measuring(&of, &s, &work[BUILD_MEASURE], 1)};
 }
 
 /* The probe is a graph of DEGREE_PROBE over a sample (degree.c): of hard data, whose lists are

@@ -30,6 +30,7 @@ struct remeasure {
     struct manifest_text manifest;
     struct index_writer *writer;
     uint64_t copied; /* pages */
+    struct predict_points predicted;
     struct points_report *report;
 };
 
@@ -71,6 +72,18 @@ static int read_queries(struct remeasure *re, struct fathom_error *err)
     status = queries_check(queries, re->options.skip_zero_rows, err);
     re->report->queries = queries->info.rows - queries->zero_count;
     return status;
+}
+
+/* The pace of a copy is that of a disk, and says nothing of what follows. */
+static int expect(struct remeasure *re, struct fathom_error *err)
+{
+    (void)err;
+    re->predicted = predict_points(&re->options, &re->from.super.properties, re->report->queries);
+    const struct build_phase phases[] = {
+        {.name = "write", .seconds = re->predicted.copying, .waits = true},
+        {.name = "measure", .seconds = re->predicted.measuring}};
+    crew_expect(&re->crew, phases, sizeof phases / sizeof *phases);
+    return 0;
 }
 
 /* ---- a copy ---- */
@@ -157,7 +170,8 @@ static int measure(struct remeasure *re, struct fathom_error *err)
                                       .rows = re->report->rows,
                                       .budget_bytes = measuring_budget(re),
                                       .queries = re->queries.file ? &re->queries : NULL,
-                                      .sample = re->options.measured};
+                                      .sample = re->options.measured,
+                                      .shares = re->predicted.shares};
     crew_phase(&re->crew, "measure", options.rows, "rows");
     int status = measure_add_points(re->writer, &re->crew, &options, err);
     return status == 0 ? check_measured(re, err) : status;
@@ -182,7 +196,7 @@ static int publish(struct remeasure *re, struct fathom_error *err)
 /* ---- the whole ---- */
 
 static int (*const steps[])(struct remeasure *re, struct fathom_error *err) = {
-    open_index, read_queries, copy_index, measure, publish};
+    open_index, read_queries, expect, copy_index, measure, publish};
 #define STEPS (sizeof steps / sizeof *steps)
 
 static int run_steps(struct remeasure *re, struct fathom_error *err)

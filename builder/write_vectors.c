@@ -10,29 +10,77 @@
 
 #define VECTOR_BYTES (32u << 20) /* of vectors that are put in order at a time */
 #define RECORD_BLOCK 256
-#define RUN_ROWS     256 /* consecutive rows of the file read at once, at the most */
+#define GATHER_BLOCK 2048         /* rows of a piece */
+#define RUN_BYTES    (256u << 10) /* of consecutive rows of the file read at once, at the most, */
+#define RUN_ROWS     256          /* or so many */
 
 struct wanted {
     uint64_t file_row;
     uint32_t place; /* in the piece */
 };
 
+/* What a thread has for itself. */
+struct reorder_worker {
+    float *row;   /* of work space */
+    uint8_t *run; /* rows that lie next to each other in the file */
+    struct fathom_error why;
+};
+
 /* Vectors of the input in the new order, piece by piece. */
 struct reorder {
     struct write *write;
-    size_t row_bytes; /* of a vector in the file */
-    uint32_t most;    /* rows of a piece */
+    size_t row_bytes;   /* of a vector in the file */
+    uint32_t most;      /* rows of a piece, */
+    uint32_t run_rows;  /* and of a run */
+    struct crew reader; /* one thread, where the file is not to be read by several */
     struct wanted *wanted;
-    uint8_t *run, *piece;
+    uint8_t *piece;
     uint8_t *records; /* of a piece; NULL when vectors are written */
-    float **scratch;  /* of each thread: a row of work space */
-    uint32_t count;   /* rows in the piece */
+    struct reorder_worker *workers;
+    uint32_t count; /* rows in the piece */
 };
 
 static int compare_wanted(const void *a, const void *b)
 {
     const struct wanted *x = a, *y = b;
     return (x->file_row > y->file_row) - (x->file_row < y->file_row);
+}
+
+/* A run of rows that are wanted and neighbours in the file, to their places. */
+static int gather_run(struct reorder *r, struct reorder_worker *worker, const struct wanted *wanted,
+                      uint32_t rows)
+{
+    struct vector_file *file = r->write->product->input->file;
+    uint8_t *to = rows == 1 ? r->piece + wanted->place * r->row_bytes : worker->run;
+    int status = vector_file_read(file, wanted->file_row, rows, to, &worker->why);
+    for (uint32_t j = 0; j < rows && rows > 1 && status == 0; j++)
+        memcpy(r->piece + wanted[j].place * r->row_bytes, to + j * r->row_bytes, r->row_bytes);
+    return status;
+}
+
+static int gather_block(void *context, uint64_t block, unsigned worker)
+{
+    struct reorder *r = context;
+    uint32_t first = (uint32_t)block * GATHER_BLOCK,
+             end = r->count - first < GATHER_BLOCK ? r->count : first + GATHER_BLOCK;
+    int status = 0;
+    for (uint32_t i = first, rows; i < end && status == 0; i += rows) {
+        for (rows = 1; i + rows < end && rows < r->run_rows; rows++)
+            if (r->wanted[i + rows].file_row != r->wanted[i].file_row + rows)
+                break;
+        status = crew_stopped(&r->reader) ? FATHOM_EINTERRUPTED
+                                          : gather_run(r, &r->workers[worker], &r->wanted[i], rows);
+    }
+    return status;
+}
+
+/* What a thread has said of it. */
+static int gather_failed(const struct reorder *r, int status, struct fathom_error *err)
+{
+    for (unsigned w = 0; w < r->write->product->crew->threads; w++)
+        if (r->workers[w].why.code == status)
+            return error_set(err, status, "%s", r->workers[w].why.msg);
+    return error_set(err, status, "%s", fathom_strerror(status));
 }
 
 /* Reads the rows of the next piece, in the order of the file; rows that are neighbours there are
@@ -44,28 +92,15 @@ static int gather(struct reorder *r, uint64_t first, struct fathom_error *err)
         r->wanted[i] =
             (struct wanted){input_file_row(product->input, product->cells->rows[first + i]), i};
     qsort(r->wanted, r->count, sizeof *r->wanted, compare_wanted);
-    for (uint32_t i = 0, rows; i < r->count; i += rows) {
-        for (rows = 1; i + rows < r->count && rows < RUN_ROWS; rows++)
-            if (r->wanted[i + rows].file_row != r->wanted[i].file_row + rows)
-                break;
-        if (crew_stopped(product->crew))
-            return error_set(err, FATHOM_EINTERRUPTED, "%s", fathom_strerror(FATHOM_EINTERRUPTED));
-        int status =
-            vector_file_read(product->input->file, r->wanted[i].file_row, rows, r->run, err);
-        if (status != 0)
-            return status;
-        for (uint32_t j = 0; j < rows; j++)
-            memcpy(r->piece + r->wanted[i + j].place * r->row_bytes, r->run + j * r->row_bytes,
-                   r->row_bytes);
-    }
-    return 0;
+    int status = crew_run(&r->reader, crew_blocks(r->count, GATHER_BLOCK), gather_block, r);
+    return status == 0 ? 0 : gather_failed(r, status, err);
 }
 
 static int record_block(void *context, uint64_t block, unsigned worker)
 {
     struct reorder *r = context;
     const struct input *input = r->write->product->input;
-    float *row = r->scratch[worker];
+    float *row = r->workers[worker].row;
     uint32_t record_bytes = row8_record_bytes(input->work_dim, false);
     for (uint64_t i = block * RECORD_BLOCK; i < (block + 1) * RECORD_BLOCK && i < r->count; i++) {
         vectors_to_f32(input->info.dtype, r->piece + i * r->row_bytes, input->info.dim, row);
@@ -106,26 +141,34 @@ static int reorder_init(struct reorder *r, struct write *write, bool records, ui
     r->write = write;
     r->row_bytes = product->input->info.dim * vectors_scalar_bytes(product->input->info.dtype);
     r->most = rows_of_piece(write, r->row_bytes, stored_bytes);
+    r->run_rows = (uint32_t)(RUN_BYTES / r->row_bytes);
+    r->run_rows = r->run_rows < 1 ? 1 : r->run_rows > RUN_ROWS ? RUN_ROWS : r->run_rows;
+    r->reader = *product->crew;
+    if (!vector_file_is_shared(product->input->file))
+        r->reader.threads = 1;
     r->wanted = mem_alloc_array(r->most, sizeof *r->wanted);
     r->piece = mem_alloc_array(r->most, r->row_bytes);
-    r->run = mem_alloc_array(RUN_ROWS, r->row_bytes);
-    r->scratch = mem_alloc_array(product->crew->threads, sizeof *r->scratch);
-    bool whole = r->wanted && r->piece && r->run && r->scratch;
+    r->workers = mem_alloc_array(product->crew->threads, sizeof *r->workers);
+    bool whole = r->wanted && r->piece && r->workers;
     if (records && whole)
         whole = (r->records = mem_alloc_array(r->most, stored_bytes)) != NULL;
-    for (unsigned w = 0; w < product->crew->threads && whole; w++)
-        whole = (r->scratch[w] = mem_alloc_array(work_dim, sizeof(float))) != NULL;
+    for (unsigned w = 0; w < product->crew->threads && whole; w++) {
+        r->workers[w].row = mem_alloc_array(work_dim, sizeof(float));
+        r->workers[w].run = mem_alloc_array(r->run_rows, r->row_bytes);
+        whole = r->workers[w].row && r->workers[w].run;
+    }
     return whole ? 0 : -ENOMEM;
 }
 
 static void reorder_fini(struct reorder *r)
 {
-    for (unsigned w = 0; w < r->write->product->crew->threads && r->scratch; w++)
-        mem_free(r->scratch[w]);
-    mem_free(r->scratch);
+    for (unsigned w = 0; w < r->write->product->crew->threads && r->workers; w++) {
+        mem_free(r->workers[w].row);
+        mem_free(r->workers[w].run);
+    }
+    mem_free(r->workers);
     mem_free(r->wanted);
     mem_free(r->piece);
-    mem_free(r->run);
     mem_free(r->records);
 }
 

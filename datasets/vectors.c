@@ -245,6 +245,11 @@ int vector_file_read(struct vector_file *file, uint64_t first_row, size_t rows, 
     return file->format->read(file, first_row, rows, out, err);
 }
 
+bool vector_file_is_shared(const struct vector_file *file)
+{
+    return file->format->read == contiguous_read;
+}
+
 /* How many rows of the file's scalars fit in cells. */
 static size_t rows_per_piece(const struct vector_file *file)
 {

@@ -9,7 +9,8 @@
  * Files are streamed, never loaded whole: rows are read in ranges, in any order. Structure is
  * checked here (header, size, the dim of each row); what the scalars say (NaN, infinity, zero rows)
  * is checked by those that stream, with the helpers at the end. Every message names the file, the
- * place, and what to do. A reader belongs to one thread at a time. HDF5 files are opened by the
+ * place, and what to do. A reader belongs to one thread at a time, but for vector_file_read of one
+ * that says otherwise (vector_file_is_shared). HDF5 files are opened by the
  * HDF5 library; all others through struct env. */
 #ifndef DATASETS_VECTORS_H
 #define DATASETS_VECTORS_H
@@ -51,6 +52,9 @@ const char *vector_file_path(const struct vector_file *file);
  * dim without gaps. */
 int vector_file_read(struct vector_file *file, uint64_t first_row, size_t rows, void *out,
                      struct fathom_error *err) FATHOM_MUST_USE;
+/* Whether several threads may read ranges at a time: rows that lie in the file as they are given.
+ */
+bool vector_file_is_shared(const struct vector_file *file);
 /* The same, converted to float (exact for every dtype). */
 int vector_file_read_f32(struct vector_file *file, uint64_t first_row, size_t rows, float *out,
                          struct fathom_error *err) FATHOM_MUST_USE;

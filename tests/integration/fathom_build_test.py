@@ -427,6 +427,16 @@ class Points(BuildTest):
     def index(self):
         return (self.out / "index.fathom").read_bytes()
 
+    def test_the_time_left_is_foreseen_from_when_a_copy_begins(self):
+        self.build(self.synth(3000))
+        lines = [json.loads(line) for line in self.points("--progress", "json").stderr.splitlines()]
+        self.assertIn("measure", [line["phase"] for line in lines])
+        foreseen = [line for line in lines if line["phase"] in ("write", "measure")]
+        for line in foreseen:
+            self.assertTrue(0 <= line["overall_share"] <= 1 and line["overall_eta_seconds"] >= 0, line)
+        self.assertGreater(foreseen[0]["overall_eta_seconds"], 0)
+        self.assertEqual((lines[-1]["overall_share"], lines[-1]["overall_eta_seconds"]), (1, 0))
+
     def test_points_are_measured_on_other_queries_without_a_new_build(self):
         base = self.synth(3000, queries=150)
         query = self.path("query.fbin")

@@ -54,7 +54,7 @@ static double recoded_us(const struct shape *s)
     unsigned recoded = 0;
     for (size_t i = 0; i < sizeof measured_bits / sizeof *measured_bits; i++)
         recoded += measured_bits[i] * (double)s->dim / 8 <= KERNEL_TRELLIS_MAX;
-    return (recoded > 0 ? recoded - 1 : 0) * 2e-3 * (double)s->rows * (double)s->dim;
+    return (recoded > 0 ? recoded - 1 : 0) * 1.5e-3 * (double)s->rows * (double)s->dim;
 }
 
 /* Searches for a sample until recall rises no more, each the dearer the less of the index is within
@@ -73,7 +73,7 @@ static struct measuring {
                              TURN_US * (double)s->dim * (double)s->dim);
     double picking =
         (double)predict_offered(s) * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
-    double truth = few * (14.7e-3 * values + (s->vector_bytes ? 4.2e5 : 0));
+    double truth = few * (4.2e-3 * values + (s->vector_bytes ? 4.2e5 : 0));
     return (struct measuring){.sample = picking + truth,
                               .residencies = searches + 11e-3 * values + recoded_us(s)};
 }
@@ -136,7 +136,11 @@ static void add_streaming(const struct build_options *options, const struct shap
     out[BUILD_ORDER].alone += (ORDER_US + SKIP_US * (double)s->rows / held) * values;
 }
 
-/* Vectors are put in order by one thread, which waits for memory the more of them there are. */
+/* Vectors are put in order by threads that wait for memory the more of them there are. What one
+ * does alone is to sort which rows a piece wants. */
+#define GATHER_SHARE 0.6
+#define SORT_SHARE   0.15
+
 static double reorder_seconds(const struct shape *s)
 {
     double row = (double)s->vector_bytes, bytes = (double)s->rows * row;
@@ -151,7 +155,8 @@ static void add_alone(const struct shape *s, struct stage_work out[BUILD_STAGES]
     out[BUILD_READ].alone +=
         0.015 + 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
     out[BUILD_TRAIN].alone += 3e-10 * dim * dim * dim; /* in BLAS */
-    out[BUILD_WRITE].alone += disk + reorder_seconds(s);
+    out[BUILD_WRITE].shared += GATHER_SHARE * reorder_seconds(s);
+    out[BUILD_WRITE].alone += disk + SORT_SHARE * reorder_seconds(s);
     out[BUILD_MEASURE].alone += disk; /* reading back and verifying, */
     out[BUILD_MEASURE].waits += READ_BACK_SECONDS * (double)predict_disk_bytes(s);
 }

@@ -40,6 +40,7 @@ struct job {
 struct registry {
     struct log *log;
     struct fathom_open_options open;
+    bool inflight_given;
     struct entry *entries;
     unsigned count;
     atomic_uint version; /* of the currents; release by a swap, acquire by registry_view_refresh */
@@ -220,6 +221,7 @@ int registry_open(struct registry **out, const struct registry_options *options,
     registry->open = fathom_open_options_default();
     registry->open.threads = options->threads;
     registry->open.inflight = options->inflight;
+    registry->inflight_given = options->inflight > 0;
     registry->open.navigator = options->navigator;
     registry->jobs_end = &registry->jobs;
     pthread_mutex_init(&registry->lock, NULL);
@@ -434,6 +436,25 @@ static int make_room(struct registry *registry, unsigned slot, struct terms term
     return rc;
 }
 
+/* Engines belong to the workers and are shared with other indexes, so they stay; whoever gave no
+ * number is told when another would suit the new budget (docs/adr/0067). */
+static void advise(struct registry *registry, unsigned slot, struct terms terms)
+{
+    struct entry *entry = &registry->entries[slot];
+    struct fathom_open_options options = options_of(registry, terms);
+    struct fathom_outlook outlook;
+    unsigned have = entry->current->info.inflight;
+    options.engines_of = NULL;
+    options.inflight = options.page_buffers = 0;
+    if (registry->inflight_given ||
+        fathom_index_outlook(entry->dir, &options, &outlook, NULL) < 0 || outlook.inflight == have)
+        return;
+    log_line(registry->log, LOG_LEVEL_INFO,
+             "index %s: %u queries in flight a worker stay; under its new budget it would be %u, "
+             "after a restart or by --inflight",
+             entry->name, have, outlook.inflight);
+}
+
 static int change(struct registry *registry, const struct reload_request *request,
                   struct fathom_error *err)
 {
@@ -462,6 +483,8 @@ static int change(struct registry *registry, const struct reload_request *reques
     entry->terms = terms;
     entry->terms.bytes = entry->current->ledger.budget_bytes;
     edition_release(old);
+    if (request->new_budget)
+        advise(registry, request->slot, terms);
     return 0;
 }
 

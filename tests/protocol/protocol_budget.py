@@ -45,8 +45,16 @@ class Steps(ProtocolTest):
         _, server = self.served(SCRATCH + 2 * ROWS)
         with server.client() as client:
             self.assertEqual(client.call("info", {"index": "a"})["inflight"], 5)
+            client.call("reload", {"index": "a", "dram_budget": SCRATCH + 2 * ROWS})
+            self.assertNotIn("would be", server.log())
             client.call("reload", {"index": "a", "dram_budget": 0})
             self.assertEqual(client.call("info", {"index": "a"})["inflight"], 5)
+            until(lambda: "index a: 5 queries in flight a worker stay; under its new budget it would be 16" in server.log(),
+                  "whoever changes a budget is told")
+        server = self.serve("--workers", 2, "--inflight", 5, indexes={"a": self.scratch / "a"}, fake=True)
+        with server.client() as client:
+            client.call("reload", {"index": "a", "dram_budget": SCRATCH + 8 * ROWS})
+            self.assertNotIn("would be", server.log())
 
     def test_a_share_is_of_each_generation(self):
         """60% of 1000 x 4 f32, then of twice the rows."""

@@ -42,7 +42,7 @@ static const double cell_bits[] = {0.5, 0.75, 1, 1.25, 1.75, 2.5, 3.5, 5.5};
  * to this. What lies between follows from those (points_choose.c). */
 #define LIST_MOST 400
 #define LISTS     8 /* of k 10 at the most: 4 to 400; of k 100: 38 to 400 */
-static const float thresholds[] = {0.025f, 0.04f, 0.06f, 0.085f, 0.12f, 0.17f};
+static const float thresholds[] = {0.012f, 0.025f, 0.04f, 0.06f, 0.085f, 0.12f, 0.17f};
 #define THRESHOLDS (sizeof thresholds / sizeof *thresholds)
 _Static_assert(THRESHOLDS <= REPLAYS_MAX, "a replay has room for all thresholds");
 static const uint32_t ks[] = {10, SAMPLE_LARGE_K};

@@ -178,7 +178,7 @@ struct replay {
 /* Of the candidates of a query for sample row i, at each of at most REPLAYS_MAX thresholds, the
  * lowest first (points_replay.c). The query cannot go on afterwards. Returns whether all that it
  * should find are among them, so that a longer list would bring nothing but more to be mistaken. */
-#define REPLAYS_MAX 6
+#define REPLAYS_MAX 7
 bool points_replay(const struct points_sample *sample, uint32_t i, struct query *query,
                    struct navigator *navigator, const float *thresholds, uint32_t count,
                    struct replay *out);

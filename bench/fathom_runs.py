@@ -3,10 +3,8 @@ as the rivals are; and its server under rising load."""
 
 import json
 import os
-import re
 import shutil
 import signal
-import subprocess
 
 import outside
 import records
@@ -19,8 +17,6 @@ PROGRAM_SECONDS = 120  # for one build, sweep or load: some times what the longe
 SLOW_QPS, QUERIES, SLOW_QUERIES = 1000, (None, 300), (1000, 100)
 # Budgets, of the raw f32 size and with the queries' own memory in them; None: no budget.
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.2, 0.3, None)
-# Queries in flight a thread: their memory is to be at most this part of a budget, where fewer help.
-IN_FLIGHT_MOST, IN_FLIGHT_USUAL_LEAST, SCRATCH_PART = 16, 4, 1 / 3
 # What is asked for: the index has operating points (search list, refine threshold) for each budget.
 TARGETS = (0.9, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
 LOAD_SHARE, LOAD_RECALL, LOAD_CONNECTIONS = 0.2, 0.95, 8
@@ -35,7 +31,6 @@ class Fathom:
     def __init__(self, data, programs, work, pace):
         self.data, self.programs, self.pace = data, programs, pace
         self.work, self.index = work / "fathom", work / "fathom" / "index"
-        self.least = {}  # (threads, in flight): what needs() found
         self.work.mkdir(parents=True, exist_ok=True)
 
     def build_command(self):
@@ -61,62 +56,31 @@ class Fathom:
         return {"build_seconds": seconds, "build_peak_rss_bytes": peak, "index_bytes": index_bytes,
                 "build_others_cpu": others.share(), "build_date": records.today()}
 
-    def needs(self, threads, inflight):
-        """(bytes that the index can do with, bytes that queries in flight take beside it), as it
-        says when it is given next to nothing."""
-        if (threads, inflight) not in self.least:
-            command = self.programs.command(
-                "fathom-bench", "search", index=self.index, query=self.data["query"],
-                dram_budget=1, threads=threads, inflight=inflight)
-            said = self.programs.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                                     text=True).stderr
-            found = re.search(r"\((\d+) for the index, (\d+) for \d+ threads", said)
-            if not found:
-                raise ProgramFailed(f"{' '.join(command)}\nsaid {said.strip()!r}")
-            self.least[threads, inflight] = tuple(map(int, found.groups()))
-        return self.least[threads, inflight]
-
     def in_flight(self, share, threads=THREADS):
-        """As many queries in flight as a budget is well spent on: 16 a thread, halved while they
-        take too much of it, and below 4 only where nothing else is possible."""
-        count, budget = IN_FLIGHT_MOST, self.budget(share)
-        while share and count > 1 and sum(self.needs(threads, count)) > budget:
-            count //= 2
-        while share and count > IN_FLIGHT_USUAL_LEAST and (
-                self.scratch(share, threads, count) > SCRATCH_PART * budget):
-            count //= 2
-        return count
-
-    def scratch(self, share, threads, inflight):
-        """Bytes that queries in flight take of a budget, as it is planned: more than they need, where
-        there is room for a better plan."""
-        words = self.search_words(share, threads, inflight, [LOAD_RECALL], passes=1, warm_up="0s")
+        """As many queries in flight as the index thinks a budget well spent on, in a plan for the recall
+        of the load. Fails with what it says where a budget is too small."""
+        words = self.search_words(share, threads, None, [LOAD_RECALL], passes=1, warm_up="0s")
         words["query"] = self.few_queries(1)
         del words["gt"]
-        return self.programs.json("fathom-bench", "search", **words)["runs"][0]["dram_bytes"]["scratch"]
+        return self.programs.json("fathom-bench", "search", **words)["runs"][0]["inflight"]
 
     def budget(self, share):
         """All that is kept for the index and its queries; 0, no budget, for None."""
         return int(share * sets.raw_bytes(self.data)) if share else 0
 
-    def check_budget(self, share, inflight):
-        index, queries = self.needs(THREADS, inflight)
-        if share and index + queries > self.budget(share):
-            raise ProgramFailed(
-                f"{self.budget(share):,} bytes are refused: the least is {index + queries:,} ({index:,} for "
-                f"the index, {queries:,} for {THREADS} threads with {inflight} queries in flight each)")
-
     def search_words(self, share, threads, inflight, targets, **more):
+        """inflight None: as the index thinks best."""
+        given = {"inflight": inflight} if inflight else {}
         return {"index": self.index, "query": self.data["query"], "gt": self.data["truth"],
                 "k": self.data["k"], "dram_budget": budget_word(share),
                 "target_recall": ",".join(map(str, targets)), "threads": threads,
-                "inflight": inflight, **more}
+                **given, **more}
 
     def few_queries(self, count):
-        return sets.write_first_queries(self.data, self.work / f"first{count}.npy", count)
+        return sets.write_some_queries(self.data, self.work / f"some{count}.npy", count)
 
-    def first_truth(self, count):
-        return sets.write_first_truth(self.data, self.work / f"first{count}.truth.bin", count)
+    def some_truth(self, count):
+        return sets.write_some_truth(self.data, self.work / f"some{count}.truth.bin", count)
 
     def points(self, share, inflight):
         """The targets without those that are the same operating point as one before, which shows
@@ -141,7 +105,7 @@ class Fathom:
         words = self.search_words(share, THREADS, inflight, targets, seconds=self.pace["seconds"],
                                   repeat=self.pace["repeats"], warm_up=WARM_UP)
         if count:
-            words.update(query=self.few_queries(count), gt=self.first_truth(count))
+            words.update(query=self.few_queries(count), gt=self.some_truth(count))
         command = self.programs.command("fathom-bench", "search", json=True, wait=True, **words)
         budget = self.budget(share)
         limit = budget + LIMIT_ROOM_BYTES if budget else None
@@ -179,7 +143,6 @@ class Fathom:
 
     def measure(self, share, built):
         inflight = self.in_flight(share)
-        self.check_budget(share, inflight)
         targets, (count, alone_count) = self.points(share, inflight)
         document, dram, limit = self.search(share, inflight, targets, count)
         alone = self.search_alone(share, targets, alone_count)

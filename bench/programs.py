@@ -51,9 +51,11 @@ class Programs:
     def json(self, name, *arguments, **options):
         """Runs a program with --json and returns the document it prints."""
         command = self.command(name, *arguments, **options, json=True)
-        done = self.run(command, stdout=subprocess.PIPE)
+        done = self.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        sys.stderr.write(done.stderr)
         if done.returncode:
-            raise ProgramFailed(f"{' '.join(command)}\nexited with {done.returncode}")
+            said = (done.stderr.strip().splitlines() or [f"exited with {done.returncode}"])[-1]
+            raise ProgramFailed(f"{' '.join(command)}\n{said}")
         return json.loads(done.stdout)
 
     def run(self, command, **options):

@@ -28,7 +28,6 @@ class Fathom(unittest.TestCase):
         self.programs = mock.Mock()
         self.fathom = fathom_runs.Fathom(self.DATA, self.programs, Path(folder.name),
                                          {"repeats": 1, "seconds": 1, "load_seconds": 1})
-        self.fathom.least = {(2, count): (500, 50 * count) for count in (1, 2, 4, 8, 16)}
 
     def test_a_budget_is_held_by_the_kernel_where_it_can_be(self):
         asked = []
@@ -49,36 +48,15 @@ class Fathom(unittest.TestCase):
         self.assertEqual(asked, [held, None, held, None])
         self.assertEqual(self.programs.command.call_args.kwargs["dram_budget"], "10%")
 
-    def test_fewer_queries_are_in_flight_where_they_would_take_the_budget(self):
-        """They take 50 bytes each, or 25 at the least, and the index 500; raw are 40,000."""
-        self.fathom.least = {(2, count): (500, 25 * count) for count in (1, 2, 4, 8, 16)}
-
-        def planned(*_, inflight, **words):
-            self.assertEqual((words["threads"], words["query"]), (2, "one"))
-            return {"runs": [{"dram_bytes": {"scratch": 50 * inflight}}]}
+    def test_how_many_queries_are_in_flight_the_index_says_itself(self):
+        def planned(*_, **words):
+            self.assertEqual((words["threads"], words["query"], words["dram_budget"]), (3, "one", "2%"))
+            self.assertNotIn("inflight", words)
+            return {"runs": [{"inflight": 7}]}
 
         self.programs.json = planned
-        few = mock.patch.object(sets, "write_first_queries", lambda *_: "one")
-        few.start()
-        self.addCleanup(few.stop)
-        for share, count in ((None, 16), (0.06, 16), (0.05, 8), (0.03, 8), (0.02, 4), (0.0175, 4),
-                             (0.01375, 2), (0.01, 1)):
-            self.assertEqual(self.fathom.in_flight(share), count, share)
-
-    def test_a_budget_that_is_too_small_is_told_with_the_least(self):
-        self.fathom.check_budget(0.0175, 4)
-        self.fathom.check_budget(None, 16)
-        with self.assertRaisesRegex(fathom_runs.ProgramFailed, "the least is 550 .500 for the index, 50 for"):
-            self.fathom.check_budget(0.01, 1)
-
-    def test_what_the_least_is_it_says_itself(self):
-        said = "a DRAM budget of 1 bytes is too small: the least is 7 (5 for the index, 2 for 3 threads x 4"
-        self.programs.command.return_value = ["fathom-bench"]
-        self.programs.run.return_value.stderr = said
-        self.assertEqual(self.fathom.needs(3, 4), (5, 2))
-        self.programs.run.return_value.stderr = "no"
-        with self.assertRaises(fathom_runs.ProgramFailed):
-            self.fathom.needs(4, 4)
+        with mock.patch.object(sets, "write_some_queries", lambda *_: "one"):
+            self.assertEqual(self.fathom.in_flight(0.02, 3), 7)
 
     def test_a_point_that_several_recalls_come_to_is_measured_once(self):
         works = [(1, 10), (2, 10), (2, 10), (2, 11), (2, 11)]
@@ -86,7 +64,7 @@ class Fathom(unittest.TestCase):
             {"target_recall": target, "reads_per_query": reads, "bytes_per_query": 0,
              "hops_per_query": hops, "distances_per_query": 9, "qps": qps}
             for target, (reads, hops), qps in zip((0.9, 0.95, 0.96, 0.98, 0.99), works, (5, 4, 3, 2, 1))]}
-        with mock.patch.object(sets, "write_first_queries", lambda *_: "few"):
+        with mock.patch.object(sets, "write_some_queries", lambda *_: "few"):
             self.assertEqual(self.fathom.points(0.1, 16), ([0.9, 0.95, 0.98], fathom_runs.SLOW_QUERIES))
             for run in self.programs.json.return_value["runs"]:
                 run["qps"] = 1000
@@ -127,20 +105,20 @@ class Fathom(unittest.TestCase):
         self.assertEqual(fathom_runs.told(MemoryError(), work), "MemoryError")
 
 
-class FirstQueries(unittest.TestCase):
-    def test_the_truth_of_the_first_queries_is_that_of_all(self):
+class SomeQueries(unittest.TestCase):
+    def test_the_truth_of_some_queries_is_that_of_all(self):
         ids = np.arange(12, dtype=np.uint32).reshape(4, 3)
         distances = np.linspace(0, 1, 12, dtype=np.float32).reshape(4, 3)
         with tempfile.TemporaryDirectory() as folder:
-            whole, first = Path(folder, "whole.bin"), Path(folder, "first.bin")
+            whole, some = Path(folder, "whole.bin"), Path(folder, "some.bin")
             with open(whole, "wb") as file:
                 for part in (np.array([4, 3], np.uint32), ids, distances):
                     part.tofile(file)
-            for count, found in ((2, 2), (9, 4)):
-                sets.write_first_truth({"truth": whole}, first, count)
-                truth = common.Data.truth(mock.Mock(paths={"truth": first}))
-                np.testing.assert_array_equal(truth[0], ids[:found])
-                np.testing.assert_array_equal(truth[1], distances[:found])
+            for count, found in ((2, [0, 2]), (3, [0, 1, 2]), (9, [0, 1, 2, 3])):
+                sets.write_some_truth({"truth": whole}, some, count)
+                truth = common.Data.truth(mock.Mock(paths={"truth": some}))
+                np.testing.assert_array_equal(truth[0], ids[found])
+                np.testing.assert_array_equal(truth[1], distances[found])
 
 
 if __name__ == "__main__":

@@ -92,7 +92,7 @@ NAMES = {
         "docs/FORMAT.md",
         r"^\| \d+ \| {} \|",
     ),
-    "server/metrics.c": (
+    "server/http/metrics.c": (
         re.compile(r"(?:\(out, |\{)\"([a-z_]+)\", (?:\"(?:gauge|counter|histogram)\"|\"[A-Z])"),
         "docs/OPERATIONS.md",
         r"`fathom_{}`",

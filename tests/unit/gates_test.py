@@ -114,6 +114,10 @@ class Gates(unittest.TestCase):
             wrong = list(gates.check_file("docs/adr/README.md", text, Path(folder)))
             self.assertEqual([(gate, what.split()[0]) for _, gate, what in wrong], [("records", "0002-b.md")])
 
+    def test_the_files_that_gates_name_are_there(self):
+        for name in (*gates.NAMES, *gates.OS_CALL_OWNERS):
+            self.assertTrue((Path(__file__).resolve().parents[2] / name).exists(), name)
+
     def test_a_folder_with_a_fault_exits_with_1(self):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "index", "base", "x.c")

@@ -156,6 +156,10 @@ static int ask_to_stop(const struct index_file *file, struct fathom_error *err)
                      fathom_strerror(FATHOM_EINTERRUPTED));
 }
 
+/* What is read at once of few pages needs no memory: codes are loaded by tens of thousands of reads
+ * of some ten pages each, and a mapping for each of these costs more than what is read. */
+#define FEW_PAGES 16
+
 /* Streams the payload of pages from first on: skip bytes are passed over, then bytes are visited.
  */
 static int stream_pages(const struct index_file *file, const struct section *section,
@@ -165,7 +169,9 @@ static int stream_pages(const struct index_file *file, const struct section *sec
     uint64_t count = (skip + bytes + PAGE_PAYLOAD - 1) / PAGE_PAYLOAD;
     uint32_t most = file->stream_pages ? file->stream_pages : FORMAT_STREAM_PAGES;
     size_t buffer_pages = count < most ? count : most;
-    uint8_t *buffer = mem_alloc_pages(buffer_pages);
+    _Alignas(PAGE_BYTES) uint8_t few[FEW_PAGES * PAGE_BYTES];
+    uint8_t *mapped = buffer_pages > FEW_PAGES ? mem_alloc_pages(buffer_pages) : NULL;
+    uint8_t *buffer = buffer_pages > FEW_PAGES ? mapped : few;
     int status = 0;
     if (!buffer)
         return error_set(err, -ENOMEM, "%s: no memory for a read buffer", file->path);
@@ -186,7 +192,7 @@ static int stream_pages(const struct index_file *file, const struct section *sec
         bytes -= payload;
         done += step;
     }
-    mem_free_pages(buffer, buffer_pages);
+    mem_free_pages(mapped, buffer_pages);
     return status;
 }
 

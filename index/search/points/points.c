@@ -360,7 +360,8 @@ static void summarise(const struct searcher *s, uint32_t threshold, struct opera
 }
 
 /* The points of one search list, from the most careful threshold to the thriftiest; where next to
- * nothing is read they say the same, and one is enough. Returns the first. */
+ * nothing is read they say the same, and one is enough. Returns the first; behind it is the next.
+ */
 static const struct operating_point *add_points(const struct searcher *s, struct plan_job *job,
                                                 uint32_t k, uint32_t search_list)
 {
@@ -396,11 +397,16 @@ static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
         int status = search_sample(s, k, list);
         if (status != 0)
             return status;
-        const struct operating_point *point = add_points(s, job, k, list);
-        if (list == LIST_MOST || point->plain.recall_low >= enough ||
-            point->plain.recall - before < RECALL_GAIN)
+        /* The most careful threshold says whether a longer list finds more; whether that is wanted
+         * the next one: with the first alone enough is found by lists that are dear for what they
+         * find. */
+        const struct operating_point *first = add_points(s, job, k, list),
+                                     *usual =
+                                         first->plain.reads < READS_THAT_MATTER ? first : first + 1;
+        if (list == LIST_MOST || usual->plain.recall_low >= enough ||
+            first->plain.recall - before < RECALL_GAIN)
             break;
-        before = point->plain.recall;
+        before = first->plain.recall;
     }
     return 0;
 }

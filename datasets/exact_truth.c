@@ -18,6 +18,7 @@
 #include "blas.h"
 #include "error.h"
 #include "exact_scan.h"
+#include "heap.h"
 #include "mem.h"
 
 #define BLOCK_SCALARS   (2u << 20) /* of base rows in memory at a time */
@@ -33,7 +34,7 @@ struct neighbour {
 };
 
 /* The k nearest so far, a heap with the farthest on top. */
-struct heap {
+struct nearest {
     struct neighbour *entries;
     uint32_t count;
 };
@@ -64,7 +65,7 @@ struct exact {
     uint64_t block_first;
     float *offsets; /* per row of the block: |b|^2 for l2, else 0 */
     struct neighbour *entries;
-    struct heap *heaps;
+    struct nearest *nearest; /* of each query of the group */
     struct lane *lanes;
 };
 
@@ -80,52 +81,23 @@ void exact_report_fini(struct exact_report *report)
     memset(report, 0, sizeof *report);
 }
 
-/* ---- the heap ---- */
+/* ---- the nearest of a query ---- */
 
-static bool nearer(const struct neighbour *a, const struct neighbour *b)
+static bool is_farther(const void *a, const void *b)
 {
-    return a->distance < b->distance || (a->distance == b->distance && a->id < b->id);
+    const struct neighbour *x = a, *y = b;
+    return x->distance > y->distance || (x->distance == y->distance && x->id > y->id);
 }
 
-static void sift_down(struct heap *heap, uint32_t at)
+/* Empties the nearest into one row of the truth set, nearest first. */
+static void nearest_drain(struct nearest *nearest, uint64_t *ids, float *distances)
 {
-    struct neighbour moving = heap->entries[at];
-    for (uint32_t child = 2 * at + 1; child < heap->count; child = 2 * at + 1) {
-        if (child + 1 < heap->count && nearer(&heap->entries[child], &heap->entries[child + 1]))
-            child++;
-        if (!nearer(&moving, &heap->entries[child]))
-            break;
-        heap->entries[at] = heap->entries[child];
-        at = child;
+    heap_sort(nearest->entries, nearest->count, sizeof *nearest->entries, is_farther);
+    for (uint32_t i = 0; i < nearest->count; i++) {
+        ids[i] = nearest->entries[i].id;
+        distances[i] = (float)nearest->entries[i].distance;
     }
-    heap->entries[at] = moving;
-}
-
-static void heap_offer(struct heap *heap, uint32_t k, struct neighbour candidate)
-{
-    if (heap->count == k) {
-        if (nearer(&candidate, &heap->entries[0])) {
-            heap->entries[0] = candidate;
-            sift_down(heap, 0);
-        }
-        return;
-    }
-    uint32_t at = heap->count++;
-    for (; at > 0 && nearer(&heap->entries[(at - 1) / 2], &candidate); at = (at - 1) / 2)
-        heap->entries[at] = heap->entries[(at - 1) / 2];
-    heap->entries[at] = candidate;
-}
-
-/* Empties the heap into one row of the truth set, nearest first. */
-static void heap_drain(struct heap *heap, uint64_t *ids, float *distances)
-{
-    while (heap->count) {
-        struct neighbour last = heap->entries[0];
-        heap->entries[0] = heap->entries[--heap->count];
-        sift_down(heap, 0);
-        ids[heap->count] = last.id;
-        distances[heap->count] = (float)last.distance;
-    }
+    nearest->count = 0;
 }
 
 /* ---- loading ---- */
@@ -229,11 +201,11 @@ static double distance(const struct exact *exact, size_t query, size_t row)
 /* A row whose single-precision score is above this cannot be nearer than the k-th best so far. */
 static float dismissal_limit(const struct exact *exact, size_t query)
 {
-    const struct heap *heap = &exact->heaps[query];
-    if (heap->count < exact->options.k)
+    const struct nearest *nearest = &exact->nearest[query];
+    if (nearest->count < exact->options.k)
         return INFINITY;
     const double u = 0x1p-24, terms = exact->dim + 8.0, g = terms * u / (1 - terms * u);
-    double worst = heap->entries[0].distance, q = exact->group.norms[query],
+    double worst = nearest->entries[0].distance, q = exact->group.norms[query],
            b = exact->block.norm_max;
     double underflow = terms * FLT_MIN, limit;
     switch (exact->options.metric) {
@@ -263,7 +235,8 @@ static void offer_rows(struct exact *exact, struct lane *lane, size_t query, con
             if (exact->block.zero[row])
                 continue;
             struct neighbour candidate = {distance(exact, query, row), exact->block_first + row};
-            heap_offer(&exact->heaps[query], exact->options.k, candidate);
+            heap_offer(exact->nearest[query].entries, &exact->nearest[query].count,
+                       exact->options.k, &candidate, sizeof candidate, is_farther);
             lane->measured++;
         }
     }
@@ -327,11 +300,11 @@ static int exact_init(struct exact *exact, struct fathom_error *err)
     exact->group_rows = clamp(memory / query_bytes, 1, query_rows);
     exact->offsets = mem_alloc_array(exact->block_rows, sizeof(float));
     exact->entries = mem_alloc_array(exact->group_rows, options->k * sizeof(struct neighbour));
-    exact->heaps = mem_alloc_array(exact->group_rows, sizeof *exact->heaps);
+    exact->nearest = mem_alloc_array(exact->group_rows, sizeof *exact->nearest);
     exact->lanes = mem_alloc_array(options->threads, sizeof *exact->lanes);
     bool made = create_rows(&exact->block, exact->block_rows, exact->dim, is_cos) &&
                 create_rows(&exact->group, exact->group_rows, exact->dim, is_cos) &&
-                exact->offsets && exact->entries && exact->heaps && exact->lanes;
+                exact->offsets && exact->entries && exact->nearest && exact->lanes;
     for (unsigned i = 0; made && i < options->threads; i++) {
         struct lane *lane = &exact->lanes[i];
         lane->dots = mem_alloc_array(QUERY_TILE * exact->block_rows, sizeof(float));
@@ -339,7 +312,7 @@ static int exact_init(struct exact *exact, struct fathom_error *err)
         made = lane->dots && lane->hits;
     }
     for (size_t i = 0; made && i < exact->group_rows; i++)
-        exact->heaps[i].entries = exact->entries + i * options->k;
+        exact->nearest[i].entries = exact->entries + i * options->k;
     return made ? 0 : error_set(err, -ENOMEM, "no memory for exact ground truth");
 }
 
@@ -350,7 +323,7 @@ static void exact_fini(struct exact *exact)
         mem_free(exact->lanes[i].hits);
     }
     mem_free(exact->lanes);
-    mem_free(exact->heaps);
+    mem_free(exact->nearest);
     mem_free(exact->entries);
     mem_free(exact->offsets);
     destroy_rows(&exact->block);
@@ -414,7 +387,7 @@ static int run_group(struct exact *exact, uint64_t first, size_t count, struct t
     }
     for (size_t i = 0; !rc && i < count; i++) {
         size_t place = (size_t)(first + i) * truth->k;
-        heap_drain(&exact->heaps[i], truth->ids + place, truth->distances + place);
+        nearest_drain(&exact->nearest[i], truth->ids + place, truth->distances + place);
     }
     return rc;
 }

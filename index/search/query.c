@@ -9,10 +9,10 @@
 
 #include "bits.h"
 #include "error.h"
+#include "heap.h"
 #include "layout.h"
 #include "mem.h"
 #include "metric.h"
-#include "sort.h"
 
 /* Estimates that cells keep, at least; and of a search list: codes that are read have a bit a
  * dimension, with which the last neighbours come far behind (docs/adr/0068). */
@@ -176,48 +176,20 @@ uint32_t query_candidates(const struct fathom_index *index, uint32_t search_list
 
 /* ---- hits: a bounded max-heap ---- */
 
-static bool hit_after(const struct hit *a, const struct hit *b)
+static bool hit_after(const void *a, const void *b)
 {
-    return a->key != b->key ? a->key > b->key : a->row > b->row;
-}
-
-static void sift_down(struct hit *hits, uint32_t count, uint32_t at)
-{
-    struct hit moved = hits[at];
-    for (uint32_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && hit_after(&hits[child + 1], &hits[child]))
-            child++;
-        if (!hit_after(&hits[child], &moved))
-            break;
-        hits[at] = hits[child];
-    }
-    hits[at] = moved;
+    const struct hit *x = a, *y = b;
+    return x->key != y->key ? x->key > y->key : x->row > y->row;
 }
 
 void hits_push(struct query *query, struct hit hit)
 {
-    struct hit *hits = query->hits;
-    if (query->hit_count == query->keep) {
-        if (hit_after(&hit, &hits[0]))
-            return;
-        hits[0] = hit;
-        sift_down(hits, query->hit_count, 0);
-        return;
-    }
-    uint32_t at = query->hit_count++;
-    for (; at > 0 && hit_after(&hit, &hits[(at - 1) / 2]); at = (at - 1) / 2)
-        hits[at] = hits[(at - 1) / 2];
-    hits[at] = hit;
-}
-
-static bool ranks_after(const void *a, const void *b)
-{
-    return hit_after(a, b);
+    heap_offer(query->hits, &query->hit_count, query->keep, &hit, sizeof hit, hit_after);
 }
 
 void hits_sort(struct query *query)
 {
-    sort_in_place(query->hits, query->hit_count, sizeof *query->hits, ranks_after);
+    heap_sort(query->hits, query->hit_count, sizeof *query->hits, hit_after);
 }
 
 /* ---- distances ---- */
@@ -417,7 +389,7 @@ static bool page_after(const void *a, const void *b)
 void query_sort_pages(struct query *query, uint32_t count)
 {
     uint32_t unique = 0;
-    sort_in_place(query->pages, count, sizeof *query->pages, page_after);
+    heap_sort(query->pages, count, sizeof *query->pages, page_after);
     for (uint32_t i = 0; i < count; i++)
         if (i == 0 || query->pages[i] != query->pages[i - 1])
             query->pages[unique++] = query->pages[i];

@@ -9,11 +9,11 @@
 #include <string.h>
 
 #include "error.h"
+#include "heap.h"
 #include "mem.h"
 #include "navigate.h"
 #include "query.h"
 #include "runs.h"
-#include "sort.h"
 
 #define CLUMP_PAGES 32 /* of those in memory, or of the others */
 
@@ -97,46 +97,18 @@ static uint32_t cell_end(const struct fathom_index *index, uint32_t cell)
 
 /* ---- candidates: a heap of the best, the worst of them on top ---- */
 
-static bool is_after(const struct candidate *a, const struct candidate *b)
-{
-    return a->estimate != b->estimate ? a->estimate > b->estimate : a->row > b->row;
-}
-
 static bool candidate_after(const void *a, const void *b)
 {
-    return is_after(a, b);
-}
-
-static void sift_down(struct candidate *heap, uint32_t count, struct candidate moved)
-{
-    uint32_t at = 0;
-    for (uint32_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && is_after(&heap[child + 1], &heap[child]))
-            child++;
-        if (!is_after(&heap[child], &moved))
-            break;
-        heap[at] = heap[child];
-    }
-    heap[at] = moved;
-}
-
-static void sift_up(struct candidate *heap, uint32_t at, struct candidate moved)
-{
-    for (; at > 0 && is_after(&moved, &heap[(at - 1) / 2]); at = (at - 1) / 2)
-        heap[at] = heap[(at - 1) / 2];
-    heap[at] = moved;
+    const struct candidate *x = a, *y = b;
+    return x->estimate != y->estimate ? x->estimate > y->estimate : x->row > y->row;
 }
 
 static void keep(struct query *query, struct candidate candidate)
 {
-    struct candidate *heap = query->candidates;
-    uint32_t most = query->candidate_limit;
-    if (query->candidate_count < most)
-        sift_up(heap, query->candidate_count++, candidate);
-    else if (is_after(&heap[0], &candidate))
-        sift_down(heap, most, candidate);
-    if (query->candidate_count == most)
-        query->scan_threshold = heap[0].estimate;
+    heap_offer(query->candidates, &query->candidate_count, query->candidate_limit, &candidate,
+               sizeof candidate, candidate_after);
+    if (query->candidate_count == query->candidate_limit)
+        query->scan_threshold = query->candidates[0].estimate;
 }
 
 /* ---- scoring ---- */
@@ -261,7 +233,7 @@ static void list_cells(struct navigator *n, struct query *query, uint32_t wanted
         query->scan_cells[query->scan_cell_count++] =
             (struct scan_cell){.cell = cell, .worth = worth * worth};
     }
-    sort_in_place(query->scan_cells, query->scan_cell_count, sizeof *query->scan_cells, cell_after);
+    heap_sort(query->scan_cells, query->scan_cell_count, sizeof *query->scan_cells, cell_after);
 }
 
 /* The pages on which the cells lie into page slots, in the order of the file; counted from the
@@ -373,6 +345,6 @@ void scan_start(struct navigator *n, struct query *query)
 
 void scan_end(struct query *query)
 {
-    sort_in_place(query->candidates, query->candidate_count, sizeof *query->candidates,
-                  candidate_after);
+    heap_sort(query->candidates, query->candidate_count, sizeof *query->candidates,
+              candidate_after);
 }

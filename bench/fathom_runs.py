@@ -170,7 +170,7 @@ class Fathom:
         at_part = run["open_loop"][0]
         return {"inflight": inflight, "target_recall": LOAD_RECALL,
                 "peak_qps": run["qps"], "peak_part": PEAK_PART, "at_peak_part": {
-                    name: at_part[name] for name in ("rate", "qps", "recall", "latency_us", "late_us", "stops")}}
+                    name: at_part[name] for name in ("rate", "qps", "recall", "latency_us", "late_us")}}
 
     def load(self, qps):
         """The server at rising rates, up to the QPS that the same budget gave in process; then once
@@ -195,7 +195,7 @@ class Fathom:
             query=self.data["query"], gt=self.data["truth"], k=self.data["k"],
             target_recall=LOAD_RECALL, rate=",".join(str(max(round(rate), 10)) for rate in rates),
             seconds=self.pace["load_seconds"] * times, connections=LOAD_CONNECTIONS)
-        kept = ("rate", "qps", "due", "answered", "failed", "recall", "latency_us", "late_us", "stops",
+        kept = ("rate", "qps", "due", "answered", "failed", "recall", "latency_us", "late_us",
                 "client_urgency", "client_cpu_us_per_request")
         return [{name: run[name] for name in kept} for run in document["runs"]]
 

@@ -22,6 +22,7 @@ enum {
     OPTION_CONNECTIONS,
     OPTION_DEADLINE,
     OPTION_TOKEN,
+    OPTION_WATCH_CPUS,
     OPTION_JSON,
 };
 
@@ -56,6 +57,10 @@ static const struct argp_option load_argp_options[] = {
     {"deadline", OPTION_DEADLINE, "TIME", 0,
      "The deadline that each request asks for, as 50ms (default: none)", 0},
     {"token", OPTION_TOKEN, "TEXT", 0, "For a server that asks for one", 0},
+    {"watch-cpus", OPTION_WATCH_CPUS, NULL, 0,
+     "In open loops, tell which part of a tail is CPUs that were away: needs real-time rights, and "
+     "is itself in the way of what does not run in real time",
+     0},
     {"json", OPTION_JSON, NULL, 0, "One JSON document on stdout", 0},
     {0},
 };
@@ -119,6 +124,9 @@ static bool parse_search(int key, char *arg, struct argp_state *state, struct lo
         return true;
     case OPTION_SECONDS:
         plan->seconds = tool_arg_f64(state, "--seconds", arg, 0.001, 86400);
+        return true;
+    case OPTION_WATCH_CPUS:
+        plan->watch_cpus = true;
         return true;
     case OPTION_CONNECTIONS:
         plan->connections =

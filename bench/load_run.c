@@ -393,7 +393,7 @@ int load_run(struct load_run *out, const struct load_plan *plan, struct fathom_e
                         .run = out,
                         .epoll_fd = epoll_create1(EPOLL_CLOEXEC),
                         .timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
-    load.latency.keeps_ends = plan->rate > 0;
+    load.latency.keeps_ends = plan->rate > 0 && plan->watch_cpus;
     if (plan->rate > 0)
         load.interval_ns = plan->rate < 1e9 ? (uint64_t)(1e9 / plan->rate + .5) : 1;
     *out = (struct load_run){.recall = -1, .urgency = env_thread_hurry(ENV_URGENCY_REALTIME)};
@@ -409,7 +409,7 @@ int load_run(struct load_run *out, const struct load_plan *plan, struct fathom_e
         status = connect_all(&load, err);
         if (status)
             goto done;
-        load.stops = is_closed(&load) ? NULL : stops_begin(plan->env);
+        load.stops = is_closed(&load) || !plan->watch_cpus ? NULL : stops_begin(plan->env);
         status = run_loop(&load);
         stops_end(load.stops);
     }

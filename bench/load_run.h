@@ -17,7 +17,8 @@ struct load_plan {
     const struct workload *workload;
     const char *address, *index, *token;
     unsigned connections;
-    double rate; /* requests a second; 0: a closed loop */
+    double rate;     /* requests a second; 0: a closed loop */
+    bool watch_cpus; /* in an open loop */
     double seconds;
     uint32_t k, search_list, deadline_ms;
     float target_recall;

@@ -82,6 +82,7 @@ static int run_open_loops(struct search_session *session, struct search_plan pla
     for (unsigned i = 0; i < options->rates.count && !tool_interrupted(); i++) {
         struct search_repeats repeats;
         plan.rate = bench_rates_qps(&options->rates, i, peak_qps);
+        plan.watch_cpus = options->watch_cpus;
         int status = repeat_run(&repeats, plan, options->repeats, err);
         if (status)
             return status;

@@ -32,6 +32,7 @@ enum {
     OPTION_REPEAT,
     OPTION_WARM_UP,
     OPTION_WAIT,
+    OPTION_WATCH_CPUS,
     OPTION_JSON,
 };
 
@@ -102,6 +103,10 @@ static const struct argp_option search_argp_options[] = {
     {"wait", OPTION_WAIT, NULL, 0,
      "Before the index is opened, say \"ready\" on stderr and wait for a line on stdin: for who "
      "measures this process from outside",
+     0},
+    {"watch-cpus", OPTION_WATCH_CPUS, NULL, 0,
+     "In open loops, tell which part of a tail is CPUs that were away: needs real-time rights, and "
+     "is itself in the way of what does not run in real time",
      0},
     {"json", OPTION_JSON, NULL, 0, "One JSON document on stdout", 0},
     {0},
@@ -285,6 +290,9 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
         return 0;
     case OPTION_WAIT:
         options->wait = true;
+        return 0;
+    case OPTION_WATCH_CPUS:
+        options->watch_cpus = true;
         return 0;
     case OPTION_JSON:
         options->json = true;

@@ -28,7 +28,7 @@ struct search_options {
                                         hand */
     double plan_recall; /* of all openings; negative: each target recall has one of its own */
     enum fathom_io io;
-    bool exact_distances, wait, json;
+    bool exact_distances, wait, watch_cpus, json;
     enum fathom_rerank rerank;
     struct bench_rates rates; /* of the open loops after each run */
     unsigned passes, repeats;

@@ -311,7 +311,7 @@ static int run_open(struct worker *worker, uint64_t total)
 static int worker_init(struct worker *worker)
 {
     const struct search_plan *plan = worker->bench->plan;
-    worker->latency.keeps_ends = plan->rate > 0;
+    worker->latency.keeps_ends = plan->rate > 0 && plan->watch_cpus;
     worker->slots = mem_alloc_array(plan->inflight, sizeof *worker->slots);
     worker->idle = mem_alloc_array(plan->inflight, sizeof *worker->idle);
     if (!worker->slots || !worker->idle)
@@ -472,7 +472,7 @@ int search_run(struct search_run *out, const struct search_plan *plan, struct fa
     memset(workload->answered, 0, workload->query_count);
     for (unsigned i = 0; i < plan->threads; i++)
         bench.workers[i].bench = &bench;
-    bench.stops = plan->rate > 0 ? stops_begin(plan->env) : NULL;
+    bench.stops = plan->rate > 0 && plan->watch_cpus ? stops_begin(plan->env) : NULL;
     status = env_run_parallel(plan->threads, worker_main, &bench);
     stops_end(bench.stops);
     if (status)

@@ -23,6 +23,7 @@ struct search_plan {
     double seconds;
     bool whole;          /* and, when there are no passes, each query once at least */
     double rate;         /* queries a second, of all threads together; 0: a closed loop */
+    bool watch_cpus;     /* in an open loop */
     uint64_t warm_up_ns; /* at most one pass of it */
     bool (*stop)(void);  /* asked now and then; true ends the run early */
 };

@@ -1,7 +1,8 @@
 /* Times in which a CPU was not there: the host of a virtual machine gave it to others, or an
  * interrupt had it. A thread of the highest priority on each CPU wakes every half millisecond; that
  * it wakes late is nobody's doing in this machine. A tail is told with and without what they
- * touched. Takes about a percent of each CPU. */
+ * touched. Takes about a percent of each CPU, and makes the scheduler
+ * place threads that do not run in real time badly: only for who asks (docs/adr/0040). */
 #ifndef BENCH_STOPS_H
 #define BENCH_STOPS_H
 

@@ -72,14 +72,14 @@ class Fathom(unittest.TestCase):
 
     def test_what_the_client_was_and_took_is_kept(self):
         told = {"rate": 1, "qps": 1, "due": 1, "answered": 1, "failed": 0, "recall": 1,
-                "latency_us": {}, "late_us": {}, "stops": None, "client_urgency": "slice",
+                "latency_us": {}, "late_us": {}, "client_urgency": "slice",
                 "client_cpu_us_per_request": 9, "more": 1}
         self.programs.json.return_value = {"runs": [told]}
         kept = self.fathom.load_runs(mock.Mock(address="a"), [100])[0]
         self.assertEqual(kept, {name: told[name] for name in told if name != "more"})
 
     def test_in_process_the_open_loop_has_the_part_of_the_peak_that_the_server_has(self):
-        at_part = {"rate": 60, "qps": 60, "recall": 1, "latency_us": {}, "late_us": {}, "stops": None, "more": 1}
+        at_part = {"rate": 60, "qps": 60, "recall": 1, "latency_us": {}, "late_us": {}, "more": 1}
         self.programs.json.return_value = {"runs": [{"qps": 100, "open_loop": [at_part]}]}
         with mock.patch.object(self.fathom, "in_flight", lambda _: 16):
             found = self.fathom.load_in_process()

@@ -224,7 +224,7 @@ class Load(unittest.TestCase):
 
     def test_the_client_says_what_it_is_itself(self):
         with ScriptedServer(lambda number: None) as server:
-            run = self.load(server.address, "--rate", 50, "--seconds", 0.5)
+            run = self.load(server.address, "--rate", 50, "--seconds", 0.5, "--watch-cpus")
         self.assertIn(run["client_urgency"], ("normal", "slice", "realtime"))
         self.assertTrue(run["stops"] is None or run["stops"]["untouched"] <= run["answered"])
         self.assertGreater(run["client_cpu_us_per_request"], 0)

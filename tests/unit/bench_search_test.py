@@ -205,7 +205,8 @@ class Search(unittest.TestCase):
         self.assertEqual(once["spread"]["qps"], {"min": once["qps"], "max": once["qps"]})
 
     def test_an_open_loop_follows_each_run_at_each_rate(self):
-        runs = self.search("--search-list", "10,40", "--rate", "500,50%")["runs"]
+        self.assertIsNone(self.search("--search-list", 10, "--rate", 500)["runs"][0]["open_loop"][0]["stops"])
+        runs = self.search("--search-list", "10,40", "--rate", "500,50%", "--watch-cpus")["runs"]
         for run in runs:
             fixed, share = run["open_loop"]
             self.assertEqual(fixed["rate"], 500)

@@ -148,7 +148,16 @@ def in_process_line(load):
             f"queries a second; in an open loop at {load['peak_part']:.0%} of that "
             f"({number(at_part['rate'])}/s, recall {at_part['recall']:.4f}), "
             f"p50 is {at_part['latency_us']['p50'] / 1e3:.2f} ms and p99 "
-            f"**{at_part['latency_us']['p99'] / 1e3:.2f} ms**.")
+            f"**{at_part['latency_us']['p99'] / 1e3:.2f} ms**" + real_time_words(load) + ".")
+
+
+def real_time_words(load):
+    """Whoever may, runs before all else; elsewhere the fair class decides on the tail (ADR 40)."""
+    run = load.get("in_real_time")
+    if not run or run["urgency"] != "realtime":
+        return ""
+    return (f", in real time (`--urgency realtime`) {run['latency_us']['p50'] / 1e3:.2f} ms and "
+            f"**{run['latency_us']['p99'] / 1e3:.2f} ms**")
 
 
 def build_table(engines):

@@ -161,16 +161,21 @@ class Fathom:
 
     def load_in_process(self):
         """Without a client and a network: the most at the recall that the server is asked for, then
-        an open loop at the same part of it."""
+        an open loop at the same part of it, and one in real time at the same rate."""
         inflight = self.in_flight(LOAD_SHARE)
-        words = self.search_words(LOAD_SHARE, THREADS, inflight, [LOAD_RECALL],
-                                  rate=f"{PEAK_PART:.0%}",
-                                  seconds=LOOP_TIMES * self.pace["load_seconds"])
-        run = self.programs.json("fathom-bench", "search", **words)["runs"][0]
+        run = self.open_loop(inflight, f"{PEAK_PART:.0%}", "slice")
         at_part = run["open_loop"][0]
+        hurried = self.open_loop(inflight, f"{at_part['rate']:.0f}", "realtime")["open_loop"][0]
+        kept = ("rate", "urgency", "qps", "recall", "latency_us", "late_us")
         return {"inflight": inflight, "target_recall": LOAD_RECALL,
-                "peak_qps": run["qps"], "peak_part": PEAK_PART, "at_peak_part": {
-                    name: at_part[name] for name in ("rate", "qps", "recall", "latency_us", "late_us")}}
+                "peak_qps": run["qps"], "peak_part": PEAK_PART,
+                "at_peak_part": {name: at_part[name] for name in kept},
+                "in_real_time": {name: hurried[name] for name in kept}}
+
+    def open_loop(self, inflight, rate, urgency):
+        words = self.search_words(LOAD_SHARE, THREADS, inflight, [LOAD_RECALL], rate=rate,
+                                  urgency=urgency, seconds=LOOP_TIMES * self.pace["load_seconds"])
+        return self.programs.json("fathom-bench", "search", **words)["runs"][0]
 
     def load(self, qps):
         """The server at rising rates, up to the QPS that the same budget gave in process; then once

@@ -82,10 +82,15 @@ static int run_open_loops(struct search_session *session, struct search_plan pla
     for (unsigned i = 0; i < options->rates.count && !tool_interrupted(); i++) {
         struct search_repeats repeats;
         plan.rate = bench_rates_qps(&options->rates, i, peak_qps);
+        plan.urgency = options->urgency;
         plan.watch_cpus = options->watch_cpus;
         int status = repeat_run(&repeats, plan, options->repeats, err);
         if (status)
             return status;
+        if (i == 0 && plan.urgency != repeats.runs[0].urgency)
+            fprintf(stderr, "%s: open loops run at urgency %s: %s is not allowed here\n",
+                    BENCH_SEARCH_NAME, env_urgency_name(repeats.runs[0].urgency),
+                    env_urgency_name(plan.urgency));
         search_report_open_loop(session, &plan, &repeats);
     }
     return 0;

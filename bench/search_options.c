@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "env.h"
-
 enum {
     OPTION_INDEX = 256,
     OPTION_QUERY,
@@ -27,6 +25,7 @@ enum {
     OPTION_CODE_SHARE,
     OPTION_REFINE_THRESHOLD,
     OPTION_RATE,
+    OPTION_URGENCY,
     OPTION_SECONDS,
     OPTION_PASSES,
     OPTION_REPEAT,
@@ -87,6 +86,10 @@ static const struct argp_option search_argp_options[] = {
     {"rate", OPTION_RATE, "QPS|SHARE%,...", 0,
      "After each run, open loops: so many queries a second, or this share of the run's QPS, sent "
      "at their times whatever happens; latency is counted from there",
+     0},
+    {"urgency", OPTION_URGENCY, "normal|slice|realtime", 0,
+     "How soon a thread of an open loop that wakes runs beside others, as fathom-server's workers "
+     "do; realtime has to be allowed (default: slice)",
      0},
     {"seconds", OPTION_SECONDS, "S", 0,
      "Measure each run for this long, and each query once at least (default: 2)", 0},
@@ -208,6 +211,10 @@ static bool parse_measure(int key, const char *arg, struct argp_state *state,
     case OPTION_RATE:
         bench_rates_parse(&options->rates, state, arg);
         return true;
+    case OPTION_URGENCY:
+        options->urgency =
+            (enum env_urgency)tool_arg_choice(state, "--urgency", arg, "normal slice realtime");
+        return true;
     case OPTION_SECONDS:
         options->seconds = tool_arg_f64(state, "--seconds", arg, 0, 86400);
         return true;
@@ -317,6 +324,7 @@ int search_options_parse(struct search_options *out, int argc, char **argv)
     *out = (struct search_options){.k = 10,
                                    .seconds = 2,
                                    .repeats = 1,
+                                   .urgency = ENV_URGENCY_SLICE,
                                    .warm_up_ns = 1000000000,
                                    .open = fathom_open_options_default(),
                                    .plan_recall = -1,

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "bench.h"
+#include "env.h"
 #include "fathom/fathom.h"
 #include "rates.h"
 
@@ -31,6 +32,7 @@ struct search_options {
     bool exact_distances, wait, watch_cpus, json;
     enum fathom_rerank rerank;
     struct bench_rates rates; /* of the open loops after each run */
+    enum env_urgency urgency; /* and of their threads */
     unsigned passes, repeats;
     double seconds;
     uint64_t warm_up_ns;

@@ -289,8 +289,9 @@ void search_report_run(struct search_session *session, const struct search_plan 
 static json_t *open_loop_json(const struct search_plan *plan, const struct search_repeats *repeats,
                               const struct search_run *run)
 {
-    return json_pack("{s:f, s:I, s:f, s:o, s:o, s:o, s:o, s:f, s:f, s:i, s:o}", "rate", plan->rate,
-                     "queries", (json_int_t)run->queries, "qps", search_run_qps(run), "recall",
+    return json_pack("{s:f, s:s, s:I, s:f, s:o, s:o, s:o, s:o, s:f, s:f, s:i, s:o}", "rate",
+                     plan->rate, "urgency", env_urgency_name(run->urgency), "queries",
+                     (json_int_t)run->queries, "qps", search_run_qps(run), "recall",
                      report_real(run->recall), "latency_us", report_latency(&run->latency),
                      "late_us", report_latency(&run->late), "stops",
                      report_stops(&run->stops, &run->untouched), "cpu_us_per_query",

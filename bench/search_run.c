@@ -347,7 +347,7 @@ static void measure_open(struct worker *worker)
                                             memory_order_relaxed, memory_order_relaxed);
     if (plan->passes)
         total = (uint64_t)plan->workload->query_count * plan->passes;
-    env_thread_hurry(ENV_URGENCY_SLICE); /* as the server's workers */
+    worker->sums.urgency = env_thread_hurry(plan->urgency);
     run_open(worker, total);
 }
 
@@ -379,6 +379,8 @@ static void worker_measure(struct worker *worker)
 static void worker_main(void *context, unsigned number)
 {
     struct bench *bench = context;
+    if (number == bench->plan->threads)
+        return; /* the caller of an open loop */
     struct worker *worker = &bench->workers[number];
     int status = worker_init(worker);
     if (status)
@@ -432,6 +434,7 @@ static int sum_up(struct search_run *out, const struct bench *bench, struct fath
     }
     out->wall_ns = end_ns - begin_ns;
     out->io = bench->workers[0].sums.io;
+    out->urgency = bench->workers[0].sums.urgency;
     memcpy(out->io_note, bench->workers[0].sums.io_note, sizeof out->io_note);
     out->recall = workload_recall(plan->workload, plan->workload->ids, plan->workload->answered);
     out->stopped = plan->stop();
@@ -473,7 +476,8 @@ int search_run(struct search_run *out, const struct search_plan *plan, struct fa
     for (unsigned i = 0; i < plan->threads; i++)
         bench.workers[i].bench = &bench;
     bench.stops = plan->rate > 0 && plan->watch_cpus ? stops_begin(plan->env) : NULL;
-    status = env_run_parallel(plan->threads, worker_main, &bench);
+    /* A thread that has been hurried stays so, and the calling one has closed loops to come. */
+    status = env_run_parallel(plan->threads + (plan->rate > 0), worker_main, &bench);
     stops_end(bench.stops);
     if (status)
         error_set(err, status, "cannot start %u threads: %s", plan->threads,

@@ -5,6 +5,7 @@
 #ifndef BENCH_SEARCH_RUN_H
 #define BENCH_SEARCH_RUN_H
 
+#include "env.h"
 #include "latency.h"
 #include "workload.h"
 
@@ -21,11 +22,12 @@ struct search_plan {
     enum fathom_rerank rerank;
     unsigned passes; /* over the queries; 0: as many queries as begin within seconds */
     double seconds;
-    bool whole;          /* and, when there are no passes, each query once at least */
-    double rate;         /* queries a second, of all threads together; 0: a closed loop */
-    bool watch_cpus;     /* in an open loop */
-    uint64_t warm_up_ns; /* at most one pass of it */
-    bool (*stop)(void);  /* asked now and then; true ends the run early */
+    bool whole;               /* and, when there are no passes, each query once at least */
+    double rate;              /* queries a second, of all threads together; 0: a closed loop */
+    enum env_urgency urgency; /* in an open loop, as far as it is allowed */
+    bool watch_cpus;          /* in an open loop */
+    uint64_t warm_up_ns;      /* at most one pass of it */
+    bool (*stop)(void);       /* asked now and then; true ends the run early */
 };
 
 /* Sums over all measured queries, and what follows from them. */
@@ -38,6 +40,7 @@ struct search_run {
     struct latency_summary latency;   /* to the result, as the caller sees it: from submit, or in an
                                          open loop from the appointed time */
     struct latency_summary late;      /* in an open loop: from the appointed time to submit */
+    enum env_urgency urgency;         /* in an open loop: as far as it was allowed */
     struct latency_summary untouched; /* in an open loop: latency, without what stops touched */
     struct stops_summary stops;       /* of CPUs, in an open loop */
     double recall;                    /* negative: no truth set */

@@ -79,13 +79,17 @@ class Fathom(unittest.TestCase):
         self.assertEqual(kept, {name: told[name] for name in told if name != "more"})
 
     def test_in_process_the_open_loop_has_the_part_of_the_peak_that_the_server_has(self):
-        at_part = {"rate": 60, "qps": 60, "recall": 1, "latency_us": {}, "late_us": {}, "more": 1}
+        at_part = {"rate": 60, "urgency": "slice", "qps": 60, "recall": 1, "latency_us": {},
+                   "late_us": {}, "more": 1}
         self.programs.json.return_value = {"runs": [{"qps": 100, "open_loop": [at_part]}]}
         with mock.patch.object(self.fathom, "in_flight", lambda _: 16):
             found = self.fathom.load_in_process()
         self.assertEqual((found["peak_qps"], found["at_peak_part"]["rate"]), (100, 60))
-        words = self.programs.json.call_args.kwargs
-        self.assertEqual((words["rate"], words["target_recall"]), ("60%", str(fathom_runs.LOAD_RECALL)))
+        self.assertNotIn("more", found["in_real_time"])
+        slices, real_time = (call.kwargs for call in self.programs.json.call_args_list[-2:])
+        self.assertEqual((slices["rate"], slices["urgency"]), ("60%", "slice"))
+        self.assertEqual((real_time["rate"], real_time["urgency"]), ("60", "realtime"))
+        self.assertEqual(slices["target_recall"], str(fathom_runs.LOAD_RECALL))
 
     def test_a_build_that_hangs_is_ended(self):
         program = self.fathom.work / "fathom-build"

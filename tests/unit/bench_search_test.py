@@ -216,6 +216,7 @@ class Search(unittest.TestCase):
                 self.assertEqual((loop["queries"], loop["recall"]), (2 * QUERIES, run["recall"]))
                 self.assertEqual(LATENCY_FIELDS - loop["latency_us"].keys(), set())
                 self.assertGreaterEqual(loop["late_us"]["max"], 0)
+                self.assertIn(loop["urgency"], ("normal", "slice"))
                 self.assertLess(loop["late_us"]["mean"], loop["latency_us"]["mean"])
                 stops = loop["stops"]
                 if stops is not None:  # the right to watch in real time is not everybody's
@@ -224,6 +225,11 @@ class Search(unittest.TestCase):
                     self.assertLessEqual(stops["max_us"], 1000 * stops["lost_ms"] + 1)
             # The last of 100 queries was due after 99/500 s, and none is sent before its time.
             self.assertLessEqual(fixed["qps"], 100 / (99 / 500))
+
+    def test_how_soon_its_threads_run_is_asked_for_and_told(self):
+        for asked, got in (("normal", ("normal",)), ("realtime", ("normal", "slice", "realtime"))):
+            for run in self.search("--search-list", "10,40", "--rate", 500, "--urgency", asked)["runs"]:
+                self.assertIn(run["open_loop"][0]["urgency"], got)
 
     def test_an_open_loop_lasts_for_its_seconds(self):
         (run,) = self.search("--seconds", 0.5, "--passes", 1, "--rate", 100)["runs"]
@@ -408,6 +414,7 @@ class Search(unittest.TestCase):
         self.search("--search-list", 10, "--target-recall", 0.9, expect=2)
         self.search("--io", "mmap", expect=2)
         self.search("--nonsense", expect=2)
+        self.search("--rate", 500, "--urgency", "soon", expect=2)
         for rate in ("0", "x", "50%%", "%", "10,", "2000%%", "100000%"):
             self.search("--rate", rate, expect=2)
         self.assertIn("--k 30", self.search("--k", 30, expect=2))

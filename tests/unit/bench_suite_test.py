@@ -290,7 +290,12 @@ class Page(unittest.TestCase):
         text = self.page({**own, "load": {**load, "at_peak_part": asked, "in_process": inside}})
         self.assertIn("The client ran as realtime and took 37.7 us of CPU a request.", text)
         self.assertIn("32,000 queries a second; in an open loop at 60% of that (19,200/s, recall "
-                      "0.9600), p50 is 0.21 ms and p99 **0.52 ms**", text)
+                      "0.9600), p50 is 0.21 ms and p99 **0.52 ms**.", text)
+        fast = {**at, "urgency": "realtime", "latency_us": {"p50": 190, "p99": 310, "p999": 500}}
+        for urgency, words in (("realtime", "**0.52 ms**, in real time (`--urgency realtime`) "
+                                            "0.19 ms and **0.31 ms**."), ("slice", "**0.52 ms**.")):
+            hurried = {**inside, "in_real_time": {**fast, "urgency": urgency}}
+            self.assertIn(words, self.page({**own, "load": {**load, "in_process": hurried}}))
         self.assertIn("--inflight 8 --target-recall 0.95 --dram-budget 20% --rate 60%", text)
         self.assertIn("--workers 2 --inflight 4 --dram-budget 20% &", text)
 

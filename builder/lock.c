@@ -40,15 +40,15 @@ static int check_replaceable(const struct env *env, const char *dir, struct fath
 
 static int lock(const struct env *env, const char *dir, struct fathom_error *err)
 {
-    int fd = env->open(env->context, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0), status;
+    int fd = env->open(env->context, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     if (fd < 0)
         return error_set(err, fd, "%s: cannot be opened: %s", dir, fathom_strerror(fd));
-    if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+    int status = env->flock(env->context, fd, LOCK_EX | LOCK_NB);
+    if (status == 0)
         return fd;
-    status = errno == EWOULDBLOCK ? -EBUSY : -errno;
     file_close(env, fd);
-    if (status == -EBUSY)
-        return error_set(err, status,
+    if (status == -EWOULDBLOCK)
+        return error_set(err, -EBUSY,
                          "%s: another build is at work here; wait for it or choose another "
                          "directory",
                          dir);

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -128,6 +129,12 @@ static int os_mkdir(void *context, const char *path, unsigned mode)
 {
     (void)context;
     return or_errno(mkdir(path, (mode_t)mode));
+}
+
+static int os_flock(void *context, int fd, int operation)
+{
+    (void)context;
+    return or_errno(flock(fd, operation));
 }
 
 static int os_list(void *context, const char *path, int (*visit)(void *arg, const char *name),
@@ -256,6 +263,7 @@ const struct env *env_os(void)
         .unlink = os_unlink,
         .rmdir = os_rmdir,
         .mkdir = os_mkdir,
+        .flock = os_flock,
         .list = os_list,
         .clock_ns = os_clock_ns,
         .ring_init = os_ring_init,

@@ -37,6 +37,7 @@ struct env {
     int (*unlink)(void *context, const char *path);
     int (*rmdir)(void *context, const char *path);
     int (*mkdir)(void *context, const char *path, unsigned mode);
+    int (*flock)(void *context, int fd, int operation);
     /* Calls visit for each entry but . and ..; stops at its first non-zero and returns it. */
     int (*list)(void *context, const char *path, int (*visit)(void *arg, const char *name),
                 void *arg);

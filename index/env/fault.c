@@ -272,6 +272,13 @@ static int fault_mkdir(void *context, const char *path, unsigned mode)
     return rc ? rc : fault->inner->mkdir(fault->inner->context, path, mode);
 }
 
+static int fault_flock(void *context, int fd, int operation)
+{
+    struct fault_env *fault = context;
+    int rc = op_enter(fault, NULL);
+    return rc ? rc : fault->inner->flock(fault->inner->context, fd, operation);
+}
+
 static int fault_list(void *context, const char *path, int (*visit)(void *arg, const char *name),
                       void *arg)
 {
@@ -318,6 +325,7 @@ int fault_init(struct fault_env *fault, const struct env *inner, const char *pla
         .unlink = fault_unlink,
         .rmdir = fault_rmdir,
         .mkdir = fault_mkdir,
+        .flock = fault_flock,
         .list = fault_list,
         .clock_ns = fault_clock_ns,
         .ring_init = fault_ring_init,

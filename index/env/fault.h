@@ -11,7 +11,8 @@
  * that matches acts.
  *
  *     op=17        the 17th operation of the table by any thread, from 1: open close pread pwrite
- *                  read fdatasync fsync ftruncate fstat rename unlink rmdir mkdir list map_large
+ *                  read fdatasync fsync ftruncate fstat rename unlink rmdir mkdir list flock
+ *                  map_large
  *     read#5       the 5th raw result of reading a file: completions of a ring on either engine,
  *                  preads of file_read_full, env->read
  *     alloc#88     the 88th allocation; needs mem_set_fault(fault_alloc, &fault)

@@ -38,13 +38,31 @@ BEHIND_ENV = (
     "datasets/",
 )
 OS_CALLS = (
-    "open openat creat close read readv pread preadv write writev pwrite pwritev lseek "
-    "fsync fdatasync sync ftruncate truncate fallocate fstat stat lstat rename renameat unlink "
-    "unlinkat rmdir mkdir opendir readdir mmap munmap madvise posix_fadvise fopen fdopen fread "
-    "fwrite fgets fclose freopen tmpfile mkstemp popen system fork socket connect accept listen "
-    "clock_gettime gettimeofday time nanosleep usleep sleep getrandom rand random srand "
-    "malloc calloc realloc aligned_alloc posix_memalign "
-    "pthread_create pthread_join io_uring_setup io_uring_enter io_uring_register"
+    "open open64 openat openat2 creat close closefrom close_range read readv pread preadv preadv2 "
+    "write writev pwrite pwritev pwritev2 lseek copy_file_range sendfile splice tee vmsplice "
+    "fsync fdatasync sync syncfs sync_file_range msync ftruncate truncate fallocate "
+    "posix_fallocate posix_fadvise readahead "
+    "fstat stat lstat fstatat statx statfs fstatfs statvfs fstatvfs access faccessat eaccess "
+    "euidaccess chmod fchmod fchmodat chown fchown lchown utime utimes utimensat futimens umask "
+    "rename renameat renameat2 unlink unlinkat remove link linkat symlink symlinkat readlink "
+    "readlinkat realpath rmdir mkdir mkdirat mkfifo mknod chdir fchdir getcwd "
+    "opendir fdopendir readdir closedir dirfd scandir ftw nftw glob "
+    "flock lockf fcntl ioctl dup dup2 dup3 pipe pipe2 "
+    "mmap mmap64 munmap mremap mprotect madvise posix_madvise mincore mlock mlock2 mlockall munlock "
+    "memfd_create shm_open shmget brk sbrk "
+    "fopen fdopen freopen fread fwrite fgets fgetc fscanf getline getdelim fseek fseeko fclose "
+    "tmpfile tmpnam mkstemp mkostemp mkdtemp popen pclose system "
+    "fork vfork clone posix_spawn posix_spawnp execl execlp execv execve execvp execvpe fexecve "
+    "wait waitpid waitid wait4 syscall prctl getrlimit setrlimit prlimit getrusage "
+    "socket socketpair connect accept accept4 bind listen send recv sendto recvfrom sendmsg recvmsg "
+    "poll ppoll select pselect epoll_create1 epoll_ctl epoll_wait eventfd timerfd_create "
+    "inotify_init1 "
+    "clock clock_gettime clock_nanosleep gettimeofday time times nanosleep usleep sleep alarm "
+    "getrandom getentropy rand rand_r random srand srandom drand48 "
+    "malloc calloc realloc reallocarray aligned_alloc posix_memalign memalign valloc strdup "
+    "strndup asprintf vasprintf open_memstream "
+    "pthread_create pthread_join pthread_detach thrd_create sched_getaffinity sched_setaffinity "
+    "sched_setscheduler sysconf io_uring_setup io_uring_enter io_uring_register"
 ).split()
 # A member call (env->open(...), file.read(...)) is not the OS's, nor is a declaration of a member,
 # "int (*open)(...)".

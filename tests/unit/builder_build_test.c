@@ -280,6 +280,34 @@ static void a_directory_that_is_being_built_in_is_refused(void **state)
     build_report_fini(&report);
 }
 
+/* A file system that has no locks, or none left. */
+static void a_directory_that_cannot_be_locked_is_refused(void **state)
+{
+    struct place place = place_of(*state, "index");
+    struct build_options options = options_for(&place, 1);
+    struct build_report report;
+    struct fathom_error err = {0};
+    struct fault_env fault;
+    unsigned fds = open_fds();
+    bool refused = false;
+    floats_file(place.input, 50, DIM, 4);
+    options.env = &fault.env;
+    for (int n = 1; !refused; n++) {
+        char plan[32];
+        snprintf(plan, sizeof plan, "op=%d:ENOLCK", n);
+        assert_int_equal(fault_init(&fault, env_os(), plan, NULL), 0);
+        int status = build_run(&options, &report, &err);
+        refused = status == -ENOLCK && message_has(&err, "cannot be locked");
+        assert_int_equal(open_fds(), fds);
+        if (status == 0)
+            build_report_fini(&report);
+        if (fault_fired(&fault) == 0)
+            fail_msg("none of %d operations is a lock", n - 1);
+    }
+    assert_true(message_has(&err, place.out));
+    assert_int_equal(names_with(place.out, ".tmp-"), 0);
+}
+
 static void a_build_above_the_memory_budget_is_refused_with_its_need(void **state)
 {
     struct place place = place_of(*state, "index");
@@ -425,6 +453,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(a_stopped_build_leaves_the_old_index_and_no_debris,
                                     scratch_make, scratch_remove),
     cmocka_unit_test_setup_teardown(a_failed_allocation_is_an_error_and_nothing_more, scratch_make,
+                                    scratch_remove),
+    cmocka_unit_test_setup_teardown(a_directory_that_cannot_be_locked_is_refused, scratch_make,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(a_directory_that_is_being_built_in_is_refused, scratch_make,
                                     scratch_remove),

@@ -325,7 +325,7 @@ static void a_short_build_leaves_no_checkpoints_and_says_so(void **state)
     assert_int_equal(trial_run(&options, NULL), 0);
     assert_non_null(strstr(trial.notes, "nothing to resume"));
     struct fault_env fault;
-    assert_int_equal(fault_init(&fault, env_os(), "op=21:EIO", NULL), 0);
+    assert_int_equal(fault_init(&fault, env_os(), "op=22:EIO", NULL), 0);
     options.env = &fault.env;
     assert_int_equal(trial_run(&options, NULL), -EIO);
     assert_int_equal(names_with(trial.out, TRIAL_MARK), 0);

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -36,6 +37,7 @@ static void raw_calls_return_minus_errno(void **state)
     assert_int_equal(env->unlink(NULL, scratch->path), -ENOENT);
     assert_int_equal(env->rmdir(NULL, scratch->path), -ENOENT);
     assert_int_equal(env->mkdir(NULL, scratch->dir, 0755), -EEXIST);
+    assert_int_equal(env->flock(NULL, -1, LOCK_EX), -EBADF);
     assert_int_equal(env->list(NULL, scratch->path, NULL, NULL), -ENOENT);
 }
 
@@ -59,6 +61,10 @@ static void raw_calls_do_what_their_names_say(void **state)
     assert_memory_equal(buf, "ab", 2);
     assert_int_equal(env->read(NULL, fd, buf, 8), 4);
     assert_memory_equal(buf, "\0\0ab", 4);
+    int again = env->open(NULL, scratch->path, O_RDONLY, 0);
+    assert_int_equal(env->flock(NULL, fd, LOCK_EX | LOCK_NB), 0);
+    assert_int_equal(env->flock(NULL, again, LOCK_EX | LOCK_NB), -EWOULDBLOCK);
+    assert_int_equal(env->close(NULL, again), 0);
     assert_int_equal(env->close(NULL, fd), 0);
     assert_int_equal(env->rename(NULL, scratch->path, moved), 0);
     assert_false(path_exists(scratch->path));

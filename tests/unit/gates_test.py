@@ -26,6 +26,11 @@ class Gates(unittest.TestCase):
         self.assertEqual(found("index/env/x.c", text), [])
         self.assertEqual(found("server/x.c", text), [])
 
+    def test_locks_links_copies_and_processes_are_os_calls_too(self):
+        for call in ("flock(fd, 2)", "copy_file_range(a, 0, b, 0, n, 0)", "realpath(p, 0)", "access(p, 4)",
+                     "sysconf(1)", "strdup(s)", "fcntl(fd, 1)", "execv(p, a)"):  # fmt: skip
+            self.assertEqual(found("builder/x.c", f"int f(void)\n{{\n    return {call};\n}}\n"), [(3, "os calls")], call)
+
     def test_calls_through_a_table_are_no_os_calls(self):
         text = "int f(void)\n{\n    return env->open(env->context, p, 0, 0) + e.pread(1);\n}\n"
         self.assertEqual(found("index/format/x.c", text), [])

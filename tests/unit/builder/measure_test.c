@@ -1,7 +1,7 @@
 /* Operating points are saved as they are measured: the rows that they are measured with, their
  * neighbours, and the points of each residency. Killed or failed anywhere, the next build goes on
  * behind what is there. */
-#include "builder_trial.h"
+#include "trial.h"
 
 #include <stdio.h>
 #include <stdlib.h>

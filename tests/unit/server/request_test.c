@@ -1,7 +1,7 @@
 /* Requests: what is taken, and that each wrong value of each key is refused by that key's name. */
 #include "fathom_test.h"
 
-#include "server_message.h"
+#include "message.h"
 
 #include <errno.h>
 #include <math.h>

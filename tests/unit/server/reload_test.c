@@ -1,6 +1,6 @@
 /* Reload requests: on which terms an index may be kept, and that all else is refused by its key's
  * name. */
-#include "server_message.h"
+#include "message.h"
 
 static void begin_reload(struct message *message, const char *key)
 {

@@ -1,6 +1,6 @@
 /* Builds that are killed, fail or are stopped at any operation, and those that take over from them.
  * The index is the same, byte by byte, as that of a build that nobody disturbed. */
-#include "builder_trial.h"
+#include "trial.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* Merging the lists of parts: each of its steps is saved on its way, and gone on with behind what
  * is there. */
-#include "builder_trial.h"
+#include "trial.h"
 
 #include <stdio.h>
 #include <stdlib.h>

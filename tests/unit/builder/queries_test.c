@@ -1,7 +1,7 @@
 /* Operating points that are measured on given queries: they keep what they promise to others like
  * these, whatever rows would promise; and a file of queries is checked, known and the same to any
  * number of threads. */
-#include "builder_trial.h"
+#include "trial.h"
 
 #include <math.h>
 #include <stdio.h>

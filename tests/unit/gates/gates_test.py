@@ -6,7 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 import gates  # noqa: E402
 import summary  # noqa: E402
 
@@ -121,7 +121,7 @@ class Gates(unittest.TestCase):
 
     def test_the_files_that_gates_name_are_there(self):
         for name in (*gates.NAMES, *gates.OS_CALL_OWNERS):
-            self.assertTrue((Path(__file__).resolve().parents[2] / name).exists(), name)
+            self.assertTrue((Path(__file__).resolve().parents[3] / name).exists(), name)
 
     def test_a_folder_with_a_fault_exits_with_1(self):
         with tempfile.TemporaryDirectory() as folder:

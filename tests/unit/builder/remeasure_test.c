@@ -1,6 +1,6 @@
 /* Measuring an index that is there anew: all but its points stays, and when it is killed, fails or
  * is stopped anywhere, what is there is the old index or the new one, byte by byte. */
-#include "builder_trial.h"
+#include "trial.h"
 
 #include <errno.h>
 #include <math.h>

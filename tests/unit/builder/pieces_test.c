@@ -1,6 +1,6 @@
 /* Stages that are saved piece by piece: lists, codes, and the index as it is written. Killed or
  * failed anywhere, the next build goes on behind the last piece that is there. */
-#include "builder_trial.h"
+#include "trial.h"
 
 #include <stdio.h>
 #include <stdlib.h>

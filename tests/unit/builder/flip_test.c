@@ -1,6 +1,6 @@
 /* What an interrupted build has left, damaged anywhere: the next one takes over to the same index,
  * whatever of it is wrong. */
-#include "builder_trial.h"
+#include "trial.h"
 
 #include <dirent.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Builds of a trial, each in a scratch of its own. */
-#include "builder_trial.h"
+#include "trial.h"
 
 #include <signal.h>
 #include <stdio.h>

@@ -109,7 +109,7 @@ bool dispatch_has_deadlines(const struct dispatch *dispatch);
 int dispatch_event_fd(const struct dispatch *dispatch); /* the engine's; -1: none */
 enum fathom_io dispatch_io(const struct dispatch *dispatch);
 const char *dispatch_io_note(const struct dispatch *dispatch);
-/* No search is live, answered or not. */
+/* For the tests: no search is live, answered or not. */
 bool dispatch_is_empty(const struct dispatch *dispatch);
 
 #endif

@@ -28,7 +28,7 @@ void *mem_alloc_pages(size_t pages);
 /* pages: as many as were asked for. NULL is passed over. */
 void mem_free_pages(void *memory, size_t pages);
 
-/* Tests only: fn is asked before each allocation and true makes it fail. NULL takes it away. */
+/* For the tests: fn is asked before each allocation and true makes it fail. NULL takes it away. */
 void mem_set_fault(bool (*fn)(void *context), void *context);
 
 static inline bool size_add(size_t a, size_t b, size_t *out)

@@ -46,8 +46,3 @@ uint32_t prng_below(struct prng *prng, uint32_t bound)
     }
     return product >> 32;
 }
-
-double prng_unit(struct prng *prng)
-{
-    return (prng_next(prng) >> 11) * 0x1.0p-53;
-}

@@ -15,7 +15,5 @@ void prng_init(struct prng *prng, uint64_t seed, uint64_t stream);
 uint64_t prng_next(struct prng *prng);
 /* Uniform in [0, bound), bound >= 1, without modulo bias (Lemire's multiply and reject). */
 uint32_t prng_below(struct prng *prng, uint32_t bound);
-/* Uniform in [0, 1), 53 bits. */
-double prng_unit(struct prng *prng);
 
 #endif

@@ -223,7 +223,7 @@ void kernel_trellis_prepare(struct kernel_trellis *trellis, const struct kernel_
 /* The table for this CPU under FATHOM_CPU_MAX. Chosen at the first call, the same for ever after;
  * thread-safe. */
 const struct kernels *kernels_get(void);
-/* The table of one level, NULL when this CPU or build does not have it. For the checker. */
+/* The table of one level, NULL when this CPU or build does not have it. For the tests. */
 const struct kernels *kernels_at(enum kernel_level level);
 
 #endif

@@ -21,6 +21,7 @@
 
 #include "guard.h"
 #include "mem.h"
+#include "prng_unit.h"
 
 static const struct kernel_entry *const groups[] = {row_entries, code_entries, sliced_entries,
                                                     encode_entries, float_entries};

@@ -11,6 +11,8 @@
     python       every script compiles
     links        what a document links to within the project is there
     names        what is on disk, on the wire or in /metrics by a name has it in its document
+    tests alone  a function that only tests call says "for (the) tests" in its comment, or its header in its
+                 first, or it is not there
     records      each decision has its line in the list of docs/adr/README.md
 
 That a layer includes only what it may is CMake's gate (include paths are per target). Comments and
@@ -22,6 +24,7 @@ strings are blanked before the code is searched, so that "open (the file)" in a 
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 FILE_LINES_MAX = 650
@@ -97,6 +100,12 @@ MACHINE = re.compile(
 
 # [text](target) or [text](target#place); links to other sites are not looked at.
 LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+
+# Function declarations of a header; what links call is no concern of the tests.
+DECLARED = re.compile(r"^(?!typedef|static)\w[\w\s*]*?[\s*](\w+)\([^;{}]*\)[^;{}()]*;", re.MULTILINE)
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+FOR_TESTS = re.compile(r"for\s+(?:\*\s+)?(?:the\s+)?(?:\*\s+)?tests", re.IGNORECASE)
+INSTALLED = ("index/include/", "client/c/include/")
 
 # Where names are made -> (how, the document that must tell them, and how one stands in it).
 NAMES = {
@@ -231,6 +240,30 @@ def check_records(folder, path, text):
             yield text.count("\n"), "records", f"{record.name} has no line in the list"
 
 
+def uncalled(headers, sources):
+    """(path, line, name) of functions that these headers ({path: text}) declare for nobody in these
+    sources (blanked code) and not for tests either: a name stands once where it is defined."""
+    words = Counter(word for code in sources for word in re.findall(r"\w+", code))
+    for path, text in headers.items():
+        code = blank_comments(text)
+        words.update(re.findall(r"\w+", DECLARED.sub("", code)))
+    for path, text in headers.items():
+        comments = [(match.start(), bool(FOR_TESTS.search(match.group()))) for match in COMMENT.finditer(text)]
+        if comments and comments[0][1]:
+            continue
+        for match in DECLARED.finditer(blank_comments(text)):
+            told = [for_tests for start, for_tests in comments if start < match.start(1)]
+            if words[match.group(1)] <= 1 and not (told and told[-1]):
+                yield path, text.count("\n", 0, match.start(1)) + 1, match.group(1)
+
+
+def check_uncalled(texts):
+    headers = {p: t for p, t in texts.items() if p.endswith(".h") and not under(p, INSTALLED)}
+    sources = [blank_comments(text) for path, text in texts.items() if path.endswith(".c")]
+    for path, line, name in uncalled(headers, sources):
+        yield path, line, "tests alone", f"nobody but tests calls {name}()"
+
+
 def check_file(path, text, folder=Path()):
     yield from check_text(path, text)
     if path.endswith((".c", ".h")):
@@ -265,16 +298,16 @@ def source_files(folder):
 
 def main(arguments):
     folder = Path(arguments[0]) if arguments else Path(__file__).resolve().parents[2]
-    found = files = 0
-    for name in source_files(folder):
-        if not name.endswith(TEXT) or name == "LICENSE":
-            continue
-        files += 1
-        text = (folder / name).read_text(encoding="utf-8", errors="replace")
-        for line, gate, what in check_file(name, text, folder):
-            found += 1
-            print(f"{name}:{line}: {gate}: {what}")
-    print(f"gates: {files} files, {found} found")
+    texts = {
+        name: (folder / name).read_text(encoding="utf-8", errors="replace")
+        for name in source_files(folder)
+        if name.endswith(TEXT) and name != "LICENSE"
+    }
+    found = [(name, *what) for name, text in texts.items() for what in check_file(name, text, folder)]
+    found += check_uncalled({name: text for name, text in texts.items() if not under(name, ("tests/",))})
+    for name, line, gate, what in found:
+        print(f"{name}:{line}: {gate}: {what}")
+    print(f"gates: {len(texts)} files, {len(found)} found")
     return 1 if found else 0
 
 

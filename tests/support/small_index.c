@@ -8,7 +8,7 @@
 
 #include "builder.h"
 #include "fathom_test.h"
-#include "prng.h"
+#include "prng_unit.h"
 
 #define CLUSTER_ROWS 50 /* on average */
 #define DIRECTIONS   12

@@ -11,7 +11,7 @@
 #include "folder.h"
 #include "lists.h"
 #include "metric.h"
-#include "prng.h"
+#include "prng_unit.h"
 
 static uint8_t *take(struct tiny_index *tiny, enum section_kind kind, size_t bytes,
                      uint32_t row_bytes)

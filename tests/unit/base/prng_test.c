@@ -2,7 +2,7 @@
  */
 #include "fathom_test.h"
 
-#include "prng.h"
+#include "prng_unit.h"
 
 static void the_generator_gives_the_published_sequence(void **state)
 {

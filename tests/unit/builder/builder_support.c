@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "format.h"
-#include "prng.h"
+#include "prng_unit.h"
 #include "vector_writer.h"
 
 /* Near enough to a unit Gaussian. */

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "prng.h"
+#include "prng_unit.h"
 #include "spill.h"
 #include "work.h"
 

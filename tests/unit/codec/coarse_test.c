@@ -8,7 +8,7 @@
 
 #include "coarse.h"
 #include "mem.h"
-#include "prng.h"
+#include "prng_unit.h"
 
 #define DIM   64
 #define UNITS (PLANES_MAX * DIM / 8)

@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "metric.h"
-#include "prng.h"
+#include "prng_unit.h"
 #include "row8.h"
 
 #define DIM 24

@@ -8,7 +8,7 @@
 
 #include "mem.h"
 #include "planes.h"
-#include "prng.h"
+#include "prng_unit.h"
 
 #define DIM   32
 #define UNITS (PLANES_MAX * DIM / 8)

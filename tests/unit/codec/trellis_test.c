@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "mem.h"
-#include "prng.h"
+#include "prng_unit.h"
 #include "trellis.h"
 
 #define DIM    128

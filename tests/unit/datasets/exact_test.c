@@ -8,7 +8,7 @@
 
 #include "exact_scan.h"
 #include "exact_truth.h"
-#include "prng.h"
+#include "prng_unit.h"
 #include "vector_writer.h"
 
 struct set {

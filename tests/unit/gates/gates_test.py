@@ -110,6 +110,22 @@ class Gates(unittest.TestCase):
             # A pattern that finds nothing guards nothing.
             self.assertEqual(len(list(gates.check_names(Path(folder), "client/protocol.h", ""))), 1)
 
+    def test_a_function_that_only_tests_call_is_found_unless_it_says_so(self):
+        header = (
+            "/* What it is. */\nint used(void);\nint *spare(const char *name,\n           int n) FATHOM_MUST_USE;\n"
+            "/* For the tests: a door. */\nvoid door(void (*fn)(void *context), void *context);\n"
+            "int and_this(void);\n/* More. */\nint last(void);\n"
+            "static inline int inner(void)\n{\n    return spare_not() + by_header();\n}\nint by_header(void);\n"
+        )
+        source = "int used(void)\n{\n    return last() /* spare() */;\n}\nint *spare(const char *s, int n)\n{\n}\n"
+        source += "int last(void)\n{\n}\nint by_header(void)\n{\n}\nint main(void)\n{\n    used();\n}\n"
+        texts = {"server/x.h": header, "server/x.c": source}
+        found = [(path, line) for path, line, _, what in gates.check_uncalled(texts)]
+        self.assertEqual(found, [("server/x.h", 3)])
+        texts["server/x.h"] = header.replace("What it is", "A spy, for tests")
+        self.assertEqual(list(gates.check_uncalled(texts)), [])
+        self.assertEqual(list(gates.check_uncalled({"index/include/x.h": header, "x.c": source})), [])
+
     def test_a_decision_that_is_not_listed_is_found(self):
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "docs", "adr").mkdir(parents=True)
@@ -132,6 +148,9 @@ class Gates(unittest.TestCase):
                 self.addCleanup(setattr, sys, "stdout", sys.__stdout__)
                 self.assertEqual(gates.main([folder]), 0)
                 path.write_text("void f(void)\n{\n    sync();\n}\n")
+                self.assertEqual(gates.main([folder]), 1)
+                path.write_text("void f(void)\n{\n}\n")
+                path.with_suffix(".h").write_text("void f(void);\n")
                 self.assertEqual(gates.main([folder]), 1)
 
 

@@ -12,7 +12,7 @@
 #include "folder.h"
 #include "index.h"
 #include "le.h"
-#include "prng.h"
+#include "prng_unit.h"
 #include "tiny_index.h"
 
 #define ROWS    200

@@ -11,7 +11,7 @@
 #include "index.h"
 #include "mem.h"
 #include "opened.h"
-#include "prng.h"
+#include "prng_unit.h"
 #include "query.h"
 #include "tiny_index.h"
 

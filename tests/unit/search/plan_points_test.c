@@ -7,7 +7,7 @@
 
 #include "folder.h"
 #include "index.h"
-#include "prng.h"
+#include "prng_unit.h"
 #include "tiny_index.h"
 
 static uint64_t opened_bytes(const char *dir, const struct fathom_open_options *options)

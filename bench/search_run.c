@@ -133,6 +133,7 @@ static void add_stats(struct search_run *sums, const struct fathom_query_stats *
     sums->resident_lists += stats->resident_lists;
     sums->list_reads += stats->list_reads;
     sums->code_reads += stats->code_reads;
+    sums->widened += stats->widened;
     sums->queue_ns += stats->queue_ns;
     sums->io_ns += stats->io_ns;
     sums->compute_ns += stats->compute_ns;
@@ -412,6 +413,7 @@ static void add_worker(struct search_run *out, const struct worker *worker)
     out->resident_lists += sums->resident_lists;
     out->list_reads += sums->list_reads;
     out->code_reads += sums->code_reads;
+    out->widened += sums->widened;
     out->queue_ns += sums->queue_ns;
     out->io_ns += sums->io_ns;
     out->compute_ns += sums->compute_ns;

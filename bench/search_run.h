@@ -35,7 +35,7 @@ struct search_run {
     uint64_t queries;
     uint64_t wall_ns, cpu_ns; /* cpu_ns: of all threads together */
     uint64_t hops, rounds, reads, bytes, code_distances, full_distances, resident_lists, list_reads,
-        code_reads;
+        code_reads, widened;
     uint64_t queue_ns, io_ns, compute_ns;
     struct latency_summary latency;   /* to the result, as the caller sees it: from submit, or in an
                                          open loop from the appointed time */

@@ -137,6 +137,7 @@ static int copy_index(struct remeasure *re, struct fathom_error *err)
     if (status != 0)
         return status;
     properties.generation = re->manifest.generation;
+    properties.usual = (struct usual){0};
     crew_phase(&re->crew, "write", re->from.super.file_pages, "pages");
     status = index_writer_create(&re->writer, options->env, options->out, &properties, err);
     return status == 0 ? copy_sections(re, err) : status;

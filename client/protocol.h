@@ -98,6 +98,7 @@
 #define PROTOCOL_KEY_CODE_DISTANCES "code_distances"
 #define PROTOCOL_KEY_FULL_DISTANCES "full_distances"
 #define PROTOCOL_KEY_RERANKED       "reranked"
+#define PROTOCOL_KEY_WIDENED        "widened"
 #define PROTOCOL_KEY_QUEUE_US       "queue_us"
 #define PROTOCOL_KEY_DEVICE_US      "device_us"
 #define PROTOCOL_KEY_COMPUTE_US     "compute_us"

@@ -375,6 +375,7 @@ static void add_counts(struct search_counts *counts, const struct fathom_query_s
     counts->code_distances += stats->code_distances;
     counts->full_distances += stats->full_distances;
     counts->reranked += stats->reranked;
+    counts->widened += stats->widened;
     counts->queue_ns += stats->queue_ns;
     counts->io_ns += stats->io_ns;
     counts->compute_ns += stats->compute_ns;
@@ -406,6 +407,7 @@ static void count_row(struct dispatch *dispatch, const struct search *search,
 {
     struct index_stats *stats = &dispatch->options.stats->indexes[search->edition->slot];
     counter_add(&stats->rows, 1);
+    counter_add(&stats->widened, result->stats.widened);
     counter_add(&stats->reads, result->stats.reads);
     counter_add(&stats->read_bytes, result->stats.bytes);
     histogram_record(&stats->reads_per_query, result->stats.reads);

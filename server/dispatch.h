@@ -20,7 +20,7 @@ struct dispatch;
 /* The counts of one query, or their sum over the rows of a request. */
 struct search_counts {
     uint64_t hops, rounds, reads, list_reads, code_reads, bytes, resident_lists, code_distances,
-        full_distances, reranked;
+        full_distances, reranked, widened;
     uint64_t queue_ns, io_ns, compute_ns, total_ns;
     const char *stop_reason;
 };

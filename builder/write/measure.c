@@ -83,8 +83,9 @@ static int load(void *context, const char *name, const struct points_part *parts
 /* ---- the section ---- */
 
 static int append_points(struct index_writer *writer, const struct operating_point *points,
-                         uint32_t count, struct fathom_error *err)
+                         uint32_t count, struct usual usual, struct fathom_error *err)
 {
+    index_writer_set_usual(writer, usual);
     int status = index_writer_begin(writer, SECTION_POINTS, 0, err);
     if (status == 0)
         status = index_writer_append(writer, points, count * sizeof *points, err);
@@ -123,6 +124,7 @@ int measure_add_points(struct index_writer *writer, const struct crew *crew,
                                            .advance = advance,
                                            .context = &measuring,
                                            .keeper = options->checkpoint ? &keeper : NULL}};
+    struct usual usual;
     uint32_t count = 0;
     if (!points)
         return error_set(err, -ENOMEM, "no memory for operating points");
@@ -131,12 +133,13 @@ int measure_add_points(struct index_writer *writer, const struct crew *crew,
         how.queries = &offer;
         note_few(crew, offer.count);
     }
-    int status = points_measure(options->env, index_writer_path(writer), &how, points, &count, err);
+    int status =
+        points_measure(options->env, index_writer_path(writer), &how, points, &count, &usual, err);
     if (status == 0 && count == 0)
         crew_note(crew, "the memory budget is too small to measure operating points: without them "
                         "searches by target recall take a default search list");
     if (status == 0 && count > 0)
-        status = append_points(writer, points, count, err);
+        status = append_points(writer, points, count, usual, err);
     mem_free(points);
     return status;
 }

@@ -232,16 +232,17 @@ static json_t *json_row(const struct truth *results, uint32_t i)
 static json_t *json_stats(const struct fathom_client_stats *stats)
 {
     return json_pack(
-        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}",
+        "{s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+        "s:I}",
         "navigator", stats->navigator, "stop_reason", stats->stop_reason, "io_engine",
         stats->io_engine, "hops", (json_int_t)stats->hops, "rounds", (json_int_t)stats->rounds,
         "reads", (json_int_t)stats->reads, "list_reads", (json_int_t)stats->list_reads,
         "code_reads", (json_int_t)stats->code_reads, "bytes", (json_int_t)stats->bytes,
         "resident_lists", (json_int_t)stats->resident_lists, "code_distances",
         (json_int_t)stats->code_distances, "full_distances", (json_int_t)stats->full_distances,
-        "reranked", (json_int_t)stats->reranked, "queue_us", (json_int_t)stats->queue_us,
-        "device_us", (json_int_t)stats->device_us, "compute_us", (json_int_t)stats->compute_us,
-        "total_us", (json_int_t)stats->total_us);
+        "reranked", (json_int_t)stats->reranked, "widened", (json_int_t)stats->widened, "queue_us",
+        (json_int_t)stats->queue_us, "device_us", (json_int_t)stats->device_us, "compute_us",
+        (json_int_t)stats->compute_us, "total_us", (json_int_t)stats->total_us);
 }
 
 static int print_json(const struct query_request *request, const struct query_answer *answer)
@@ -287,7 +288,8 @@ static void print_rows(const struct query_answer *answer, uint64_t first_row)
 static void print_stats(const struct fathom_client_stats *stats)
 {
     char bytes[32];
-    printf("\nnavigator      %s, stopped: %s\n", stats->navigator, stats->stop_reason);
+    printf("\nnavigator      %s, stopped: %s%s\n", stats->navigator, stats->stop_reason,
+           stats->widened ? ", widened for an unusual query" : "");
     printf("hops           %" PRIu32 " in %" PRIu32 " rounds, %" PRIu32 " lists from memory\n",
            stats->hops, stats->rounds, stats->resident_lists);
     printf("reads          %" PRIu32 " (%s) by %s, %" PRIu32 " of them lists, %" PRIu32 " codes\n",

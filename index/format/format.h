@@ -63,6 +63,12 @@ struct section {
     uint64_t bytes; /* of payload (streams), or rows * row_bytes */
 };
 
+/* What is usual of the queries that operating points were measured on: of 99 in 100 the nearest
+ * row, and the nearest centroid, is no farther. Squared distances in row units; 0: not known. */
+struct usual {
+    float row, cell;
+};
+
 /* Properties of the index, in the superblock. */
 struct properties {
     uint64_t generation;
@@ -79,6 +85,7 @@ struct properties {
     uint32_t default_search_list;
     double max_norm;    /* M of metric.h; 0 unless ip */
     uint64_t zero_rows; /* rows left out because cosine is undefined there */
+    struct usual usual;
 };
 
 struct superblock;
@@ -201,6 +208,8 @@ int index_writer_copy(struct index_writer *writer, const struct index_file *from
 /* Makes what was written so far a file that can be opened (index_writer_path), so that it can be
  * measured; writing goes on. */
 int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *err) FATHOM_MUST_USE;
+/* What operating points go by, once they were measured. */
+void index_writer_set_usual(struct index_writer *writer, struct usual usual);
 /* Whether the section was written and ended. */
 bool index_writer_has(const struct index_writer *writer, enum section_kind kind);
 const char *index_writer_path(const struct index_writer *writer);

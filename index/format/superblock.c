@@ -34,7 +34,8 @@ struct superblock_disk {
     uint32_t id_bits, records_exact, external_ids, default_search_list;
     uint32_t section_count, reserved0;
     uint64_t list_bytes;
-    uint8_t reserved1[120];
+    float usual_row, usual_cell;
+    uint8_t reserved1[112];
     struct section_disk sections[FORMAT_SECTIONS_MAX];
     uint8_t reserved2[PAGE_BYTES - 256 - FORMAT_SECTIONS_MAX * sizeof(struct section_disk)];
 };
@@ -167,6 +168,8 @@ void superblock_encode(const struct superblock *super, uint8_t page[PAGE_BYTES])
         .records_exact = p->records_exact,
         .external_ids = p->external_ids,
         .default_search_list = p->default_search_list,
+        .usual_row = p->usual.row,
+        .usual_cell = p->usual.cell,
         .section_count = super->section_count,
     };
     for (uint32_t i = 0; i < super->section_count; i++) {
@@ -249,7 +252,8 @@ static bool properties_valid(const struct properties *p)
            p->list_bytes <= p->rows * list_bytes_max(p->degree_max) && p->id_bits >= 1 &&
            p->id_bits <= 64 && p->records_exact <= 1 && p->external_ids <= 1 &&
            p->default_search_list >= 1 && p->default_search_list <= FATHOM_SEARCH_LIST_MAX &&
-           isfinite(p->max_norm) && p->max_norm >= 0 &&
+           isfinite(p->usual.row) && p->usual.row >= 0 && isfinite(p->usual.cell) &&
+           p->usual.cell >= 0 && isfinite(p->max_norm) && p->max_norm >= 0 &&
            (p->max_norm == 0 || p->metric == FATHOM_METRIC_IP);
 }
 
@@ -373,7 +377,8 @@ static void copy_fields(struct superblock *out, const struct superblock_disk *di
                                           .external_ids = disk->external_ids,
                                           .default_search_list = disk->default_search_list,
                                           .max_norm = disk->max_norm,
-                                          .zero_rows = disk->zero_rows};
+                                          .zero_rows = disk->zero_rows,
+                                          .usual = {disk->usual_row, disk->usual_cell}};
     out->version = disk->version;
     out->compat = disk->compat;
     out->incompat = disk->incompat;

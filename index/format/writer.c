@@ -436,6 +436,11 @@ int index_writer_checkpoint(struct index_writer *writer, struct fathom_error *er
     return write_superblock(writer, err);
 }
 
+void index_writer_set_usual(struct index_writer *writer, struct usual usual)
+{
+    writer->super.properties.usual = usual;
+}
+
 bool index_writer_has(const struct index_writer *writer, enum section_kind kind)
 {
     const struct section *section = superblock_find(&writer->super, kind);

@@ -197,7 +197,7 @@ void cells_navigate(struct navigator *n, struct query *query)
     const struct fathom_index *index = query->index;
     uint32_t cells = index->properties.cells;
     query->stats.navigator = FATHOM_NAVIGATOR_CELLS;
-    uint32_t order = rank_nearest(n, query, scan_cells_of(query->search_list, cells));
+    uint32_t order = rank_for_list(n, query, scan_cells_of);
     struct scan scan = {.estimates = n->kept_estimates,
                         .rows = n->kept_rows,
                         .keep = (index->rows8 ? 1 : LOOKED_AT) * query->candidate_limit / 2,

@@ -292,6 +292,7 @@ static int reserve(struct fathom_engine *engine, struct query *query,
     query->candidate_limit = candidates;
     query->refine_threshold = choice.refine_threshold;
     query->rerank = choice.rerank;
+    query->may_widen = request->search_list == 0 && index->points;
     if (status == FATHOM_EBUDGET)
         error_set(err, status,
                   "no memory within the DRAM budget for k %u with search_list %u; lower them or "

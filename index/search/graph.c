@@ -19,12 +19,17 @@ static void offer(struct navigator *n, struct query *query, uint32_t batch)
 
 void graph_start(struct navigator *n, struct query *query)
 {
+    memset(n->list_pages, 0, sizeof n->list_pages);
+    graph_restart(n, query);
+}
+
+void graph_restart(struct navigator *n, struct query *query)
+{
     const struct fathom_index *index = query->index;
     uint32_t entries = index->properties.entry_count;
     query->stats.navigator = FATHOM_NAVIGATOR_GRAPH;
     query->stats.stop_reason = "converged";
     pool_clear(&n->pool, query->search_list);
-    memset(n->list_pages, 0, sizeof n->list_pages);
     /* Sized for this query, not for the largest that fits: clearing is a good part of a short
      * search. */
     visited_clear(&n->visited,

@@ -171,6 +171,9 @@ void scan_end(struct query *query);
  * width, and their distances into cell_distance. Returns how many there are: wanted. Of many cells
  * a few that are among the nearest may be missed. */
 uint32_t rank_nearest(struct navigator *navigator, const struct query *query, uint32_t wanted);
+/* Those of its search list, by scan_cells_of or scan_cells_ranked; longer for an unusual query. */
+uint32_t rank_for_list(struct navigator *navigator, struct query *query,
+                       uint32_t (*cells_of)(uint32_t search_list, uint32_t cells));
 /* Clumps of so many cells; 0: all cells are measured, and need no order. */
 uint32_t rank_ordered_clumps(uint32_t cells);
 
@@ -180,6 +183,13 @@ uint32_t rank_ordered_clumps(uint32_t cells);
  * and what beam asks for ahead of its turn only waits. */
 void graph_start(struct navigator *navigator, struct query *query);
 bool graph_step(struct navigator *navigator, struct query *query, uint32_t beam);
+/* Once it is over: from the start again, with the pages that have come and those on their way. */
+void graph_restart(struct navigator *navigator, struct query *query);
+/* The estimate of the nearest row found. */
+static inline float graph_nearest(const struct navigator *navigator)
+{
+    return navigator->pool.estimates[0];
+}
 /* Takes the payload of list page i (of navigator->list_pages), which was LIST_PAGE_READING. */
 void graph_page(struct navigator *navigator, uint32_t i, const uint8_t *payload);
 

@@ -238,11 +238,58 @@ static void refine(struct query *query, struct navigator *navigator)
         query_next(query, navigator);
 }
 
+/* Squared distances beyond so many times what is usual, and how much longer lists are then
+ * (docs/adr/0071). */
+#define UNUSUAL 1.1f
+#define WIDEN   4
+
+static bool has_room(const struct query *query, const struct navigator *navigator, uint32_t list)
+{
+    const struct properties *p = &query->index->properties;
+    const struct query_capacity *own = &query->capacity;
+    const struct navigator_capacity *scratch = &navigator->capacity;
+    uint32_t candidates = query_candidates(query->index, list, query->k);
+    if (candidates > own->candidates || candidates > scratch->candidates)
+        return false;
+    if (query->index->plan.navigator == FATHOM_NAVIGATOR_GRAPH)
+        return list <= scratch->search_list;
+    if (!query->index->plan.scan_reads)
+        return LOOKED_AT * candidates <= scratch->looked_at;
+    return scan_cells_ranked(list, p->cells) <= own->cells &&
+           scan_pages_most(list, p) <= own->pages &&
+           scan_cells_ranked(list, p->cells) <= scratch->ranked &&
+           scan_pages_weighed(list, p) <= scratch->weighed;
+}
+
+bool query_widen(struct query *query, const struct navigator *navigator, float distance,
+                 float usual)
+{
+    uint32_t list = WIDEN * query->search_list, rows = (uint32_t)query->index->properties.rows;
+    if (!query->may_widen || usual == 0 || !(distance > UNUSUAL * usual))
+        return false;
+    query->may_widen = false;
+    list = list < rows ? list : rows;
+    while (list > query->search_list && !has_room(query, navigator, list))
+        list = list * 7 / 8;
+    if (list <= query->search_list)
+        return false;
+    query->search_list = list;
+    query->candidate_limit = query_candidates(query->index, list, query->k);
+    query->stats.widened = 1;
+    return true;
+}
+
 /* Each stop of the walk is a round of reads; one that only goes on waiting is none. */
 static int walk(struct query *query, struct navigator *navigator, uint32_t beam)
 {
     uint32_t hops = query->stats.hops;
     bool over = graph_step(navigator, query, beam);
+    if (query->status == 0 && over &&
+        query_widen(query, navigator, graph_nearest(navigator),
+                    query->index->properties.usual.row)) {
+        graph_restart(navigator, query);
+        over = graph_step(navigator, query, beam);
+    }
     if (query->status)
         return query->status;
     if (over) {

@@ -51,7 +51,8 @@ struct query {
     uint32_t excluded; /* a row that is searched for without being found, or ROW_NONE */
     const struct query_probe *probe; /* NULL unless operating points are measured */
     bool exact_distances, cancelled;
-    bool rerank; /* by full vectors, where 8-bit rows leave the result in doubt */
+    bool rerank;    /* by full vectors, where 8-bit rows leave the result in doubt */
+    bool may_widen; /* its search list is an operating point's, which speaks for usual queries */
     uint64_t deadline_ns;
     float refine_threshold;
 
@@ -146,6 +147,12 @@ static inline uint32_t query_least_list(enum fathom_navigator navigator, uint32_
 
 /* Results that a request's search list makes the navigator keep. */
 uint32_t query_candidates(const struct fathom_index *index, uint32_t search_list, uint32_t k);
+
+/* A query whose nearest is distance away, in row units, where usual is usual: when it is unlike
+ * what its operating point was measured on, its search list grows, as far as its memory and the
+ * navigator's go (docs/adr/0071). True: it has grown, and navigating begins again. */
+bool query_widen(struct query *query, const struct navigator *navigator, float distance,
+                 float usual);
 
 /* Navigates, on the calling thread, and fills in the pages wanted: of lists (in navigator, which
  * must be query->own then), or of rows. Needs query_reserve first. beam: see graph_step. */

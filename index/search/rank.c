@@ -333,6 +333,16 @@ static uint32_t nearest_of_near_clumps(struct navigator *n, const struct query *
     return near.count;
 }
 
+uint32_t rank_for_list(struct navigator *n, struct query *query,
+                       uint32_t (*cells_of)(uint32_t search_list, uint32_t cells))
+{
+    const struct properties *p = &query->index->properties;
+    uint32_t count = rank_nearest(n, query, cells_of(query->search_list, p->cells));
+    return query_widen(query, n, n->cell_distance[n->cell_order[0]], p->usual.cell)
+               ? rank_nearest(n, query, cells_of(query->search_list, p->cells))
+               : count;
+}
+
 uint32_t rank_nearest(struct navigator *n, const struct query *query, uint32_t wanted)
 {
     const struct kernel_query8 *weights = &query->row8.weights;

@@ -213,13 +213,11 @@ static bool cell_after(const void *a, const void *b)
 
 /* Those that have rows, as far as the pages that they lie on can be weighed, in the order of the
  * file. */
-static void list_cells(struct navigator *n, struct query *query, uint32_t wanted)
+static void list_cells(struct navigator *n, struct query *query, uint32_t ranked, uint32_t wanted)
 {
     const struct fathom_index *index = query->index;
     uint32_t per_page = index->scan.section->rows_per_page,
-             room = scan_pages_weighed(query->search_list, &index->properties),
-             ranked = rank_nearest(n, query,
-                                   scan_cells_ranked(query->search_list, index->properties.cells));
+             room = scan_pages_weighed(query->search_list, &index->properties);
     query->scan_cell_count = 0;
     for (uint32_t r = 0; r < ranked; r++) {
         uint32_t cell = n->cell_order[r], first = index->cell_first[cell];
@@ -296,11 +294,12 @@ static void keep_cells(struct navigator *n, struct query *query, uint32_t pages)
     query->scan_cell_count = kept;
 }
 
-/* All of them when all cells are wanted. */
-static uint32_t choose_pages(struct navigator *n, struct query *query, uint32_t wanted)
+/* Of the nearest cells, which are ranked. All of them when all cells are wanted. */
+static uint32_t choose_pages(struct navigator *n, struct query *query, uint32_t ranked,
+                             uint32_t wanted)
 {
     const struct properties *p = &query->index->properties;
-    list_cells(n, query, wanted);
+    list_cells(n, query, ranked, wanted);
     uint32_t count = weigh_pages(n, query), most = scan_pages_most(query->search_list, p);
     float price = wanted == p->cells ? 0 : PAGE_PRICE;
     while (pick_pages(n, count, price) > most) /* cells are of very different sizes */
@@ -325,8 +324,9 @@ static void keep_planes(const struct navigator *n, struct query *query)
 void scan_start(struct navigator *n, struct query *query)
 {
     const struct fathom_index *index = query->index;
-    uint32_t cells = index->properties.cells, wanted = scan_cells_of(query->search_list, cells),
-             pages = choose_pages(n, query, wanted);
+    uint32_t cells = index->properties.cells, ranked = rank_for_list(n, query, scan_cells_ranked),
+             wanted = scan_cells_of(query->search_list, cells),
+             pages = choose_pages(n, query, ranked, wanted);
     keep_planes(n, query);
     query->scan_threshold = INFINITY;
     query->stats.navigator = FATHOM_NAVIGATOR_CELLS;

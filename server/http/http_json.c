@@ -133,7 +133,7 @@ static json_t *stats_json(const struct search *search, enum fathom_io io)
 {
     const struct search_counts *counts = &search->counts;
     return json_pack(
-        "{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s}",
+        "{s:s,s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:s}",
         PROTOCOL_KEY_NAVIGATOR, fathom_navigator_name(search->edition->info.navigator),
         PROTOCOL_KEY_IO_ENGINE, fathom_io_name(io), PROTOCOL_KEY_HOPS, (json_int_t)counts->hops,
         PROTOCOL_KEY_ROUNDS, (json_int_t)counts->rounds, PROTOCOL_KEY_READS,
@@ -142,8 +142,9 @@ static json_t *stats_json(const struct search *search, enum fathom_io io)
         (json_int_t)counts->bytes, PROTOCOL_KEY_RESIDENT_LISTS, (json_int_t)counts->resident_lists,
         PROTOCOL_KEY_CODE_DISTANCES, (json_int_t)counts->code_distances,
         PROTOCOL_KEY_FULL_DISTANCES, (json_int_t)counts->full_distances, PROTOCOL_KEY_RERANKED,
-        (json_int_t)counts->reranked, PROTOCOL_KEY_QUEUE_US, (json_int_t)(counts->queue_ns / 1000),
-        PROTOCOL_KEY_DEVICE_US, (json_int_t)(counts->io_ns / 1000), PROTOCOL_KEY_COMPUTE_US,
+        (json_int_t)counts->reranked, PROTOCOL_KEY_WIDENED, (json_int_t)counts->widened,
+        PROTOCOL_KEY_QUEUE_US, (json_int_t)(counts->queue_ns / 1000), PROTOCOL_KEY_DEVICE_US,
+        (json_int_t)(counts->io_ns / 1000), PROTOCOL_KEY_COMPUTE_US,
         (json_int_t)(counts->compute_ns / 1000), PROTOCOL_KEY_TOTAL_US,
         (json_int_t)(counts->total_ns / 1000), PROTOCOL_KEY_STOP_REASON,
         counts->stop_reason ? counts->stop_reason : "");

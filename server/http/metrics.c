@@ -143,6 +143,10 @@ static void render_index_counters(struct evbuffer *out, const struct service *se
         {"searches_incomplete_total", "Search requests with fewer results than asked for.",
          offsetof(struct index_sum, incomplete)},
         {"queries_total", "Queries run.", offsetof(struct index_sum, rows)},
+        {"queries_widened_total",
+         "Queries whose search list was widened, for they are unlike those that operating points "
+         "were measured on.",
+         offsetof(struct index_sum, widened)},
         {"index_reads_total", "Reads of index files.", offsetof(struct index_sum, reads)},
         {"index_read_bytes_total", "Bytes read from index files.",
          offsetof(struct index_sum, read_bytes)},

@@ -115,6 +115,7 @@ void stats_sum_index(const struct stats *stats, unsigned index, struct index_sum
         out->searches += counter_read(&part->searches);
         out->rows += counter_read(&part->rows);
         out->failed += counter_read(&part->failed);
+        out->widened += counter_read(&part->widened);
         out->reads += counter_read(&part->reads);
         out->read_bytes += counter_read(&part->read_bytes);
         out->incomplete += counter_read(&part->incomplete);

@@ -14,6 +14,7 @@
 struct index_stats {
     atomic_uint_least64_t searches, rows;    /* requests answered, and the queries in them */
     atomic_uint_least64_t failed;            /* requests answered with an error after admission */
+    atomic_uint_least64_t widened;           /* queries that got longer lists */
     atomic_uint_least64_t reads, read_bytes; /* of the index's files */
     atomic_uint_least64_t incomplete;        /* requests with complete = false */
     struct histogram latency_us;             /* of a request, from its last byte to its reply */
@@ -40,7 +41,7 @@ struct stats {
 
 /* The same, summed at one moment. */
 struct index_sum {
-    uint64_t searches, rows, failed, reads, read_bytes, incomplete;
+    uint64_t searches, rows, failed, widened, reads, read_bytes, incomplete;
     struct histogram_sum latency_us, queue_us, reads_per_query;
 };
 

@@ -56,8 +56,8 @@ int reply_hello(struct buffer *out, uint32_t msgid, const struct service *servic
 
 /* ---- search ---- */
 
-#define COUNT_PAIRS     17
-#define COUNT_BYTES_MAX 440
+#define COUNT_PAIRS     18
+#define COUNT_BYTES_MAX 460
 
 static void put_count_pairs(struct wire_writer *writer, const struct search_counts *counts,
                             const char *navigator, enum fathom_io io)
@@ -74,6 +74,7 @@ static void put_count_pairs(struct wire_writer *writer, const struct search_coun
     wire_pair_uint(writer, PROTOCOL_KEY_CODE_DISTANCES, counts->code_distances);
     wire_pair_uint(writer, PROTOCOL_KEY_FULL_DISTANCES, counts->full_distances);
     wire_pair_uint(writer, PROTOCOL_KEY_RERANKED, counts->reranked);
+    wire_pair_uint(writer, PROTOCOL_KEY_WIDENED, counts->widened);
     wire_pair_uint(writer, PROTOCOL_KEY_QUEUE_US, counts->queue_ns / 1000);
     wire_pair_uint(writer, PROTOCOL_KEY_DEVICE_US, counts->io_ns / 1000);
     wire_pair_uint(writer, PROTOCOL_KEY_COMPUTE_US, counts->compute_ns / 1000);

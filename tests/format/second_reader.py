@@ -51,8 +51,8 @@ class Index:
          self.section_count) = struct.unpack_from("<13I", page, 72)
         if (self.version, self.incompat, page_bytes) != (3, 0, PAGE) or len(self.data) != self.pages * PAGE:
             raise FormatError("version, features or size")
-        self.list_bytes = struct.unpack_from("<Q", page, 128)[0]
-        if any(page[124:128]) or any(page[136:256]) or any(page[256 + 64 * self.section_count:]):
+        self.list_bytes, self.usual_row, self.usual_cell = struct.unpack_from("<Q2f", page, 128)
+        if any(page[124:128]) or any(page[144:256]) or any(page[256 + 64 * self.section_count:]):
             raise FormatError("superblock reserved fields")
         self.dtype, self.metric = np.dtype(DTYPES[dtype]), METRICS[metric]
 

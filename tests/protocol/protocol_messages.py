@@ -157,7 +157,7 @@ class Messages(ProtocolTest):
 
     def test_explain_tells_what_was_done(self):
         one = self.client.call("search", search_params("l2", self.data.query[:1], explain=True))["stats"]
-        for key in ("hops", "rounds", "reads", "list_reads", "code_reads", "reranked", "bytes", "resident_lists", "code_distances", "full_distances", "queue_us",
+        for key in ("hops", "rounds", "reads", "list_reads", "code_reads", "reranked", "widened", "bytes", "resident_lists", "code_distances", "full_distances", "queue_us",
                     "device_us", "compute_us", "total_us"):
             self.assertIsInstance(one[key], int, key)
         self.assertGreater(one["hops"], 0)

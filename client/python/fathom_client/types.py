@@ -45,6 +45,8 @@ class SearchStats:
     full_distances: int = 0
     #: Of the vectors, those whose results were ranked by full vectors where 8 bits left them in doubt.
     reranked: int = 0
+    #: Of the vectors, those whose search list was widened, since they are unlike what target recall was measured on.
+    widened: int = 0
     queue_us: float = 0
     device_us: float = 0
     compute_us: float = 0

@@ -197,7 +197,8 @@ struct fathom_query {
     uint32_t k;              /* 1..FATHOM_K_MAX */
     uint32_t search_list;    /* L, 1..FATHOM_SEARCH_LIST_MAX; raised to 1.5 k (cells: 1.5 k / 4); 0:
                                 from target_recall or the default */
-    float target_recall;     /* in (0, 1): picks a calibrated operating point; 0: not used */
+    float target_recall;  /* in (0, 1): picks a calibrated operating point, and a longer list for a
+                             query unlike those it was measured on; 0: not used */
     bool exact_distances; /* read the full vector of every result, so that each distance is exact */
     enum fathom_rerank rerank;
     uint64_t deadline_ns;   /* on the monotonic clock; 0: none */
@@ -218,6 +219,8 @@ struct fathom_query_stats {
     uint32_t code_reads;     /* and those that brought codes */
     uint32_t resident_lists; /* neighbour lists served from memory */
     uint32_t code_distances, full_distances;
+    uint32_t widened;  /* 1: the search list of target_recall was made longer, since the query is
+                          unlike those that the index's operating points were measured on */
     uint32_t reranked; /* 1: results were ranked by full vectors where 8 bits left them in doubt */
     uint64_t bytes;    /* read from the index file: 4,096 for each page */
     uint64_t queue_ns, io_ns, compute_ns, total_ns;

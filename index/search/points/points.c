@@ -616,7 +616,8 @@ static int measure_plans(struct measure *m, const uint32_t *levels, uint32_t lev
 }
 
 int points_measure(const struct env *env, const char *path, const struct points_options *options,
-                   struct operating_point *out, uint32_t *count, struct fathom_error *err)
+                   struct operating_point *out, uint32_t *count, struct usual *usual,
+                   struct fathom_error *err)
 {
     struct measure m = {
         .env = env,
@@ -630,6 +631,7 @@ int points_measure(const struct env *env, const char *path, const struct points_
     if (status == 0 && m.sample.truth_count > 0)
         status = measure_plans(&m, levels, level_count, err);
     *count = m.count;
+    *usual = m.sample.usual;
     points_sample_fini(&m.sample);
     return status == FATHOM_EBUDGET ? 0 : status;
 }

@@ -84,11 +84,11 @@ struct points_options {
     struct points_watch watch;
 };
 
-/* Measures the index file at path. What does not fit the budget is not measured; lists that do not
- * fit are read from the file, which changes no point. out has room for POINTS_MAX; ordered by
- * navigator, code bytes, k, search list and threshold. */
+/* Measures the index file at path; *usual: of what it is measured on. What does not fit the budget
+ * is not measured; lists that do not fit are read from the file, which changes no point. out has
+ * room for POINTS_MAX; ordered by navigator, code bytes, k, search list and threshold. */
 int points_measure(const struct env *env, const char *path, const struct points_options *options,
-                   struct operating_point *out, uint32_t *count,
+                   struct operating_point *out, uint32_t *count, struct usual *usual,
                    struct fathom_error *err) FATHOM_MUST_USE;
 
 /* How to search. */

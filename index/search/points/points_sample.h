@@ -34,6 +34,8 @@ struct points_sample {
                                        queries their places among those offered */
     float *vectors;                 /* count x dim, user space: as they were given */
     struct sample_neighbour *truth; /* count x SAMPLE_TRUTH, of each in the order of their rows */
+    float *nearest_cells;           /* of each the distance of the nearest centroid, row units */
+    struct usual usual;
 };
 
 /* Of every so many rows one is searched for with k: */

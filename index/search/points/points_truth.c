@@ -133,16 +133,24 @@ static int take_queries(struct points_sample *sample, const struct fathom_index 
 
 /* ---- their neighbours ---- */
 
+static float nearest_cell(struct points_reader *reader)
+{
+    (void)rank_nearest(&reader->navigator, &reader->query, 1);
+    return reader->navigator.cell_distance[reader->navigator.cell_order[0]];
+}
+
 static int prepare_seek(struct search *search, unsigned threads, struct points_reader *reader,
                         struct fathom_error *err)
 {
     const struct sample_watch *watch = search->watch;
     int status = points_seek_create(&search->seek, search->sample, search->index, threads);
     for (uint32_t i = 0; i < search->sample->count && status == 0; i++) {
-        if (watch->stopped(watch->context))
+        if (watch->stopped(watch->context)) {
             status = FATHOM_EINTERRUPTED;
-        else
+        } else {
             points_seek_set(search->seek, reader, i);
+            search->sample->nearest_cells[i] = nearest_cell(reader);
+        }
     }
     return status ? points_failed(search->index, status, err) : 0;
 }
@@ -307,6 +315,27 @@ static int rank_exactly(struct points_sample *sample, const struct fathom_index 
     return status ? points_failed(index, status, err) : 0;
 }
 
+/* Puts values in order; of 99 in 100 none is larger than what it returns. */
+static float usual_of(float *values, uint32_t count)
+{
+    uint32_t rank = count - 1 - count / 100;
+    select_floats(values, count, rank);
+    return values[rank];
+}
+
+/* What queries are like that operating points speak for. */
+static void find_usual(struct points_sample *sample)
+{
+    float nearest[SAMPLE_ROWS];
+    for (uint32_t i = 0; i < sample->count; i++) {
+        nearest[i] = INFINITY;
+        for (uint32_t t = 0; t < sample->truth_count; t++)
+            nearest[i] = fminf(nearest[i], sample->truth[(size_t)i * SAMPLE_TRUTH + t].distance);
+    }
+    sample->usual = (struct usual){.row = usual_of(nearest, sample->count),
+                                   .cell = usual_of(sample->nearest_cells, sample->count)};
+}
+
 static int find_truth(struct points_sample *sample, const struct fathom_index *index,
                       unsigned threads, const struct sample_watch *watch,
                       struct points_reader *reader, uint64_t first, struct fathom_error *err)
@@ -322,6 +351,8 @@ static int find_truth(struct points_sample *sample, const struct fathom_index *i
     for (uint32_t i = 0; i < sample->count && status == 0; i++)
         qsort(sample->truth + (size_t)i * SAMPLE_TRUTH, sample->truth_count, sizeof *sample->truth,
               compare_rows);
+    if (status == 0)
+        find_usual(sample);
     return status;
 }
 
@@ -351,8 +382,9 @@ int points_sample_make(struct points_sample *out, const struct fathom_index *ind
     out->rows = mem_alloc_array(out->count, sizeof *out->rows);
     out->vectors = mem_alloc_array((size_t)out->count * out->dim, sizeof *out->vectors);
     out->truth = mem_alloc_array((size_t)out->count * SAMPLE_TRUTH, sizeof *out->truth);
+    out->nearest_cells = mem_alloc_array(out->count, sizeof *out->nearest_cells);
     int status = points_reader_init(&reader, index);
-    if (status != 0 || !out->rows || !out->vectors || !out->truth)
+    if (status != 0 || !out->rows || !out->vectors || !out->truth || !out->nearest_cells)
         status = points_failed(index, -ENOMEM, err);
     if (status == 0)
         status = load_sample(out, index, watch, &first, err);
@@ -391,5 +423,6 @@ void points_sample_fini(struct points_sample *sample)
     mem_free(sample->rows);
     mem_free(sample->vectors);
     mem_free(sample->truth);
+    mem_free(sample->nearest_cells);
     *sample = (struct points_sample){0};
 }

@@ -65,7 +65,8 @@ static void measure(const char *path, unsigned threads, uint64_t budget, struct 
     struct fathom_error err;
     pthread_mutex_init(&out->lock, NULL);
     out->share = 0;
-    if (points_measure(env_os(), path, &options, out->points, &out->count, &err) != 0)
+    struct usual usual;
+    if (points_measure(env_os(), path, &options, out->points, &out->count, &usual, &err) != 0)
         fail_msg("%s", err.msg);
 }
 
@@ -168,7 +169,8 @@ static int measure_until(const char *path, struct counting *counting)
     *counting = (struct counting){.env = *env_os(), .real = env_os(), .last = counting->last};
     counting->env.pread = counting_pread;
     counting->env.context = counting;
-    return points_measure(&counting->env, path, &options, points, &count, &err);
+    struct usual usual;
+    return points_measure(&counting->env, path, &options, points, &count, &usual, &err);
 }
 
 /* Residencies of a large index are GiBs: neither the one that is being loaded nor those that would

@@ -127,6 +127,10 @@ static void each_field_out_of_bounds_is_refused(void **state)
         {"max_norm negative", 64, 8, 0xbff0000000000000},
         {"max_norm infinite", 64, 8, 0x7ff0000000000000},
         {"max_norm NaN", 64, 8, 0x7ff8000000000000},
+        {"usual row negative", 136, 4, 0xbf800000},
+        {"usual row NaN", 136, 4, 0x7fc00000},
+        {"usual cell negative", 140, 4, 0xbf800000},
+        {"usual cell infinite", 140, 4, 0x7f800000},
         {"dim 0", 72, 4, 0},
         {"dim 4097", 72, 4, 4097},
         {"dim other", 72, 4, 13},
@@ -204,7 +208,8 @@ static void reserved_bytes_must_be_zero(void **state)
     const struct fixture *fixture = *state;
     uint8_t page[PAGE_BYTES];
     char what[64];
-    for (size_t at = 124; at < PAGE_BYTES; at += at == 127 ? 9 : 1) { /* 128: bytes of lists */
+    for (size_t at = 124; at < PAGE_BYTES;
+         at += at == 127 ? 17 : 1) { /* 128: bytes of lists, 136: usual */
         size_t entry = (at - TABLE) / ENTRY, field = (at - TABLE) % ENTRY;
         bool in_table = at >= TABLE && at < TABLE + FORMAT_SECTIONS_MAX * ENTRY;
         if (in_table && entry < SECTION_END - 1 && field < 40)

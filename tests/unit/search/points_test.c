@@ -375,6 +375,22 @@ static int make_sample(struct points_sample *sample, const struct fathom_index *
     return points_sample_make(sample, index, &options, watch, NULL);
 }
 
+/* One in a hundred, and no more, has its nearest farther away. */
+static void check_usual(const struct points_sample *sample)
+{
+    uint32_t rows = 0, cells = 0;
+    for (uint32_t i = 0; i < sample->count; i++) {
+        float nearest = INFINITY;
+        for (uint32_t t = 0; t < sample->truth_count; t++)
+            nearest = fminf(nearest, sample->truth[(size_t)i * SAMPLE_TRUTH + t].distance);
+        rows += nearest > sample->usual.row;
+        cells += sample->nearest_cells[i] > sample->usual.cell;
+    }
+    assert_int_equal(rows, sample->count / 100);
+    assert_int_equal(cells, sample->count / 100);
+    assert_true(sample->usual.row > 0 && sample->usual.cell > 0);
+}
+
 static void neighbours_are_ranked_by_the_vectors_that_were_given(void **state)
 {
     struct small_options options = {.rows = COARSE_ROWS,
@@ -396,6 +412,7 @@ static void neighbours_are_ranked_by_the_vectors_that_were_given(void **state)
         for (uint32_t i = 0; i < COARSE_SAMPLE; i++)
             check_ranks(&small, index, &sample, i);
         /* 8 bits get a few wrong, else this would say nothing. */
+        check_usual(&sample);
         float reach = points_sample_reach(&sample, 10);
         assert_true(reach < 1 && reach > 0.8f);
         points_sample_fini(&sample);
@@ -583,10 +600,11 @@ static void points_are_those_of_all_rows_of_the_sample(void **state)
     struct fathom_engine *engine = engine_make(FATHOM_IO_PREAD, 1);
     struct fathom_index *least = open_least(&fixture->bytes);
     struct points_sample sample;
+    struct usual usual;
     uint32_t count, compared = 0;
     char path[FOLDER_PATH_MAX + 16];
     index_path(&fixture->bytes, path);
-    assert_int_equal(points_measure(env_os(), path, &two, points, &count, NULL), 0);
+    assert_int_equal(points_measure(env_os(), path, &two, points, &count, &usual, NULL), 0);
     assert_int_equal(make_sample(&sample, least, SAMPLE_ROWS, 1, &watch), 0);
     for (uint32_t i = 0; i < count; i++) {
         if (!is_to_be_compared(&points[i]))

@@ -139,6 +139,8 @@ struct fathom_client_stats {
     uint64_t bytes;          /* read from the index file */
     uint32_t code_distances, full_distances;
     uint32_t reranked; /* 1: by full vectors, where 8 bits left the result in doubt */
+    uint32_t widened;  /* 1: the search list was made longer: the query is unlike those that target
+                          recall was measured on */
     uint64_t queue_us, device_us, compute_us, total_us;
     char stop_reason[16]; /* "converged", "exhausted", "limit" */
     char io_engine[16];   /* "uring", "pread" */

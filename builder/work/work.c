@@ -17,6 +17,8 @@
 
 #define WORK_MAGIC   0x6b726f776f687466u /* "fthowork" */
 #define BUFFER_PAGES (WORK_AHEAD_BYTES / PAGE_BYTES)
+#define FIRST_PAGES  4    /* of a writer's buffer: most files of a small build have fewer */
+#define GROWTH       4    /* times as many, up to BUFFER_PAGES, whenever they are full */
 #define SHARED_PAGES 1024 /* of the buffers of files that are read side by side, */
 #define LEAST_PAGES  2    /* of which each has so many */
 
@@ -27,8 +29,9 @@ struct work_writer {
     int fd;
     char *path, *part;
     struct page_place place; /* of the page being filled */
-    uint8_t *buffer;         /* BUFFER_PAGES pages */
-    uint32_t pages, fill;    /* complete pages in the buffer, payload bytes in the next */
+    uint8_t *buffer;
+    uint32_t buffer_pages;
+    uint32_t pages, fill; /* complete pages in the buffer, payload bytes in the next */
     uint64_t bytes;
 };
 
@@ -70,10 +73,14 @@ static int damaged(const char *path, uint64_t page, struct fathom_error *err)
                      path, page);
 }
 
+static uint64_t pages_of(uint64_t stream_bytes)
+{
+    return stream_bytes / PAGE_PAYLOAD + (stream_bytes % PAGE_PAYLOAD != 0);
+}
+
 uint64_t work_file_bytes(uint64_t stream_bytes)
 {
-    uint64_t pages = stream_bytes / PAGE_PAYLOAD + (stream_bytes % PAGE_PAYLOAD != 0);
-    return (1 + pages) * PAGE_BYTES;
+    return (1 + pages_of(stream_bytes)) * PAGE_BYTES;
 }
 
 /* ---- what there is ---- */
@@ -122,7 +129,7 @@ static void writer_free(struct work_writer *writer)
 {
     mem_free(writer->path);
     mem_free(writer->part);
-    mem_free_pages(writer->buffer, BUFFER_PAGES);
+    mem_free_pages(writer->buffer, writer->buffer_pages);
     mem_free(writer);
 }
 
@@ -137,7 +144,7 @@ void work_suspend(struct work_writer *writer)
 
 /* Without a file as yet. */
 static int writer_make(struct work_writer **out, const struct work *work, const char *name,
-                       struct fathom_error *err)
+                       uint32_t buffer_pages, struct fathom_error *err)
 {
     struct work_writer *writer = mem_alloc(sizeof *writer);
     *out = writer;
@@ -151,7 +158,8 @@ static int writer_make(struct work_writer **out, const struct work *work, const 
     writer->place.number = 1;
     writer->path = path_of(work, name, "");
     writer->part = path_of(work, name, ".part");
-    writer->buffer = mem_alloc_pages(BUFFER_PAGES);
+    writer->buffer_pages = buffer_pages;
+    writer->buffer = mem_alloc_pages(buffer_pages);
     return writer->path && writer->part && writer->buffer
                ? 0
                : error_set(err, -ENOMEM, "%s: no memory to write a work file", work->dir);
@@ -160,7 +168,7 @@ static int writer_make(struct work_writer **out, const struct work *work, const 
 int work_create(struct work_writer **out, const struct work *work, const char *name,
                 struct fathom_error *err)
 {
-    int status = writer_make(out, work, name, err);
+    int status = writer_make(out, work, name, FIRST_PAGES, err);
     struct work_writer *writer = *out;
     if (status == 0) {
         (void)work->env->unlink(work->env->context, writer->part); /* of a build that was killed */
@@ -190,6 +198,21 @@ static int flush(struct work_writer *writer, struct fathom_error *err)
     return status;
 }
 
+/* Makes room for more complete pages. */
+static int grow(struct work_writer *writer, struct fathom_error *err)
+{
+    uint32_t pages = writer->buffer_pages * GROWTH;
+    pages = pages < BUFFER_PAGES ? pages : BUFFER_PAGES;
+    uint8_t *buffer = mem_alloc_pages(pages);
+    if (!buffer)
+        return error_set(err, -ENOMEM, "%s: no memory to write it", writer->part);
+    memcpy(buffer, writer->buffer, (size_t)writer->pages * PAGE_BYTES);
+    mem_free_pages(writer->buffer, writer->buffer_pages);
+    writer->buffer = buffer;
+    writer->buffer_pages = pages;
+    return 0;
+}
+
 static uint8_t *page_in_work(const struct work_writer *writer)
 {
     return writer->buffer + (size_t)writer->pages * PAGE_BYTES;
@@ -208,7 +231,9 @@ static int finish_page(struct work_writer *writer, struct fathom_error *err)
     writer->place.number++;
     writer->pages++;
     writer->fill = 0;
-    return writer->pages == BUFFER_PAGES ? flush(writer, err) : 0;
+    if (writer->pages < writer->buffer_pages)
+        return 0;
+    return writer->pages < BUFFER_PAGES ? grow(writer, err) : flush(writer, err);
 }
 
 int work_append(struct work_writer *writer, const void *data, size_t bytes,
@@ -284,7 +309,7 @@ int work_flush(struct work_writer *writer, struct fathom_error *err)
 static int check_written(struct work_writer *writer, uint64_t bytes, struct fathom_error *err)
 {
     struct page_place place = writer->place;
-    uint64_t pages = bytes / PAGE_PAYLOAD + (bytes % PAGE_PAYLOAD != 0);
+    uint64_t pages = pages_of(bytes);
     for (uint64_t first = 1, take; first <= pages; first += take) {
         take = pages + 1 - first < BUFFER_PAGES ? pages + 1 - first : BUFFER_PAGES;
         if (crew_stopped(writer->crew))
@@ -309,7 +334,7 @@ static int check_written(struct work_writer *writer, uint64_t bytes, struct fath
 int work_reopen(struct work_writer **out, const struct work *work, const char *name, uint64_t bytes,
                 struct fathom_error *err)
 {
-    int status = writer_make(out, work, name, err);
+    int status = writer_make(out, work, name, BUFFER_PAGES, err);
     struct work_writer *writer = *out;
     if (status == 0)
         status = writer->fd = file_open_update(work->env, writer->part, err);
@@ -326,17 +351,18 @@ int work_reopen(struct work_writer **out, const struct work *work, const char *n
 
 static int read_length(struct work_file *file, struct fathom_error *err)
 {
+    _Alignas(PAGE_BYTES) uint8_t page[PAGE_BYTES];
     uint64_t bytes;
     int status = file_bytes(file->env, file->fd, file->path, &bytes, err);
     if (status == 0)
-        status = file_read_full(file->env, file->fd, file->path, file->buffer, PAGE_BYTES, 0, err);
+        status = file_read_full(file->env, file->fd, file->path, page, PAGE_BYTES, 0, err);
     if (status != 0)
         return status;
-    const uint8_t *payload = file->buffer + PAGE_HEADER;
-    if (!page_check(file->buffer, &file->place) || le_load64(payload) != WORK_MAGIC)
+    const uint8_t *payload = page + PAGE_HEADER;
+    if (!page_check(page, &file->place) || le_load64(payload) != WORK_MAGIC)
         return damaged(file->path, 0, err);
     file->bytes = le_load64(payload + 8);
-    if (file->bytes / PAGE_PAYLOAD + (file->bytes % PAGE_PAYLOAD != 0) != bytes / PAGE_BYTES - 1)
+    if (pages_of(file->bytes) != bytes / PAGE_BYTES - 1)
         return error_set(err, FATHOM_ECORRUPT,
                          "%s: has %" PRIu64 " bytes, not what its first page says", file->path,
                          bytes);
@@ -347,6 +373,16 @@ static uint32_t share_of_buffers(uint32_t together)
 {
     uint32_t share = SHARED_PAGES / together;
     return share < LEAST_PAGES ? LEAST_PAGES : share < BUFFER_PAGES ? share : BUFFER_PAGES;
+}
+
+/* As many pages as the file has, up to its share. */
+static int make_buffer(struct work_file *file, uint32_t together, struct fathom_error *err)
+{
+    uint64_t all = pages_of(file->bytes);
+    uint32_t share = share_of_buffers(together);
+    file->buffer_pages = all == 0 ? 1 : all < share ? (uint32_t)all : share;
+    file->buffer = mem_alloc_pages(file->buffer_pages);
+    return file->buffer ? 0 : error_set(err, -ENOMEM, "%s: no memory to read it", file->path);
 }
 
 int work_open(struct work_file **out, const struct work *work, const char *name,
@@ -367,15 +403,14 @@ int work_open_beside(struct work_file **out, const struct work *work, const char
     file->fd = -1;
     file->place = place_of(work, name);
     file->path = path_of(work, name, "");
-    file->buffer_pages = share_of_buffers(together);
-    file->buffer = mem_alloc_pages(file->buffer_pages);
-    int status = file->path && file->buffer
-                     ? 0
-                     : error_set(err, -ENOMEM, "%s: no memory to read a work file", work->dir);
+    int status =
+        file->path ? 0 : error_set(err, -ENOMEM, "%s: no memory to read a work file", work->dir);
     if (status == 0)
         status = file->fd = file_open_read(work->env, file->path, false, &direct, err);
     if (status >= 0)
         status = read_length(file, err);
+    if (status == 0)
+        status = make_buffer(file, together, err);
     if (status == 0) {
         tally_meet(work->tally, file->place.section, work_file_bytes(file->bytes));
         *out = file;
@@ -395,7 +430,7 @@ uint64_t work_bytes(const struct work_file *file)
 static int load_pages(struct work_file *file, uint64_t page, size_t wanted,
                       struct fathom_error *err)
 {
-    uint64_t all = file->bytes / PAGE_PAYLOAD + (file->bytes % PAGE_PAYLOAD != 0);
+    uint64_t all = pages_of(file->bytes);
     uint64_t count = wanted / PAGE_PAYLOAD + (wanted % PAGE_PAYLOAD != 0);
     count = count < file->buffer_pages ? count : file->buffer_pages;
     count = count < all - page ? count : all - page;
@@ -479,11 +514,11 @@ void work_close(struct work_file *file)
 
 static int check_pages(struct work_file *file, const struct crew *crew, struct fathom_error *err)
 {
-    uint8_t *piece = mem_alloc(BUFFER_PAGES * PAGE_PAYLOAD);
+    const uint64_t most = (uint64_t)file->buffer_pages * PAGE_PAYLOAD;
+    uint8_t *piece = mem_alloc(most);
     int status = piece ? 0 : error_set(err, -ENOMEM, "%s: no memory to check it", file->path);
     for (uint64_t at = 0, take; at < file->bytes && status == 0; at += take) {
-        take = file->bytes - at < BUFFER_PAGES * PAGE_PAYLOAD ? file->bytes - at
-                                                              : BUFFER_PAGES * PAGE_PAYLOAD;
+        take = file->bytes - at < most ? file->bytes - at : most;
         status =
             crew_stopped(crew) ? stopped(file->path, err) : work_read(file, at, piece, take, err);
     }

@@ -473,6 +473,20 @@ static bool choose_codes(const struct sizes *sizes, struct plan *plan,
     return true;
 }
 
+/* A graph in memory is as good as it gets, but where it leads nowhere, as under ip when norms
+ * differ much: a plan that reaches more then takes its place. */
+static void give_way(const struct sizes *sizes, struct plan *plan,
+                     const struct fathom_open_options *options)
+{
+    struct plan other;
+    float reached = reach(sizes, plan);
+    if (options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0 || reached == 0 ||
+        reached >= asked_recall(options) - PROMISE_SHORT)
+        return;
+    if (choose_codes(sizes, &other, options) && reach(sizes, &other) > reached + REACH_LESS)
+        *plan = other;
+}
+
 /* A graph that was asked for goes on with shorter codes, then with lists in part, at last with
  * whatever fits. */
 static bool choose_forced_graph(const struct sizes *sizes, struct plan *plan,
@@ -492,8 +506,10 @@ static bool choose(const struct sizes *sizes, struct plan *plan,
         return choose_scan(sizes, plan, options, most_pages(sizes, options));
     *plan = (struct plan){
         .navigator = FATHOM_NAVIGATOR_GRAPH, .rows8 = true, .hot_ranks = most_ranks(options)};
-    if (fits(sizes, plan, options))
+    if (fits(sizes, plan, options)) {
+        give_way(sizes, plan, options);
         return true;
+    }
     plan->rows8 = false;
     return options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0
                ? choose_forced_graph(sizes, plan, options)

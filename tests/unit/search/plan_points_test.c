@@ -193,6 +193,35 @@ static void a_plan_is_for_the_recall_that_will_be_asked(void **state)
     folder_remove(dir);
 }
 
+/* With all in memory, too. */
+static void a_graph_that_leads_nowhere_gives_way(void **state)
+{
+    char dir[FOLDER_PATH_MAX];
+    uint64_t budget;
+    (void)state;
+    make_two_codes(dir, &budget);
+    struct operating_point points[] = {cells_point(128, 0, 0), cells_point(8, 0.98f, 20)};
+    points[0].navigator = FATHOM_NAVIGATOR_GRAPH; /* and 8-bit rows */
+    const struct {
+        float reached, asked;
+        bool rows8;
+    } cases[] = {
+        {0.75f, 0.95f, false}, {0.75f, 0, false},     {0.75f, 0.7f, true},
+        {0.96f, 0.95f, true},  {0.948f, 0.95f, true}, {0.979f, 0.99f, true}, /* as good */
+        {0.97f, 0.99f, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint32_t code_bytes;
+        points[0].plain.recall = points[0].plain.recall_low = cases[i].reached;
+        struct plan plan =
+            plan_for_recall(dir, 0, INFLIGHT, cases[i].asked, points, 2, &code_bytes);
+        if (plan.rows8 != cases[i].rows8)
+            fail_msg("case %zu", i);
+        assert_true(plan.rows8 || plan.navigator == FATHOM_NAVIGATOR_CELLS);
+    }
+    folder_remove(dir);
+}
+
 static float reached(const struct operating_point *points, uint32_t count, const struct plan *plan,
                      uint32_t code_bytes)
 {
@@ -256,6 +285,7 @@ int main(void)
         cmocka_unit_test(operating_points_decide_between_graph_and_cells),
         cmocka_unit_test(operating_points_decide_whether_codes_are_read),
         cmocka_unit_test(a_plan_is_for_the_recall_that_will_be_asked),
+        cmocka_unit_test(a_graph_that_leads_nowhere_gives_way),
         cmocka_unit_test(more_memory_never_reaches_less),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,17 @@
 #define SPARSER 1
 #endif
 
+#ifdef __SANITIZE_ADDRESS__
+/* Freed memory is kept from being used again, 256 MiB of it, and each fork copies the tables of its
+ * pages. These builds free some MiB each. */
+const char *__asan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+    return "quarantine_size_mb=32";
+}
+#endif
+
 struct trial trial_of(const struct scratch *scratch, uint64_t rows)
 {
     struct trial trial = {0};

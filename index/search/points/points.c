@@ -23,8 +23,6 @@
 #define RECALL_GAIN       0.001f /* nor once a step brings less */
 #define INFLIGHT          8
 #define READS_THAT_MATTER 0.1f
-#define NORMAL_95         1.645 /* the normal distribution's quantile of 95% */
-#define RESULTS_ALONE     0.5   /* of a query's results that tell by themselves, at the most */
 #define PLANS_AT_ONCE     2     /* each keeps an opened index in memory */
 #define STEPS             65536 /* of progress */
 #define SAMPLE_SHARE      0.25  /* of it, for the sample and its truth, when nobody knows better */
@@ -172,6 +170,7 @@ struct searcher {
     struct fathom_index *index;
     struct fathom_engine *engine;
     struct trial trials[SAMPLE_ROWS];
+    struct points_doubt doubt[THRESHOLDS]; /* that skipping rows has left, up to this list */
 };
 
 static bool usable(const struct measure *m, uint32_t i)
@@ -214,33 +213,23 @@ static bool is_skipped(const struct searcher *s, uint32_t i, uint32_t k)
     return s->trials[i].settled && place % SETTLED_STEP != SETTLED_STEP / 2;
 }
 
-static void move_by(struct replay *replay, const struct replay *to, const struct replay *from,
-                    float share)
-{
-    replay->recall += share * (to->recall - from->recall);
-    replay->reads += share * (to->reads - from->reads);
-    replay->reranked_recall += share * (to->reranked_recall - from->reranked_recall);
-    replay->reranked_reads += share * (to->reranked_reads - from->reranked_reads);
-}
-
 /* Those that were skipped fare as those that were settled and yet searched for did on average. */
 static void settle(struct searcher *s, uint32_t k)
 {
     const struct points_sample *sample = &s->measure->sample;
-    const struct replay none = {0};
-    struct replay change[THRESHOLDS] = {{0}};
-    uint32_t told = 0;
+    struct points_change change[THRESHOLDS] = {0};
     for (uint32_t i = 0; i < sample->count; i++) {
         struct trial *trial = &s->trials[i];
         if (!points_sample_has(sample, k, i) || !trial->settled || is_skipped(s, i, k))
             continue;
         for (unsigned t = 0; t < THRESHOLDS; t++)
-            move_by(&change[t], &trial->replays[t], &trial->before[t], 1);
-        told++;
+            points_change_add(&change[t], &trial->before[t], &trial->replays[t]);
     }
-    for (uint32_t i = 0; i < sample->count && told > 0; i++)
+    for (uint32_t i = 0; i < sample->count; i++)
         for (unsigned t = 0; t < THRESHOLDS && is_skipped(s, i, k); t++)
-            move_by(&s->trials[i].replays[t], &change[t], &none, 1.0f / (float)told);
+            points_change_apply(&change[t], &s->trials[i].replays[t]);
+    for (unsigned t = 0; t < THRESHOLDS; t++)
+        points_change_doubt(&change[t], &s->doubt[t]);
     for (uint32_t i = 0; i < sample->count; i++)
         s->trials[i].settled |= s->trials[i].complete;
 }
@@ -283,80 +272,19 @@ static int search_sample(struct searcher *s, uint32_t k, uint32_t search_list)
 
 /* ---- from rows to points ---- */
 
-/* Recalls and reads of rows in the order of their hardness. */
-struct sums {
-    double recall, squares, reads;
-    double last, steps; /* recall of the last, and the squares of differences between neighbours */
-};
-
-static void add(struct sums *sums, uint32_t count, double recall, double reads)
-{
-    sums->recall += recall;
-    sums->squares += recall * recall;
-    sums->reads += reads;
-    if (count > 0)
-        sums->steps += (recall - sums->last) * (recall - sums->last);
-    sums->last = recall;
-}
-
-/* How far recall varies between rows that are about as hard decides what so few rows are worth;
- * how far it varies besides, what the many do that these were picked from. */
-static double error_of(const struct sums *sums, uint32_t count, double offered)
-{
-    if (count < 2)
-        return 0;
-    double mean = sums->recall / count,
-           all = fmax(0, (sums->squares - count * mean * mean) / (count - 1)),
-           alike = sums->steps / (2.0 * (count - 1));
-    return sqrt(alike / count + fmax(0, all - alike) / offered);
-}
-
-/* Student's quantile of 95%, by the first terms of its expansion in 1 / freedom. */
-static double quantile_of(uint32_t count)
-{
-    double freedom = count > 1 ? count - 1 : 1;
-    return NORMAL_95 + (1.524 + 1.420 / freedom) / freedom;
-}
-
-/* Of given queries there may be few, and of few that all do well little follows: their error is
- * taken for that of a share of so many independent results, of which there are no more than
- * RESULTS_ALONE of all, and the lower end is Wilson's, which leaves room below a share of one. */
-static double low_of_few(double mean, double error, uint32_t count, uint32_t k)
-{
-    double results = fmax(1, RESULTS_ALONE * k * count), z = quantile_of(count);
-    if (error > 0)
-        results = fmin(results, fmax(1, mean * (1 - mean) / (error * error)));
-    double share = z * z / results;
-    return (mean + share / 2 - sqrt(share * (mean * (1 - mean) + share / 4))) / (1 + share);
-}
-
-static struct attained attained_by(const struct points_sample *sample, const struct sums *sums,
-                                   uint32_t count, uint32_t k)
-{
-    double mean = count ? sums->recall / count : 0,
-           offered = (double)sample->offered * count / sample->count,
-           error = error_of(sums, count, offered);
-    double low = sample->given ? low_of_few(mean, error, count, k) : mean - NORMAL_95 * error;
-    return (struct attained){.recall = (float)mean,
-                             .recall_low = (float)low,
-                             .reads = (float)(count ? sums->reads / count : 0)};
-}
-
 static void summarise(const struct searcher *s, uint32_t threshold, struct operating_point *point)
 {
     const struct points_sample *sample = &s->measure->sample;
-    struct sums plain = {0}, reranked = {0};
-    uint32_t count = 0;
+    struct points_sums plain = {0}, reranked = {0};
     for (uint32_t i = 0; i < sample->count; i++) {
         const struct replay *replay = &s->trials[i].replays[threshold];
         if (!points_sample_has(sample, point->k, i) || !usable(s->measure, i))
             continue;
-        add(&plain, count, replay->recall, replay->reads);
-        add(&reranked, count, replay->reranked_recall, replay->reranked_reads);
-        count++;
+        points_sums_add(&plain, replay->recall, replay->reads);
+        points_sums_add(&reranked, replay->reranked_recall, replay->reranked_reads);
     }
-    point->plain = attained_by(sample, &plain, count, point->k);
-    point->reranked = attained_by(sample, &reranked, count, point->k);
+    point->plain = points_attained(&plain, sample, point->k, s->doubt[threshold].plain);
+    point->reranked = points_attained(&reranked, sample, point->k, s->doubt[threshold].reranked);
 }
 
 /* The points of one search list, from the most careful threshold to the thriftiest; where next to
@@ -393,6 +321,7 @@ static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
     float before = -1, enough = points_sample_reach(&s->measure->sample, k);
     enough = fminf(RECALL_ENOUGH, enough - REACH_LESS);
     memset(s->trials, 0, sizeof s->trials);
+    memset(s->doubt, 0, sizeof s->doubt);
     for (uint32_t list = query_least_list(job->navigator, k);; list = next_list(list)) {
         int status = search_sample(s, k, list);
         if (status != 0)

@@ -51,12 +51,16 @@ static const struct attained *attained(const struct operating_point *point, bool
     return rerank ? &point->reranked : &point->plain;
 }
 
-/* The recall that a query may count on: half of the interval guards against the luck of the sample
- * (docs/adr/0046). */
+/* The recall that a query may count on: the lower end of the interval guards against the luck of
+ * the sample. In the graph rows promise too little as it is, because of the holes that they leave,
+ * and a quarter of the way does (docs/adr/0061). */
+#define GUARD_HOLE 0.25f
 static float promise(const struct operating_point *point, bool rerank)
 {
     const struct attained *a = attained(point, rerank);
-    return 0.5f * (a->recall + a->recall_low);
+    bool hole =
+        point->navigator == FATHOM_NAVIGATOR_GRAPH && point->measured_on == FORMAT_MEASURED_ON_ROWS;
+    return a->recall - (hole ? GUARD_HOLE : 1) * (a->recall - a->recall_low);
 }
 
 static struct operating_choice choice_at(const struct operating_point *point, bool rerank)

@@ -1,6 +1,6 @@
 /* What operating points are measured with, rows of the index or queries that were given, and their
  * exact neighbours. Private to measuring (points.c, points_pick.c, points_seek.c,
- * points_stream.c, points_truth.c, points_replay.c). */
+ * points_stream.c, points_sums.c, points_truth.c, points_replay.c). */
 #ifndef SEARCH_POINTS_SAMPLE_H
 #define SEARCH_POINTS_SAMPLE_H
 
@@ -184,5 +184,37 @@ struct replay {
 bool points_replay(const struct points_sample *sample, uint32_t i, struct query *query,
                    struct navigator *navigator, const float *thresholds, uint32_t count,
                    struct replay *out);
+
+/* ---- means (points_sums.c) ---- */
+
+/* What a longer list changes for some rows, which stand for others that are not searched for with
+ * it. Begins as zeros. */
+struct points_change {
+    struct replay sum;
+    double squares, reranked_squares; /* of the changes of recall */
+    uint32_t told, skipped;
+};
+/* A row that tells. */
+void points_change_add(struct points_change *change, const struct replay *before,
+                       const struct replay *after);
+/* A row that was skipped, once all have told: it fares as these do on average. */
+void points_change_apply(struct points_change *change, struct replay *replay);
+/* How far sums of recall over the whole sample may be off by what was so taken to be: variances. */
+struct points_doubt {
+    double plain, reranked;
+};
+/* Adds what this list leaves to be in doubt. */
+void points_change_doubt(const struct points_change *change, struct points_doubt *doubt);
+
+/* Recalls and reads of rows in the order of their hardness. Begins as zeros. */
+struct points_sums {
+    double recall, squares, reads;
+    double last, steps; /* recall of the last, and the squares of differences between neighbours */
+    uint32_t count;
+};
+void points_sums_add(struct points_sums *sums, double recall, double reads);
+/* doubt: variance of the sum of recalls besides what they show (points_doubt). */
+struct attained points_attained(const struct points_sums *sums, const struct points_sample *sample,
+                                uint32_t k, double doubt);
 
 #endif

@@ -173,21 +173,29 @@ static void a_target_beyond_all_points_takes_what_comes_near_the_best(void **sta
                      400);
 }
 
-static void half_of_the_interval_is_kept(void **state)
+/* What a list of 40 may promise, of .95 that may be .93. */
+static void assert_guarded(uint32_t navigator, uint32_t measured_on, float guard)
 {
     struct operating_point two[] = {
         {.k = 10, .search_list = 40, .plain = {0.95f, 0.93f, 0}},
         {.k = 10, .search_list = 80, .plain = {0.99f, 0.97f, 0}},
     };
+    float kept = 0.95f - guard * 0.02f;
+    two[0].navigator = two[1].navigator = navigator;
+    two[0].measured_on = two[1].measured_on = measured_on;
+    assert_int_equal(
+        points_choose(two, 2, 10, kept - 0.0001f, FATHOM_RERANK_AUTO, &cost).search_list, 40);
+    assert_in_range(
+        points_choose(two, 2, 10, kept + 0.0005f, FATHOM_RERANK_AUTO, &cost).search_list, 41, 42);
+}
+
+static void the_interval_is_kept_and_a_quarter_of_it_where_rows_leave_holes(void **state)
+{
     (void)state;
-    for (int graph = 0; graph < 2; graph++) {
-        two[0].navigator = two[1].navigator =
-            graph ? FATHOM_NAVIGATOR_GRAPH : FATHOM_NAVIGATOR_CELLS;
-        assert_int_equal(points_choose(two, 2, 10, 0.95f, FATHOM_RERANK_AUTO, &cost).search_list,
-                         45);
-        assert_int_equal(points_choose(two, 2, 10, 0.9399f, FATHOM_RERANK_AUTO, &cost).search_list,
-                         40);
-    }
+    assert_guarded(FATHOM_NAVIGATOR_CELLS, FORMAT_MEASURED_ON_ROWS, 1);
+    assert_guarded(FATHOM_NAVIGATOR_CELLS, FORMAT_MEASURED_ON_QUERIES, 1);
+    assert_guarded(FATHOM_NAVIGATOR_GRAPH, FORMAT_MEASURED_ON_QUERIES, 1);
+    assert_guarded(FATHOM_NAVIGATOR_GRAPH, FORMAT_MEASURED_ON_ROWS, 0.25f);
 }
 
 static void a_k_between_two_goes_by_the_larger(void **state)
@@ -479,7 +487,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(selection_ends_whatever_the_numbers),
     cmocka_unit_test(the_shortest_list_that_reaches_the_target_is_taken),
     cmocka_unit_test(a_target_beyond_all_points_takes_what_comes_near_the_best),
-    cmocka_unit_test(half_of_the_interval_is_kept),
+    cmocka_unit_test(the_interval_is_kept_and_a_quarter_of_it_where_rows_leave_holes),
     cmocka_unit_test(a_k_between_two_goes_by_the_larger),
     cmocka_unit_test(a_k_beyond_all_points_scales_the_list),
     cmocka_unit_test(no_list_is_longer_than_there_is_memory_for),

@@ -270,6 +270,7 @@ static void a_list_that_does_not_decode_fails_the_query_that_meets_it(void **sta
     struct fathom_error err;
     struct fathom_index *index;
     struct fathom_open_options options = fathom_open_options_default();
+    options.navigator = FATHOM_NAVIGATOR_GRAPH;
     assert_int_equal(survive(fixture, true, &err), RESIDENCIES);
     for (int partly = 0; partly < 2; partly++) {
         options.list_share = partly ? 0.001f : 0;

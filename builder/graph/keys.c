@@ -74,3 +74,35 @@ void keys_sort(uint64_t *keys, uint32_t count)
     else
         qsort(keys, count, sizeof *keys, compare_keys);
 }
+
+#define FEW 16
+
+static inline uint64_t middle_of(uint64_t a, uint64_t b, uint64_t c)
+{
+    uint64_t low = a < b ? a : b, high = a < b ? b : a;
+    return c < low ? low : c < high ? c : high;
+}
+
+/* By parts, as quicksort does, of which only the one is looked at where the cut falls. */
+void keys_least(uint64_t *keys, uint32_t count, uint32_t least)
+{
+    uint32_t begin = 0, end = count;
+    while (end - begin > FEW && begin < least && least < end) {
+        uint64_t pivot = middle_of(keys[begin], keys[begin + (end - begin) / 2], keys[end - 1]);
+        uint32_t cut = begin;
+        for (uint32_t i = begin; i < end; i++) {
+            uint64_t key = keys[i];
+            keys[i] = keys[cut];
+            keys[cut] = key;
+            cut += key < pivot;
+        }
+        if (cut == begin) /* keys are equal */
+            break;
+        if (least < cut)
+            end = cut;
+        else
+            begin = cut;
+    }
+    if (begin < least && least < end)
+        keys_sort(keys + begin, end - begin);
+}

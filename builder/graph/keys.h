@@ -6,5 +6,7 @@
 
 /* Rising. Fastest up to 256 keys. */
 void keys_sort(uint64_t *keys, uint32_t count);
+/* Puts so many of the least in front, in no order. least: at most count. */
+void keys_least(uint64_t *keys, uint32_t count, uint32_t least);
 
 #endif

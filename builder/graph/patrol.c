@@ -2,25 +2,27 @@
  * opened are scored for all members, a chunk at a time. It ends when nothing is left to open.
  *
  * A beam is as long as pruning wants candidates, but only its front is opened: on SIFT half of the
- * beam gives the same graph as all of it, for others have opened most of the rest. Candidates of a
- * chunk are collected, then merged into the beam in one pass, which is half the work of inserting
- * each. */
+ * beam gives the same graph as all of it, for others have opened most of the rest. So only the
+ * front is in order while the search goes on. What is behind lies as it came, with room for some
+ * more than a beam holds; when that is full, the farthest go, and where they begin is what the beam
+ * still takes. A row comes to be scored once, so that keys are never equal. */
 #include "patrol.h"
 
 #include <errno.h>
 
+#include "keys.h"
 #include "prune.h"
 
-#define OPENED_START 512
+#define SEEN_START 4096 /* rows, at the least; more are some times as many as a round adds */
+#define SPARE      64   /* keys behind the front that are one too many before the farthest go */
 
 enum { MARK_SCORED = 1, MARK_OPENED = 2 };
 
 static int init_beams(struct patrol *patrol)
 {
     for (uint32_t i = 0; i < PATROL_ROWS; i++) {
-        patrol->beams[i].keys = mem_alloc_array(patrol->list, sizeof(uint64_t));
-        patrol->beams[i].pending = mem_alloc_array(PATROL_CHUNK, sizeof(uint64_t));
-        if (!patrol->beams[i].keys || !patrol->beams[i].pending)
+        patrol->beams[i].keys = mem_alloc_array(patrol->list + SPARE, sizeof(uint64_t));
+        if (!patrol->beams[i].keys)
             return -ENOMEM;
     }
     return 0;
@@ -33,17 +35,17 @@ int patrol_init(struct patrol *patrol, const struct graph *graph, const struct r
                               .rows = rows,
                               .list = list,
                               .width = (list + 1) / 2,
-                              .opened_room = OPENED_START};
-    size_t ids = PATROL_ROWS * (graph->stride > 2 ? graph->stride : 2);
+                              .round_ids =
+                                  PATROL_ROWS * (uint32_t)(graph->stride > 2 ? graph->stride : 2)};
+    patrol->id_room = patrol->round_ids > SEEN_START ? patrol->round_ids : SEEN_START;
     patrol->limits = mem_alloc_array(PATROL_ROWS, sizeof *patrol->limits);
     patrol->biases = mem_alloc_array(PATROL_ROWS, sizeof *patrol->biases);
     patrol->marks = mem_alloc_array(rows->count / 32 + 1, sizeof *patrol->marks);
-    patrol->opened = mem_alloc_array(OPENED_START, sizeof *patrol->opened);
     patrol->panel = mem_alloc_array(PATROL_ROWS, rows->stride);
-    patrol->ids = mem_alloc_array(ids, sizeof *patrol->ids);
+    patrol->ids = mem_alloc_array(patrol->id_room, sizeof *patrol->ids);
     patrol->dots = mem_alloc_array((size_t)PATROL_CHUNK * PATROL_ROWS, sizeof *patrol->dots);
-    if (patrol->limits && patrol->biases && patrol->marks && patrol->opened && patrol->panel &&
-        patrol->ids && patrol->dots && init_beams(patrol) == 0)
+    if (patrol->limits && patrol->biases && patrol->marks && patrol->panel && patrol->ids &&
+        patrol->dots && init_beams(patrol) == 0)
         return 0;
     patrol_fini(patrol);
     return -ENOMEM;
@@ -51,14 +53,11 @@ int patrol_init(struct patrol *patrol, const struct graph *graph, const struct r
 
 void patrol_fini(struct patrol *patrol)
 {
-    for (uint32_t i = 0; i < PATROL_ROWS; i++) {
+    for (uint32_t i = 0; i < PATROL_ROWS; i++)
         mem_free(patrol->beams[i].keys);
-        mem_free(patrol->beams[i].pending);
-    }
     mem_free(patrol->limits);
     mem_free(patrol->biases);
     mem_free(patrol->marks);
-    mem_free(patrol->opened);
     mem_free(patrol->panel);
     mem_free(patrol->ids);
     mem_free(patrol->dots);
@@ -86,61 +85,84 @@ static inline void want(struct patrol *patrol, uint32_t row)
     mark(patrol, row, MARK_SCORED);
 }
 
-static int note_opened(struct patrol *patrol, uint32_t row)
+/* For all that a round may want. */
+static int make_room(struct patrol *patrol)
 {
-    if (patrol->opened_count == patrol->opened_room) {
-        uint32_t *grown = mem_alloc_array(2 * (size_t)patrol->opened_room, sizeof *grown);
-        if (!grown)
-            return -ENOMEM;
-        memcpy(grown, patrol->opened, patrol->opened_count * sizeof *grown);
-        mem_free(patrol->opened);
-        patrol->opened = grown;
-        patrol->opened_room *= 2;
-    }
-    patrol->opened[patrol->opened_count++] = row;
-    mark(patrol, row, MARK_OPENED);
+    if (patrol->id_room - patrol->id_count >= patrol->round_ids)
+        return 0;
+    uint32_t room = 2 * patrol->id_room + patrol->round_ids;
+    uint32_t *grown = mem_alloc_array(room, sizeof *grown);
+    if (!grown)
+        return -ENOMEM;
+    memcpy(grown, patrol->ids, patrol->id_count * sizeof *grown);
+    mem_free(patrol->ids);
+    patrol->ids = grown;
+    patrol->id_room = room;
     return 0;
 }
 
-/* Every marked row is a member, a start, or in the list of an opened row. */
-static void forget_all(struct patrol *patrol, const uint32_t *starts)
+static void forget_all(struct patrol *patrol)
 {
-    for (uint32_t i = 0; i < patrol->member_count; i++)
-        patrol->marks[patrol->members[i] / 32] = patrol->marks[starts[i] / 32] = 0;
-    for (uint32_t i = 0; i < patrol->opened_count; i++) {
-        const uint32_t *list = graph_list(patrol->graph, patrol->opened[i]);
-        for (uint32_t j = 1; j <= list[0]; j++)
-            patrol->marks[list[j] / 32] = 0;
-    }
+    for (uint32_t i = 0; i < patrol->id_count; i++)
+        patrol->marks[patrol->ids[i] / 32] = 0;
+    patrol->id_count = patrol->scored_count = 0;
 }
 
 /* ---- beams ---- */
 
-/* Merges the pending keys of a member into its beam, from the back. */
-static void settle(struct patrol *patrol, uint32_t member)
+/* Leaves the nearest that the beam has room for. */
+static void drop_farthest(struct patrol *patrol, uint32_t member)
 {
     struct patrol_beam *beam = &patrol->beams[member];
-    uint64_t *keys = beam->keys, *pending = beam->pending;
-    uint32_t left = beam->count;
-    uint32_t fresh = prune_sort(pending, beam->pending_count, patrol->members[member]);
-    beam->pending_count = 0;
-    while (left + fresh > patrol->list) {
-        if (fresh == 0 || (left > 0 && keys[left - 1] > pending[fresh - 1]))
-            left--;
-        else
-            fresh--;
+    uint64_t *behind = beam->keys + patrol->width, farthest = 0;
+    uint32_t least = patrol->list - patrol->width;
+    keys_least(behind, beam->count - patrol->width, least);
+    for (uint32_t i = 0; i < least; i++)
+        farthest = behind[i] > farthest ? behind[i] : farthest;
+    beam->count = patrol->list;
+    patrol->limits[member] = (int32_t)(farthest >> 32);
+}
+
+/* The place in the front before which keys are less. Which half it is in, nobody can predict. */
+static inline uint32_t place_of(const uint64_t *keys, uint32_t count, uint64_t key)
+{
+    size_t from = 0;
+    while (count > 0) {
+        uint32_t half = (count + 1) / 2;
+        from += half & -(uint32_t)(keys[from + half - 1] < key);
+        count -= half;
     }
-    uint32_t place = beam->count = left + fresh;
-    while (fresh > 0) {
-        place--;
-        if (left > 0 && keys[left - 1] > pending[fresh - 1])
-            keys[place] = keys[--left];
-        else
-            keys[place] = pending[--fresh];
+    return (uint32_t)from;
+}
+
+static void take(struct patrol *patrol, uint32_t member, uint64_t key)
+{
+    struct patrol_beam *beam = &patrol->beams[member];
+    uint64_t *keys = beam->keys;
+    uint32_t front = beam->count < patrol->width ? beam->count : patrol->width;
+    if (front == patrol->width && key > keys[front - 1]) {
+        keys[beam->count++] = key;
+    } else {
+        uint32_t place = place_of(keys, front, key);
+        keys[beam->count++] =
+            keys[front - (front == patrol->width)]; /* the last leaves the front */
+        front -= front == patrol->width;
+        memmove(keys + place + 1, keys + place, (front - place) * sizeof *keys);
+        keys[place] = key;
+        beam->next = place < beam->next ? place : beam->next;
     }
-    beam->next = place < beam->next ? place : beam->next;
-    if (beam->count == patrol->list)
-        patrol->limits[member] = (int32_t)(keys[beam->count - 1] >> 32);
+    if (beam->count == patrol->list + SPARE)
+        drop_farthest(patrol, member);
+}
+
+/* Puts all of a beam in order, as it is handed out. */
+static void finish_beam(struct patrol *patrol, uint32_t member)
+{
+    struct patrol_beam *beam = &patrol->beams[member];
+    if (beam->count > patrol->list)
+        drop_farthest(patrol, member);
+    if (beam->count > patrol->width)
+        keys_sort(beam->keys + patrol->width, beam->count - patrol->width);
 }
 
 static void score_chunk(struct patrol *patrol, const uint32_t *ids, uint32_t count)
@@ -158,22 +180,20 @@ static void score_chunk(struct patrol *patrol, const uint32_t *ids, uint32_t cou
     for (uint32_t i = 0; i < count; i++)
         for (unsigned members = near[i]; members; members &= members - 1) {
             unsigned member = (unsigned)__builtin_ctz(members);
-            struct patrol_beam *beam = &patrol->beams[member];
             uint32_t distance = (uint32_t)patrol->dots[(size_t)i * PATROL_ROWS + member];
-            beam->pending[beam->pending_count++] = prune_key(distance, ids[i]);
+            if (ids[i] != patrol->members[member])
+                take(patrol, member, prune_key(distance, ids[i]));
         }
-    for (uint32_t i = 0; i < patrol->member_count; i++)
-        if (patrol->beams[i].pending_count > 0)
-            settle(patrol, i);
 }
 
 static void score_all(struct patrol *patrol)
 {
-    for (uint32_t i = 0; i < patrol->id_count; i += PATROL_CHUNK) {
-        uint32_t left = patrol->id_count - i;
-        score_chunk(patrol, patrol->ids + i, left < PATROL_CHUNK ? left : PATROL_CHUNK);
+    while (patrol->scored_count < patrol->id_count) {
+        uint32_t left = patrol->id_count - patrol->scored_count,
+                 count = left < PATROL_CHUNK ? left : PATROL_CHUNK;
+        score_chunk(patrol, patrol->ids + patrol->scored_count, count);
+        patrol->scored_count += count;
     }
-    patrol->id_count = 0;
 }
 
 /* ---- the search ---- */
@@ -186,7 +206,7 @@ static void set_members(struct patrol *patrol, const uint32_t *members, uint32_t
     for (uint32_t i = 0; i < PATROL_ROWS; i++) {
         patrol->biases[i] = i < count ? patrol->rows->terms[members[i]].bias : 0;
         patrol->limits[i] = i < count ? INT32_MAX : INT32_MIN;
-        patrol->beams[i].count = patrol->beams[i].next = patrol->beams[i].pending_count = 0;
+        patrol->beams[i].count = patrol->beams[i].next = 0;
     }
 }
 
@@ -203,33 +223,31 @@ static uint32_t next_unopened(struct patrol *patrol, struct patrol_beam *beam)
     return GRAPH_NONE;
 }
 
-/* Opens a row for each member that has one, and wants their neighbours. */
-static int open_round(struct patrol *patrol)
+/* Opens a row for each member that has one, and wants their neighbours. Returns how many. */
+static uint32_t open_round(struct patrol *patrol)
 {
-    uint32_t first = patrol->opened_count;
+    uint32_t opened[PATROL_ROWS], count = 0;
     for (uint32_t i = 0; i < patrol->member_count; i++) {
         uint32_t row = next_unopened(patrol, &patrol->beams[i]);
         if (row == GRAPH_NONE)
             continue;
-        int status = note_opened(patrol, row);
-        if (status != 0)
-            return status;
+        opened[count++] = row;
+        mark(patrol, row, MARK_OPENED);
         const char *list = (const char *)graph_list(patrol->graph, row);
         for (size_t byte = 0; byte < patrol->graph->stride * sizeof(uint32_t); byte += 64)
             __builtin_prefetch(list + byte);
     }
-    for (uint32_t i = first; i < patrol->opened_count; i++) {
-        const uint32_t *list = graph_list(patrol->graph, patrol->opened[i]);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t *list = graph_list(patrol->graph, opened[i]);
         for (uint32_t j = 1; j <= list[0]; j++)
             want(patrol, list[j]);
     }
-    return 0;
+    return count;
 }
 
 int patrol_run(struct patrol *patrol, const uint32_t *members, const uint32_t *starts,
                uint32_t count)
 {
-    patrol->opened_count = 0;
     set_members(patrol, members, count);
     for (uint32_t i = 0; i < count; i++) {
         want(patrol, members[i]);
@@ -237,13 +255,14 @@ int patrol_run(struct patrol *patrol, const uint32_t *members, const uint32_t *s
     }
     for (uint32_t i = 0; i < count; i++)
         want(patrol, starts[i]);
-    for (uint32_t opened = UINT32_MAX; opened != patrol->opened_count;) {
-        score_all(patrol);
-        opened = patrol->opened_count;
-        int status = open_round(patrol);
+    do {
+        int status = make_room(patrol);
         if (status != 0)
             return status; /* the patrol is of no further use */
-    }
-    forget_all(patrol, starts);
+        score_all(patrol);
+    } while (open_round(patrol) > 0);
+    for (uint32_t i = 0; i < count; i++)
+        finish_beam(patrol, i);
+    forget_all(patrol);
     return 0;
 }

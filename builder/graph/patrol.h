@@ -12,10 +12,9 @@
 
 /* The nearest rows that one member has seen. */
 struct patrol_beam {
-    uint64_t *keys;       /* prune_key, rising; the member itself is not among them */
+    uint64_t *keys;       /* prune_key; rising as far as rows are opened, and all of them behind
+                             patrol_run; the member itself is not among them */
     uint32_t count, next; /* next: none before it is unopened */
-    uint64_t *pending;    /* keys of this chunk that may belong there */
-    uint32_t pending_count;
 };
 
 /* One thread's search. After patrol_run, beams[i] holds the candidates of member i; they are the
@@ -30,12 +29,12 @@ struct patrol {
     struct patrol_beam beams[PATROL_ROWS];
     int32_t *limits, *biases; /* PATROL_ROWS: what a beam still takes; the member's row8_terms */
     uint64_t *marks;          /* two bits a row, scored and opened; all zero between runs */
-    uint32_t *opened;
-    uint32_t opened_count, opened_room;
-    int8_t *panel; /* the members, for dot_u8s8_panel */
-    uint32_t *ids; /* to be scored */
-    uint32_t id_count;
-    int32_t *dots; /* PATROL_CHUNK x PATROL_ROWS */
+    int8_t *panel;            /* the members, for dot_u8s8_panel */
+    uint32_t *ids;            /* all that is marked, in the order in which it was; the first
+                                 scored_count have been scored */
+    uint32_t id_count, scored_count, id_room;
+    uint32_t round_ids; /* that one round may add */
+    int32_t *dots;      /* PATROL_CHUNK x PATROL_ROWS */
 };
 
 int patrol_init(struct patrol *patrol, const struct graph *graph, const struct rows8 *rows,

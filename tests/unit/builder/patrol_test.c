@@ -171,11 +171,51 @@ static void nothing_is_left_of_the_search_before(void **state)
     ground_fini(&ground);
 }
 
+/* Every row has every other for a neighbour, so that all are scored at once, and most are one too
+ * many. */
+static void a_beam_holds_the_nearest_of_all_that_were_scored(void **state)
+{
+    (void)state;
+    struct rows8 rows = rows_clustered(300, 16, 5, 25, 6);
+    struct graph graph;
+    struct patrol patrol;
+    uint32_t members[PATROL_ROWS], starts[PATROL_ROWS];
+    assert_int_equal(graph_init(&graph, rows.count, rows.count), 0);
+    for (uint32_t row = 0; row < rows.count; row++)
+        for (uint32_t other = 0; other < rows.count; other++)
+            if (other != row)
+                graph_list(&graph, row)[++graph_list(&graph, row)[0]] = other;
+    for (uint32_t i = 0; i < PATROL_ROWS; i++) {
+        members[i] = 3 * i;
+        starts[i] = 299 - i;
+    }
+    for (uint32_t list = 8; list < 300; list += 13) {
+        assert_int_equal(patrol_init(&patrol, &graph, &rows, list), 0);
+        assert_int_equal(patrol_run(&patrol, members, starts, PATROL_ROWS), 0);
+        for (uint32_t i = 0; i < PATROL_ROWS; i++) {
+            uint64_t keys[300];
+            uint32_t count = 0;
+            for (uint32_t row = 0; row < rows.count; row++)
+                if (row != members[i])
+                    keys[count++] = prune_key(
+                        rows8_distance(rows8_at(&rows, members[i]), rows8_at(&rows, row), rows.dim),
+                        row);
+            qsort(keys, count, sizeof *keys, compare_keys);
+            assert_int_equal(patrol.beams[i].count, list);
+            assert_memory_equal(patrol.beams[i].keys, keys, list * sizeof *keys);
+        }
+        patrol_fini(&patrol);
+    }
+    graph_fini(&graph);
+    rows8_fini(&rows);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_member_finds_its_nearest),
     cmocka_unit_test(members_need_not_be_near_each_other_nor_many),
     cmocka_unit_test(a_search_of_everything_finds_everything),
     cmocka_unit_test(nothing_is_left_of_the_search_before),
+    cmocka_unit_test(a_beam_holds_the_nearest_of_all_that_were_scored),
 };
 
 FATHOM_TEST_MAIN(tests)

@@ -90,10 +90,10 @@ static int start_reading(struct build *build, struct fathom_error *err)
         status = remove_left(options, err);
     if (status == 0 && !build->written) /* training needs it, which is hours from here */
         status = blas_begin(build->crew.threads, err);
-    if (status == 0) {
-        expect_by_shape(build);
+    if (status == 0)
+        status = expect_by_shape(build, err);
+    if (status == 0)
         status = read_input(build, before, err);
-    }
     if (status == 0)
         status = expect_by_glance(build, err);
     if (status == 0 && build->written) { /* not before: it is not what was asked for */
@@ -527,7 +527,7 @@ int build_run(const struct build_options *options, struct build_report *report,
               struct fathom_error *err)
 {
     struct build build = {
-        .options = *options, .lock = -1, .known = {.slowness = 1}, .report = report};
+        .options = *options, .lock = -1, .known = {.slowness = 1}, .pace = 1, .report = report};
     *report = (struct build_report){0};
     int status = build_options_check(options, err);
     if (status != 0)

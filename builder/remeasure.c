@@ -15,6 +15,7 @@
 #include "error.h"
 #include "lock.h"
 #include "measure.h"
+#include "pace.h"
 #include "mem.h"
 #include "predict.h"
 #include "queries.h"
@@ -77,8 +78,13 @@ static int read_queries(struct remeasure *re, struct fathom_error *err)
 /* The pace of a copy is that of a disk, and says nothing of what follows. */
 static int expect(struct remeasure *re, struct fathom_error *err)
 {
-    (void)err;
-    re->predicted = predict_points(&re->options, &re->from.super.properties, re->report->queries);
+    const struct properties *properties = &re->from.super.properties;
+    double slowness = 1;
+    re->predicted = predict_points(&re->options, properties, re->report->queries, slowness);
+    int status = pace_of(&re->crew, re->options.env, re->predicted.measuring, &slowness, err);
+    if (status != 0)
+        return status;
+    re->predicted = predict_points(&re->options, properties, re->report->queries, slowness);
     const struct build_phase phases[] = {
         {.name = "write", .seconds = re->predicted.copying, .waits = true},
         {.name = "measure", .seconds = re->predicted.measuring}};

@@ -46,6 +46,7 @@ struct build {
     bool measured_saved;         /* as it comes, for it belongs to rows or an index that were */
     double mean_degree;
     struct predict_known known; /* when the graph is begun */
+    double pace;                /* slowness before a stage is over; 1: not looked at */
     uint64_t probe_ns;          /* that the probe for R took; 0: there was none in this run */
     struct build_report *report;
 };

@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "degree.h"
+#include "pace.h"
 #include "predict.h"
 
 /* probe_seconds: of the probe for R; the estimate has it in the graph, whether or not there is one.
@@ -37,7 +38,7 @@ static struct build_estimate assume_degree(const struct build *build, uint32_t d
     struct build_options assumed = build->options;
     struct build_estimate estimate = {.rows = info->rows, .dim = info->dim, .dtype = info->dtype};
     const struct predict_known known = {
-        .probe = {.mean = mean}, .slowness = 1, .queries = build->known.queries};
+        .probe = {.mean = mean}, .slowness = build->pace, .queries = build->known.queries};
     assumed.degree = assumed.degree ? assumed.degree : degree;
     assumed.build_list = assumed.build_list ? assumed.build_list : degree_list(assumed.degree);
     predict_shape(&assumed, &known, NULL, &estimate);
@@ -58,9 +59,13 @@ static void tell_between(const struct build *build, double mean, double hardness
     tell(build, seconds, build->options.degree ? 0 : sqrt(easy.probe_seconds * hard.probe_seconds));
 }
 
-void expect_by_shape(const struct build *build)
+int expect_by_shape(struct build *build, struct fathom_error *err)
 {
-    tell_between(build, 0, 0.5, false);
+    double seconds = assume_degree(build, DEGREE_USUAL, 0).seconds;
+    int status = pace_of(&build->crew, build->options.env, seconds, &build->pace, err);
+    if (status == 0)
+        tell_between(build, 0, 0.5, false);
+    return status;
 }
 
 /* A small build is through its probe before a glance would pay. */

@@ -18,14 +18,15 @@ struct predict_known {
  * is none yet. */
 void predict_shape(const struct build_options *options, const struct predict_known *known,
                    const struct spill_progress *progress, struct build_estimate *estimate);
-/* What measuring an index anew takes (remeasure.c), on the usual machine. */
+/* What measuring an index anew takes (remeasure.c), on a machine so slow. */
 struct predict_points {
     double copying, measuring; /* seconds; reading back is of measuring */
     struct build_measuring shares;
 };
 /* queries: that points are measured on; 0: on rows. */
 struct predict_points predict_points(const struct build_options *options,
-                                     const struct properties *properties, uint64_t queries);
+                                     const struct properties *properties, uint64_t queries,
+                                     double slowness);
 
 /* What a build has timed of itself before its graph; 0: not in this run. */
 struct predict_timed {

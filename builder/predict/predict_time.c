@@ -60,7 +60,7 @@ static double recoded_us(const struct shape *s)
 /* Searches for a sample until recall rises no more, each the dearer the less of the index is within
  * reach of caches; opening the index once for each of some thirteen residencies, whose codes and
  * 8-bit rows grow with the dimension; picking the sample, by the rows of 256 cells; and its truth,
- * with exact ranks where vectors are stored. */
+ * which looks at each row once, and at few of them again. */
 static struct measuring {
     double sample, residencies; /* microseconds: to make the sample with its truth, to search */
 } measuring_us(const struct shape *s)
@@ -73,7 +73,7 @@ static struct measuring {
                              TURN_US * (double)s->dim * (double)s->dim);
     double picking =
         (double)predict_offered(s) * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
-    double truth = few * (4.2e-3 * values + (s->vector_bytes ? 4.2e5 : 0));
+    double truth = few * 2.2e5 + 1.3 * rows;
     return (struct measuring){.sample = picking + truth,
                               .residencies = searches + 11e-3 * values + recoded_us(s)};
 }
@@ -204,7 +204,8 @@ struct build_measuring predict_measuring(const struct build_options *options,
 
 /* Each byte is read from the old file, and from the new one when that is verified. */
 struct predict_points predict_points(const struct build_options *options,
-                                     const struct properties *properties, uint64_t queries)
+                                     const struct properties *properties, uint64_t queries,
+                                     double slowness)
 {
     struct build_options of = *options;
     of.degree = properties->degree_max;
@@ -216,9 +217,9 @@ struct predict_points predict_points(const struct build_options *options,
     s.queries = queries;
     predict_stages(&of, &s, 1, work);
     return (struct predict_points){
-        .copying = (COPY_SECONDS + READ_BACK_SECONDS) * (double)predict_disk_bytes(&s),
-        .measuring = predict_stage_seconds(&of, BUILD_MEASURE, &work[BUILD_MEASURE], 1),
-        .shares = predict_measuring(&of, &s, &work[BUILD_MEASURE], 1)};
+        .copying = (slowness * COPY_SECONDS + READ_BACK_SECONDS) * (double)predict_disk_bytes(&s),
+        .measuring = predict_stage_seconds(&of, BUILD_MEASURE, &work[BUILD_MEASURE], slowness),
+        .shares = predict_measuring(&of, &s, &work[BUILD_MEASURE], slowness)};
 }
 
 /* The probe is a graph of DEGREE_PROBE over a sample (degree.c): of hard data, whose lists are

@@ -11,7 +11,8 @@
 
 #define DOUBT       0.25 /* of a phase, which goes as expected: before any has run there is that */
 #define SHORT       0.02 /* of the whole: so long a phase counts for half of a long one */
-#define OWN_SHARE   0.3  /* of a phase, after which it counts for half by itself */
+#define OWN_SHARE   0.3  /* of a phase, after which it counts for half by itself, */
+#define WAIT_SHARE  0.05 /* and of one that waits, of which nothing else says anything */
 #define NEARLY_DONE 0.95 /* share at the most of a phase that does not say how far it is */
 
 static struct outlook_phase *find(const struct outlook *outlook, const char *name)
@@ -97,17 +98,18 @@ struct outlook_view outlook_view(const struct outlook *outlook, const char *name
     struct sums sums = sum_up(outlook, running);
     if (!(sums.all > 0))
         return (struct outlook_view){0, -1};
+    bool waits = running && running->waits;
     double expected = running ? running->expected : 0, own = 0;
     if (share < 0) { /* not known: as far as its time is, by the pace of the others */
         double whole = expected * mean_pace(&sums.paces);
         share = whole > 0 && seconds < NEARLY_DONE * whole ? seconds / whole : NEARLY_DONE;
     } else {
-        if (!running || !running->waits)
+        if (!waits)
             add_pace(&sums.paces, share * expected, seconds, sums.all);
-        own = share / (share + OWN_SHARE);
+        own = share / (share + (waits ? WAIT_SHARE : OWN_SHARE));
     }
     double pace = mean_pace(&sums.paces);
-    double by_pace = (1 - share) * expected * pace;
+    double by_pace = (1 - share) * expected * (waits ? 1 : pace);
     double by_itself = own > 0 ? (1 - share) * seconds / share : 0;
     double left = own * by_itself + (1 - own) * by_pace + sums.later * pace;
     double spent = sums.took + seconds;

@@ -26,6 +26,8 @@
 #define PLANS_AT_ONCE     2     /* each keeps an opened index in memory */
 #define STEPS             65536 /* of progress */
 #define SAMPLE_SHARE      0.25  /* of it, for the sample and its truth, when nobody knows better */
+#define OPENING_SHARE     0.3   /* of a residency's, until the first list is tried, */
+#define LIST_SHARE        0.11  /* and for each; there are four to eight */
 
 /* Codes that are measured, in bits a dimension: from where a navigator begins to be of use to the
  * longest. Of cells those of section scan, of a bit, are measured as they are read from there, for
@@ -166,7 +168,8 @@ struct trial {
 };
 
 struct searcher {
-    const struct measure *measure;
+    struct measure *measure;
+    unsigned lists, told; /* that have been tried for the first k, and steps of progress */
     struct fathom_index *index;
     struct fathom_engine *engine;
     struct trial trials[SAMPLE_ROWS];
@@ -311,6 +314,15 @@ static const struct operating_point *add_points(const struct searcher *s, struct
     return first;
 }
 
+/* Lists of the first k take about as long as each other, those of others next to nothing. */
+static void tell_list(struct searcher *s, uint32_t k)
+{
+    unsigned before = s->told, all = s->measure->plan_steps;
+    s->lists += k == ks[0];
+    s->told = (unsigned)(all * fmin(0.95, OPENING_SHARE + LIST_SHARE * s->lists));
+    advance(s->measure, s->told - before);
+}
+
 static uint32_t next_list(uint32_t list)
 {
     return 2 * list < LIST_MOST ? 2 * list : LIST_MOST;
@@ -329,6 +341,7 @@ static int measure_k(struct searcher *s, struct plan_job *job, uint32_t k)
         /* The most careful threshold says whether a longer list finds more; whether that is wanted
          * the next one: with the first alone enough is found by lists that are dear for what they
          * find. */
+        tell_list(s, k);
         const struct operating_point *first = add_points(s, job, k, list),
                                      *usual =
                                          first->plain.reads < READS_THAT_MATTER ? first : first + 1;
@@ -362,7 +375,7 @@ static int open_plan(const struct measure *m, struct fathom_index **out, const s
     return FATHOM_EBUDGET;
 }
 
-static int measure_plan(const struct measure *m, struct plan_job *job)
+static int measure_plan(struct measure *m, struct plan_job *job)
 {
     struct fathom_engine_options options = {.io = FATHOM_IO_AUTO, .inflight = INFLIGHT};
     struct searcher *s = mem_alloc(sizeof *s);
@@ -376,6 +389,8 @@ static int measure_plan(const struct measure *m, struct plan_job *job)
     for (size_t i = 0; i < sizeof ks / sizeof *ks && status == 0; i++)
         if (ks[i] <= m->sample.truth_count)
             status = measure_k(s, job, ks[i]);
+    if (status != FATHOM_EBUDGET)
+        advance(m, m->plan_steps - s->told);
     fathom_engine_destroy(s->engine);
     fathom_index_close(s->index);
     mem_free(s);
@@ -460,8 +475,6 @@ static void plan_worker(void *context, unsigned worker)
             is_stopped(all->measure) ? FATHOM_EINTERRUPTED : measure_plan(all->measure, job);
         if (job->status == 0)
             job->status = keep_job(all, number);
-        if (job->status != FATHOM_EBUDGET)
-            advance(all->measure, all->measure->plan_steps);
     }
 }
 

@@ -104,6 +104,23 @@ static void waiting_for_a_device_takes_as_long_on_a_slow_machine(void **state)
     assert_true(slow.stage_seconds[BUILD_MEASURE] < 1.9 * usual.stage_seconds[BUILD_MEASURE]);
 }
 
+static void points_measured_anew_take_longer_on_a_slow_machine(void **state)
+{
+    (void)state;
+    struct build_options options = build_options_default();
+    const struct properties properties = {.rows = 400000,
+                                          .dim = 128,
+                                          .work_dim = 128,
+                                          .degree_max = 40,
+                                          .dtype = FATHOM_U8,
+                                          .records_exact = true};
+    options.threads = 2;
+    struct predict_points usual = predict_points(&options, &properties, 0, 1),
+                          slow = predict_points(&options, &properties, 0, 4);
+    assert_true(slow.measuring > 3.5 * usual.measuring && slow.measuring < 4 * usual.measuring);
+    assert_true(slow.copying > usual.copying && slow.copying < 4 * usual.copying);
+}
+
 /* Memory that a budget leaves is never predicted to be used. */
 static void no_budget_is_predicted_to_be_exceeded(void **state)
 {
@@ -206,6 +223,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_build_in_parts_takes_what_it_took),
     cmocka_unit_test(reading_wide_rows_takes_what_its_sample_does),
     cmocka_unit_test(measuring_takes_what_it_took),
+    cmocka_unit_test(points_measured_anew_take_longer_on_a_slow_machine),
     cmocka_unit_test(waiting_for_a_device_takes_as_long_on_a_slow_machine),
     cmocka_unit_test(no_budget_is_predicted_to_be_exceeded),
     cmocka_unit_test(the_least_budget_is_not_predicted_to_be_exceeded),

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -369,6 +370,48 @@ static void stopped_anywhere_it_leaves_the_old_index_alone(void **state)
     anew_free(anew);
 }
 
+/* ---- progress ---- */
+
+struct progress {
+    pthread_mutex_t lock;
+    uint64_t last;
+    unsigned steps;
+    bool measuring;
+};
+
+static void note_phase(void *context, const char *phase, uint64_t total, const char *unit)
+{
+    struct progress *progress = context;
+    (void)total, (void)unit;
+    progress->measuring = strcmp(phase, "measure") == 0;
+}
+
+/* Threads may tell a little late what another has overtaken. */
+static void note_advance(void *context, uint64_t done)
+{
+    struct progress *progress = context;
+    pthread_mutex_lock(&progress->lock);
+    if (progress->measuring && done > progress->last) {
+        progress->last = done;
+        progress->steps++;
+    }
+    pthread_mutex_unlock(&progress->lock);
+}
+
+/* A residency takes a thirteenth of the time: too long to stand still. */
+static void measuring_moves_on_within_each_residency(void **state)
+{
+    struct anew *anew = anew_make(*state);
+    struct build_options options = options_of(anew, env_os());
+    struct progress progress = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    options.watch =
+        (struct build_watch){.phase = note_phase, .advance = note_advance, .context = &progress};
+    run_or_fail(&options);
+    assert_true(progress.steps > 2 * 13);
+    assert_in_range(progress.last, ROWS / 2, ROWS);
+    anew_free(anew);
+}
+
 /* ---- beside builds ---- */
 
 static void a_build_in_the_same_directory_comes_first(void **state)
@@ -493,6 +536,7 @@ static const struct CMUnitTest tests[] = {
     CASE(any_operation_may_fail),
     CASE(each_operation_may_fail_or_be_the_last),
     CASE(what_is_read_wrong_is_found),
+    CASE(measuring_moves_on_within_each_residency),
     CASE(stopped_anywhere_it_leaves_the_old_index_alone),
     CASE(a_build_in_the_same_directory_comes_first),
     CASE(an_interrupted_build_can_still_be_gone_on_with),

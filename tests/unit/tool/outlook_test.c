@@ -106,6 +106,31 @@ static void what_waits_for_a_device_says_nothing_about_the_pace(void **state)
     assert_true(outlook_view(&outlook, "graph", 12, 1).eta_seconds > 5);
 }
 
+/* An index that is measured anew: copying waits for a disk and says nothing about what follows, so
+ * what is known of the machine before it began has to. The clock is simulated: a copy that takes
+ * what was thought or ten times as long, and a machine as slow as was seen, or a quarter off. */
+static void after_a_copy_what_follows_is_foreseen_by_the_pace_of_the_machine(void **state)
+{
+    static const char *const copied[] = {"write", "measure"};
+    static const bool waits[] = {true, false};
+    (void)state;
+    for (double slower = 0.5; slower <= 8; slower *= 2)
+        for (double copy = 0.25; copy <= 2.5; copy *= 10)
+            for (double off = 0.8; off < 1.3; off += 0.2) {
+                struct outlook outlook = {.count = 0};
+                double measure = 7 * slower, whole = copy + measure, at = 0.1 * whole;
+                outlook_expect(&outlook, copied, (const double[]){0.25, off * measure}, waits, 2);
+                struct outlook_view view;
+                if (at < copy) {
+                    view = outlook_view(&outlook, "write", at, at / copy);
+                } else {
+                    outlook_end(&outlook, "write", copy);
+                    view = outlook_view(&outlook, "measure", at - copy, (at - copy) / measure);
+                }
+                assert_near(view.eta_seconds, whole - at, 0.2 * whole + 1e-9);
+            }
+}
+
 static void a_phase_without_a_share_moves_on_by_its_time(void **state)
 {
     struct outlook outlook = expecting(10, 60, 30);
@@ -155,6 +180,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_phase_that_was_more_work_says_little_about_the_next),
     cmocka_unit_test(a_phase_that_is_hardly_a_part_of_the_whole_hardly_counts),
     cmocka_unit_test(what_waits_for_a_device_says_nothing_about_the_pace),
+    cmocka_unit_test(after_a_copy_what_follows_is_foreseen_by_the_pace_of_the_machine),
     cmocka_unit_test(a_phase_without_a_share_moves_on_by_its_time),
     cmocka_unit_test(phases_that_were_left_out_say_nothing_about_the_pace),
     cmocka_unit_test(new_expectations_keep_what_phases_took),

@@ -478,7 +478,8 @@ static bool choose_codes(const struct sizes *sizes, struct plan *plan,
 static void give_way(const struct sizes *sizes, struct plan *plan,
                      const struct fathom_open_options *options)
 {
-    struct plan other;
+    struct plan other = *plan;
+    other.rows8 = false;
     float reached = reach(sizes, plan);
     if (options->navigator == FATHOM_NAVIGATOR_GRAPH || options->list_share > 0 || reached == 0 ||
         reached >= asked_recall(options) - PROMISE_SHORT)

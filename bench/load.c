@@ -32,34 +32,34 @@ static const struct argp_option load_argp_options[] = {
     {"query", OPTION_QUERY, "FILE", 0, "The queries: .npy .fbin .fvecs .hdf5 ... (required)", 0},
     {"gt", OPTION_GT, "FILE", 0, "Their truth set (fathom-data gt); without it recall is null", 0},
     {"ids", OPTION_IDS, "FILE", 0,
-     "The ids that the index was built with, for the truth set's row numbers", 0},
+     "The file of ids that the index was built with, when it was; truth sets have row numbers", 0},
     {"k", 'k', "K", 0, "Results per query (default: 10)", 0},
-    {"search-list", OPTION_SEARCH_LIST, "L", 0, "The search list (default: the server's)", 0},
+    {"search-list", OPTION_SEARCH_LIST, "L", 0, "The search list (default: the index's)", 0},
     {"target-recall", OPTION_TARGET_RECALL, "R", 0,
-     "Instead: the index's own operating point for this recall", 0},
+     "Instead of a search list: the index's own operating point for this recall", 0},
     {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%", 0,
      "First have the server reload the index under this budget, in bytes or as a share of its "
-     "vectors as f32, planned for --target-recall (default: as it is)",
+     "vectors as f32, planned for --target-recall (default: leave it as it is)",
      0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0,
      "Have the full vector of every result read", 0},
     {"rerank", OPTION_RERANK, "auto|on|off", 0,
-     "Have full vectors read of rows whose place 8 bits leave in doubt (default: auto, where that "
-     "is the cheapest way to the target recall)",
+     "Have full vectors read to rank those results whose order 8 bits leave in doubt (default: "
+     "auto, where that is the cheapest way to the target recall)",
      0},
     {"rate", OPTION_RATE, "QPS|SHARE%,...", 0,
-     "Requests a second, sent at their times whatever happens (default: 1000); one run for each. "
-     "For shares "
-     "of the peak (60%) that is measured first, with 16 requests in flight on each connection",
+     "Requests per second, sent at their appointed times (default: 1000); one run for each. A "
+     "share (60%) is of the peak, which is measured first, with 16 requests in flight on each "
+     "connection",
      0},
-    {"seconds", OPTION_SECONDS, "S", 0, "For this long each (default: 10)", 0},
+    {"seconds", OPTION_SECONDS, "S", 0, "Length of each run (default: 10)", 0},
     {"connections", OPTION_CONNECTIONS, "C", 0, "Connections, each pipelined (default: 8)", 0},
     {"deadline", OPTION_DEADLINE, "TIME", 0,
-     "The deadline that each request asks for, as 50ms (default: none)", 0},
-    {"token", OPTION_TOKEN, "TEXT", 0, "For a server that asks for one", 0},
+     "The deadline that each request asks for, such as 50ms (default: none)", 0},
+    {"token", OPTION_TOKEN, "TEXT", 0, "The token, for a server that asks for one", 0},
     {"watch-cpus", OPTION_WATCH_CPUS, NULL, 0,
-     "In open loops, tell which part of a tail is CPUs that were away: needs real-time rights, and "
-     "is itself in the way of what does not run in real time",
+     "In open loops, report how much of the tail is due to CPUs that were taken away; needs "
+     "real-time rights, and slows down threads that are not real-time",
      0},
     {"json", OPTION_JSON, NULL, 0, "One JSON document on stdout", 0},
     {0},

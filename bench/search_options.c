@@ -40,76 +40,77 @@ static const struct argp_option search_argp_options[] = {
     {"query", OPTION_QUERY, "FILE", 0, "The queries: .npy .fbin .fvecs .hdf5 ... (required)", 0},
     {"gt", OPTION_GT, "FILE", 0, "Their truth set (fathom-data gt); without it recall is null", 0},
     {"ids", OPTION_IDS, "FILE", 0,
-     "The ids that the index was built with, for the truth set's row numbers", 0},
+     "The file of ids that the index was built with, when it was; truth sets have row numbers", 0},
     {"k", 'k', "K", 0, "Results per query (default: 10)", 0},
     {"search-list", OPTION_SEARCH_LIST, "L,L,...", 0, "One run for each search list (default: 40)",
      0},
     {"target-recall", OPTION_TARGET_RECALL, "R,R,...", 0,
-     "Instead: one run for each of the index's own operating points for these recalls", 0},
+     "Instead of search lists: one run for each of these recalls, by the index's own operating "
+     "points",
+     0},
     {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%,...", 0,
-     "Bound of all that is kept in memory for the index (default: none), in bytes or as a share of "
-     "its "
-     "vectors as f32; the index is opened anew for each, with fewer page buffers a thread where it "
-     "is "
-     "too small for as many as usual",
+     "Bound of all that is kept in memory for the index, in bytes or as a share of its vectors as "
+     "f32 (default: none); the index is opened anew for each, with fewer page buffers per thread "
+     "where that is all that fits",
      0},
     {"plan-recall", OPTION_PLAN_RECALL, "R", 0,
-     "What is resident is to be the cheapest for this target recall, or for any (0), in all runs "
-     "(default: for each run's own --target-recall; the index is opened anew for each)",
+     "Choose what is kept in memory for this target recall, or for no particular one (0), in all "
+     "runs (default: for each run's own --target-recall, for which the index is opened anew)",
      0},
     {"threads", OPTION_THREADS, "T,...", 0, "Threads (default: one for each CPU)", 0},
     {"inflight", OPTION_INFLIGHT, "I,...", 0,
-     "Queries in flight per thread (default: 16, or as many of them as a smaller budget is well "
-     "spent on)",
+     "Queries in flight per thread (default: 16, or fewer where a small budget is better spent "
+     "otherwise)",
      0},
     {"exact-distances", OPTION_EXACT_DISTANCES, NULL, 0, "Read the full vector of every result", 0},
     {"rerank", OPTION_RERANK, "auto|on|off", 0,
-     "Read full vectors of rows whose place 8 bits leave in doubt (default: auto, where that is "
-     "the cheapest way to the target recall)",
+     "Read full vectors to rank those results whose order 8 bits leave in doubt (default: auto, "
+     "where that is the cheapest way to the target recall)",
      0},
     {"io", OPTION_IO, "auto|uring|pread", 0,
-     "How to read (default: auto, io_uring, or pread where that is refused)", 0},
+     "How to read (default: auto: io_uring, or pread where that is refused)", 0},
     {"navigator", OPTION_NAVIGATOR, "auto|graph|cells", 0,
      "Force the navigator (default: auto, the planner chooses)", 0},
     {"code-bytes", OPTION_CODE_BYTES, "N", 0,
-     "Force the navigation code's bytes per row (default: the planner chooses)", 0},
+     "Force so many bytes of navigation code per row (default: the planner chooses)", 0},
     {"list-share", OPTION_LIST_SHARE, "S", 0,
-     "Force the graph with this part of its lists in memory, above 0 to 1 (default: the "
-     "planner chooses)",
+     "Force the graph, with this share of its lists in memory and the others on SSD, above 0 and "
+     "up to 1 (default: the planner chooses)",
      0},
     {"code-share", OPTION_CODE_SHARE, "S", 0,
-     "Force the cells with this part of their codes in memory and the others read, above 0 to 1 "
-     "(default: the planner chooses)",
+     "Force the cells, with this share of their codes in memory and the others on SSD, above 0 and "
+     "up to 1 (default: the planner chooses)",
      0},
     {"refine-threshold", OPTION_REFINE_THRESHOLD, "P", 0,
-     "Read a page when this much of a result hangs on it (default: the operating point's)", 0},
+     "Read a page when at least this much of a result depends on it (default: the operating "
+     "point's)",
+     0},
     {"rate", OPTION_RATE, "QPS|SHARE%,...", 0,
-     "After each run, open loops: so many queries a second, or this share of the run's QPS, sent "
-     "at their times whatever happens; latency is counted from there",
+     "After each run, an open loop at each of these rates: queries per second, or a share of the "
+     "run's QPS. Queries are sent at their appointed times, and latency is counted from those",
      0},
     {"urgency", OPTION_URGENCY, "normal|slice|realtime", 0,
-     "How soon a thread of an open loop that wakes runs beside others, as fathom-server's workers "
-     "do; realtime has to be allowed (default: slice)",
+     "How soon a thread of an open loop gets a CPU when it wakes up, as of fathom-server's "
+     "workers; realtime needs rights (default: slice)",
      0},
     {"seconds", OPTION_SECONDS, "S", 0,
-     "Measure each run for this long, and each query once at least (default: 2)", 0},
-    {"passes", OPTION_PASSES, "N", 0, "Instead: exactly N passes over the queries", 0},
+     "Measure each run for this long, but ask each query at least once (default: 2)", 0},
+    {"passes", OPTION_PASSES, "N", 0, "Instead of --seconds: exactly N passes over the queries", 0},
     {"repeat", OPTION_REPEAT, "N", 0,
-     "Measure each run N times and report the speed of the median one, and the spread (default: "
-     "1); "
-     "from the second time on for --seconds, however few queries that are",
+     "Measure each run N times, and report the speed of the median one and the spread (default: "
+     "1); from the second time on --seconds alone says for how long",
      0},
     {"warm-up", OPTION_WARM_UP, "TIME", 0,
-     "Search for this long before a run is measured, or for one pass, whichever is shorter "
+     "Search before a run is measured, for this long or for one pass, whichever is shorter "
      "(default: 1s)",
      0},
     {"wait", OPTION_WAIT, NULL, 0,
-     "Before the index is opened, say \"ready\" on stderr and wait for a line on stdin: for who "
-     "measures this process from outside",
+     "Before the index is opened, say \"ready\" on stderr and wait for a line on stdin; for "
+     "programs that measure this one from outside",
      0},
     {"watch-cpus", OPTION_WATCH_CPUS, NULL, 0,
-     "In open loops, tell which part of a tail is CPUs that were away: needs real-time rights, and "
-     "is itself in the way of what does not run in real time",
+     "In open loops, report how much of the tail is due to CPUs that were taken away; needs "
+     "real-time rights, and slows down threads that are not real-time",
      0},
     {"json", OPTION_JSON, NULL, 0, "One JSON document on stdout", 0},
     {0},

@@ -40,34 +40,36 @@ static const struct argp_option shared_options[] = {
      "estimate: l2)",
      0},
     {"query", 'q', "FILE", 0,
-     "Queries like those that the index will be asked, in any form of --input (HDF5: test): target "
-     "recall is measured on them (default: on rows of the input)",
+     "Queries like those that the index will be asked, in any format of --input (HDF5: data set "
+     "test): target recall is measured with them (default: with rows of the input)",
      0},
     {"ids", 'I', "FILE", 0, "Ids by row: .npy of i64 or u64, or text, one number a line", 0},
-    {"degree", 'R', "R", 0, "Neighbours of a row at the most (default: by the data)", 0},
-    {"build-list", 'L', "L", 0, "Width of the search for neighbours (default: 2 R)", 0},
+    {"degree", 'R', "R", 0, "Most neighbours of a row (default: by the data)", 0},
+    {"build-list", 'L', "L", 0,
+     "Width of the search for neighbours (default: 2 R, and 2.4 R from R 40 on)", 0},
     {"alpha", 'a', "A", 0, "Pruning factor, 1 to 2 (default: 1.2)", 0},
     {"code-bits", KEY_CODE_BITS, "B", 0,
-     "Most bits a dimension in codes, 1 to 8 (default: 6; more count as 6)", 0},
+     "Most bits per dimension in codes, 1 to 8 (default: 6; 7 and 8 count as 6)", 0},
     {"memory-budget", KEY_MEMORY_BUDGET, "SIZE", 0,
-     "Resident memory at the most; rows wait in files and the graph is built in parts to keep it",
+     "Bound of the resident memory of the build; to keep it, rows wait in files and the graph is "
+     "built in parts",
      0},
     {"dram-budget", KEY_DRAM_BUDGET, "SIZE|SHARE%", 0,
      "Memory that the index will be served from, in bytes or as a share of the vectors as f32; R "
-     "and "
-     "code bits are chosen for it",
+     "and code bits are chosen to suit it",
      0},
     {"threads", 't', "T", 0, "Threads (default: one for each CPU)", 0},
     {"seed", 's', "S", 0, "The same input, options and seed give the same bytes (default: 1)", 0},
     {"zero-rows", KEY_ZERO_ROWS, "reject|skip", 0,
-     "cos: what to do with rows of zeros (default: reject); skip leaves them out and lists them",
+     "cos: whether rows of zeros are refused (reject, the default) or left out and listed (skip)",
      0},
     {"json", KEY_JSON, NULL, 0, "One JSON document on stdout", 0},
     {0},
 };
 
 static const struct argp_option build_options[] = {
-    {"out", 'o', "DIR", 0, "Index directory; the index in it is replaced at the end (required)", 0},
+    {"out", 'o', "DIR", 0,
+     "Index directory; an index in it is replaced when the new one is complete (required)", 0},
     {"resume", KEY_RESUME, NULL, 0, "Go on with an interrupted build", 0},
     {"progress", KEY_PROGRESS, "auto|json|off", 0,
      "A bar on a terminal (auto), JSON lines on stderr, or nothing", 0},

@@ -15,14 +15,14 @@ enum option_key { KEY_MEMORY_BUDGET = 256, KEY_ZERO_ROWS, KEY_PROGRESS, KEY_JSON
 static const struct argp_option points_options[] = {
     {"query", 'q', "FILE", 0,
      "Queries like those that the index is asked: .npy .fbin .f16bin .u8bin .i8bin .fvecs .bvecs, "
-     "or FILE.hdf5::DATASET (default: test); target recall is measured on them (default: on rows "
-     "of the index)",
+     "or FILE.hdf5::DATASET (default: test); target recall is measured with them (default: with "
+     "rows of the index)",
      0},
     {"memory-budget", KEY_MEMORY_BUDGET, "SIZE", 0,
-     "Resident memory at the most; what does not fit is not measured", 0},
+     "Bound of the resident memory; what does not fit is not measured", 0},
     {"threads", 't', "T", 0, "Threads (default: one for each CPU)", 0},
     {"zero-rows", KEY_ZERO_ROWS, "reject|skip", 0,
-     "cos: what to do with queries of zeros (default: reject); skip leaves them out", 0},
+     "cos: whether queries of zeros are refused (reject, the default) or left out (skip)", 0},
     {"progress", KEY_PROGRESS, "auto|json|off", 0,
      "A bar on a terminal (auto), JSON lines on stderr, or nothing", 0},
     {"json", KEY_JSON, NULL, 0, "One JSON document on stdout", 0},

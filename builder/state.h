@@ -61,8 +61,8 @@ struct format_stop build_format_stop(struct build *build);
 int build_encode(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Each saves what it is called for when a checkpoint is due, and what that rests on. Rows are saved
- * always. save_cells and save_graph are callbacks of their stages; context: the
- * build. */
+ * always. build_save_cells and build_save_graph are callbacks of their stages; context: the build.
+ */
 int build_save_cells(void *context, const struct cells_state *state,
                      struct fathom_error *err) FATHOM_MUST_USE;
 int build_save_raw(struct build *build, struct fathom_error *err) FATHOM_MUST_USE;

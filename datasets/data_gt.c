@@ -31,7 +31,7 @@ static const struct argp_option options[] = {
     {"out", 'o', "FILE", 0, "The truth set (required)", 0},
     {"ids64", OPTION_IDS64, NULL, 0, "Write u64 ids", 0},
     {"zero-rows", OPTION_ZERO_ROWS, "reject|skip", 0,
-     "cos: what to do with rows of zeros (default: reject); skip leaves them out and lists them",
+     "cos: whether rows of zeros are refused (reject, the default) or left out and listed (skip)",
      0},
     {0},
 };

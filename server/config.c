@@ -48,49 +48,51 @@ static const struct setting settings[] = {
     {"index", KIND_INDEX, AT(indexes), NULL, 0, 0, NULL, "NAME=DIR",
      "Serve the index in DIR as NAME (repeatable)"},
     {"listen", KIND_LISTEN, AT(listens), PROTOCOL_DEFAULT_LISTEN, 0, 0, NULL, "ADDR",
-     "HOST:PORT or unix:PATH (repeatable; port 0 takes a free one)"},
+     "Address to serve on: HOST:PORT or unix:PATH (repeatable; port 0 takes a free one)"},
     {"http", KIND_TEXT, AT(http), PROTOCOL_DEFAULT_HTTP, 0, 0, NULL, "HOST:PORT",
-     "The admin port, or off"},
+     "Address of the admin port (health, metrics, JSON search), or off"},
     {"dram-budget", KIND_BUDGET, AT(dram_budget), "0", 0, 0, NULL, "SIZE|SHARE%",
-     "Memory for all indexes together, or for each this share of its vectors as f32 (0: what helps "
-     "is kept)"},
+     "Bound of memory for all indexes together, or for each this share of its vectors as f32 (0: "
+     "none)"},
     {"plan-recall", KIND_RECALL, AT(recalls), NULL, 0, 0, NULL, "[NAME=]R",
-     "The target recall that queries will have, of every index or of one: what is resident is the "
-     "cheapest for it (repeatable; otherwise what reaches most)"},
+     "Target recall that queries will ask for, of every index or of one: what is kept in memory is "
+     "then the cheapest for it (repeatable; otherwise what reaches most)"},
     {"workers", KIND_COUNT, AT(workers), "0", 0, 256, NULL, "N", "Event loops (0: one per CPU)"},
     {"inflight", KIND_COUNT, AT(inflight), "0", 0, 256, NULL, "N",
-     "Queries in flight per worker (0: 16, or as many of them as a smaller budget is well spent "
-     "on)"},
+     "Queries in flight per worker (0: 16, or fewer where a small budget is better spent "
+     "otherwise)"},
     {"urgency", KIND_CHOICE, AT(urgency), "slice", 0, 0, "normal slice realtime", "URGENCY",
-     "How soon a worker that wakes runs beside others: normal, slice, or realtime (has to be "
-     "allowed)"},
+     "How soon a worker that wakes up gets a CPU: normal, slice, or realtime (needs rights)"},
     {"max-queue", KIND_COUNT, AT(max_queue), "1024", 1, 1000000, NULL, "N",
-     "Queries waiting per worker before more are refused"},
+     "Queries that may wait per worker; more are refused"},
     {"max-connections", KIND_COUNT, AT(max_connections), "10000", 1, 1000000, NULL, "N",
-     "Connections of all workers together"},
+     "Most connections, of all workers together"},
     {"max-message-bytes", KIND_BYTES, AT(max_message_bytes), "16MiB", PROTOCOL_MESSAGE_BYTES_MIN,
-     PROTOCOL_MESSAGE_BYTES_MAX, NULL, "SIZE", "Longest message, either way"},
+     PROTOCOL_MESSAGE_BYTES_MAX, NULL, "SIZE", "Longest message, in either direction"},
     {"connection-memory", KIND_BYTES, AT(connection_memory_bytes), "512MiB", MIB, UINT64_MAX / 4,
-     NULL, "SIZE", "For unfinished requests and unread replies of all connections"},
+     NULL, "SIZE",
+     "Most memory for unfinished requests and unread replies, of all connections together"},
     {"navigator", KIND_CHOICE, AT(navigator), "auto", 0, 0, "auto graph cells", "NAVIGATOR",
      "How candidates are found, in every index: graph, cells, or auto (by budget and data)"},
-    {"io", KIND_CHOICE, AT(io), "auto", 0, 0, "auto uring pread", "ENGINE", "auto, uring or pread"},
+    {"io", KIND_CHOICE, AT(io), "auto", 0, 0, "auto uring pread", "ENGINE",
+     "How to read: auto (io_uring, or pread where that is refused), uring or pread"},
     {"token-file", KIND_TEXT, AT(token_file), NULL, 0, 0, NULL, "FILE",
-     "Clients must send the token in FILE with hello"},
+     "Clients must send the token in this file with hello"},
     {"drain-timeout", KIND_TIME, AT(drain_ns), "10s", 0, 3600 * SECOND, NULL, "TIME",
-     "For requests in flight at SIGTERM"},
+     "How long requests in flight may take after SIGTERM"},
     {"first-byte-timeout", KIND_TIME, AT(first_byte_ns), "2s", 1000000, 3600 * SECOND, NULL, "TIME",
-     "From a connection's start to its first byte"},
+     "How long a new connection may take to send its first byte"},
     {"message-timeout", KIND_TIME, AT(message_ns), "10s", 1000000, 3600 * SECOND, NULL, "TIME",
-     "From a message's first byte to its last; and for a reply that is not read"},
+     "How long a message may take from its first byte to its last, and a reply may wait to be "
+     "read"},
     {"idle-timeout", KIND_TIME, AT(idle_ns), "300s", 1000000, 86400 * SECOND, NULL, "TIME",
-     "Between the messages of a connection"},
+     "How long a connection may be idle between messages"},
     {"log-format", KIND_CHOICE, AT(log_format), "text", 0, 0, "text json", "FORMAT",
      "text or json"},
     {"log-level", KIND_CHOICE, AT(log_level), "info", 0, 0, "debug info warn error", "LEVEL",
      "debug, info, warn or error"},
     {"config", KIND_TEXT, AT(config_file), NULL, 0, 0, NULL, "FILE",
-     "Lines of `key = value`, keys as the flags"},
+     "File with lines of `key = value`; keys are named like the flags"},
 };
 #define SETTINGS (sizeof settings / sizeof settings[0])
 _Static_assert(PROTOCOL_MESSAGE_BYTES_DEFAULT == 16 * MIB, "the table says so in text");
@@ -98,10 +100,22 @@ _Static_assert(SETTINGS <= sizeof(((struct config *)0)->sources), "a source for 
 
 /* ---- values ---- */
 
+/* As it is written in a configuration: "64", "10 s", "16 MiB". */
+static char *format_number(const struct setting *setting, uint64_t number, char out[32])
+{
+    if (setting->kind == KIND_TIME)
+        return tool_format_duration_ns(number, out);
+    if (setting->kind != KIND_COUNT)
+        return tool_format_bytes(number, out);
+    snprintf(out, 32, "%llu", (unsigned long long)number);
+    return out;
+}
+
 static int parse_number(const struct setting *setting, const char *value, uint64_t *out,
                         struct fathom_error *err)
 {
     uint64_t number = 0;
+    char min[32], max[32];
     bool ok;
     const char *what;
     if (setting->kind == KIND_BYTES) {
@@ -117,9 +131,9 @@ static int parse_number(const struct setting *setting, const char *value, uint64
     if (!ok)
         return error_set(err, FATHOM_EARGUMENT, "'%s' is not %s", value, what);
     if (number < setting->min || number > setting->max)
-        return error_set(err, FATHOM_EARGUMENT, "'%s' is out of range (%llu to %llu%s)", value,
-                         (unsigned long long)setting->min, (unsigned long long)setting->max,
-                         setting->kind == KIND_TIME ? " ns" : "");
+        return error_set(err, FATHOM_EARGUMENT, "'%s' is out of range (%s to %s)", value,
+                         format_number(setting, setting->min, min),
+                         format_number(setting, setting->max, max));
     *out = number;
     return 0;
 }
@@ -240,8 +254,11 @@ static int apply_line(struct config *config, char *line, uint32_t *seen, struct 
     *equals = '\0';
     char *key = trim(line), *value = trim(equals + 1);
     int place = find_setting(key, strlen(key));
-    if (place < 0 || strcmp(key, "config") == 0)
-        return error_set(err, FATHOM_EARGUMENT, "there is no setting '%s'", key);
+    if (place < 0)
+        return error_set(err, FATHOM_EARGUMENT,
+                         "there is no setting '%s'; fathom-server --help lists them", key);
+    if (strcmp(key, "config") == 0)
+        return error_set(err, FATHOM_EARGUMENT, "config: a file cannot name another one");
     if (!is_repeatable(&settings[place]) && *seen & 1u << place)
         return error_set(err, FATHOM_EARGUMENT, "%s: is given twice", key);
     *seen |= 1u << place;
@@ -498,12 +515,6 @@ static void format_value(const struct setting *setting, const void *at, char *ou
             word = strchr(word, ' ') + 1;
         snprintf(out, bytes, "%.*s", (int)strcspn(word, " "), word);
         return;
-    case KIND_COUNT:
-        snprintf(out, bytes, "%llu", (unsigned long long)*number);
-        return;
-    case KIND_TIME:
-        snprintf(out, bytes, "%s", tool_format_duration_ns(*number, formatted));
-        return;
     case KIND_BUDGET:
         if (budget->share > 0)
             snprintf(out, bytes, "%g%%", budget->share * 100);
@@ -511,7 +522,7 @@ static void format_value(const struct setting *setting, const void *at, char *ou
             snprintf(out, bytes, "%s", tool_format_bytes(budget->bytes, formatted));
         return;
     default:
-        snprintf(out, bytes, "%s", tool_format_bytes(*number, formatted));
+        snprintf(out, bytes, "%s", format_number(setting, *number, formatted));
     }
 }
 

@@ -17,21 +17,19 @@ struct request {
 };
 
 static const struct argp_option index_options[] = {
-    {"index", 'i', "NAME", 0, "The index, by the name that the server gives it", 0},
+    {"index", 'i', "NAME", 0, "The index, by its name on the server", 0},
     {0},
 };
 
 static const struct argp_option reload_options[] = {
-    {"index", 'i', "NAME", 0, "The index, by the name that the server gives it", 0},
+    {"index", 'i', "NAME", 0, "The index, by its name on the server", 0},
     {"dram-budget", OPTION_DRAM_BUDGET, "SIZE|SHARE%", 0,
-     "Its bound of memory from now on, in bytes or as a share of its vectors as f32; 0 for none "
-     "(as "
-     "it was)",
+     "Bound of its memory from now on, in bytes or as a share of its vectors as f32; 0 for none "
+     "(default: as it was)",
      0},
     {"plan-recall", OPTION_PLAN_RECALL, "R", 0,
-     "The target recall that its queries will have: what is kept in memory is the cheapest for it; "
-     "0 "
-     "for none (as it was)",
+     "Target recall that its queries will ask for: what is kept in memory is then the cheapest for "
+     "it; 0 for any (default: as it was)",
      0},
     {0},
 };

@@ -14,9 +14,11 @@ static const struct argp_option options[] = {
      "HOST:PORT, [IPv6]:PORT or unix:PATH (default: $FATHOM_SERVER, else " PROTOCOL_DEFAULT_LISTEN
      ")",
      10},
-    {"timeout", OPTION_TIMEOUT, "TIME", 0, "Give a call up after this (default: 60s)", 10},
+    {"timeout", OPTION_TIMEOUT, "TIME", 0, "Give a call up after this time (default: 60s)", 10},
     {"token", OPTION_TOKEN, "TOKEN", 0,
-     "For a server that asks for one; $FATHOM_TOKEN does not show in process lists", 10},
+     "The token, for a server that asks for one; in $FATHOM_TOKEN it does not show in process "
+     "lists",
+     10},
     {"json", OPTION_JSON, NULL, 0, "Print one JSON document on stdout", 10},
     {0},
 };

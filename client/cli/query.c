@@ -30,21 +30,26 @@ enum {
 
 /* What query and explain have in common. */
 static const struct argp_option search_options[] = {
-    {"index", 'i', "NAME", 0, "The index, by the name that the server gives it", 1},
+    {"index", 'i', "NAME", 0, "The index, by its name on the server", 1},
     {"vectors", OPTION_VECTORS, "FILE", 0,
      "The queries: .fvecs .bvecs .fbin .f16bin .i8bin .u8bin .npy, or FILE.hdf5::test", 1},
-    {"k", 'k', "K", 0, "Results a query (default: 10)", 1},
-    {"search-list", OPTION_LIST, "L", 0, "Longer is more exact and slower", 1},
-    {"target-recall", OPTION_RECALL, "R", 0, "Let the index choose L for this recall", 1},
-    {"exact-distances", OPTION_EXACT, NULL, 0, "Read the vector of every result", 1},
+    {"k", 'k', "K", 0, "Results per query (default: 10)", 1},
+    {"search-list", OPTION_LIST, "L", 0,
+     "How many candidates are kept: longer finds more and takes longer (default: the index's)", 1},
+    {"target-recall", OPTION_RECALL, "R", 0,
+     "Instead: have the index choose the search list for this recall", 1},
+    {"exact-distances", OPTION_EXACT, NULL, 0,
+     "Compute every distance from the full vector, which costs reads", 1},
     {"rerank", OPTION_RERANK, "auto|on|off", 0,
-     "Read full vectors of rows whose place 8 bits leave in doubt (default: auto, where the target "
-     "recall needs it)",
+     "Read full vectors to rank those results whose order 8 bits leave in doubt (default: auto, "
+     "where that is the cheapest way to the target recall)",
      1},
     {"dtype", OPTION_DTYPE, "f32|f16|u8|i8", 0,
-     "Cast the queries, with checks (default: as they are in FILE)", 1},
-    {"round", OPTION_ROUND, NULL, 0, "Round and clamp where --dtype would refuse", 1},
-    {"deadline", OPTION_DEADLINE, "TIME", 0, "The server gives up after this", 1},
+     "Cast the queries to this type; values that do not fit are refused (default: the type in "
+     "FILE)",
+     1},
+    {"round", OPTION_ROUND, NULL, 0, "Round and clamp the values that --dtype would refuse", 1},
+    {"deadline", OPTION_DEADLINE, "TIME", 0, "Have the server give up after this time", 1},
     {0},
 };
 
@@ -121,9 +126,10 @@ static void init_children(struct argp_state *state)
 }
 
 static const struct argp_option query_options[] = {
-    {"out", OPTION_OUT, "FILE", 0, "Write ids and distances in the layout of a truth set", 2},
+    {"out", OPTION_OUT, "FILE", 0, "Write ids and distances to FILE, in the layout of a truth set",
+     2},
     {"ids64", OPTION_IDS64, NULL, 0, "Ids in FILE are u64, not u32", 2},
-    {"batch", OPTION_BATCH, "N", 0, "Queries a request (default: by size, at most 64)", 2},
+    {"batch", OPTION_BATCH, "N", 0, "Queries per request (default: by size, at most 64)", 2},
     {"inflight", OPTION_INFLIGHT, "N", 0, "Requests in flight (default: 4)", 2},
     {"progress", OPTION_PROGRESS, "auto|json|off", 0,
      "A bar on a terminal (auto), JSON lines on stderr, or nothing", 10},

@@ -334,7 +334,10 @@ static void route_content(struct http *http, struct evhttp_request *request, con
     struct rpc_error err;
     bool is_search = match_search(path, name), is_list = strcmp(path, "/v1/indexes") == 0;
     if (!is_search && !is_list) {
-        rpc_error_set(&err, PROTOCOL_ERROR_NOT_FOUND, "there is nothing at this path");
+        rpc_error_set(
+            &err, PROTOCOL_ERROR_NOT_FOUND,
+            "there is nothing at this path; there are /livez, /readyz, /metrics, /v1/indexes and "
+            "/v1/indexes/NAME/search");
         send_error(http, request, &err);
     } else if (method != (is_search ? EVHTTP_REQ_POST : EVHTTP_REQ_GET)) {
         refuse_method(http, request, is_search ? "POST" : "GET");

@@ -154,7 +154,8 @@ int request_decode(struct request *out, const uint8_t *bytes, size_t count, stru
     out->method = find_method(&method);
     if (out->method == METHOD_UNKNOWN) {
         int shown = method.text.size < 64 ? (int)method.text.size : 64;
-        rpc_error_set(err, PROTOCOL_ERROR_UNIMPLEMENTED, "there is no method \"%.*s\"", shown,
+        rpc_error_set(err, PROTOCOL_ERROR_UNIMPLEMENTED,
+                      "there is no method \"%.*s\"; hello lists them", shown,
                       (const char *)method.text.bytes);
         return REQUEST_BAD;
     }

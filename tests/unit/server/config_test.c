@@ -107,7 +107,8 @@ static void errors_of_a_file_name_file_line_and_key(void **state)
     static const struct {
         const char *text, *message;
     } cases[] = {
-        {"\n\nworker = 3\n", "f.conf:3: there is no setting 'worker'"},
+        {"\n\nworker = 3\n",
+         "f.conf:3: there is no setting 'worker'; fathom-server --help lists them"},
         {"navigator = hnsw\n", "f.conf:1: navigator: 'hnsw' is none of: auto graph cells"},
         {"io = mmap\n", "f.conf:1: io: 'mmap' is none of: auto uring pread"},
         {"# x\ndram-budget = 12x\n",
@@ -126,7 +127,11 @@ static void errors_of_a_file_name_file_line_and_key(void **state)
         {"workers = 1000\n", "f.conf:1: workers: '1000' is out of range (0 to 256)"},
         {"http = off\nhttp = off\n", "f.conf:2: http: is given twice"},
         {"listen\n", "f.conf:1: 'listen' is not `key = value`"},
-        {"config = other\n", "f.conf:1: there is no setting 'config'"},
+        {"max-message-bytes = 4096\n",
+         "f.conf:1: max-message-bytes: '4096' is out of range (64.0 KiB to 256 MiB)"},
+        {"drain-timeout = 2000min\n",
+         "f.conf:1: drain-timeout: '2000min' is out of range (0 ns to 1 h 00 min)"},
+        {"config = other\n", "f.conf:1: config: a file cannot name another one"},
         {"index = /data\n",
          "f.conf:1: index: '/data' is not NAME=DIR (a name has up to 64 letters, digits and ._-)"},
         {"index = a/b=/data\n", "f.conf:1: index: 'a/b=/data' is not NAME=DIR (a name has up to 64 "

@@ -90,6 +90,20 @@ static const char *points_of(const struct index_file *file, uint64_t *count,
     return on < FORMAT_MEASURED_ON_END ? names[on] : NULL;
 }
 
+/* Distances by which a search recognises a query that is unlike those that operating points were
+ * measured on. Indexes of earlier builds have zeros. */
+static bool usual_is_known(const struct usual *usual)
+{
+    return usual->row > 0 || usual->cell > 0;
+}
+
+static json_t *usual_json(const struct usual *usual)
+{
+    if (!usual_is_known(usual))
+        return json_null();
+    return json_pack("{s:f, s:f}", "row", (double)usual->row, "cell", (double)usual->cell);
+}
+
 static json_t *points_json(const struct index_file *file, struct fathom_error *err)
 {
     uint64_t count;
@@ -104,6 +118,18 @@ static const json_t *queries_of(const json_t *provenance)
 {
     const json_t *anew = json_object_get(provenance, "points");
     return json_object_get(anew ? anew : provenance, "queries");
+}
+
+static void print_usual(const struct usual *usual)
+{
+    if (usual_is_known(usual))
+        printf(
+            "  99%% of those have a row within %g and a centroid within %g (squared distances in "
+            "row units)\n\n",
+            (double)usual->row, (double)usual->cell);
+    else
+        printf("  by an earlier version, so queries unlike those are not recognised; `fathom-build "
+               "points` mends that\n\n");
 }
 
 static void print_points(const struct index_file *file)
@@ -121,10 +147,11 @@ static void print_points(const struct index_file *file)
     rows = (uint64_t)json_integer_value(json_object_get(queries, "rows"));
     printf("  %" PRIu64 " operating points, measured on ", count);
     if (name)
-        printf("%s of %s (%" PRIu64 ")\n\n", on, name, rows);
+        printf("%s of %s (%" PRIu64 ")\n", on, name, rows);
     else
-        printf("%s\n\n", on);
+        printf("%s\n", on);
     json_decref(provenance);
+    print_usual(&file->super.properties.usual);
 }
 
 static json_t *inspect_json(const struct index_file *file, struct fathom_error *err)
@@ -147,6 +174,7 @@ static json_t *inspect_json(const struct index_file *file, struct fathom_error *
         document, "raw_bytes",
         json_integer((json_int_t)(p->rows * p->dim * fathom_dtype_bytes(p->dtype))));
     json_object_set_new(document, "operating_points", points_json(file, err));
+    json_object_set_new(document, "usual", usual_json(&p->usual));
     json_object_set_new(document, "sections", sections_json(super));
     json_object_set_new(document, "provenance", provenance_json(file, err));
     return document;

@@ -149,10 +149,15 @@ class Build(BuildTest):
         self.assertEqual(by_rows["operating_points"]["measured_on"], "rows")
         self.assertNotIn("queries", by_rows["provenance"])
         self.assertIn("operating points, measured on rows", run("fathom-check", "inspect", self.out).stdout)
+        usual = by_rows["usual"]
+        self.assertEqual(sorted(usual), ["cell", "row"])
+        self.assertTrue(0 < usual["row"] and 0 < usual["cell"], usual)
+        self.assertIn(f"a row within {usual['row']:.6g} ", run("fathom-check", "inspect", self.out).stdout)
         self.build(base, "--query", query)
         run("fathom-check", "verify", self.out, "--deep")
         inspected = run_json("fathom-check", "inspect", self.out)
         self.assertEqual(inspected["operating_points"]["measured_on"], "queries")
+        self.assertNotEqual(inspected["usual"], usual)
         self.assertGreater(inspected["operating_points"]["count"], 100)
         queries = inspected["provenance"]["queries"]
         self.assertEqual((queries["name"], queries["rows"], queries["dtype"]), ("query.fbin", 150, "f32"))
@@ -164,6 +169,27 @@ class Build(BuildTest):
         same = run_json("fathom-check", "inspect", self.out)
         self.assertEqual(same["generation"], inspected["generation"])
         self.assertEqual(len((self.out / "index.fathom").read_bytes()), len(first))
+
+    def test_an_index_that_does_not_know_what_is_usual_says_so(self):
+        few = self.synth(300)
+        self.build(few)
+        inspected = run_json("fathom-check", "inspect", self.out)
+        self.assertIsNone(inspected["operating_points"])
+        self.assertIsNone(inspected["usual"])
+        self.assertIn("  no operating points", run("fathom-check", "inspect", self.out).stdout)
+        try:
+            import xxhash
+        except ImportError:
+            self.skipTest("no xxhash, to seal a page with")
+        self.build(self.synth(2500))
+        with open(self.out / "index.fathom", "r+b") as file:  # as an earlier version left it: FORMAT.md, page 0
+            page = bytearray(file.read(4096))
+            page[136:144] = bytes(8)
+            page[:8] = xxhash.xxh3_64_digest(page[8:], seed=xxhash.xxh3_64_intdigest(bytes(24)))[::-1]
+            file.seek(0)
+            file.write(page)
+        self.assertIsNone(run_json("fathom-check", "inspect", self.out)["usual"])
+        self.assertIn("by an earlier version, so queries unlike those", run("fathom-check", "inspect", self.out).stdout)
 
     def test_queries_that_cannot_be_measured_on_are_refused_by_place(self):
         base = self.synth(2500, dim=3)

@@ -213,11 +213,12 @@ static void put_index_stats(struct wire_writer *writer, const struct service *se
     struct reload_counts reloads;
     stats_sum_index(service->stats, edition->slot, &sum);
     registry_reload_counts(service->registry, edition->slot, &reloads);
-    wire_put_map(writer, 14);
+    wire_put_map(writer, 15);
     wire_pair_text(writer, PROTOCOL_KEY_NAME, edition->name);
     wire_pair_uint(writer, PROTOCOL_KEY_GENERATION, edition->info.generation);
     wire_pair_uint(writer, "searches", sum.searches);
     wire_pair_uint(writer, "queries", sum.rows);
+    wire_pair_uint(writer, PROTOCOL_KEY_WIDENED, sum.widened);
     wire_pair_uint(writer, "failed", sum.failed);
     wire_pair_uint(writer, "incomplete", sum.incomplete);
     wire_pair_uint(writer, "reads", sum.reads);

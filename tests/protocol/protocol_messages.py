@@ -99,6 +99,17 @@ class Messages(ProtocolTest):
         self.assertGreater(index(after)["latency_us"]["p50"], 0)
         self.assertGreater(after["bytes_in"], before["bytes_in"])
 
+    def test_queries_unlike_the_rows_are_told_and_counted(self):
+        def widened():
+            return next(entry for entry in self.client.call("stats")["indexes"] if entry["name"] == "l2")["widened"]
+
+        before = widened()
+        far = search_params("l2", self.data.query[:3] * 20, target_recall=0.9, explain=True)
+        self.assertEqual(self.client.call("search", far)["stats"]["widened"], 3)
+        self.assertEqual(widened() - before, 3)
+        self.client.call("search", {**far, "vectors": search_params("l2", self.data.query[:3])["vectors"], "k": 1})
+        self.assertLess(widened() - before, 6)
+
     def test_unknown_methods_are_unimplemented(self):
         for method in ("nothing", "Search", "", "search\0", "x" * 1000):
             self.expect("unimplemented", self.client, method, {})

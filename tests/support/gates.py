@@ -9,7 +9,7 @@
     marks        no notes to one's later self in the code: an issue or a sentence instead
     machine      no path of somebody's home or work folder
     python       every script compiles
-    links        what a document links to within the project is there
+    links        what a document links to within the project is there: the file, and the heading in it
     names        what is on disk, on the wire or in /metrics by a name has it in its document
     tests alone  a function that only tests call says "for (the) tests" in its comment, or its header in its
                  first, or it is not there
@@ -98,8 +98,8 @@ MACHINE = re.compile(
     r"(?<![\w.])/(?:" + "|".join(("ro" + "ot", "wo" + "rk", "ho" + "me")) + r")/\w"
 )
 
-# [text](target) or [text](target#place); links to other sites are not looked at.
-LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
+# [text](target), [text](target#place) or [text](#place); links to other sites are not looked at.
+LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)")
 
 # Function declarations of a header; what links call is no concern of the tests.
 DECLARED = re.compile(r"^(?!typedef|static)\w[\w\s*]*?[\s*](\w+)\([^;{}]*\)[^;{}()]*;", re.MULTILINE)
@@ -214,11 +214,27 @@ def check_python(path, text):
         yield error.lineno or 1, "python", str(error)
 
 
+def headings(text):
+    """The names by which headings are linked to: lower case, blanks as -, most other signs left out."""
+    found, fenced = set(), False
+    for line in text.split("\n"):
+        fenced ^= line.startswith("```")
+        match = re.match(r"#+ +(.*)", line)
+        if match and not fenced:
+            found.add(re.sub(r"[^\w\- ]", "", match.group(1).strip().lower()).replace(" ", "-"))
+    return found
+
+
 def check_links(folder, path, text):
     for number, line in enumerate(text.split("\n"), 1):
-        for target in LINK.findall(line):
-            if not (folder / path).parent.joinpath(target).exists():
+        for target, place in LINK.findall(line):
+            file = (folder / path).parent / target
+            if not file.exists():
                 yield number, "links", f"{target} is not there"
+            elif place and (not target or file.suffix == ".md"):
+                told = file.read_text(encoding="utf-8") if target else text
+                if place not in headings(told):
+                    yield number, "links", f"there is no heading #{place} in {target or path}"
 
 
 def check_names(folder, path, text):
@@ -234,7 +250,7 @@ def check_names(folder, path, text):
 
 
 def check_records(folder, path, text):
-    linked = LINK.findall(text)
+    linked = [target for target, _ in LINK.findall(text)]
     for record in sorted((folder / path).parent.glob("[0-9]*.md")):
         if record.name not in linked:
             yield text.count("\n"), "records", f"{record.name} has no line in the list"

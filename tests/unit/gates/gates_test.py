@@ -92,10 +92,11 @@ class Gates(unittest.TestCase):
     def test_a_link_to_nowhere_is_found(self):
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "docs").mkdir()
-            Path(folder, "README.md").write_text("")
-            text = "[a](../README.md#top) [b](https://example.org/x)\n[c](gone.md), [d](#here)\n"
+            Path(folder, "README.md").write_text("# The Top: `io_uring`, etc.\n```\n# no heading\n```\n")
+            text = "[a](../README.md#the-top-io_uring-etc) [b](https://example.org/x#y) [.](.)\n"
+            text += "[c](gone.md), [d](#here)\n[e](../README.md#no-heading)\n[f](#there)\n## Here\n"
             lines = [line for line, _, _ in gates.check_links(Path(folder), "docs/X.md", text)]
-            self.assertEqual(lines, [2])
+            self.assertEqual(lines, [2, 3, 4])
 
     def test_a_name_that_its_document_does_not_tell_is_found(self):
         with tempfile.TemporaryDirectory() as folder:

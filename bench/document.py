@@ -306,13 +306,21 @@ def runs(found):
     for name, engines in found.items():
         for engine, record in engines.items():
             run = f"the run of {record['run']} on commit {record['commit']}"
-            seen.setdefault(run, []).append(f"{records.TITLES[engine]} on {name}")
+            seen.setdefault(run, {}).setdefault(records.TITLES[engine], []).append(name)
     newest, *older = sorted(seen, reverse=True)
     if not older:
         return f"All records are of one run of the suite, {newest[len('the run of '):]}."
-    named = "; ".join(f"of {run}: {', '.join(seen[run])}" for run in older)
+    named = "".join(f"\n- of {run}: {engines_on_sets(seen[run])}" for run in older)
     return (f"**Records of more than one run.** The newest are of {newest}. Older, and not measured "
-            f"again since, are {named}.")
+            f"again since, are\n{named}")
+
+
+def engines_on_sets(names):
+    """"A, B on x, y; C on x" of {"A": ["x", "y"], "B": ["x", "y"], "C": ["x"]}."""
+    together = {}
+    for engine, of in names.items():
+        together.setdefault(tuple(of), []).append(engine)
+    return "; ".join(f"{', '.join(engines)} on {', '.join(of)}" for of, engines in together.items())
 
 
 def other_machines(found):
@@ -321,7 +329,7 @@ def other_machines(found):
              for name, engines in found.items() for engine, record in engines.items()
              if record["machine"] != max(engines.values(), key=lambda each: each["run"])["machine"]]
     return ("" if not named else
-            f" **Of another machine**, and left out of the tables above: {', '.join(named)}.")
+            f"\n\n**Of another machine**, and left out of the tables above: {', '.join(named)}.")
 
 
 def repetitions(count):
@@ -392,6 +400,7 @@ def write(results, page):
         "absent": absent(found), "cached": str(cached(found)), "limits": limits(found),
         "minutes": f"{timetable.MINUTES:g}", "near_share": f"{records.NEAR_SHARE:.1%}", "near_kib": str(records.NEAR_BYTES >> 10),
         "shares": ", ".join(f"{share:.0%}" for share in fathom_runs.SHARES if share),
+        "contents": " - ".join(f"[{name}](#{name})" for name in found),
         "results": os.path.relpath(results, page.parent),
     }
     text = fill((HERE / "BENCHMARKS.md.in").read_text(encoding="utf-8"), fields)

@@ -256,6 +256,7 @@ class Page(unittest.TestCase):
         self.assertIn("newest are of the run of 2026-01-02T10:00:00Z on commit def", text)
         self.assertIn("of the run of 2026-01-01T10:00:00Z on commit abc: hnswlib on wordnet", text)
         self.assertIn("3.0x fathom", text)  # the same machine: to be compared
+        self.assertEqual(document.engines_on_sets({"a": ["x", "y"], "b": ["x"], "c": ["x", "y"]}), "a, c on x, y; b on x")
 
     def test_what_another_machine_measured_is_not_compared(self):
         own = fathom_record(variant("8% of raw", 4, run(0.96, 1000)))

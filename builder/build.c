@@ -186,22 +186,22 @@ static int stage_order(struct build *build, struct fathom_error *err)
     return status;
 }
 
-/* From memory or from the file. */
-static int probe_rows(struct build *build, struct rows8 *sample, struct fathom_error *err)
+int build_sample(const struct build *build, const struct work *work, const char *name,
+                 struct rows8 *out, struct fathom_error *err)
 {
     const struct rows8 *rows = &build->input.rows;
     if (!build->held)
-        return degree_sample(sample, rows) == 0
+        return degree_sample(out, rows) == 0
                    ? 0
-                   : error_set(err, -ENOMEM, "graph: no memory for a sample");
+                   : error_set(err, -ENOMEM, "no memory for a sample of the rows");
     uint32_t *numbers = mem_alloc_array(DEGREE_PROBE_ROWS, sizeof *numbers);
     uint32_t count = degree_sample_rows(rows->count, numbers);
     struct stored_rows stored = {0};
-    int status = numbers && rows8_init(sample, count, rows->dim) == 0
-                     ? stored_rows_open(&stored, &build->checkpoint.work, CHECKPOINT_ROWS, err)
-                     : error_set(err, -ENOMEM, "graph: no memory for a sample");
+    int status = numbers && rows8_init(out, count, rows->dim) == 0
+                     ? stored_rows_open(&stored, work, name, err)
+                     : error_set(err, -ENOMEM, "no memory for a sample of the rows");
     if (status == 0)
-        status = stored_rows_gather(&stored, numbers, count, sample, err);
+        status = stored_rows_gather(&stored, numbers, count, out, err);
     stored_rows_close(&stored);
     mem_free(numbers);
     return status;
@@ -215,14 +215,17 @@ static int choose_degree(struct build *build, struct fathom_error *err)
     uint32_t rows = build->input.rows.count;
     if (options->degree == 0)
         crew_phase(&build->crew, BUILD_PHASE_PROBE, degree_sample_rows(rows, NULL), "rows");
-    int status = options->degree == 0 ? probe_rows(build, &sample, err) : 0;
+    int status = 0;
+    if (options->degree == 0)
+        status = build_sample(build, &build->checkpoint.work, CHECKPOINT_ROWS, &sample, err);
     uint64_t start = env_clock_ns(options->env);
     if (status == 0)
         status = degree_choose(options, &build->crew, &sample, rows, build->input.work_dim,
                                &build->known.probe, err);
     rows8_fini(&sample);
     build->probe_ns = build->known.probe.mean > 0 ? env_clock_ns(options->env) - start : 0;
-    struct predict_timed timed = {.probe_ns = build->probe_ns, .probe = build->known.probe};
+    struct predict_timed timed = {
+        .pace = build->pace, .probe_ns = build->probe_ns, .probe = build->known.probe};
     if (!build->taken_over) { /* else some of them may be another run's */
         timed.cells_ns = build->report->stage_ns[BUILD_CELLS];
         timed.order_ns = build->report->stage_ns[BUILD_ORDER];
@@ -256,7 +259,8 @@ static struct graph_options graph_options_of(struct build *build)
     return (struct graph_options){.degree = build->graph_state.degree,
                                   .list = build->graph_state.list,
                                   .alpha = build->options.alpha,
-                                  .seed = build->options.seed};
+                                  .seed = build->options.seed,
+                                  .lid = build->known.probe.lid};
 }
 
 static int graph_in_memory(struct build *build, struct fathom_error *err)
@@ -527,7 +531,7 @@ int build_run(const struct build_options *options, struct build_report *report,
               struct fathom_error *err)
 {
     struct build build = {
-        .options = *options, .lock = -1, .known = {.slowness = 1}, .pace = 1, .report = report};
+        .options = *options, .lock = -1, .known = {.slowness = 1}, .report = report};
     *report = (struct build_report){0};
     int status = build_options_check(options, err);
     if (status != 0)

@@ -46,13 +46,18 @@ struct build {
     bool measured_saved;         /* as it comes, for it belongs to rows or an index that were */
     double mean_degree;
     struct predict_known known; /* when the graph is begun */
-    double pace;                /* slowness before a stage is over; 1: not looked at */
+    double pace;                /* slowness before a stage is over; 0: not looked at */
     uint64_t probe_ns;          /* that the probe for R took; 0: there was none in this run */
     struct build_report *report;
 };
 
 /* Whether the build that this one takes over from has done it. */
 bool build_is_done(const struct build *build, enum build_stage stage);
+
+/* The rows that R is probed on: of those in memory, or else of a work file of rows. *out: none
+ * yet. */
+int build_sample(const struct build *build, const struct work *work, const char *name,
+                 struct rows8 *out, struct fathom_error *err) FATHOM_MUST_USE;
 
 /* So that reading an index back ends when the build is to stop. */
 struct format_stop build_format_stop(struct build *build);

@@ -243,6 +243,15 @@ static int find_near_groups(struct kmeans *km)
 
 /* ---- cells ---- */
 
+#define WIDE_TIMES 5 /* as long as a round that looks at its own group alone */
+
+uint64_t kmeans_progress(uint64_t rows, unsigned done)
+{
+    unsigned alone = done < KMEANS_ALONE_ROUNDS ? done : KMEANS_ALONE_ROUNDS;
+    unsigned all = KMEANS_ALONE_ROUNDS + WIDE_TIMES * (CELLS_ROUNDS + 1 - KMEANS_ALONE_ROUNDS);
+    return rows * (alone + WIDE_TIMES * (done - alone)) / all;
+}
+
 /* Shares the cells out by rows; a group with rows has one at least. Returns how many there are in
  * all. */
 static uint32_t share_cells(struct kmeans *km, const uint32_t *group_first, uint32_t target)
@@ -393,7 +402,7 @@ static int make_cells(struct kmeans *km, uint32_t target)
                 update_centroids(km, &km->by_cell, &km->centroids, KMEANS_GROUP_ROUNDS + round);
         if (status == 0)
             status = kmeans_save_round(km, round + 1);
-        crew_advance(km->crew, (uint64_t)km->rows->count * (round + 1) / (CELLS_ROUNDS + 1));
+        crew_advance(km->crew, kmeans_progress(km->rows->count, round + 1));
     }
     return status != 0 ? status : assign_round(km, CELLS_ROUNDS);
 }

@@ -236,7 +236,7 @@ static int do_rounds(struct spilled *s, unsigned done)
         status = do_round(s, round);
         if (status == 0)
             status = kmeans_save_round(km, round + 1);
-        crew_advance(km->crew, (uint64_t)s->stored->count * (round + 1) / (CELLS_ROUNDS + 1));
+        crew_advance(km->crew, kmeans_progress(s->stored->count, round + 1));
     }
     return status == 0 ? each_block(s, last_visit) : status;
 }

@@ -75,6 +75,8 @@ void kmeans_pick_seeds(const struct kmeans *km, const struct grouping *by_group,
 /* The cell of each place of by_group, into nearest. */
 int kmeans_assign_cells(struct kmeans *km, unsigned round) FATHOM_MUST_USE;
 int kmeans_save_round(struct kmeans *km, unsigned done) FATHOM_MUST_USE;
+/* How far the stage is when so many rounds are done, by the time that they take, of its rows. */
+uint64_t kmeans_progress(uint64_t rows, unsigned done);
 
 /* A cluster without rows, and the row that it takes. */
 struct kmeans_repair {

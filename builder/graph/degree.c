@@ -6,13 +6,18 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "error.h"
 #include "graph.h"
+#include "lid.h"
 
 #define HARD_SHARE   0.72 /* of the probe's R that lists must fill on average */
-#define GLANCE_ERROR 3.5  /* neighbours by which a glance is off, about */
+#define GLANCE_ERROR 2    /* neighbours by which a glance is off, about */
+#define GLANCE_FULL  0.8  /* of the probe's R: lists of a glance that are longer grow no more */
+#define GLANCE_LID   9.5  /* and shorter ones by so much for each dimension above these */
+#define GLANCE_MORE  0.0095
 
 /* Of a sample of at most so many. */
 static uint32_t sample_count(uint32_t rows, uint32_t most)
@@ -78,21 +83,38 @@ static double mean_length(const uint32_t lengths[DEGREE_PROBE + 1], uint32_t mos
     return (double)edges / (double)lists;
 }
 
+static int measure_lid(const struct crew *crew, const struct rows8 *sample,
+                       struct degree_probe *probe, struct fathom_error *err)
+{
+    int status = lid_estimate(sample, crew, &probe->lid);
+    return status == 0 ? 0 : error_set(err, status, "sample: %s", fathom_strerror(status));
+}
+
+/* Lists are longer where rows are denser, the more so the more directions there are, as long as
+ * there is room in them (docs/adr/0069). */
+static double mean_of_glance(double mean, double lid)
+{
+    return mean < GLANCE_FULL * DEGREE_PROBE ? mean * (1 + GLANCE_MORE * (lid - GLANCE_LID)) : mean;
+}
+
 int degree_glance(const struct build_options *options, const struct crew *crew,
-                  const struct rows8 *rows, double *mean, struct fathom_error *err)
+                  const struct rows8 *sample, struct degree_probe *probe, struct fathom_error *err)
 {
     uint32_t lengths[DEGREE_PROBE + 1] = {0};
     struct rows8 few = {0};
+    *probe = (struct degree_probe){0};
     struct crew quiet = {.threads = crew->threads,
                          .watch = {.stopped = crew->watch.stopped, .context = crew->watch.context}};
-    int status = take_sample(&few, rows, DEGREE_GLANCE_ROWS);
+    int status = take_sample(&few, sample, DEGREE_GLANCE_ROWS);
     if (status == 0)
         status = measure(options, &quiet, &few, lengths, err);
     else
         (void)error_set(err, status, "no memory for a sample of the rows");
     rows8_fini(&few);
     if (status == 0)
-        *mean = mean_length(lengths, DEGREE_PROBE);
+        status = measure_lid(crew, sample, probe, err);
+    if (status == 0)
+        probe->mean = mean_of_glance(mean_length(lengths, DEGREE_PROBE), probe->lid);
     return status;
 }
 
@@ -153,6 +175,9 @@ int degree_choose(struct build_options *options, const struct crew *crew,
         options->degree = probe->mean >= HARD_SHARE * DEGREE_PROBE ? DEGREE_HARD : DEGREE_USUAL;
         options->degree = within_budget(options, rows, dim, probe->mean, options->degree);
         probe->cut = mean_length(lengths, options->degree);
+        status = measure_lid(crew, sample, probe, err);
+        if (status != 0)
+            return status;
     }
     if (options->build_list == 0)
         options->build_list = degree_list(options->degree);

@@ -24,12 +24,15 @@ int degree_sample(struct rows8 *out, const struct rows8 *rows) FATHOM_MUST_USE;
 struct degree_probe {
     double mean; /* with DEGREE_PROBE: what the choice is made by */
     double cut;  /* of the same lists, cut to the R that was chosen */
+    double lid;  /* local intrinsic dimension, which what searches take goes by (lid.h) */
 };
 
-/* What the mean will be about, by a few of rows in any order: in a fiftieth of the time. */
-#define DEGREE_GLANCE_ROWS 2048
+/* What mean and lid of such a sample will be about, in a twentieth of the time: its rows may be in
+ * any order. */
+#define DEGREE_GLANCE_ROWS 4096
 int degree_glance(const struct build_options *options, const struct crew *crew,
-                  const struct rows8 *rows, double *mean, struct fathom_error *err) FATHOM_MUST_USE;
+                  const struct rows8 *sample, struct degree_probe *probe,
+                  struct fathom_error *err) FATHOM_MUST_USE;
 /* How sure R will be DEGREE_HARD by such a mean: 0 to 1. */
 double degree_hardness(double mean);
 

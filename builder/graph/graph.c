@@ -31,9 +31,13 @@
 #define LINK_NONE      UINT32_MAX
 
 /* For progress: what follows on the last batch takes about a twelfth of the time, and a row the
- * more the more there are before it, to the power of .2 on real data, of 0 on synthetic. */
+ * more the more there are before it, to the power of .2 where it has neighbours in many directions,
+ * of 0 where in few (docs/adr/0057). */
 #define FINISH_SHARE (1.0 / 12)
-#define GROWTH       1.15
+#define GROWTH_USUAL 1.15 /* of all that are there */
+#define GROWTH_MOST  1.2
+#define LID_FEW      8
+#define LID_MANY     14
 
 enum insertion { NOT_INSERTED, INSERTED, INSERTING }; /* the last: in this batch */
 
@@ -287,10 +291,17 @@ static int save(const struct vamana *vamana, uint32_t done, struct fathom_error 
     return options->save ? options->save(options->save_context, vamana->graph, done, err) : 0;
 }
 
+static double growth_of(double lid)
+{
+    double many = (lid - LID_FEW) / (LID_MANY - LID_FEW);
+    return lid > 0 ? 1 + (GROWTH_MOST - 1) * fmin(1, fmax(0, many)) : GROWTH_USUAL;
+}
+
 /* By the time that so many of the rows take. */
 static void advance(const struct vamana *vamana, uint32_t done)
 {
-    double share = pow((double)done / vamana->order_count, GROWTH) * (1 - FINISH_SHARE);
+    double growth = growth_of(vamana->options->lid);
+    double share = pow((double)done / vamana->order_count, growth) * (1 - FINISH_SHARE);
     crew_advance(vamana->crew, (uint64_t)(share * vamana->rows->count));
 }
 

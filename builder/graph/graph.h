@@ -27,6 +27,7 @@ struct graph_options {
     uint32_t degree, list; /* R, L */
     double alpha;
     uint64_t seed;
+    double lid; /* as degree_probe has it, for progress; 0: not known */
     /* Where a killed build had come to: out holds its lists and entries, as save was last given
      * them. 0: nowhere. */
     uint32_t done;

@@ -30,15 +30,17 @@ static void tell(const struct build *build, const double stage_seconds[BUILD_STA
     crew_expect(&build->crew, phases, count);
 }
 
-/* Of a build of this shape whose data wants so large an R, if none was given. mean: as
- * degree_probe.mean; 0: not known. */
-static struct build_estimate assume_degree(const struct build *build, uint32_t degree, double mean)
+/* Of a build of this shape whose data wants so large an R, if none was given. glance: 0 where
+ * nothing is known. */
+static struct build_estimate assume_degree(const struct build *build, uint32_t degree,
+                                           struct degree_probe glance)
 {
     const struct vector_info *info = &build->input.info;
     struct build_options assumed = build->options;
     struct build_estimate estimate = {.rows = info->rows, .dim = info->dim, .dtype = info->dtype};
-    const struct predict_known known = {
-        .probe = {.mean = mean}, .slowness = build->pace, .queries = build->known.queries};
+    const struct predict_known known = {.probe = glance,
+                                        .slowness = build->pace > 0 ? build->pace : 1,
+                                        .queries = build->known.queries};
     assumed.degree = assumed.degree ? assumed.degree : degree;
     assumed.build_list = assumed.build_list ? assumed.build_list : degree_list(assumed.degree);
     predict_shape(&assumed, &known, NULL, &estimate);
@@ -47,10 +49,11 @@ static struct build_estimate assume_degree(const struct build *build, uint32_t d
 }
 
 /* hardness: 0 of easy data, 1 of hard data. */
-static void tell_between(const struct build *build, double mean, double hardness, bool read)
+static void tell_between(const struct build *build, struct degree_probe glance, double hardness,
+                         bool read)
 {
-    struct build_estimate easy = assume_degree(build, DEGREE_USUAL, mean),
-                          hard = assume_degree(build, DEGREE_HARD, mean);
+    struct build_estimate easy = assume_degree(build, DEGREE_USUAL, glance),
+                          hard = assume_degree(build, DEGREE_HARD, glance);
     double seconds[BUILD_STAGES];
     for (int stage = 0; stage < BUILD_STAGES; stage++)
         seconds[stage] =
@@ -61,30 +64,43 @@ static void tell_between(const struct build *build, double mean, double hardness
 
 int expect_by_shape(struct build *build, struct fathom_error *err)
 {
-    double seconds = assume_degree(build, DEGREE_USUAL, 0).seconds;
+    const struct degree_probe unknown = {0};
+    double seconds = assume_degree(build, DEGREE_USUAL, unknown).seconds;
     int status = pace_of(&build->crew, build->options.env, seconds, &build->pace, err);
     if (status == 0)
-        tell_between(build, 0, 0.5, false);
+        tell_between(build, unknown, 0.5, false);
     return status;
 }
 
 /* A small build is through its probe before a glance would pay. */
 static bool may_glance(const struct build *build)
 {
-    return build->options.degree == 0 && !build->held && !build->taken_over &&
+    return build->options.degree == 0 && !build->taken_over &&
            build->input.rows.count > DEGREE_PROBE_ROWS;
+}
+
+/* At rows in the order of the input. */
+static int take_glance(const struct build *build, struct degree_probe *glance,
+                       struct fathom_error *err)
+{
+    struct rows8 sample = {0};
+    int status = build_sample(build, &build->raw, INPUT_RAW, &sample, err);
+    if (status == 0)
+        status = degree_glance(&build->options, &build->crew, &sample, glance, err);
+    rows8_fini(&sample);
+    return status;
 }
 
 int expect_by_glance(const struct build *build, struct fathom_error *err)
 {
-    double mean = 0;
+    struct degree_probe glance = {0};
     int status = 0;
     if (!build->crew.watch.expect)
         return 0;
     if (may_glance(build))
-        status = degree_glance(&build->options, &build->crew, &build->input.rows, &mean, err);
+        status = take_glance(build, &glance, err);
     if (status == 0)
-        tell_between(build, mean, mean > 0 ? degree_hardness(mean) : 0.5, true);
+        tell_between(build, glance, glance.mean > 0 ? degree_hardness(glance.mean) : 0.5, true);
     return status;
 }
 

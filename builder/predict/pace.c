@@ -13,10 +13,14 @@
 #define ROWS      2048 /* within reach of a processor's own caches */
 #define ROW_BYTES 128
 #define BLOCKS    64
-#define PASSES    48 /* of a block over all rows */
+#define PASSES    10 /* of a block over all rows */
 
-/* CPU time of all blocks on the usual machine (docs/adr/0069). */
-#define USUAL_SECONDS 0.047
+/* Threads that have just begun share a CPU for some milliseconds though another is idle: the
+ * shortest of so many rounds is what counts. Work that runs beside them is there in all. */
+#define ROUNDS 5
+
+/* CPU time of all blocks of a round on the usual machine (docs/adr/0069). */
+#define USUAL_SECONDS 0.0133
 
 struct pace {
     int8_t *panel;
@@ -55,30 +59,42 @@ static int pace_init(struct pace *pace, unsigned threads)
     return pace->panel && pace->rows && pace->ids && pace->dots ? 0 : -ENOMEM;
 }
 
+static int run_rounds(struct pace *pace, const struct crew *crew, const struct env *env,
+                      uint64_t *shortest_ns)
+{
+    int status = 0;
+    *shortest_ns = UINT64_MAX;
+    for (int round = 0; round < ROUNDS && status == 0; round++) {
+        uint64_t start = env_clock_ns(env);
+        status = crew_run(crew, BLOCKS, run_block, pace);
+        uint64_t took = env_clock_ns(env) - start;
+        *shortest_ns = took < *shortest_ns ? took : *shortest_ns;
+    }
+    return status;
+}
+
 int pace_measure(const struct crew *crew, const struct env *env, double *slowness,
                  struct fathom_error *err)
 {
     struct pace pace = {0};
     unsigned threads = crew->threads < BLOCKS ? crew->threads : BLOCKS;
+    uint64_t took_ns = 0;
     int status = pace_init(&pace, threads);
     const struct crew quiet = {
         .threads = threads,
         .watch = {.stopped = crew->watch.stopped, .context = crew->watch.context}};
-    uint64_t start = env_clock_ns(env);
     if (status == 0)
-        status = crew_run(&quiet, BLOCKS, run_block, &pace);
-    double took = 1e-9 * (double)(env_clock_ns(env) - start) * threads;
+        status = run_rounds(&pace, &quiet, env, &took_ns);
     pace_fini(&pace);
     if (status != 0)
         return error_set(err, status, "the pace of this machine: %s", fathom_strerror(status));
-    double times = took / USUAL_SECONDS;
-    *slowness = times < 0.1 ? 0.1 : times > 10 ? 10 : times;
+    double times = 1e-9 * (double)took_ns * threads / USUAL_SECONDS;
+    *slowness = took_ns == 0 ? 1 : times < 0.1 ? 0.1 : times > 10 ? 10 : times;
     return 0;
 }
 
 int pace_of(const struct crew *crew, const struct env *env, double seconds, double *slowness,
             struct fathom_error *err)
 {
-    *slowness = 1;
     return crew->watch.expect && seconds >= PACE_WORTH ? pace_measure(crew, env, slowness, err) : 0;
 }

@@ -35,7 +35,8 @@
 #define INPUT_ROWS    256         /* or so many rows */
 
 #define EDGE_BYTES   1.3         /* of an encoded neighbour, about */
-#define DEGREE_SHARE 0.8         /* of R that lists fill, when no sample says better */
+#define DEGREE_SHARE 0.8         /* of R that lists fill, when no sample says better, */
+#define LID_USUAL    15          /* and of real data in a sample of it */
 #define SAMPLE_BYTES (32u << 20) /* of the range of values, about, */
 
 #define HELD_LEAST  65536      /* rows, where not all fit; the samples of groups are fewer */
@@ -219,7 +220,8 @@ struct shape predict_shape_of(const struct build_options *options, uint64_t rows
                       .degree = options->degree,
                       .vector_bytes = vector_bytes,
                       .mean_degree = DEGREE_SHARE * options->degree,
-                      .list_degree = DEGREE_SHARE * options->degree};
+                      .list_degree = DEGREE_SHARE * options->degree,
+                      .lid = LID_USUAL};
     s.stride = size_round_up(s.dim, MEM_ALIGN);
     s.code_dim = size_round_up(s.dim, PLANES_GROUP);
     s.order_count = s.code_dim * options->code_bits / PLANES_GROUP;
@@ -451,6 +453,8 @@ static void know_degrees(struct shape *s, const struct degree_probe *probe)
         s->mean_degree = s->list_degree = probe->mean < most ? probe->mean : most;
     if (probe->cut > 0)
         s->list_degree = probe->cut;
+    if (probe->lid > 0)
+        s->lid = probe->lid;
 }
 
 static void know_seconds(const struct build_options *options, const struct shape *s,

@@ -30,6 +30,7 @@ struct predict_points predict_points(const struct build_options *options,
 
 /* What a build has timed of itself before its graph; 0: not in this run. */
 struct predict_timed {
+    double pace; /* as pace_measure has it */
     uint64_t probe_ns, cells_ns, order_ns;
     struct degree_probe probe; /* what it found */
 };

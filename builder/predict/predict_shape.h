@@ -13,6 +13,7 @@ struct shape {
     uint64_t queries;      /* that points are measured on; 0: on rows */
     double mean_degree;    /* what searches meet on their way, in proportion to their time, */
     double list_degree;    /* and what lists hold in the end */
+    double lid;            /* local intrinsic dimension, or what is usual */
 };
 
 struct shape predict_shape_of(const struct build_options *options, uint64_t rows, uint32_t work_dim,

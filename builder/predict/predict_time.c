@@ -1,6 +1,6 @@
 /* What the stages of a build take: times are those of a machine of two cores with AVX-512, times
  * what its first stages and a short probe say of this one. Each term is of a piece of work that was
- * measured by itself, by the CPU time of builds (docs/adr/0029). */
+ * measured by itself, by the CPU time of builds (docs/adr/0029, 0070). */
 #include <math.h>
 
 #include "cells.h"
@@ -10,8 +10,12 @@
 #include "parts.h"
 #include "predict_shape.h"
 
-#define PROBE_SHARE 0.87 /* of what rows of the whole take with its L */
-#define HEAT_LIST   40.0 /* of the searches that heat is counted on */
+#define CROWD_ROWS  75e3  /* a graph of more takes longer for a row, by a power that is so much */
+#define CROWD_MORE  0.014 /* for each dimension near a row */
+#define CROWD_LID   8     /* above these */
+#define PROBE_SHARE 0.87  /* of what rows of the whole take with its L */
+#define HEAT_LIST   40.0  /* of the searches that heat is counted on, */
+#define HEAT_SHARE  0.64  /* of what a row takes that is inserted with such a list */
 
 /* Microseconds of one value of a row, or of one neighbour in a list. */
 #define PASS_US           1e-3   /* brought in from a work file */
@@ -19,23 +23,32 @@
 #define ORDER_US          3e-3   /* gathered, and appended to another */
 #define SKIP_US           1.5e-4 /* passed over as another range of the order is gathered */
 #define LIST_US           0.14   /* a neighbour in its place in a part, and in the merged list */
-#define CODES_ROW_US      2.4    /* of a list, encoded, */
-#define CODES_DIM_US      0.0163 /* and of a value in its code */
+#define CODES_ROW_US      2.5    /* of a list, encoded, */
+#define CODES_DIM_US      0.0232 /* and of a value in its code */
 #define CODES_US          2.5e-3 /* brought in and its code put into a work file, */
-#define PART_CODES_US     0.0135 /* and encoded between */
-#define TURN_US           0.45  /* of all searches for points together: a query, turned, a factor */
-#define COPY_SECONDS      7e-10 /* a byte of the index, written or checked, */
+#define PART_CODES_US     0.0195 /* and encoded between */
+#define OPEN_US           0.0243 /* of all that is opened for points: read, and made a trellis */
+#define COPY_SECONDS      7e-10  /* a byte of the index, written or checked, */
 #define READ_BACK_SECONDS 1.1e-9 /* and read from a device */
+#define IDLE              1.04   /* threads wait for the last of them: of what each takes */
+#define IDLE_ALONE        1.2    /* and where a budget holds some residencies by themselves only */
 #define NEAR_BYTES        4e7    /* of vectors, within reach of caches */
 #define CELLS_MOST_ROWS   (1.0 * CELLS_ROWS * CELLS_COUNT_MAX) /* more get no more cells */
 
 /* ---- what all threads share ---- */
 
-/* Of one row: hardly on how many rows there are, since where they are dense, those that search
- * together share more. Fitted, like all that follows, to the six sets of docs/adr/0029. */
+/* Of one row, by the neighbours that it has and the directions that they lie in. Fitted, like all
+ * that follows, to the sets of docs/adr/0070. */
 static double graph_us(double list, double mean_degree, const struct shape *s)
 {
-    return list * mean_degree * (7.5e-3 + 1.2e-5 * (double)s->dim);
+    return list * pow(mean_degree, 0.8) * pow(s->lid, 0.4) * (5.24e-3 + 1.17e-5 * (double)s->dim);
+}
+
+/* And how much more of many rows, where they have neighbours in many directions: there is less
+ * that those which search together share. In clumps it is as much as ever. */
+static double crowd(double rows, const struct shape *s)
+{
+    return pow(fmax(1, rows / CROWD_ROWS), CROWD_MORE * fmax(0, s->lid - CROWD_LID));
 }
 
 static double probe_us(const struct shape *s, double mean_degree)
@@ -44,38 +57,25 @@ static double probe_us(const struct shape *s, double mean_degree)
     return PROBE_SHARE * rows * graph_us(DEGREE_PROBE_LIST, mean_degree, s);
 }
 
-/* Bits a dimension of the codes that operating points are measured with (points.c). Those of at
- * most so many bytes become trellises when they are loaded (docs/adr/0050), but for section scan's.
- */
-static const double measured_bits[] = {1.75, 2.5, 3.5, 6, 0.5, 0.75, 1, 1.25, 1.75, 2.5, 3.5, 5.5};
-
-static double recoded_us(const struct shape *s)
-{
-    unsigned recoded = 0;
-    for (size_t i = 0; i < sizeof measured_bits / sizeof *measured_bits; i++)
-        recoded += measured_bits[i] * (double)s->dim / 8 <= KERNEL_TRELLIS_MAX;
-    return (recoded > 0 ? recoded - 1 : 0) * 1.5e-3 * (double)s->rows * (double)s->dim;
-}
-
 /* Searches for a sample until recall rises no more, each the dearer the less of the index is within
  * reach of caches; opening the index once for each of some thirteen residencies, whose codes and
  * 8-bit rows grow with the dimension; picking the sample, by the rows of 256 cells; and its truth,
- * which looks at each row once, and at few of them again. */
+ * which looks at each row once, and at few of them again. How many lists are tried goes by the
+ * dimension that the data has near a row, more than by anything else that is known before. */
 static struct measuring {
     double sample, residencies; /* microseconds: to make the sample with its truth, to search */
 } measuring_us(const struct shape *s)
 {
-    double rows = (double)s->rows, values = rows * (double)s->dim;
+    double rows = (double)s->rows, dim = (double)s->dim, values = rows * dim;
     if (s->rows < BUILD_MEASURED_ROWS)
         return (struct measuring){0};
     double few = s->queries ? fmin(1, (double)s->queries / PREDICT_MEASURED) : 1;
-    double searches = few * (134e3 * s->mean_degree * rows / (7e4 + rows) +
-                             TURN_US * (double)s->dim * (double)s->dim);
-    double picking =
-        (double)predict_offered(s) * fmin(rows, 16384) * (2e-3 + 2.3e-5 * (double)s->dim);
-    double truth = few * 2.2e5 + 1.3 * rows;
+    double hard = 1.5e3 * pow(s->mean_degree, 1.5) * s->lid;
+    double searches = few * (4e5 + hard * (rows + 5e3) / (rows + 7e4));
+    double picking = (double)predict_offered(s) * fmin(rows, 16384) * (6e-3 + 2.25e-5 * dim);
+    double truth = few * 1.3e5 + 0.37 * rows + 0.0105 * values;
     return (struct measuring){.sample = picking + truth,
-                              .residencies = searches + 11e-3 * values + recoded_us(s)};
+                              .residencies = searches + OPEN_US * values};
 }
 
 /* Rows of all parts with their halos, of those that there are. */
@@ -100,14 +100,16 @@ static void add_shared(const struct build_options *options, const struct shape *
     double members = members_of(parts), rows = (double)s->rows, dim = (double)s->dim,
            sample = fmin(rows, 16384);
     double cells = fmin(rows, CELLS_MOST_ROWS);
-    double heat_us = heat_searches(s, parts) * graph_us(HEAT_LIST, s->mean_degree, s);
-    double list_us = members * graph_us(options->build_list, s->mean_degree, s);
+    double heat_us = HEAT_SHARE * heat_searches(s, parts) * graph_us(HEAT_LIST, s->mean_degree, s);
+    double list_us = members * graph_us(options->build_list, s->mean_degree, s) *
+                     crowd(members * rows / fmax(1, parts), s);
     double us[BUILD_STAGES] = {0};
-    us[BUILD_READ] = 4.5e-3 * rows * dim;
-    us[BUILD_CELLS] = rows * (1.35 + 0.0155 * dim * sqrt(cells / 4e5));
-    us[BUILD_ORDER] = rows * 0.0143 * dim;
+    us[BUILD_READ] = 7.5e-3 * rows * dim;
+    us[BUILD_CELLS] = rows * (1.2 + 0.0226 * dim * sqrt(cells / 4e5));
+    us[BUILD_ORDER] = 1e4 + rows * (0.12 + 0.0162 * dim);
     us[BUILD_GRAPH] = rows * list_us + (parts > 1 ? heat_us : 0) + probe_us(s, s->mean_degree);
-    us[BUILD_TRAIN] = 1.2e4 + sample * dim * (0.055 + 2.2e-5 * dim);
+    us[BUILD_TRAIN] =
+        0.168 * rows + sample * dim * (0.0705 + 4.9e-5 * dim) + 5.4e-4 * dim * dim * dim;
     us[BUILD_ENCODE] = parts > 1 ? rows * PART_CODES_US * dim
                                  : rows * (CODES_ROW_US + CODES_DIM_US * dim) + heat_us;
     struct measuring measuring = measuring_us(s);
@@ -145,16 +147,15 @@ static double reorder_seconds(const struct shape *s)
 {
     double row = (double)s->vector_bytes, bytes = (double)s->rows * row;
     double spread = bytes > NEAR_BYTES ? 1 + log10(bytes / NEAR_BYTES) : 1;
-    return row > 0 ? 1e-6 * (double)s->rows * (0.3 + 1.5e-3 * row) * spread : 0;
+    return row > 0 ? 1e-6 * (double)s->rows * (0.42 + 2.1e-3 * row) * spread : 0;
 }
 
 static void add_alone(const struct shape *s, struct stage_work out[BUILD_STAGES])
 {
-    double rows = (double)s->rows, dim = (double)s->dim;
+    double rows = (double)s->rows;
     double disk = COPY_SECONDS * (double)predict_disk_bytes(s);
     out[BUILD_READ].alone +=
-        0.015 + 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
-    out[BUILD_TRAIN].alone += 3e-10 * dim * dim * dim; /* in BLAS */
+        0.05 + 1e-9 * rows * (double)(s->vector_bytes ? s->vector_bytes : s->dim);
     out[BUILD_WRITE].shared += GATHER_SHARE * reorder_seconds(s);
     out[BUILD_WRITE].alone += disk + SORT_SHARE * reorder_seconds(s);
     out[BUILD_MEASURE].alone += disk; /* reading back and verifying, */
@@ -180,7 +181,9 @@ double predict_stage_seconds(const struct build_options *options, enum build_sta
     unsigned threads = predict_threads(options);
     if (stage == BUILD_MEASURE && threads > 2) /* indexes that are open at a time */
         threads = 2;
-    return slowness * (work->shared / threads + work->alone) + work->waits;
+    double idle = stage == BUILD_MEASURE && options->memory_budget_bytes ? IDLE_ALONE : IDLE;
+    idle = threads > 1 ? idle : 1;
+    return slowness * (idle * work->shared / threads + work->alone) + work->waits;
 }
 
 double predict_probe_seconds(const struct build_options *options, const struct shape *shape,
@@ -222,6 +225,8 @@ struct predict_points predict_points(const struct build_options *options,
         .shares = predict_measuring(&of, &s, &work[BUILD_MEASURE], slowness)};
 }
 
+#define PACE_SECONDS 0.3 /* of stages that the look at the pace stands for */
+
 /* The probe is a graph of DEGREE_PROBE over a sample (degree.c): of hard data, whose lists are
  * long, it takes longer without the machine being slower. It is over in a second, and its threads
  * wait for each other so often that a neighbour which takes a third of the machine doubles what it
@@ -232,6 +237,8 @@ double predict_slowness(const struct build_options *options, uint64_t rows, uint
     struct shape s = predict_shape_of(options, rows, work_dim, 0);
     struct stage_work work[BUILD_STAGES];
     double usual = 0, took = 0;
+    if (timed->probe.lid > 0)
+        s.lid = timed->probe.lid;
     predict_stages(options, &s, predict_parts(options, rows, work_dim, 0), work);
     if (timed->probe.mean > 0) {
         usual += predict_probe_seconds(options, &s, timed->probe.mean);
@@ -241,6 +248,10 @@ double predict_slowness(const struct build_options *options, uint64_t rows, uint
         usual += predict_stage_seconds(options, BUILD_CELLS, &work[BUILD_CELLS], 1) +
                  predict_stage_seconds(options, BUILD_ORDER, &work[BUILD_ORDER], 1);
         took += 1e-9 * (double)(timed->cells_ns + timed->order_ns);
+    }
+    if (timed->pace > 0) { /* in doubt of what is short */
+        usual += PACE_SECONDS;
+        took += PACE_SECONDS * timed->pace;
     }
     double slowness = took > 0 ? took / usual : 1;
     return slowness < 0.1 ? 0.1 : slowness > 10 ? 10 : slowness;

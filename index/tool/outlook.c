@@ -10,7 +10,8 @@
 #include <string.h>
 
 #define DOUBT       0.25 /* of a phase, which goes as expected: before any has run there is that */
-#define SHORT       0.02 /* of the whole: so long a phase counts for half of a long one */
+#define SHORT       0.02 /* of the whole: so long a phase counts for half of a long one, */
+#define AT_LEAST    0.1  /* seconds, for which what phases begin with counts as well */
 #define OWN_SHARE   0.3  /* of a phase, after which it counts for half by itself, */
 #define WAIT_SHARE  0.05 /* and of one that waits, of which nothing else says anything */
 #define NEARLY_DONE 0.95 /* share at the most of a phase that does not say how far it is */
@@ -58,9 +59,9 @@ static void add_pace(struct paces *paces, double expected, double took, double a
 {
     if (!(expected > 0) || !(took > 0)) /* one that was left out says nothing */
         return;
-    double weight = expected / (expected + SHORT * all);
+    double few = fmax(SHORT * all, AT_LEAST), weight = expected / (expected + few);
     paces->weights += weight;
-    paces->logs += weight * log(took / expected);
+    paces->logs += weight * log((took + few) / (expected + few));
 }
 
 static double mean_pace(const struct paces *paces)

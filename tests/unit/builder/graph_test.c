@@ -302,11 +302,12 @@ static double glanced_hardness(struct rows8 rows)
 {
     struct build_options options = build_options_default();
     struct crew crew = crew_of(2);
-    double mean = 0;
-    assert_int_equal(degree_glance(&options, &crew, &rows, &mean, NULL), 0);
+    struct degree_probe glance;
+    assert_int_equal(degree_glance(&options, &crew, &rows, &glance, NULL), 0);
     rows8_fini(&rows);
-    assert_true(mean > 1 && mean <= DEGREE_PROBE);
-    return degree_hardness(mean);
+    assert_true(glance.mean > 1 && glance.mean <= DEGREE_PROBE);
+    assert_true(glance.lid >= 1);
+    return degree_hardness(glance.mean);
 }
 
 static void a_glance_tells_hard_data_from_easy_data(void **state)

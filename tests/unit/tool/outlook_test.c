@@ -82,6 +82,16 @@ static void a_phase_that_was_more_work_says_little_about_the_next(void **state)
     assert_true(left > 30 && left < 40);
 }
 
+/* A tenth of a second goes to opening files, say, and to what is done once. */
+static void what_a_phase_begins_with_does_not_stretch_what_is_left(void **state)
+{
+    struct outlook outlook = expecting(0.2, 1.8, 0);
+    (void)state;
+    outlook_end(&outlook, "read", 0.2);
+    double left = outlook_view(&outlook, "graph", 0.1, 0.02).eta_seconds;
+    assert_true(left > 1.7 && left < 1.2 * 1.8);
+}
+
 static void a_phase_that_is_hardly_a_part_of_the_whole_hardly_counts(void **state)
 {
     struct outlook outlook = expecting(0.05, 60, 30);
@@ -178,6 +188,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_phase_that_is_more_work_is_believed_as_it_goes_on),
     cmocka_unit_test(a_phase_that_has_not_told_anything_yet_takes_what_was_expected),
     cmocka_unit_test(a_phase_that_was_more_work_says_little_about_the_next),
+    cmocka_unit_test(what_a_phase_begins_with_does_not_stretch_what_is_left),
     cmocka_unit_test(a_phase_that_is_hardly_a_part_of_the_whole_hardly_counts),
     cmocka_unit_test(what_waits_for_a_device_says_nothing_about_the_pace),
     cmocka_unit_test(after_a_copy_what_follows_is_foreseen_by_the_pace_of_the_machine),

@@ -41,6 +41,9 @@ static int check_replaceable(const struct env *env, const char *dir, struct fath
 static int lock(const struct env *env, const char *dir, struct fathom_error *err)
 {
     int fd = env->open(env->context, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    if (fd == -ENOENT)
+        return error_set(err, fd,
+                         "%s: there is no such directory; an index is built by fathom-build", dir);
     if (fd < 0)
         return error_set(err, fd, "%s: cannot be opened: %s", dir, fathom_strerror(fd));
     int status = env->flock(env->context, fd, LOCK_EX | LOCK_NB);

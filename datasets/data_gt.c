@@ -182,6 +182,8 @@ int data_gt(int argc, char **argv)
     if (!rc)
         rc = vector_file_open(&queries, env_os(), request.query, test, &err);
     if (!rc)
+        rc = truth_check_path(env_os(), request.out, &err);
+    if (!rc)
         rc = compute(&request, base, queries, progress, &report, &err);
     tool_progress_destroy(progress);
     if (rc)

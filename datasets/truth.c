@@ -270,3 +270,11 @@ int truth_write(const struct truth *truth, const struct env *env, const char *pa
     output_fini(&output);
     return rc;
 }
+
+int truth_check_path(const struct env *env, const char *path, struct fathom_error *err)
+{
+    struct output output;
+    int rc = output_open(&output, env, path, err);
+    output_fini(&output);
+    return rc;
+}

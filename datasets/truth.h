@@ -35,5 +35,9 @@ void truth_destroy(struct truth *truth); /* accepts NULL */
 /* Writes the .bin layout, with u64 ids where truth->ids64 says so; published by one rename. */
 int truth_write(const struct truth *truth, const struct env *env, const char *path,
                 struct fathom_error *err) FATHOM_MUST_USE;
+/* Whether truth_write can create its file, asked before what is to be written takes long to make.
+ */
+int truth_check_path(const struct env *env, const char *path,
+                     struct fathom_error *err) FATHOM_MUST_USE;
 
 #endif

@@ -157,7 +157,8 @@ static int bind_tcp(const char *address, struct listener_socket *out, unsigned m
         close(out[--count].fd);
     return error_set(err, rc ? rc : -EMFILE, "%s: cannot listen: %s%s", address, strerror(-rc),
                      rc == -EADDRINUSE ? "; another process listens there: give another address"
-                                       : "");
+                     : rc == -EADDRNOTAVAIL ? "; this machine has no such address"
+                                            : "");
 }
 
 int listener_bind(const char *address, struct listener_socket *out, unsigned max,

@@ -2,6 +2,7 @@
  * has work and the file is never loaded whole. Answers go straight to their rows of the results, in
  * whatever order they come. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -111,8 +112,12 @@ static int read_batch(struct run *run, struct batch *batch, struct fathom_error 
                         .dim = run->answer->info.dim,
                         .path = run->request->vectors};
     uint64_t first = run->first_row + batch->first_row;
-    if (run->dtype == run->answer->info.dtype)
-        return vector_file_read(run->file, first, batch->rows, batch->vectors, err);
+    if (run->dtype == run->answer->info.dtype) {
+        int code = vector_file_read(run->file, first, batch->rows, batch->vectors, err);
+        return code ? code
+                    : vectors_check_finite(run->dtype, batch->vectors, first, batch->rows, cast.dim,
+                                           cast.path, err);
+    }
     int code = vector_file_read_f32(run->file, first, batch->rows, run->floats, err);
     if (code == 0)
         code = vectors_check_finite(FATHOM_F32, run->floats, first, batch->rows, cast.dim,
@@ -172,6 +177,20 @@ static bool retry_batch(struct run *run, struct batch *batch, struct fathom_clie
     return submit_batch(run, batch, err) == 0;
 }
 
+/* The server counts rows within the request, and knows no file. */
+static void name_rows(const struct run *run, const struct batch *batch,
+                      struct fathom_client_error *err)
+{
+    char message[sizeof err->message];
+    uint64_t first = run->first_row + batch->first_row;
+    if (strcmp(err->name, PROTOCOL_ERROR_INVALID_ARGUMENT))
+        return;
+    snprintf(message, sizeof message, "%.200s, request of rows %llu to %llu: %.256s",
+             run->request->vectors, (unsigned long long)first,
+             (unsigned long long)first + batch->rows - 1, err->message);
+    memcpy(err->message, message, sizeof message);
+}
+
 /* Fills idle batches from the file and sends them. */
 static int send_batches(struct run *run)
 {
@@ -210,8 +229,10 @@ static int ask(struct run *run)
             return cli_fail(&request->common, request->verb, &err);
         if (result.status == 0)
             note_reply(run, &result);
-        else if (!retry_batch(run, result.user, &err))
+        else if (!retry_batch(run, result.user, &err)) {
+            name_rows(run, result.user, &err);
             return cli_fail(&request->common, request->verb, &err);
+        }
     }
     tool_progress_finish(run->progress);
     run->answer->took_ns = env_clock_ns(env_os()) - start_ns;
@@ -235,7 +256,7 @@ int query_run(const struct query_request *request, struct query_answer *answer)
     struct fathom_error err;
     memset(answer, 0, sizeof *answer);
     int status = TOOL_EXIT_OK;
-    if (open_file(&run, &err))
+    if (open_file(&run, &err) || (request->out && truth_check_path(env_os(), request->out, &err)))
         status = tool_fail(request->verb, &err);
     if (status == TOOL_EXIT_OK)
         status = cli_connect(&run.client, &request->common, request->verb);

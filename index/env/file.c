@@ -125,6 +125,8 @@ int file_create(const struct env *env, const char *path, struct fathom_error *er
     int fd = open_retrying(env, path, O_RDWR | O_CREAT | O_EXCL, 0644);
     if (fd == -EEXIST)
         return error_set(err, fd, "%s: already exists; remove it or choose another name", path);
+    if (fd == -ENOENT)
+        return error_set(err, fd, "%s: cannot create: its folder does not exist", path);
     return fd < 0 ? fail_path(err, fd, path, "create") : fd;
 }
 

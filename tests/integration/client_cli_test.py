@@ -160,8 +160,25 @@ class Failures(unittest.TestCase):
         path = WORLD.folder / "other.fbin"
         path.write_bytes(struct.pack("<II3f", 1, 3, 1, 2, 3))
         _, message = cli("query", "--index", "tiny", "--vectors", path, status=1)
-        self.assertIn("invalid_argument", message)
+        self.assertIn(f"invalid_argument: {path}, request of rows 0 to 0: shape: dimension 3", message)
         self.assertIn(str(DIM), message)
+
+    def test_queries_that_are_no_numbers_are_refused_by_file_and_row(self):
+        rows = np.ones((100, DIM), np.float32)
+        rows[70, 3] = np.nan
+        path = WORLD.folder / "nan.npy"
+        for dtype in (np.float32, np.float16):
+            np.save(path, rows.astype(dtype))
+            for arguments in (("query", "--batch", 16), ("query", "--dtype", "i8"), ("explain", "--row", 70)):
+                with self.subTest(arguments, dtype=dtype):
+                    _, message = cli(arguments[0], "--index", "tiny", "--vectors", path, *arguments[1:], status=4)
+                    self.assertIn(f"{path}: row 70, column 3 is NaN", message)
+
+    def test_an_output_that_cannot_be_is_told_before_anything_is_asked(self):
+        for out, text in ((WORLD.folder / "none" / "r.bin", "its folder does not exist"), (WORLD.folder, "is a directory")):
+            _, message = run("fathom-cli", "query", "--server", "127.0.0.1:1", "--index", "tiny", "--vectors", WORLD.query,
+                             "--out", out, status=3)
+            self.assertIn(text, message)
 
     def test_no_server_ends_with_3_and_says_what_to_do(self):
         _, message = cli("ping", address="127.0.0.1:1", status=3)

@@ -291,6 +291,13 @@ class GroundTruth(DataTest):
             "--k", 1, "--out", self.path("gt.bin"), code=2)
         self.assertFalse(self.path("gt.bin").exists())
 
+    def test_an_output_that_cannot_be_is_told_before_anything_is_computed(self):
+        np.save(self.path("base.npy"), np.ones((5, 4), np.float32))
+        said = run("gt", "--base", self.path("base.npy"), "--query", self.path("base.npy"), "--metric", "l2", "--k", 2,
+                   "--out", self.path("none/gt.bin"), "--progress", "json", code=3).stderr
+        self.assertIn("its folder does not exist", said)
+        self.assertNotIn('"phase"', said)
+
     def test_real_sets_have_the_truth_that_came_with_them(self):
         sets = [name for name in REAL_SETS if Path(REAL_DATA, name, "gt100.bin").is_file()]
         if not REAL_DATA or not sets:

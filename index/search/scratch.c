@@ -99,7 +99,9 @@ static int reserve_walk(struct query *query, const struct fathom_index *index,
                         struct navigator_capacity want)
 {
     struct navigator_capacity usual = walk_standard(&index->properties);
-    if (!index->options.dram_budget_bytes || covers(&usual, &want))
+    /* What it has borrowed to walk it has still when it re-ranks. */
+    bool borrows = index->options.dram_budget_bytes && !covers(&usual, &want);
+    if (!borrows || query->own_borrowed > 0)
         return reserve_grown(&query->own, want);
     int64_t bytes = (int64_t)navigator_memory_bytes(want) - (int64_t)navigator_memory_bytes(usual);
     return reserve_borrowed(&query->own, index, want, bytes, &query->own_borrowed);

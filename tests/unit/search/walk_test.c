@@ -227,11 +227,12 @@ static void a_large_walk_borrows_from_the_budget_and_gives_back(void **state)
                                     fixture->partly[2]->plan.scratch_bytes + (uint64_t)room;
         assert_int_equal(fathom_index_open(&index, fixture->small.dir, &options, NULL), 0);
         const int64_t slack = slack_of(index);
-        for (uint32_t list = 256; list <= 2048; list *= 2) {
+        for (uint32_t turn = 0; turn < 8; turn++) {
             struct fathom_query request = small_request(&fixture->small, 3);
-            request.search_list = list;
+            request.search_list = 256u << turn % 4;
+            request.rerank = turn < 4 ? FATHOM_RERANK_OFF : FATHOM_RERANK_ON;
             int found = fathom_search(engine, index, &request, ids, distances, NULL, NULL);
-            assert_int_equal(found, list <= 512 || room > 0 ? 10 : FATHOM_EBUDGET);
+            assert_int_equal(found, request.search_list <= 512 || room > 0 ? 10 : FATHOM_EBUDGET);
             assert_true(slack_of(index) >= 0);
         }
         struct fathom_query small = small_request(&fixture->small, 4);

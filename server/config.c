@@ -246,6 +246,20 @@ static char *trim(char *text)
     return text;
 }
 
+/* Keys are written with "-"; variables of the environment are not. */
+static int refuse_key(char *key, struct fathom_error *err)
+{
+    char given[64];
+    snprintf(given, sizeof given, "%s", key);
+    for (char *at = key; *at; at++)
+        *at = *at == '_' ? '-' : *at;
+    if (find_setting(key, strlen(key)) >= 0)
+        return error_set(err, FATHOM_EARGUMENT, "there is no setting '%s'; did you mean '%s'?",
+                         given, key);
+    return error_set(err, FATHOM_EARGUMENT,
+                     "there is no setting '%s'; fathom-server --help lists them", given);
+}
+
 static int apply_line(struct config *config, char *line, uint32_t *seen, struct fathom_error *err)
 {
     char *equals = strchr(line, '=');
@@ -255,8 +269,7 @@ static int apply_line(struct config *config, char *line, uint32_t *seen, struct 
     char *key = trim(line), *value = trim(equals + 1);
     int place = find_setting(key, strlen(key));
     if (place < 0)
-        return error_set(err, FATHOM_EARGUMENT,
-                         "there is no setting '%s'; fathom-server --help lists them", key);
+        return refuse_key(key, err);
     if (strcmp(key, "config") == 0)
         return error_set(err, FATHOM_EARGUMENT, "config: a file cannot name another one");
     if (!is_repeatable(&settings[place]) && *seen & 1u << place)

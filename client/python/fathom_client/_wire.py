@@ -88,13 +88,17 @@ def encode_vectors(vectors: npt.ArrayLike, dtype: Optional[str]) -> Vectors:
     array = np.asarray(vectors)
     if array.dtype.kind not in "fiu":
         raise InvalidArgument(f"vectors are {array.dtype}, not real numbers")
-    if array.ndim not in (1, 2) or array.size == 0:
+    if array.ndim not in (1, 2):
         raise InvalidArgument(f"vectors have the shape {array.shape}, not (dim,) or (n, dim)")
+    if array.size == 0:
+        raise InvalidArgument(f"vectors have the shape {array.shape}: there is nothing to search for")
     n, dim = (1, array.shape[0]) if array.ndim == 1 else array.shape
-    if n > BATCH_MAX or dim > DIM_MAX:
+    if dim > DIM_MAX:
+        raise InvalidArgument(f"vectors have {dim} dimensions; at most {DIM_MAX} are supported")
+    if n > BATCH_MAX:
         raise InvalidArgument(
-            f"vectors have the shape {array.shape}: a request takes {BATCH_MAX} of {DIM_MAX} dimensions; "
-            "split the batch"
+            f"there are {n} vectors, and a request takes at most {BATCH_MAX}: "
+            f"search for each of np.array_split(vectors, len(vectors) // {BATCH_MAX} + 1)"
         )
     if dtype is not None and dtype not in _NUMPY_DTYPES:
         raise InvalidArgument(f"dtype {dtype!r} is none of {', '.join(_NUMPY_DTYPES)}")

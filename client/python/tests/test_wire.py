@@ -57,6 +57,9 @@ class Vectors(unittest.TestCase):
                 _wire.encode_vectors(vectors, None)
         with self.assertRaises(InvalidArgument):
             _wire.encode_vectors([1.0], "f64")
+        for shape, text in (((0, 16), "nothing to search for"), ((1025, 1), "at most 1024"), ((1, 4097), "4097 dimensions")):
+            with self.assertRaisesRegex(InvalidArgument, text):
+                _wire.encode_vectors(np.zeros(shape), None)
 
 
 SAMPLES = [

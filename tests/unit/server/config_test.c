@@ -131,6 +131,8 @@ static void errors_of_a_file_name_file_line_and_key(void **state)
          "f.conf:1: max-message-bytes: '4096' is out of range (64.0 KiB to 256 MiB)"},
         {"drain-timeout = 2000min\n",
          "f.conf:1: drain-timeout: '2000min' is out of range (0 ns to 1 h 00 min)"},
+        {"dram_budget = 1GiB\n",
+         "f.conf:1: there is no setting 'dram_budget'; did you mean 'dram-budget'?"},
         {"config = other\n", "f.conf:1: config: a file cannot name another one"},
         {"index = /data\n",
          "f.conf:1: index: '/data' is not NAME=DIR (a name has up to 64 letters, digits and ._-)"},

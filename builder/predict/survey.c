@@ -9,6 +9,7 @@
 #include "input.h"
 #include "metric.h"
 #include "order.h"
+#include "pace.h"
 #include "predict.h"
 #include "range8.h"
 
@@ -106,8 +107,10 @@ static int probe(struct sample *sample, struct build_options *options, struct pr
         status =
             degree_choose(&probed, &crew, &probe_rows, rows->count, rows->dim, &out->probe, err);
     rows8_fini(&probe_rows);
-    const struct predict_timed timed = {.probe_ns = env_clock_ns(options->env) - start,
-                                        .probe = out->probe};
+    struct predict_timed timed = {.probe_ns = env_clock_ns(options->env) - start,
+                                  .probe = out->probe};
+    if (status == 0)
+        status = pace_measure(&crew, options->env, &timed.pace, err);
     if (status == 0)
         out->slowness = predict_slowness(&probed, rows->count, rows->dim, &timed);
     cells_fini(&cells);

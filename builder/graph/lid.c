@@ -113,8 +113,7 @@ int lid_estimate(const struct rows8 *rows, const struct crew *crew, double *lid)
     const struct crew quiet = {
         .threads = crew->threads,
         .watch = {.stopped = crew->watch.stopped, .context = crew->watch.context}};
-    int status =
-        run.numbers ? crew_run(&quiet, QUERIES / KERNEL_PANEL, run_panel, &run) : -ENOMEM;
+    int status = run.numbers ? crew_run(&quiet, QUERIES / KERNEL_PANEL, run_panel, &run) : -ENOMEM;
     mem_free(run.numbers);
     if (status == 0)
         *lid = lid_of(&run);

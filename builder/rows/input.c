@@ -28,9 +28,10 @@ struct pass {
     uint8_t *raw;       /* the piece */
     uint64_t first_row; /* of the piece, in the file */
     size_t rows;
-    double *norms;   /* squared, of the piece's rows */
-    float **scratch; /* of each thread: a row of work space, then its 8-bit form */
-    uint64_t zeros;  /* zero rows before the piece */
+    double *norms;              /* squared, of the piece's rows */
+    uint64_t sum, summed_zeros; /* of the rows so far; and how many zero rows these have left out */
+    float **scratch;            /* of each thread: a row of work space, then its 8-bit form */
+    uint64_t zeros;             /* zero rows before the piece */
     /* Where 8-bit rows go: those of the build from first_place on. */
     struct rows8 *places;
     uint64_t first_place;
@@ -239,6 +240,24 @@ static int encode_piece(struct pass *pass, struct fathom_error *err)
     return pass->spill ? spill_piece(pass, err) : 0;
 }
 
+uint64_t input_row_sum(const struct input *input, const void *row, uint64_t file_row)
+{
+    size_t bytes = input->info.dim * vectors_scalar_bytes(input->info.dtype);
+    return XXH3_64bits(row, bytes) * (2 * file_row + 1);
+}
+
+static void sum_piece(struct pass *pass)
+{
+    const struct input *input = pass->input;
+    for (size_t i = 0; i < pass->rows; i++) {
+        uint64_t row = pass->first_row + i, zero = pass->summed_zeros;
+        if (zero < input->zero_count && input->zero_rows[zero] == row)
+            pass->summed_zeros++;
+        else
+            pass->sum += input_row_sum(input, raw_row(pass, i), row);
+    }
+}
+
 /* ---- a pass ---- */
 
 static void pass_fini(struct pass *pass)
@@ -284,6 +303,7 @@ static int run_pass(struct pass *pass, struct fathom_error *err)
     size_t most = piece_rows(input);
     int status = 0;
     XXH3_128bits_reset(pass->hash);
+    pass->sum = pass->summed_zeros = 0;
     for (pass->first_row = 0; pass->first_row < rows && status == 0;
          pass->first_row += pass->rows) {
         pass->rows = rows - pass->first_row < most ? rows - pass->first_row : most;
@@ -293,6 +313,8 @@ static int run_pass(struct pass *pass, struct fathom_error *err)
                                 (size_t)(raw_row(pass, pass->rows) - pass->raw));
         if (status == 0 && pass->check)
             status = check_piece(pass, err);
+        if (status == 0)
+            sum_piece(pass);
         if (status == 0 && pass->encode)
             status = encode_piece(pass, err);
         if (status == 0 && crew_stopped(pass->crew))
@@ -433,6 +455,7 @@ static void keep_hash(struct input *input, const struct pass *pass)
     XXH128_hash_t hash = XXH3_128bits_digest(pass->hash);
     input->hash[0] = hash.low64;
     input->hash[1] = hash.high64;
+    input->sum = pass->sum;
 }
 
 int input_read(struct input *input, const struct crew *crew, bool skip_zero_rows,

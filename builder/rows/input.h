@@ -19,6 +19,7 @@ struct input {
     enum fathom_metric metric;
     uint32_t work_dim;
     uint64_t hash[2];    /* XXH3-128 of all scalars as they lie in the file: low, high */
+    uint64_t sum;        /* of input_row_sum of the rows that are not left out */
     uint64_t zero_count; /* rows left out because cosine is undefined there */
     uint64_t *zero_rows; /* their numbers */
     uint32_t *file_rows; /* row of the file by row of the build; NULL: the same */
@@ -44,9 +45,13 @@ static inline uint64_t input_sample_most(uint32_t work_dim)
     return room < 65536 ? room : 65536;
 }
 
-/* Streams it once for nothing but the hash, when all else is known from an earlier run. */
+/* Streams it once for nothing but the hash and the sum, when all else is known from an earlier run.
+ */
 int input_rehash(struct input *input, const struct crew *crew,
                  struct fathom_error *err) FATHOM_MUST_USE;
+/* Of a row as it lies in the file; mod 2^64, the sum over rows does not depend on the order in
+ * which they are read. */
+uint64_t input_row_sum(const struct input *input, const void *row, uint64_t file_row);
 /* Drops what input_read found out. */
 void input_forget(struct input *input);
 void input_close(struct input *input);

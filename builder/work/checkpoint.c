@@ -320,23 +320,27 @@ int checkpoint_load_graph(struct checkpoint *checkpoint, const char *name, struc
 /* ---- an index on its way ---- */
 
 int checkpoint_save_writing(struct checkpoint *checkpoint, const struct index_progress *progress,
-                            struct fathom_error *err)
+                            uint64_t sum, struct fathom_error *err)
 {
     struct work_writer *writer;
     int status = work_create(&writer, &checkpoint->work, CHECKPOINT_WRITING, err);
     if (status != 0)
         return status;
     status = work_append(writer, progress, sizeof *progress, err);
+    if (status == 0)
+        status = work_append(writer, &sum, sizeof sum, err);
     return checkpoint_finish(checkpoint, writer, status, 0, 0, err);
 }
 
 int checkpoint_load_writing(struct checkpoint *checkpoint, struct index_progress *progress,
-                            struct fathom_error *err)
+                            uint64_t *sum, struct fathom_error *err)
 {
     struct work_file *file;
     int status = work_open(&file, &checkpoint->work, CHECKPOINT_WRITING, err);
     if (status == 0) {
         status = work_next(file, progress, sizeof *progress, err);
+        if (status == 0)
+            status = work_next(file, sum, sizeof *sum, err);
         work_close(file);
     }
     return status == 0 ? 1 : checkpoint_unusable(checkpoint, CHECKPOINT_WRITING, status, err);

@@ -110,9 +110,10 @@ int checkpoint_save_codes(struct checkpoint *checkpoint, struct encoded_codes *c
 
 #define CHECKPOINT_WRITING "writing"
 
-/* How far the index is whose file is being written. */
+/* How far the index is whose file is being written. sum: of the rows in a section of vectors that
+ * is not ended (input_row_sum). */
 int checkpoint_save_writing(struct checkpoint *checkpoint, const struct index_progress *progress,
-                            struct fathom_error *err) FATHOM_MUST_USE;
+                            uint64_t sum, struct fathom_error *err) FATHOM_MUST_USE;
 
 /* What is known of an index whose file is written. */
 struct written {
@@ -154,7 +155,7 @@ int checkpoint_load_codes(struct checkpoint *checkpoint, struct encoded_codes *c
                           const struct planes_model *planes, const struct encode_piece *piece,
                           struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_load_writing(struct checkpoint *checkpoint, struct index_progress *progress,
-                            struct fathom_error *err) FATHOM_MUST_USE;
+                            uint64_t *sum, struct fathom_error *err) FATHOM_MUST_USE;
 int checkpoint_load_written(struct checkpoint *checkpoint, struct written *written,
                             struct fathom_error *err) FATHOM_MUST_USE;
 

@@ -20,7 +20,7 @@ int write_keep(struct write *write, struct fathom_error *err)
         return 0;
     int status = index_writer_progress(write->writer, &progress, err);
     if (status == 0)
-        status = checkpoint_save_writing(checkpoint, &progress, err);
+        status = checkpoint_save_writing(checkpoint, &progress, write->sum, err);
     write->saved |= status == 0;
     return status;
 }
@@ -441,7 +441,7 @@ static int open_writer(struct write *write, struct fathom_error *err)
     const struct build_options *options = product->options;
     struct checkpoint *checkpoint = product->checkpoint;
     struct index_progress progress;
-    int status = checkpoint ? checkpoint_load_writing(checkpoint, &progress, err) : 0;
+    int status = checkpoint ? checkpoint_load_writing(checkpoint, &progress, &write->sum, err) : 0;
     if (status < 0)
         return status;
     if (status > 0 && progress.super.properties.generation == write->properties.generation) {

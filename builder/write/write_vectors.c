@@ -23,6 +23,7 @@ struct wanted {
 struct reorder_worker {
     float *row;   /* of work space */
     uint8_t *run; /* rows that lie next to each other in the file */
+    uint64_t sum; /* input_row_sum of what it has gathered of the piece */
     struct fathom_error why;
 };
 
@@ -50,11 +51,15 @@ static int compare_wanted(const void *a, const void *b)
 static int gather_run(struct reorder *r, struct reorder_worker *worker, const struct wanted *wanted,
                       uint32_t rows)
 {
-    struct vector_file *file = r->write->product->input->file;
+    const struct input *input = r->write->product->input;
     uint8_t *to = rows == 1 ? r->piece + wanted->place * r->row_bytes : worker->run;
-    int status = vector_file_read(file, wanted->file_row, rows, to, &worker->why);
-    for (uint32_t j = 0; j < rows && rows > 1 && status == 0; j++)
-        memcpy(r->piece + wanted[j].place * r->row_bytes, to + j * r->row_bytes, r->row_bytes);
+    int status = vector_file_read(input->file, wanted->file_row, rows, to, &worker->why);
+    for (uint32_t j = 0; j < rows && status == 0; j++) {
+        uint8_t *place = r->piece + wanted[j].place * r->row_bytes;
+        if (rows > 1)
+            memcpy(place, to + j * r->row_bytes, r->row_bytes);
+        worker->sum += input_row_sum(input, place, wanted[j].file_row);
+    }
     return status;
 }
 
@@ -172,6 +177,14 @@ static void reorder_fini(struct reorder *r)
     mem_free(r->records);
 }
 
+static void add_sums(struct reorder *r)
+{
+    for (unsigned w = 0; w < r->write->product->crew->threads; w++) {
+        r->write->sum += r->workers[w].sum;
+        r->workers[w].sum = 0;
+    }
+}
+
 /* Rows from `first` on. */
 static int append_from(struct reorder *r, uint64_t first, struct fathom_error *err)
 {
@@ -183,11 +196,27 @@ static int append_from(struct reorder *r, uint64_t first, struct fathom_error *e
         status = gather(r, first, err);
         if (status == 0)
             status = append_piece(r, err);
+        add_sums(r);
         if (status == 0 && r->count < left) /* the end of the section is noted by itself */
             status = write_keep(r->write, err);
         crew_advance(product->crew, first + r->count);
     }
     return status;
+}
+
+/* The rows of the section are those that all else was made from. If not, what is written of them is
+ * of no use to a later build either. */
+static int check_sum(struct write *write, struct fathom_error *err)
+{
+    const struct product *product = write->product;
+    if (write->sum == product->input->sum)
+        return 0;
+    if (product->checkpoint)
+        work_remove(&product->checkpoint->work, CHECKPOINT_WRITING);
+    write->saved = false;
+    return error_set(err, FATHOM_EINPUT,
+                     "%s: changed while the index was built; build again when it is complete",
+                     vector_file_path(product->input->file));
 }
 
 int write_from_vectors(struct write *write, enum section_kind kind, struct fathom_error *err)
@@ -201,10 +230,14 @@ int write_from_vectors(struct write *write, enum section_kind kind, struct fatho
     int status = reorder_init(&r, write, records, stored_bytes);
     if (status != 0)
         (void)error_set(err, status, "write: no memory to put vectors in order");
+    if (begun == 0)
+        write->sum = 0;
     if (status == 0 && begun == 0)
         status = index_writer_begin(write->writer, kind, stored_bytes, err);
     if (status == 0)
         status = append_from(&r, begun / stored_bytes, err);
     reorder_fini(&r);
+    if (status == 0)
+        status = check_sum(write, err);
     return status == 0 ? index_writer_end(write->writer, err) : status;
 }

@@ -9,7 +9,8 @@ struct write {
     const struct product *product;
     struct index_writer *writer;
     struct properties properties;
-    bool saved; /* as far as it had come at some time */
+    uint64_t sum; /* input_row_sum of the rows in the section that is open, if it is of vectors */
+    bool saved;   /* as far as it had come at some time */
 };
 
 /* Notes how far the file is, when that is due. Between sections, or rows that end a page. */

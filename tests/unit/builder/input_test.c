@@ -3,6 +3,7 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -191,6 +192,33 @@ static void equal_values_have_a_step_too(void **state)
     assert_true(mean[0] == 2 && mean[1] == 3);
 }
 
+/* The range of its values comes from the first pass, the 8-bit form from the second. */
+static void a_file_that_is_another_the_second_time_is_refused(void **state)
+{
+    char path[SCRATCH_PATH_MAX];
+    bool fired = true, changed = false;
+    scratch_name(*state, "base.fbin", path);
+    floats_file(path, 3000, 6, 1);
+    for (int n = 1; fired; n++) {
+        char plan[64];
+        struct fault_env fault;
+        struct fathom_error err = {0};
+        struct input input;
+        struct crew crew = crew_of(2);
+        snprintf(plan, sizeof plan, "read#%d:flip=bit3", n);
+        assert_int_equal(fault_init(&fault, env_os(), plan, NULL), 0);
+        int status = input_open(&input, &fault.env, path, FATHOM_METRIC_L2, &err);
+        if (status == 0)
+            status = input_read(&input, &crew, false, NULL, &err);
+        fired = fault_fired(&fault) > 0;
+        if (fired ? status == 0 : status != 0)
+            fail_msg("%s: %d, %s", plan, status, err.msg);
+        changed |= message_has(&err, "changed while");
+        input_close(&input);
+    }
+    assert_true(changed);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(nan_is_refused_with_its_row_and_column, scratch_make,
                                     scratch_remove),
@@ -205,6 +233,8 @@ static const struct CMUnitTest tests[] = {
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(floats_come_back_from_their_form_within_a_step, scratch_make,
                                     scratch_remove),
+    cmocka_unit_test_setup_teardown(a_file_that_is_another_the_second_time_is_refused,
+                                    scratch_make_fast, scratch_remove),
     cmocka_unit_test(an_outlier_does_not_widen_the_step_of_all_rows),
     cmocka_unit_test(equal_values_have_a_step_too),
 };

@@ -133,11 +133,88 @@ static void resuming_may_fail_at_any_operation(void **state)
                 noted += strstr(trial.notes, "made again") != NULL;
                 if (status != 0 && err.msg[0] == 0)
                     fail_msg("%s: %d without a message", plan, status);
+                if (status == 0)
+                    trial_assert_index(&trial, &expected, plan);
             }
             trial_assert_resumes_to(&trial, &expected, plan);
         }
     }
     assert_true(noted > 0);
+    free(expected.data);
+}
+
+/* ---- input that changes ---- */
+
+/* Or changes back: a bit of one of the rows. */
+static void change_input(const struct trial *trial)
+{
+    trial_flip_in(trial->input, 8 + 4L * TRIAL_DIM * (TRIAL_ROWS - 20) + 1);
+}
+
+static void change_before_writing(void *context, const char *phase, uint64_t total,
+                                  const char *unit)
+{
+    (void)total;
+    (void)unit;
+    if (strcmp(phase, "write") == 0)
+        change_input(context);
+}
+
+/* Full vectors are read again as they are written, long after all else was made from them. */
+static int build_that_changes(struct trial *trial, uint64_t checkpoint_ns, bool resume,
+                              struct fathom_error *err)
+{
+    struct build_options options = trial_options(trial, env_os(), resume);
+    options.checkpoint_ns = checkpoint_ns;
+    options.watch = (struct build_watch){.phase = change_before_writing, .context = trial};
+    return trial_run(&options, err);
+}
+
+static void assert_refused(struct trial *trial, int status, const struct fathom_error *err)
+{
+    assert_int_equal(status, FATHOM_EINPUT);
+    assert_true(message_has(err, trial->input) && message_has(err, "changed"));
+    assert_false(path_exists(trial->index));
+}
+
+static void input_that_changes_before_it_is_written_is_refused(void **state)
+{
+    struct trial trial = trial_of(*state, TRIAL_ROWS);
+    struct bytes expected = trial_undisturbed(&trial);
+    struct fathom_error err;
+    assert_refused(&trial, build_that_changes(&trial, 3600000000000ull, false, &err), &err);
+    assert_int_equal(names_with(trial.out, TRIAL_MARK), 0);
+    change_input(&trial);
+    assert_refused(&trial, build_that_changes(&trial, 0, false, &err), &err);
+    assert_int_equal(trial_build(&trial, env_os(), true, &err), FATHOM_EARGUMENT);
+    change_input(&trial);
+    trial_assert_resumes_to(&trial, &expected, "a change of the input");
+    assert_null(strstr(trial.notes, "nothing to resume"));
+    free(expected.data);
+}
+
+/* What was right is not read again. */
+static void input_that_changes_while_it_is_written_is_refused_or_written_as_it_was(void **state)
+{
+    struct trial trial = trial_of(*state, TRIAL_ROWS);
+    int refused = 0, written = 0;
+    trial.piece = 90;
+    struct bytes expected = trial_undisturbed(&trial);
+    for (int times = 1; trial_killed_behind(&trial, "writing", times); times++) {
+        struct fathom_error err;
+        int status = build_that_changes(&trial, 0, true, &err);
+        change_input(&trial);
+        written += status == 0;
+        if (status == 0) {
+            trial_assert_index(&trial, &expected, "a change of what is written");
+            continue;
+        }
+        refused++;
+        assert_refused(&trial, status, &err);
+        trial_assert_resumes_to(&trial, &expected, "a change of what was written in part");
+    }
+    assert_true(refused > 10 && written > 0);
+    unlink(trial.index);
     free(expected.data);
 }
 
@@ -351,6 +428,11 @@ static const struct CMUnitTest tests[] = {
                                     scratch_make_fast, scratch_remove),
     cmocka_unit_test_setup_teardown(resuming_may_fail_at_any_operation, scratch_make_fast,
                                     scratch_remove),
+    cmocka_unit_test_setup_teardown(input_that_changes_before_it_is_written_is_refused,
+                                    scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(
+        input_that_changes_while_it_is_written_is_refused_or_written_as_it_was, scratch_make_fast,
+        scratch_remove),
     cmocka_unit_test_setup_teardown(another_input_or_option_is_refused_by_name, scratch_make_fast,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(a_damaged_checkpoint_is_said_and_made_again, scratch_make_fast,

@@ -111,22 +111,27 @@ struct bytes trial_undisturbed(struct trial *trial)
     return bytes;
 }
 
-void trial_assert_resumes_to(struct trial *trial, const struct bytes *expected, const char *plan)
+void trial_assert_index(const struct trial *trial, const struct bytes *expected, const char *plan)
 {
     struct bytes got;
+    got.data = file_slurp(trial->index, &got.count);
+    if (got.count != expected->count || memcmp(got.data, expected->data, got.count) != 0)
+        fail_msg("after %s: another index", plan);
+    free(got.data);
+    unlink(trial->index);
+}
+
+void trial_assert_resumes_to(struct trial *trial, const struct bytes *expected, const char *plan)
+{
     struct fathom_error err;
     if (trial_build(trial, env_os(), true, &err) != 0)
         fail_msg("resuming after %s: %s", plan, err.msg);
-    got.data = file_slurp(trial->index, &got.count);
-    if (got.count != expected->count || memcmp(got.data, expected->data, got.count) != 0)
-        fail_msg("resuming after %s: another index", plan);
+    trial_assert_index(trial, expected, plan);
     if (trial->parts_expected && trial->parts_told != trial->parts_expected)
         fail_msg("resuming after %s: %u parts are told, not %u", plan, trial->parts_told,
                  trial->parts_expected);
     if (names_with(trial->out, TRIAL_MARK) != 0)
         fail_msg("resuming after %s: a work file is left", plan);
-    free(got.data);
-    unlink(trial->index);
 }
 
 /* The same env, which counts work files of some kinds as they get their names. */
@@ -149,16 +154,11 @@ void trial_count_made(struct trial *trial, const char *const kinds[], unsigned c
                       const struct bytes *expected)
 {
     struct counted counted = {.env = *env_os(), .kinds = kinds, .count = count, .made = made};
-    struct bytes got;
     memset(made, 0, count * sizeof *made);
     counted.env.rename = counted_rename;
     counted.env.context = &counted;
     assert_int_equal(trial_build(trial, &counted.env, true, NULL), 0);
-    got.data = file_slurp(trial->index, &got.count);
-    assert_int_equal(got.count, expected->count);
-    assert_memory_equal(got.data, expected->data, got.count);
-    free(got.data);
-    unlink(trial->index);
+    trial_assert_index(trial, expected, "resuming");
 }
 
 void trial_flip_in(const char *path, long offset)
@@ -269,11 +269,12 @@ void trial_fail_everywhere(struct trial *trial, int step)
             assert_int_equal(open_fds(), fds);
             if (status != 0 && err.msg[0] == 0)
                 fail_msg("%s: %d without a message", plan, status);
+            if (status == 0)
+                trial_assert_index(trial, &expected, plan);
             if (fault_fired(&fault) == 0)
                 break;
             trial_assert_resumes_to(trial, &expected, plan);
         }
-        unlink(trial->index);
     }
     free(expected.data);
 }

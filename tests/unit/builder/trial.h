@@ -36,6 +36,8 @@ struct bytes {
 
 /* The index of a build that is left alone. */
 struct bytes trial_undisturbed(struct trial *trial);
+/* What a build has published is that index, byte by byte; it is removed. */
+void trial_assert_index(const struct trial *trial, const struct bytes *expected, const char *plan);
 void trial_assert_resumes_to(struct trial *trial, const struct bytes *expected, const char *plan);
 /* A build in a process of its own, killed before the nth operation. False: it was not. */
 bool trial_build_killed(struct trial *trial, const char *plan, bool resume);
@@ -53,7 +55,7 @@ void trial_flip_in(const char *path, long offset);
 int trial_kill_before_points(struct trial *trial, const struct scratch *scratch, int from,
                              int step);
 /* A build is killed at, or fails at, every step-th operation, and the next one resumes to the index
- * of one that is left alone. */
+ * of one that is left alone. One that does not fail by it has made that index itself. */
 void trial_kill_everywhere(struct trial *trial, int step);
 void trial_fail_everywhere(struct trial *trial, int step);
 

@@ -38,9 +38,12 @@ enum {
 static const struct argp_option search_argp_options[] = {
     {"index", OPTION_INDEX, "DIR", 0, "The index (required)", 0},
     {"query", OPTION_QUERY, "FILE", 0, "The queries: .npy .fbin .fvecs .hdf5 ... (required)", 0},
-    {"gt", OPTION_GT, "FILE", 0, "Their truth set (fathom-data gt); without it recall is null", 0},
+    {"gt", OPTION_GT, "FILE", 0,
+     "The truth set of the queries (fathom-data gt); without it recall is null", 0},
     {"ids", OPTION_IDS, "FILE", 0,
-     "The file of ids that the index was built with, when it was; truth sets have row numbers", 0},
+     "For an index that was built with --ids: that file, to translate the row numbers of the truth "
+     "set",
+     0},
     {"k", 'k', "K", 0, "Results per query (default: 10)", 0},
     {"search-list", OPTION_SEARCH_LIST, "L,L,...", 0, "One run for each search list (default: 40)",
      0},

@@ -37,7 +37,7 @@ static const struct argp_option search_options[] = {
     {"search-list", OPTION_LIST, "L", 0,
      "How many candidates are kept: longer finds more and takes longer (default: the index's)", 1},
     {"target-recall", OPTION_RECALL, "R", 0,
-     "Instead: have the index choose the search list for this recall", 1},
+     "Instead of --search-list: have the index choose it for this recall", 1},
     {"exact-distances", OPTION_EXACT, NULL, 0,
      "Compute every distance from the full vector, which costs reads", 1},
     {"rerank", OPTION_RERANK, "auto|on|off", 0,

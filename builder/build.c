@@ -231,7 +231,7 @@ static int choose_degree(struct build *build, struct fathom_error *err)
         timed.order_ns = build->report->stage_ns[BUILD_ORDER];
     }
     build->known.slowness = predict_slowness(options, rows, build->input.work_dim, &timed);
-    state->probed_degree = build->known.probe.mean;
+    state->probe = build->known.probe;
     state->degree = options->degree;
     state->list = options->build_list;
     return status;
@@ -247,7 +247,7 @@ static uint32_t predict_build(struct build *build)
     struct spill_progress progress = {.begun = build->checkpoint.begun,
                                       .rows_saved = build->rows_saved,
                                       .since_ns = checkpoint_since_ns(&build->checkpoint)};
-    build->known.probe.mean = build->graph_state.probed_degree; /* by an earlier run, maybe */
+    build->known.probe = build->graph_state.probe; /* an earlier run's, maybe */
     predict_shape(&build->options, &build->known, &progress, predicted);
     build->checkpoint.unplanned = !predicted->saves_graph;
     expect_by_probe(build, predicted);
@@ -380,7 +380,7 @@ static int stage_write(struct build *build, struct fathom_error *err)
                               .queries = &build->queries,
                               .ids = build->ids,
                               .build_list = build->options.build_list,
-                              .probed_degree = build->graph_state.probed_degree,
+                              .probe = build->graph_state.probe,
                               .mean_degree = build->mean_degree};
     crew_phase(&build->crew, "write", build->input.rows.count, "rows");
     rows8_fini(&build->cells.centroids); /* packed from here on */
@@ -495,7 +495,7 @@ static int fill_report(struct build *build, uint64_t start, struct fathom_error 
         report->parts = build->parts.count; /* or as an earlier run has noted */
     if (report->parts == 0)
         report->parts = 1;
-    degree_explain(&build->options, build->graph_state.probed_degree, report->degree_reason);
+    degree_explain(&build->options, build->graph_state.probe.mean, report->degree_reason);
     report->raw_bytes = report->rows * input->info.dim * vectors_scalar_bytes(input->info.dtype);
     report->zero_row_count = input->zero_count;
     report->zero_rows = input->zero_rows;

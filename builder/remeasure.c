@@ -75,25 +75,6 @@ static int read_queries(struct remeasure *re, struct fathom_error *err)
     return status;
 }
 
-/* The pace of a copy is that of a disk, and says nothing of what follows. */
-static int expect(struct remeasure *re, struct fathom_error *err)
-{
-    const struct properties *properties = &re->from.super.properties;
-    double slowness = 1;
-    re->predicted = predict_points(&re->options, properties, re->report->queries, slowness);
-    int status = pace_of(&re->crew, re->options.env, re->predicted.measuring, &slowness, err);
-    if (status != 0)
-        return status;
-    re->predicted = predict_points(&re->options, properties, re->report->queries, slowness);
-    const struct build_phase phases[] = {
-        {.name = "write", .seconds = re->predicted.copying, .waits = true},
-        {.name = "measure", .seconds = re->predicted.measuring}};
-    crew_expect(&re->crew, phases, sizeof phases / sizeof *phases);
-    return 0;
-}
-
-/* ---- a copy ---- */
-
 static int make_manifest(struct remeasure *re, struct fathom_error *err)
 {
     const struct section *section = superblock_find(&re->from.super, SECTION_MANIFEST);
@@ -107,6 +88,26 @@ static int make_manifest(struct remeasure *re, struct fathom_error *err)
     re->report->generation = re->manifest.generation;
     return status;
 }
+
+/* The pace of a copy is that of a disk, and says nothing of what follows. */
+static int expect(struct remeasure *re, struct fathom_error *err)
+{
+    const struct properties *properties = &re->from.super.properties;
+    struct predict_known known = {
+        .probe = re->manifest.probe, .slowness = 1, .queries = re->report->queries};
+    re->predicted = predict_points(&re->options, properties, &known);
+    int status = pace_of(&re->crew, re->options.env, re->predicted.measuring, &known.slowness, err);
+    if (status != 0)
+        return status;
+    re->predicted = predict_points(&re->options, properties, &known);
+    const struct build_phase phases[] = {
+        {.name = "write", .seconds = re->predicted.copying, .waits = true},
+        {.name = "measure", .seconds = re->predicted.measuring}};
+    crew_expect(&re->crew, phases, sizeof phases / sizeof *phases);
+    return 0;
+}
+
+/* ---- a copy ---- */
 
 static int write_manifest(struct remeasure *re, struct fathom_error *err)
 {
@@ -139,13 +140,10 @@ static int copy_index(struct remeasure *re, struct fathom_error *err)
 {
     const struct build_options *options = &re->options;
     struct properties properties = re->from.super.properties;
-    int status = make_manifest(re, err);
-    if (status != 0)
-        return status;
     properties.generation = re->manifest.generation;
     properties.usual = (struct usual){0};
     crew_phase(&re->crew, "write", re->from.super.file_pages, "pages");
-    status = index_writer_create(&re->writer, options->env, options->out, &properties, err);
+    int status = index_writer_create(&re->writer, options->env, options->out, &properties, err);
     return status == 0 ? copy_sections(re, err) : status;
 }
 
@@ -203,7 +201,7 @@ static int publish(struct remeasure *re, struct fathom_error *err)
 /* ---- the whole ---- */
 
 static int (*const steps[])(struct remeasure *re, struct fathom_error *err) = {
-    open_index, read_queries, expect, copy_index, measure, publish};
+    open_index, read_queries, make_manifest, expect, copy_index, measure, publish};
 #define STEPS (sizeof steps / sizeof *steps)
 
 static int run_steps(struct remeasure *re, struct fathom_error *err)

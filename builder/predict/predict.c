@@ -446,7 +446,7 @@ static struct spill work_files(const struct build_options *options, const struct
 }
 
 /* Fitted with the probe's mean, as far as R allows it; lists are as long as the probe's, cut. */
-static void know_degrees(struct shape *s, const struct degree_probe *probe)
+void predict_shape_know(struct shape *s, const struct degree_probe *probe)
 {
     double most = 0.95 * (double)s->degree;
     if (probe->mean > 0)
@@ -483,7 +483,7 @@ void predict_shape(const struct build_options *options, const struct predict_kno
     uint64_t vector_bytes = exact ? 0 : out->dim * fathom_dtype_bytes(out->dtype);
     struct shape s = predict_shape_of(options, out->rows, work_dim, vector_bytes);
     s.queries = known->queries;
-    know_degrees(&s, &known->probe);
+    predict_shape_know(&s, &known->probe);
     out->degree = options->degree;
     out->build_list = options->build_list;
     out->parts = predict_parts(options, out->rows, work_dim, vector_bytes);

@@ -23,10 +23,9 @@ struct predict_points {
     double copying, measuring; /* seconds; reading back is of measuring */
     struct build_measuring shares;
 };
-/* queries: that points are measured on; 0: on rows. */
 struct predict_points predict_points(const struct build_options *options,
-                                     const struct properties *properties, uint64_t queries,
-                                     double slowness);
+                                     const struct properties *properties,
+                                     const struct predict_known *known);
 
 /* What a build has timed of itself before its graph; 0: not in this run. */
 struct predict_timed {

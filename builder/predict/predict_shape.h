@@ -18,6 +18,8 @@ struct shape {
 
 struct shape predict_shape_of(const struct build_options *options, uint64_t rows, uint32_t work_dim,
                               uint64_t vector_bytes);
+/* With what is known of the data. */
+void predict_shape_know(struct shape *shape, const struct degree_probe *probe);
 /* Rows or queries that the sample for operating points is picked from (points_pick.c). */
 uint64_t predict_offered(const struct shape *shape);
 /* Threads that a build uses of those that it is given. */

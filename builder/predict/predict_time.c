@@ -207,9 +207,10 @@ struct build_measuring predict_measuring(const struct build_options *options,
 
 /* Each byte is read from the old file, and from the new one when that is verified. */
 struct predict_points predict_points(const struct build_options *options,
-                                     const struct properties *properties, uint64_t queries,
-                                     double slowness)
+                                     const struct properties *properties,
+                                     const struct predict_known *known)
 {
+    double slowness = known->slowness;
     struct build_options of = *options;
     of.degree = properties->degree_max;
     uint64_t vector_bytes = properties->records_exact
@@ -217,7 +218,8 @@ struct predict_points predict_points(const struct build_options *options,
                                 : (uint64_t)properties->dim * fathom_dtype_bytes(properties->dtype);
     struct shape s = predict_shape_of(&of, properties->rows, properties->work_dim, vector_bytes);
     struct stage_work work[BUILD_STAGES];
-    s.queries = queries;
+    s.queries = known->queries;
+    predict_shape_know(&s, &known->probe);
     predict_stages(&of, &s, 1, work);
     return (struct predict_points){
         .copying = (slowness * COPY_SECONDS + READ_BACK_SECONDS) * (double)predict_disk_bytes(&s),

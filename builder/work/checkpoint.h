@@ -26,6 +26,7 @@
 #define BUILDER_CHECKPOINT_H
 
 #include "cells.h"
+#include "degree.h"
 #include "encode.h"
 #include "format.h"
 #include "graph.h"
@@ -87,8 +88,8 @@ int checkpoint_end_rows(struct checkpoint *checkpoint, struct work_writer **writ
 /* How far a graph is, and what was chosen for it. */
 struct graph_state {
     uint32_t degree, list;
-    uint32_t done; /* as graph_options.done; GRAPH_DONE at the end */
-    double probed_degree;
+    uint32_t done;             /* as graph_options.done; GRAPH_DONE at the end */
+    struct degree_probe probe; /* 0: R was given */
 };
 
 #define CHECKPOINT_GRAPH "graph" /* the name of the whole one's file */

@@ -29,10 +29,10 @@ static json_t *statistics_json(const struct product *product)
 static json_t *chosen_json(const struct product *product)
 {
     char reason[DEGREE_REASON_BYTES];
-    degree_explain(product->options, product->probed_degree, reason);
-    return json_pack("{s:i s:i s:f s:s}", "degree", (int)product->graph->degree_max, "build_list",
-                     (int)product->build_list, "probed_degree", product->probed_degree, "reason",
-                     reason);
+    degree_explain(product->options, product->probe.mean, reason);
+    return json_pack("{s:i s:i s:f s:f s:s}", "degree", (int)product->graph->degree_max,
+                     "build_list", (int)product->build_list, "probed_degree", product->probe.mean,
+                     "intrinsic_dimension", product->probe.lid, "reason", reason);
 }
 
 /* What makes the index, or a part of it. */
@@ -120,6 +120,16 @@ static json_t *points_json(const struct build_options *options, const struct que
     return NULL;
 }
 
+static struct degree_probe probe_of(const json_t *manifest)
+{
+    const json_t *chosen = json_object_get(manifest, "chosen");
+    const json_t *statistics = json_object_get(manifest, "statistics");
+    return (struct degree_probe){
+        .mean = json_number_value(json_object_get(chosen, "probed_degree")),
+        .cut = json_number_value(json_object_get(statistics, "mean_degree")),
+        .lid = json_number_value(json_object_get(chosen, "intrinsic_dimension"))};
+}
+
 int manifest_renew(const char *before, size_t bytes, const struct build_options *options,
                    const struct queries *queries, struct manifest_text *out,
                    struct fathom_error *err)
@@ -132,6 +142,7 @@ int manifest_renew(const char *before, size_t bytes, const struct build_options 
                          "%s: its manifest is not what a build writes; build the index anew",
                          options->out);
     }
+    out->probe = probe_of(manifest);
     bool set = json_object_set_new(manifest, "points", points_json(options, queries)) == 0;
     int status = dump(set ? manifest : NULL, &out->text, &out->generation, err);
     json_decref(manifest);

@@ -2,6 +2,7 @@
 #ifndef BUILDER_WRITE_H
 #define BUILDER_WRITE_H
 
+#include "degree.h"
 #include "encode.h"
 #include "format.h"
 #include "input.h"
@@ -25,7 +26,7 @@ struct product {
     const struct queries *queries; /* that points will be measured on, if there are */
     const uint64_t *ids;           /* by row of the file; NULL: row numbers */
     uint32_t build_list;
-    double probed_degree; /* degree_choose */
+    struct degree_probe probe; /* degree_choose */
     double mean_degree;
 };
 
@@ -39,10 +40,12 @@ int write_index(const struct product *product, struct index_writer **out, uint64
 int manifest_make(const struct product *product, char **text, uint64_t *generation,
                   struct fathom_error *err) FATHOM_MUST_USE;
 
-/* A manifest (free text with free), and the generation that it gives. */
+/* A manifest (free text with free), the generation that it gives, and what the build found out
+ * about its data; 0 where it does not say. */
 struct manifest_text {
     char *text;
     uint64_t generation;
+    struct degree_probe probe;
 };
 
 /* The manifest of an index whose operating points are measured anew, on queries if there are: all

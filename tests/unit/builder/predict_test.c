@@ -141,10 +141,14 @@ static void points_measured_anew_take_longer_on_a_slow_machine(void **state)
                                           .dtype = FATHOM_U8,
                                           .records_exact = true};
     options.threads = 2;
-    struct predict_points usual = predict_points(&options, &properties, 0, 1),
-                          slow = predict_points(&options, &properties, 0, 4);
+    const struct predict_known known = {.slowness = 1}, slowed = {.slowness = 4},
+                               clumps = {.probe = {.mean = 36, .lid = 8}, .slowness = 1};
+    struct predict_points usual = predict_points(&options, &properties, &known),
+                          slow = predict_points(&options, &properties, &slowed),
+                          easy = predict_points(&options, &properties, &clumps);
     assert_true(slow.measuring > 3.5 * usual.measuring && slow.measuring < 4 * usual.measuring);
     assert_true(slow.copying > usual.copying && slow.copying < 4 * usual.copying);
+    assert_true(easy.measuring < 0.9 * usual.measuring);
 }
 
 /* Memory that a budget leaves is never predicted to be used. */

@@ -66,14 +66,39 @@ void peer_close(struct peer *peer)
     mem_free(peer);
 }
 
+/* ---- sending ---- */
+
+/* Sends what the socket takes. False when the connection is broken. */
+static bool send_pending(struct peer *peer)
+{
+    struct worker *worker = peer->worker;
+    struct conn *conn = &peer->session.conn;
+    for (;;) {
+        size_t count;
+        const uint8_t *bytes = conn_pending(conn, &count);
+        if (count == 0)
+            return true;
+        ssize_t put = send(peer->fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (put < 0)
+            return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+        counter_add(&worker->stats->bytes_out, (uint64_t)put);
+        conn_sent(conn, (size_t)put, worker->now_ns);
+    }
+}
+
 /* ---- reading ---- */
 
+/* A few bytes may ask for a long reply: replies are sent, or counted against the connection's
+ * limit, before the next request is taken. */
 static int on_message(void *context, struct conn *conn, const uint8_t *bytes, size_t count)
 {
     struct peer *peer = context;
     struct worker *worker = peer->worker;
-    (void)conn;
-    return methods_take(&worker->methods, &peer->session, bytes, count, worker->now_ns);
+    int rc = methods_take(&worker->methods, &peer->session, bytes, count, worker->now_ns);
+    if (rc != 0 || !conn_is_behind(conn))
+        return rc;
+    peer->broken = !send_pending(peer);
+    return peer->broken ? -1 : conn_added(conn, worker->now_ns);
 }
 
 static void log_end(struct peer *peer, const struct rpc_error *err)
@@ -133,7 +158,8 @@ static bool read_once(struct peer *peer)
         log_end(peer, NULL);
         return false;
     }
-    return (size_t)got == READ_BYTES && !methods_is_ahead(&worker->methods, &peer->session);
+    return (size_t)got == READ_BYTES && !conn_is_behind(conn) &&
+           !methods_is_ahead(&worker->methods, &peer->session);
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *context)
@@ -158,24 +184,6 @@ void peer_read_all(struct peer *peer)
 }
 
 /* ---- writing ---- */
-
-/* Sends what the socket takes. False when the connection is broken. */
-static bool send_pending(struct peer *peer)
-{
-    struct worker *worker = peer->worker;
-    struct conn *conn = &peer->session.conn;
-    for (;;) {
-        size_t count;
-        const uint8_t *bytes = conn_pending(conn, &count);
-        if (count == 0)
-            return true;
-        ssize_t put = send(peer->fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (put < 0)
-            return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
-        counter_add(&worker->stats->bytes_out, (uint64_t)put);
-        conn_sent(conn, (size_t)put, worker->now_ns);
-    }
-}
 
 static void on_writable(evutil_socket_t fd, short what, void *context)
 {

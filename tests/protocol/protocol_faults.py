@@ -1,5 +1,6 @@
 """Clients that mean harm or know no better, devices that are stuck, and too much of everything."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -180,6 +181,18 @@ class Slow(ProtocolTest):
         with server.client() as client:
             self.assertEqual(client.call("ping"), {})
         self.assertLess(server.resident_bytes() - before, 100 << 20)
+
+    def test_short_requests_for_long_replies_are_held_against_the_client(self):
+        """They come in a few reads, and ask for more than all connections together may have."""
+        directory = make_fake(self.scratch / "a")
+        server = self.serve("--workers", 1, "--max-message-bytes", "1MiB", "--connection-memory", "32MiB",
+                            indexes={f"i{number}": directory for number in range(60)}, fake=True)
+        with server.client() as client, server.client() as other:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                client.socket.sendall(b"".join(msgpack.packb([0, i, "info", [{}]]) for i in range(20000)))
+            server.wait_for("does not read its replies")
+            self.assertEqual(other.call("ping"), {})
+        self.assertNotIn("--connection-memory is used up", server.log())
 
     def test_a_client_that_is_kept_waiting_is_not_late_with_its_message(self):
         """It sends more than is read as long as the device is stuck, and that ends in the middle of a message. The rest

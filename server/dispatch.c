@@ -64,7 +64,7 @@ int dispatch_create(struct dispatch **out, const struct dispatch_options *option
 
 static void free_search(struct dispatch *dispatch, struct search *search)
 {
-    dispatch->options.allowance->used -= search->block_bytes;
+    allowance_give(dispatch->options.allowance, search->block_bytes);
     mem_free(search->block);
     mem_free(search);
 }
@@ -84,11 +84,14 @@ static struct search *pool_take(struct dispatch *dispatch)
     return search;
 }
 
+/* Kept only while the allowance is half free: what lies idle here must not be missing elsewhere. */
 static void pool_give(struct dispatch *dispatch, struct search *search)
 {
+    const struct buffer_allowance *allowance = dispatch->options.allowance;
     edition_release(search->edition);
     search->edition = NULL;
-    if (dispatch->pool_count == POOL_SEARCHES_MAX || search->block_bytes > POOL_BLOCK_BYTES_MAX) {
+    if (dispatch->pool_count == POOL_SEARCHES_MAX || search->block_bytes > POOL_BLOCK_BYTES_MAX ||
+        atomic_load_explicit(&allowance->used, memory_order_relaxed) > allowance->limit / 2) {
         free_search(dispatch, search);
         return;
     }
@@ -103,17 +106,18 @@ static int block_reserve(struct dispatch *dispatch, struct search *search, size_
     struct buffer_allowance *allowance = dispatch->options.allowance;
     if (bytes <= search->block_bytes)
         return 0;
-    allowance->used -= search->block_bytes;
+    allowance_give(allowance, search->block_bytes);
     mem_free(search->block);
     search->block = NULL;
     search->block_bytes = 0;
-    if (allowance->used > allowance->limit || bytes > allowance->limit - allowance->used)
+    if (!allowance_take(allowance, bytes))
         return -ENOMEM;
     search->block = mem_alloc(bytes);
-    if (!search->block)
+    if (!search->block) {
+        allowance_give(allowance, bytes);
         return -ENOMEM;
+    }
     search->block_bytes = bytes;
-    allowance->used += bytes;
     return 0;
 }
 

@@ -308,7 +308,8 @@ void peer_open(struct worker *worker, const struct mail_connection *from)
     peer->worker = worker;
     peer->fd = from->fd;
     peer->serial = ++worker->serial;
-    conn_init(&peer->session.conn, &worker->service->limits, &worker->allowance, worker->now_ns);
+    conn_init(&peer->session.conn, &worker->service->limits, &worker->service->allowance,
+              worker->now_ns);
     peer->session.local = from->local;
     memcpy(peer->session.address, from->address, sizeof from->address);
     if (from->tcp) {

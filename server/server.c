@@ -312,6 +312,7 @@ static int read_token(struct service *service, const char *path, struct fathom_e
 static void set_limits(struct service *service)
 {
     const struct config *config = service->config;
+    service->allowance.limit = config->connection_memory_bytes;
     service->limits = (struct conn_limits){
         .message_bytes_max = (uint32_t)config->max_message_bytes,
         .first_byte_ns = config->first_byte_ns,

@@ -16,7 +16,8 @@ struct service {
     struct registry *registry;
     struct stats *stats;
     struct conn_limits limits;
-    char *token; /* NULL: none is asked for */
+    struct buffer_allowance allowance; /* --connection-memory, of all workers */
+    char *token;                       /* NULL: none is asked for */
     size_t token_bytes;
     int shutdown_fd;      /* an eventfd of the listener's thread: adding to it asks for a drain */
     atomic_bool draining; /* set by the listener's thread; read by /readyz and ping */

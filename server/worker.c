@@ -39,7 +39,6 @@ int worker_init(struct worker *worker, struct service *service, unsigned number,
     worker->service = service;
     worker->stats = &service->stats->threads[number];
     worker->number = number;
-    worker->allowance.limit = service->config->connection_memory_bytes / service->config->workers;
     worker->drain_mail.kind = MAIL_DRAIN;
     worker->stop_mail.kind = MAIL_STOP;
     int rc = mailbox_init(&worker->mailbox);
@@ -302,7 +301,7 @@ static int set_up(struct worker *worker, struct fathom_error *err)
                                              .index = first->index,
                                              .inflight = first->info.inflight,
                                              .queue_rows = (unsigned)config->max_queue,
-                                             .allowance = &worker->allowance,
+                                             .allowance = &worker->service->allowance,
                                              .stats = worker->stats,
                                              .done = search_done,
                                              .context = worker};

@@ -52,7 +52,6 @@ struct worker {
     struct dispatch *dispatch;
     struct registry_view view;
     struct methods methods;
-    struct buffer_allowance allowance;
     struct peer *peers;
     struct peer *dirty; /* have something to send or to decide */
     unsigned peer_count;

@@ -8,6 +8,22 @@
 
 #define BUFFER_BYTES_MIN 1024
 
+bool allowance_take(struct buffer_allowance *allowance, size_t bytes)
+{
+    size_t used = atomic_load_explicit(&allowance->used, memory_order_relaxed);
+    do {
+        if (used > allowance->limit || bytes > allowance->limit - used)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&allowance->used, &used, used + bytes,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+void allowance_give(struct buffer_allowance *allowance, size_t bytes)
+{
+    atomic_fetch_sub_explicit(&allowance->used, bytes, memory_order_relaxed);
+}
+
 void buffer_init(struct buffer *buffer, struct buffer_allowance *allowance)
 {
     memset(buffer, 0, sizeof *buffer);
@@ -16,7 +32,7 @@ void buffer_init(struct buffer *buffer, struct buffer_allowance *allowance)
 
 void buffer_fini(struct buffer *buffer)
 {
-    buffer->allowance->used -= buffer->capacity;
+    allowance_give(buffer->allowance, buffer->capacity);
     mem_free(buffer->bytes);
     buffer->bytes = NULL;
     buffer->size = buffer->capacity = 0;
@@ -32,18 +48,18 @@ int buffer_reserve(struct buffer *buffer, size_t count)
     size_t capacity = buffer->capacity ? buffer->capacity : BUFFER_BYTES_MIN;
     while (capacity < need)
         capacity *= 2;
-    struct buffer_allowance *allowance = buffer->allowance;
-    if (allowance->used - buffer->capacity > allowance->limit ||
-        capacity > allowance->limit - (allowance->used - buffer->capacity))
+    size_t more = capacity - buffer->capacity;
+    if (!allowance_take(buffer->allowance, more))
         return -ENOMEM;
     uint8_t *bytes = mem_alloc(capacity);
-    if (!bytes)
+    if (!bytes) {
+        allowance_give(buffer->allowance, more);
         return -ENOMEM;
+    }
     if (buffer->size > 0)
         memcpy(bytes, buffer->bytes, buffer->size);
     mem_free(buffer->bytes);
     buffer->bytes = bytes;
-    allowance->used += capacity - buffer->capacity;
     buffer->capacity = capacity;
     return 0;
 }

@@ -1,19 +1,25 @@
-/* A growing run of bytes that is charged to a shared allowance, so that all connections of a worker
- * together stay within it. Used for bytes that wait: the start of an unfinished message, and
- * replies not yet sent. */
+/* A growing run of bytes that is charged to a shared allowance, so that all connections together
+ * stay within it, whichever worker has them. Used for bytes that wait: the start of an unfinished
+ * message, and replies not yet sent. */
 #ifndef SERVER_BUFFER_H
 #define SERVER_BUFFER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "fathom/error.h"
 
-/* What the buffers of one thread may take together. */
+/* What buffers may take together, of any threads. */
 struct buffer_allowance {
-    size_t used, limit;
+    atomic_size_t used;
+    size_t limit;
 };
+
+/* False, and nothing is taken, when so many bytes are not left. */
+bool allowance_take(struct buffer_allowance *allowance, size_t bytes) FATHOM_MUST_USE;
+void allowance_give(struct buffer_allowance *allowance, size_t bytes);
 
 struct buffer {
     uint8_t *bytes;

@@ -221,6 +221,13 @@ class Slow(ProtocolTest):
 
 
 class Crowds(ProtocolTest):
+    def test_a_long_message_is_taken_however_many_workers_share_the_memory(self):
+        server = self.serve("--workers", 16, "--connection-memory", "128MiB",
+                            indexes={"a": make_fake(self.scratch / "a", dim=4096)}, fake=True)
+        with server.client() as client:
+            ids, _ = results(client.call("search", search_params("a", np.full((1000, 4096), 7, "<f4"), 1)))
+            self.assertEqual(set(ids[:, 0].tolist()), {7})
+
     def test_connections_above_the_limit_are_refused_with_a_reason(self):
         server = self.serve("--max-connections", 5, indexes={"a": make_fake(self.scratch / "a")}, fake=True)
         clients = [server.client() for _ in range(5)]

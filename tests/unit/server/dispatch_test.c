@@ -394,6 +394,19 @@ static void in_the_steady_state_nothing_is_allocated(void **state)
     assert_int_equal(allocations, 0);
 }
 
+static void what_is_kept_idle_leaves_half_of_the_allowance_free(void **state)
+{
+    open_with(state, "rows 100 dim 4", 4, 100);
+    struct fixture *fixture = *state;
+    fixture->allowance.limit = 65536;
+    for (uint32_t i = 0; i < 40; i++)
+        assert_non_null(start(fixture, i, 1, 80, (float)i, 0));
+    assert_true(fixture->allowance.used > fixture->allowance.limit / 2);
+    pump_empty(fixture);
+    assert_int_equal(fixture->answered, 40);
+    assert_in_range(fixture->allowance.used, 1, fixture->allowance.limit / 2);
+}
+
 static void a_deadline_shorter_than_the_queue_is_hopeless(void **state)
 {
     open_with(state, "rows 100 dim 4 delay_us 5000", 1, 1000);
@@ -428,6 +441,7 @@ static const struct CMUnitTest tests[] = {
     CASE(rows_with_too_few_results_are_padded_but_complete),
     CASE(without_memory_a_search_is_refused),
     CASE(in_the_steady_state_nothing_is_allocated),
+    CASE(what_is_kept_idle_leaves_half_of_the_allowance_free),
     CASE(a_deadline_shorter_than_the_queue_is_hopeless),
 };
 

@@ -7,6 +7,7 @@
 #include "utf8.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -76,6 +77,13 @@ static int render(const struct log *log, const struct log_entry *entry, char *ou
                     stamp, ms, level, escaped);
 }
 
+/* Whoever gave us this end may have made it one that does not block. */
+static bool await_room(int fd)
+{
+    struct pollfd room = {.fd = fd, .events = POLLOUT};
+    return poll(&room, 1, -1) == 1 || errno == EINTR;
+}
+
 static void write_line(const struct log *log, const struct log_entry *entry)
 {
     char line[3 * LOG_LINE_BYTES];
@@ -83,7 +91,7 @@ static void write_line(const struct log *log, const struct log_entry *entry)
     int at = 0;
     while (at < size) {
         ssize_t put = write(log->fd, line + at, (size_t)(size - at));
-        if (put < 0 && errno == EINTR)
+        if (put < 0 && (errno == EINTR || (errno == EAGAIN && await_room(log->fd))))
             continue;
         if (put <= 0)
             return; /* nobody to tell */
@@ -145,8 +153,12 @@ int log_open(struct log **out, int fd, enum log_format format, enum log_level le
     log->fd = fd;
     log->format = format;
     log->level = level;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC); /* the end waits by it */
     pthread_mutex_init(&log->lock, NULL);
-    pthread_cond_init(&log->changed, NULL);
+    pthread_cond_init(&log->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     int rc = -pthread_create(&log->writer, NULL, writer_main, log);
     if (rc < 0) {
         mem_free(log->entries);
@@ -157,22 +169,29 @@ int log_open(struct log **out, int fd, enum log_format format, enum log_level le
     return 0;
 }
 
-void log_close(struct log *log)
+bool log_flush(struct log *log)
 {
-    if (!log)
-        return;
     struct timespec until;
-    timespec_get(&until, TIME_UTC);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += LOG_CLOSE_SECONDS;
     pthread_mutex_lock(&log->lock);
-    log->closing = true;
-    pthread_cond_broadcast(&log->changed);
     int rc = 0;
     while ((log->count > 0 || log->writing) && rc == 0)
         rc = pthread_cond_timedwait(&log->changed, &log->lock, &until);
     bool drained = log->count == 0 && !log->writing;
     pthread_mutex_unlock(&log->lock);
-    if (!drained)
+    return drained;
+}
+
+void log_close(struct log *log)
+{
+    if (!log)
+        return;
+    pthread_mutex_lock(&log->lock);
+    log->closing = true;
+    pthread_cond_broadcast(&log->changed);
+    pthread_mutex_unlock(&log->lock);
+    if (!log_flush(log))
         return; /* the writer is stuck in write(); the process is about to end and takes it along */
     pthread_join(log->writer, NULL);
     pthread_cond_destroy(&log->changed);

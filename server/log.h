@@ -16,7 +16,10 @@ struct log; /* shared by all threads */
 
 int log_open(struct log **out, int fd, enum log_format format, enum log_level level,
              struct fathom_error *err) FATHOM_MUST_USE;
-/* Writes what is queued, waiting at most a second for a blocked reader, and frees. Accepts NULL. */
+/* Writes what is queued, waiting at most a second for a blocked reader: false, it is blocked still.
+ */
+bool log_flush(struct log *log);
+/* The same, and frees. Accepts NULL. */
 void log_close(struct log *log);
 void log_line(struct log *log, enum log_level level, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

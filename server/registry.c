@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define RELOADS_WAITING_MAX 64
 
@@ -45,11 +46,11 @@ struct registry {
     unsigned count;
     atomic_uint version; /* of the currents; release by a swap, acquire by registry_view_refresh */
     pthread_mutex_t lock;
-    pthread_cond_t wake;
+    pthread_cond_t wake;          /* by the monotonic clock */
     struct job *jobs, **jobs_end; /* below: under the lock */
     unsigned job_count;
     struct edition *to_close;
-    bool stopping;
+    bool running, stopping;
 };
 
 /* ---- editions ---- */
@@ -210,6 +211,16 @@ static void log_opened(struct registry *registry, const struct edition *edition)
                                            "large ones, or the budget is less than one");
 }
 
+static void make_lock(struct registry *registry)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&registry->lock, NULL);
+    pthread_cond_init(&registry->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
 int registry_open(struct registry **out, const struct registry_options *options, struct log *log,
                   struct fathom_error *err)
 {
@@ -224,8 +235,7 @@ int registry_open(struct registry **out, const struct registry_options *options,
     registry->inflight_given = options->inflight > 0;
     registry->open.navigator = options->navigator;
     registry->jobs_end = &registry->jobs;
-    pthread_mutex_init(&registry->lock, NULL);
-    pthread_cond_init(&registry->wake, NULL);
+    make_lock(registry);
     int rc = error_set(err, -ENOMEM, "no memory for the registry");
     registry->entries = mem_alloc_array(options->index_count, sizeof *registry->entries);
     if (!registry->entries)
@@ -266,6 +276,31 @@ static void close_list(struct edition *list)
     }
 }
 
+static struct job *take_job_locked(struct registry *registry)
+{
+    struct job *job = registry->jobs;
+    if (job) {
+        registry->jobs = job->next;
+        if (!registry->jobs)
+            registry->jobs_end = &registry->jobs;
+        registry->job_count--;
+    }
+    return job;
+}
+
+/* Whoever waits for one is told that it will not come. */
+static void refuse_jobs(struct registry *registry)
+{
+    struct reload_result result = {.milliseconds = 0};
+    struct job *job;
+    error_set(&result.err, FATHOM_EINTERRUPTED, "the server is shutting down");
+    while ((job = take_job_locked(registry))) {
+        if (job->done)
+            job->done(job->context, &result);
+        mem_free(job);
+    }
+}
+
 void registry_close(struct registry *registry)
 {
     if (!registry)
@@ -273,11 +308,7 @@ void registry_close(struct registry *registry)
     for (unsigned i = 0; i < registry->count; i++)
         edition_release(registry->entries[i].current);
     close_list(registry->to_close);
-    while (registry->jobs) {
-        struct job *job = registry->jobs;
-        registry->jobs = job->next;
-        mem_free(job);
-    }
+    refuse_jobs(registry);
     pthread_cond_destroy(&registry->wake);
     pthread_mutex_destroy(&registry->lock);
     mem_free(registry->entries);
@@ -522,21 +553,10 @@ static void run_job(struct registry *registry, struct job *job)
     mem_free(job);
 }
 
-static struct job *take_job_locked(struct registry *registry)
-{
-    struct job *job = registry->jobs;
-    if (job) {
-        registry->jobs = job->next;
-        if (!registry->jobs)
-            registry->jobs_end = &registry->jobs;
-        registry->job_count--;
-    }
-    return job;
-}
-
 void registry_run(struct registry *registry)
 {
     pthread_mutex_lock(&registry->lock);
+    registry->running = true;
     while (!registry->stopping) {
         struct edition *unused = registry->to_close;
         registry->to_close = NULL;
@@ -551,15 +571,25 @@ void registry_run(struct registry *registry)
             run_job(registry, job);
         pthread_mutex_lock(&registry->lock);
     }
+    registry->running = false;
+    pthread_cond_signal(&registry->wake);
     pthread_mutex_unlock(&registry->lock);
 }
 
-void registry_stop(struct registry *registry)
+bool registry_stop(struct registry *registry, unsigned patience_s)
 {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += patience_s;
     pthread_mutex_lock(&registry->lock);
     registry->stopping = true;
     pthread_cond_signal(&registry->wake);
+    int rc = 0;
+    while (registry->running && rc == 0)
+        rc = pthread_cond_timedwait(&registry->wake, &registry->lock, &until);
+    bool stopped = !registry->running;
     pthread_mutex_unlock(&registry->lock);
+    return stopped;
 }
 
 void registry_reload_counts(struct registry *registry, unsigned slot, struct reload_counts *out)

@@ -56,7 +56,8 @@ struct registry_options {
 /* Opens every index. The options' strings must outlive the registry. */
 int registry_open(struct registry **out, const struct registry_options *options, struct log *log,
                   struct fathom_error *err) FATHOM_MUST_USE;
-/* Closes what is left; every view and search must have let go. Accepts NULL. */
+/* Closes what is left; every view and search must have let go. Reloads that still wait are told
+ * FATHOM_EINTERRUPTED. Accepts NULL. */
 void registry_close(struct registry *registry);
 
 unsigned registry_count(const struct registry *registry);
@@ -95,7 +96,7 @@ struct reload_result {
     uint64_t milliseconds;
 };
 
-/* Called on the registry's thread when the reload is over, either way. */
+/* Called on the registry's thread when the reload is over, either way; or by registry_close. */
 typedef void reload_done_fn(void *context, const struct reload_result *result);
 
 /* Queues a reload; done may be NULL. 0 or -ENOMEM, or -EBUSY when too many wait already. */
@@ -103,7 +104,9 @@ int registry_reload(struct registry *registry, const struct reload_request *requ
                     reload_done_fn *done, void *context) FATHOM_MUST_USE;
 /* The registry's thread: reloads and closes until registry_stop. */
 void registry_run(struct registry *registry);
-void registry_stop(struct registry *registry);
+/* False when that is still busy, with an index that takes long to open, after so many seconds: then
+ * the registry cannot be closed. */
+bool registry_stop(struct registry *registry, unsigned patience_s) FATHOM_MUST_USE;
 
 struct reload_counts {
     uint64_t ok, failed;

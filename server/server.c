@@ -13,7 +13,6 @@
 #include "http.h"
 #include "listener.h"
 #include "mem.h"
-#include "protocol.h"
 #include "tool.h"
 
 #include <errno.h>
@@ -26,6 +25,8 @@
 #include <sys/signalfd.h>
 #include <sys/time.h>
 #include <unistd.h>
+
+#define OPENING_PATIENCE_S 1 /* at the end, for an index that is being opened */
 
 struct thread {
     struct server *server;
@@ -285,30 +286,6 @@ static void raise_file_limit(const struct config *config, struct log *log)
                  (unsigned long long)config->max_connections);
 }
 
-static int read_token(struct service *service, const char *path, struct fathom_error *err)
-{
-    const struct env *env = env_os();
-    uint64_t bytes;
-    int fd = file_open_read(env, path, false, NULL, err);
-    if (fd < 0)
-        return fd;
-    int rc = file_bytes(env, fd, path, &bytes, err);
-    if (rc == 0 && (bytes == 0 || bytes > PROTOCOL_TOKEN_BYTES_MAX))
-        rc = error_set(err, FATHOM_EINPUT, "%s: a token of 1 to %d bytes is expected", path,
-                       PROTOCOL_TOKEN_BYTES_MAX);
-    if (rc == 0 && !(service->token = mem_alloc(bytes + 1)))
-        rc = error_set(err, -ENOMEM, "no memory for the token");
-    if (rc == 0)
-        rc = file_read_full(env, fd, path, service->token, bytes, 0, err);
-    file_close(env, fd);
-    if (rc < 0)
-        return rc;
-    service->token_bytes = strcspn(service->token, "\r\n"); /* an editor's line end is none of it */
-    if (service->token_bytes == 0)
-        return error_set(err, FATHOM_EINPUT, "%s: the first line is empty", path);
-    return 0;
-}
-
 static void set_limits(struct service *service)
 {
     const struct config *config = service->config;
@@ -497,7 +474,7 @@ static int start(struct server *server, struct fathom_error *err)
     if (rc == 0)
         rc = make_fds(server, err);
     if (rc == 0 && config->token_file)
-        rc = read_token(service, config->token_file, err);
+        rc = service_read_token(service, config->token_file, err);
     if (rc == 0)
         rc = try_addresses(config, err);
     if (rc == 0)
@@ -535,6 +512,14 @@ static void close_fd(int fd)
         close(fd);
 }
 
+/* An index that is on its way to be served is of no use any more, and has nothing to lose. */
+static void end_while_opening(struct log *log)
+{
+    log_line(log, LOG_LEVEL_WARN, "ended: an index was being opened, and is not waited for");
+    (void)log_flush(log);
+    _exit(TOOL_EXIT_OK);
+}
+
 /* Everything in the order in which one depends on the other; whatever was not made is passed over.
  */
 static void finish(struct server *server)
@@ -548,8 +533,8 @@ static void finish(struct server *server)
         http_stop(server->http);
     join_thread(&server->http_thread);
     http_close(server->http);
-    if (service->registry)
-        registry_stop(service->registry);
+    if (service->registry && !registry_stop(service->registry, OPENING_PATIENCE_S))
+        end_while_opening(service->log);
     join_thread(&server->registry_thread);
     registry_close(service->registry);
     for (unsigned i = 0; i < server->workers_made; i++)

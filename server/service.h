@@ -28,6 +28,9 @@ struct service {
 const char *service_io_name(const struct service *service);
 /* Asks the listener's thread to drain, as SIGTERM does. */
 void service_request_shutdown(struct service *service);
+/* The first line of a file. */
+int service_read_token(struct service *service, const char *path,
+                       struct fathom_error *err) FATHOM_MUST_USE;
 /* Compares in time that does not depend on the content. */
 bool service_token_matches(const struct service *service, const char *token, size_t token_bytes);
 

@@ -232,6 +232,18 @@ class Ending(ProtocolTest):
             self.assertIn("before it was ready", server.log())
             server.log_file.close()
 
+    def test_an_index_that_is_being_opened_does_not_hold_the_end_up(self):
+        server = self.start()
+        fake = self.scratch / "a" / "fake"
+        fake.unlink()
+        os.mkfifo(fake)
+        server.signal(signal.SIGHUP)
+        writer = os.open(fake, os.O_WRONLY)  # comes back once the server has begun to read; and it will read for ever
+        self.addCleanup(os.close, writer)
+        server.signal(signal.SIGTERM)
+        self.assertEqual(server.wait(), 0)
+        self.assertIn("an index was being opened", server.log())
+
     def test_a_second_signal_cuts_short(self):
         server = self.start_stuck("--drain-timeout", "3600s")
         with server.client() as client:

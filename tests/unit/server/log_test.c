@@ -1,0 +1,93 @@
+/* A log whose reader is slow, or gone for good: nothing is lost without a word, and the end is not
+ * held up, whatever the clock on the wall says. */
+#include "fathom_test.h"
+
+#include "log.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LINES      800 /* more than a pipe holds, and no more than the queue */
+#define PATIENCE_S 60
+
+#ifdef __SANITIZE_THREAD__
+/* One is left in write(), for good. */
+const char *__tsan_default_options(void);
+
+const char *__tsan_default_options(void)
+{
+    return "report_thread_leaks=0";
+}
+#endif
+
+/* The linker sends the server's look at the wall's clock here: it is set back an hour behind it. */
+int __real_timespec_get(struct timespec *out, int base);
+int __wrap_timespec_get(struct timespec *out, int base);
+
+int __wrap_timespec_get(struct timespec *out, int base)
+{
+    int got = __real_timespec_get(out, base);
+    out->tv_sec += 3600;
+    return got;
+}
+
+static struct log *open_on(int fd)
+{
+    struct log *log;
+    struct fathom_error err;
+    assert_int_equal(log_open(&log, fd, LOG_FORMAT_TEXT, LOG_LEVEL_INFO, &err), 0);
+    return log;
+}
+
+static void fill(struct log *log)
+{
+    char text[501];
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    for (int i = 0; i < LINES; i++)
+        log_line(log, LOG_LEVEL_INFO, "%s", text);
+}
+
+static void an_end_that_does_not_block_loses_no_line(void **state)
+{
+    int ends[2], lines = 0;
+    char bytes[4096];
+    (void)state;
+    alarm(PATIENCE_S);
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
+    struct log *log = open_on(ends[1]);
+    fill(log);
+    while (lines < LINES) {
+        ssize_t got = read(ends[0], bytes, sizeof bytes);
+        assert_true(got > 0);
+        for (ssize_t i = 0; i < got; i++)
+            lines += bytes[i] == '\n';
+    }
+    assert_int_equal(log_dropped(log), 0);
+    log_close(log);
+    close(ends[0]);
+    close(ends[1]);
+    alarm(0);
+}
+
+static void a_clock_that_is_set_back_does_not_hold_the_end_up(void **state)
+{
+    int ends[2];
+    (void)state;
+    alarm(PATIENCE_S);
+    assert_int_equal(pipe(ends), 0);
+    struct log *log = open_on(ends[1]);
+    fill(log);
+    log_close(log); /* nobody reads */
+    alarm(0);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(an_end_that_does_not_block_loses_no_line),
+    cmocka_unit_test(a_clock_that_is_set_back_does_not_hold_the_end_up),
+};
+
+FATHOM_TEST_MAIN(tests)

@@ -112,6 +112,20 @@ class Real(ProtocolTest):
             status, answer = self.search(body)
             self.assertEqual((status, answer["error"]["code"]), (400, "invalid_argument"), body[:40])
 
+    def test_bodies_that_would_take_up_memory_are_refused_before_they_are_parsed(self):
+        before = self.server.resident_bytes(most=True)
+        for value in (b"{}", b"[]", b'""', b"[0]"):
+            body = b'{"k":1,"vectors":[' + b",".join([value] * (1 << 20)) + b"]}"
+            status, answer = self.search(body)
+            self.assertEqual((status, answer["error"]["code"]), (400, "invalid_argument"))
+            self.assertIn("more than 4096 arrays", answer["error"]["message"])
+        self.assertLess(self.server.resident_bytes(most=True) - before, 100 << 20)
+
+    def test_a_batch_of_the_most_rows_is_taken(self):
+        rows = np.resize(self.data.query, (1024, DIM))
+        status, answer = self.search({"vectors": [[float(x) for x in row] for row in rows], "k": 1})
+        self.assertEqual((status, answer["shape"]), (200, [1024, 1]))
+
     def test_paths_and_methods_that_do_not_exist(self):
         for method, path, expected in (("GET", "/", 404), ("GET", "/v1/indexes/l2", 404), ("GET", "/v1/indexes//search", 404),
                                        ("GET", "/v1/indexes/l2/search", 405), ("POST", "/v1/indexes", 405), ("POST", "/metrics", 405),

@@ -175,8 +175,9 @@ class Server:
         self.log_file.close()
         return status
 
-    def resident_bytes(self):
-        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text()).group(1)) * 1024
+    def resident_bytes(self, most=False):
+        field = "VmHWM" if most else "VmRSS"
+        return int(re.search(field + r":\s+(\d+)", Path(f"/proc/{self.process.pid}/status").read_text()).group(1)) * 1024
 
     def cpu_seconds(self):
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()

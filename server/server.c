@@ -268,11 +268,12 @@ static int make_fds(struct server *server, struct fathom_error *err)
 
 /* ---- starting ---- */
 
-/* As many descriptors as the connections may need, as far as the hard limit allows. */
+/* As many descriptors as connections, indexes and workers may need, as far as the hard limit allows.
+ */
 static void raise_file_limit(const struct config *config, struct log *log)
 {
     struct rlimit limit;
-    rlim_t wanted = config->max_connections + 256 + 8 * config->index_count;
+    rlim_t wanted = config->max_connections + 256 + 8 * (config->index_count + config->workers);
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
         return;
     limit.rlim_cur =

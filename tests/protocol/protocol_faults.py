@@ -263,6 +263,11 @@ class Crowds(ProtocolTest):
             with self.serve(*flags, indexes=indexes, fake=True, limit_files=least).client() as client:
                 self.assertEqual(client.call("ping"), {})
 
+    def test_the_limit_of_files_is_raised_for_workers_too(self):
+        with self.serve("--workers", 40, "--max-connections", 10, indexes={"a": make_fake(self.scratch / "a")}, fake=True,
+                        limit_files="-S 300").client() as client:  # of 24 + 8 * 40 and some, which the hard limit allows
+            self.assertEqual(client.call("ping"), {})
+
     def test_running_out_of_descriptors_pauses_accepting(self):
         server = self.serve("--workers", 1, indexes={"a": make_fake(self.scratch / "a")}, fake=True, limit_files=64)
         crowd = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]

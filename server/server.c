@@ -268,8 +268,7 @@ static int make_fds(struct server *server, struct fathom_error *err)
 
 /* ---- starting ---- */
 
-/* As many descriptors as connections, indexes and workers may need, as far as the hard limit allows.
- */
+/* As many descriptors as all this may need, as far as the hard limit allows. */
 static void raise_file_limit(const struct config *config, struct log *log)
 {
     struct rlimit limit;

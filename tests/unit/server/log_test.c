@@ -5,6 +5,8 @@
 #include "log.h"
 
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,13 +43,23 @@ static struct log *open_on(int fd)
     return log;
 }
 
-static void fill(struct log *log)
+static void fill(struct log *log, int lines)
 {
     char text[501];
     memset(text, 'x', sizeof text - 1);
     text[sizeof text - 1] = 0;
-    for (int i = 0; i < LINES; i++)
+    for (int i = 0; i < lines; i++)
         log_line(log, LOG_LEVEL_INFO, "%s", text);
+}
+
+/* Reads until a line with this in it has come; returns how many came before. */
+static unsigned long read_to(FILE *file, const char *part, char line[1024])
+{
+    unsigned long lines = 0;
+    while (fgets(line, 1024, file) && !strstr(line, part))
+        lines++;
+    assert_non_null(strstr(line, part));
+    return lines;
 }
 
 static void an_end_that_does_not_block_loses_no_line(void **state)
@@ -59,7 +71,7 @@ static void an_end_that_does_not_block_loses_no_line(void **state)
     assert_int_equal(pipe(ends), 0);
     assert_int_equal(fcntl(ends[1], F_SETFL, O_NONBLOCK), 0);
     struct log *log = open_on(ends[1]);
-    fill(log);
+    fill(log, LINES);
     while (lines < LINES) {
         ssize_t got = read(ends[0], bytes, sizeof bytes);
         assert_true(got > 0);
@@ -73,6 +85,60 @@ static void an_end_that_does_not_block_loses_no_line(void **state)
     alarm(0);
 }
 
+static void lines_that_nobody_reads_are_counted(void **state)
+{
+    enum { SENT = 5 * LINES };
+    int ends[2];
+    char line[1024];
+    (void)state;
+    alarm(PATIENCE_S);
+    assert_int_equal(pipe(ends), 0);
+    FILE *file = fdopen(ends[0], "r");
+    struct log *log = open_on(ends[1]);
+    fill(log, SENT);
+    uint64_t dropped = log_dropped(log);
+    assert_in_range(dropped, 1, SENT - 1);
+    unsigned long read = read_to(file, "log lines were dropped", line);
+    assert_int_equal(read, SENT - dropped);
+    assert_int_equal(strtoull(strstr(line, "warn ") + strlen("warn "), NULL, 10), dropped);
+    log_close(log);
+    fclose(file);
+    close(ends[1]);
+    alarm(0);
+}
+
+/* Whatever they do: in the second in which they begin, and the next one at the most. */
+static void lines_about_peers_are_few_and_the_rest_is_counted(void **state)
+{
+    int ends[2];
+    char line[1024];
+    (void)state;
+    alarm(PATIENCE_S);
+    assert_int_equal(pipe(ends), 0);
+    FILE *file = fdopen(ends[0], "r");
+    struct log *log = open_on(ends[1]);
+    unsigned long sent = 0;
+    time_t first = time(NULL);
+    while (time(NULL) == first)
+        usleep(1000);
+    for (first = time(NULL); time(NULL) == first; sent++) {
+        log_peer(log, LOG_LEVEL_WARN, "peer");
+        if (sent > 100)
+            usleep(10000);
+    }
+    if (sent <= 20) /* the machine was away for all of the second */
+        skip();
+    log_peer(log, LOG_LEVEL_WARN, "the last one");
+    unsigned long read = read_to(file, "were left out", line);
+    unsigned long more = strtoul(strstr(line, "warn ") + strlen("warn "), NULL, 10);
+    assert_int_equal(read, 20);
+    assert_in_range(read + more, sent - 1, sent);
+    log_close(log);
+    fclose(file);
+    close(ends[1]);
+    alarm(0);
+}
+
 static void a_clock_that_is_set_back_does_not_hold_the_end_up(void **state)
 {
     int ends[2];
@@ -80,13 +146,15 @@ static void a_clock_that_is_set_back_does_not_hold_the_end_up(void **state)
     alarm(PATIENCE_S);
     assert_int_equal(pipe(ends), 0);
     struct log *log = open_on(ends[1]);
-    fill(log);
+    fill(log, LINES);
     log_close(log); /* nobody reads */
     alarm(0);
 }
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(an_end_that_does_not_block_loses_no_line),
+    cmocka_unit_test(lines_that_nobody_reads_are_counted),
+    cmocka_unit_test(lines_about_peers_are_few_and_the_rest_is_counted),
     cmocka_unit_test(a_clock_that_is_set_back_does_not_hold_the_end_up),
 };
 

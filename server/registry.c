@@ -490,7 +490,7 @@ static int change(struct registry *registry, const struct reload_request *reques
                   struct fathom_error *err)
 {
     struct entry *entry = &registry->entries[request->slot];
-    struct edition *old;
+    struct edition *old = NULL;
     const struct terms was = entry->terms;
     struct terms terms = was;
     if (request->new_budget) {

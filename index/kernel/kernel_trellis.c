@@ -44,7 +44,7 @@ void kernel_trellis_prepare(struct kernel_trellis *trellis, const struct kernel_
     *trellis = (struct kernel_trellis){.groups = plan->groups[0]};
     for (uint32_t group = 0; group < trellis->groups; group++) {
         uint32_t planes = kernel_planes_at(plan, group * 8);
-        trellis->last[group] = (uint8_t)(plan->plane_start[planes - 1] + group);
+        trellis->last[group] = (uint8_t)(plan->plane_start[planes > 0 ? planes - 1 : 0] + group);
         trellis->added[group] = kernel_has_bonus(planes) ? 255 : 0;
     }
     for (uint32_t group = 0; group < trellis->groups; group++)

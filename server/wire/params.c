@@ -221,7 +221,7 @@ PARAM_TAKE(param_search_target_recall)
 
 PARAM_TAKE(param_search_deadline_ms)
 {
-    uint64_t value;
+    uint64_t value = 0;
     if (take_uint(cursor, key, 0, UINT64_MAX, &value, err) < 0)
         return -1;
     out->search.has_deadline = true;

@@ -81,7 +81,7 @@ static void any_operation_may_fail(void **state)
     static const char *const actions[] = {":EIO",       ":ENOSPC", ":EINTR",
                                           ":short=100", "+:EIO",   "+:ENOSPC"};
     struct place place = place_with_input(*state);
-    uint64_t old, new;
+    uint64_t old = 0, new = 0;
     assert_int_equal(build(&place, env_os(), 2, &new, NULL), 0);
     for (size_t a = 0; a < sizeof actions / sizeof *actions; a++) {
         int fired = 0;
@@ -103,7 +103,7 @@ static void any_operation_may_fail(void **state)
 static void a_failed_write_leaves_no_temporary_file(void **state)
 {
     struct place place = place_with_input(*state);
-    uint64_t old, new;
+    uint64_t old = 0, new = 0;
     assert_int_equal(build(&place, env_os(), 2, &new, NULL), 0);
     assert_int_equal(build(&place, env_os(), 1, &old, NULL), 0);
     int left = 0;
@@ -122,7 +122,7 @@ static void a_failed_write_leaves_no_temporary_file(void **state)
 static void a_killed_build_leaves_the_old_index_or_the_new(void **state)
 {
     struct place place = place_with_input(*state);
-    uint64_t old, new;
+    uint64_t old = 0, new = 0;
     assert_int_equal(build(&place, env_os(), 2, &new, NULL), 0);
     int killed = 0;
     for (int n = 1;; n++, killed++) {

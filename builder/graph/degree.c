@@ -97,12 +97,12 @@ static double mean_of_glance(double mean, double lid)
     return mean < GLANCE_FULL * DEGREE_PROBE ? mean * (1 + GLANCE_MORE * (lid - GLANCE_LID)) : mean;
 }
 
-int degree_glance(const struct build_options *options, const struct crew *crew,
-                  const struct rows8 *sample, struct degree_probe *probe, struct fathom_error *err)
+static int glance_at_lists(const struct build_options *options, const struct crew *crew,
+                           const struct rows8 *sample, struct degree_probe *probe,
+                           struct fathom_error *err)
 {
     uint32_t lengths[DEGREE_PROBE + 1] = {0};
     struct rows8 few = {0};
-    *probe = (struct degree_probe){0};
     struct crew quiet = {.threads = crew->threads,
                          .watch = {.stopped = crew->watch.stopped, .context = crew->watch.context}};
     int status = take_sample(&few, sample, DEGREE_GLANCE_ROWS);
@@ -112,10 +112,18 @@ int degree_glance(const struct build_options *options, const struct crew *crew,
         (void)error_set(err, status, "no memory for a sample of the rows");
     rows8_fini(&few);
     if (status == 0)
-        status = measure_lid(crew, sample, probe, err);
-    if (status == 0)
         probe->mean = mean_of_glance(mean_length(lengths, DEGREE_PROBE), probe->lid);
     return status;
+}
+
+int degree_glance(const struct build_options *options, const struct crew *crew,
+                  const struct rows8 *sample, struct degree_probe *probe, struct fathom_error *err)
+{
+    *probe = (struct degree_probe){0};
+    int status = measure_lid(crew, sample, probe, err);
+    if (status != 0 || sample->count < DEGREE_PROBE_ROWS)
+        return status;
+    return glance_at_lists(options, crew, sample, probe, err);
 }
 
 double degree_hardness(double mean)

@@ -28,7 +28,8 @@ struct degree_probe {
 };
 
 /* What mean and lid of such a sample will be about, in a twentieth of the time: its rows may be in
- * any order. */
+ * any order. Of fewer than DEGREE_PROBE_ROWS the lid alone: the probe itself is over before more
+ * would pay. */
 #define DEGREE_GLANCE_ROWS 4096
 int degree_glance(const struct build_options *options, const struct crew *crew,
                   const struct rows8 *sample, struct degree_probe *probe,

@@ -72,11 +72,9 @@ int expect_by_shape(struct build *build, struct fathom_error *err)
     return status;
 }
 
-/* A small build is through its probe before a glance would pay. */
 static bool may_glance(const struct build *build)
 {
-    return build->options.degree == 0 && !build->taken_over &&
-           build->input.rows.count > DEGREE_PROBE_ROWS;
+    return build->options.degree == 0 && !build->taken_over && build->input.rows.count > 0;
 }
 
 /* At rows in the order of the input. */

@@ -15,7 +15,7 @@
 #define CROWD_LID   8     /* above these */
 #define PROBE_SHARE 0.87  /* of what rows of the whole take with its L */
 #define HEAT_LIST   40.0  /* of the searches that heat is counted on, */
-#define HEAT_SHARE  0.64  /* of what a row takes that is inserted with such a list */
+#define HEAT_SHARE  0.72  /* of what a row takes that is inserted with such a list */
 
 /* Microseconds of one value of a row, or of one neighbour in a list. */
 #define PASS_US           1e-3   /* brought in from a work file */
@@ -41,7 +41,7 @@
  * that follows, to the sets of docs/adr/0070. */
 static double graph_us(double list, double mean_degree, const struct shape *s)
 {
-    return list * pow(mean_degree, 0.8) * pow(s->lid, 0.4) * (5.24e-3 + 1.17e-5 * (double)s->dim);
+    return list * pow(mean_degree, 0.8) * pow(s->lid, 0.4) * (4.85e-3 + 1.1e-5 * (double)s->dim);
 }
 
 /* And how much more of many rows, where they have neighbours in many directions: there is less
@@ -71,7 +71,7 @@ static struct measuring {
         return (struct measuring){0};
     double few = s->queries ? fmin(1, (double)s->queries / PREDICT_MEASURED) : 1;
     double hard = 1.5e3 * pow(s->mean_degree, 1.5) * s->lid;
-    double searches = few * (4e5 + hard * (rows + 5e3) / (rows + 7e4));
+    double searches = few * (4e5 + hard * (rows + 8e3) / (rows + 7e4));
     double picking = (double)predict_offered(s) * fmin(rows, 16384) * (6e-3 + 2.25e-5 * dim);
     double truth = few * 1.3e5 + 0.37 * rows + 0.0105 * values;
     return (struct measuring){.sample = picking + truth,
@@ -105,11 +105,10 @@ static void add_shared(const struct build_options *options, const struct shape *
                      crowd(members * rows / fmax(1, parts), s);
     double us[BUILD_STAGES] = {0};
     us[BUILD_READ] = 7.5e-3 * rows * dim;
-    us[BUILD_CELLS] = rows * (1.2 + 0.0226 * dim * sqrt(cells / 4e5));
-    us[BUILD_ORDER] = 1e4 + rows * (0.12 + 0.0162 * dim);
+    us[BUILD_CELLS] = rows * (1.15 + 0.0212 * dim * sqrt(cells / 4e5));
+    us[BUILD_ORDER] = 1e4 + rows * (0.1 + 0.0133 * dim);
     us[BUILD_GRAPH] = rows * list_us + (parts > 1 ? heat_us : 0) + probe_us(s, s->mean_degree);
-    us[BUILD_TRAIN] =
-        0.168 * rows + sample * dim * (0.0705 + 4.9e-5 * dim) + 5.4e-4 * dim * dim * dim;
+    us[BUILD_TRAIN] = 0.16 * rows + sample * dim * (0.064 + 4.5e-5 * dim) + 5e-4 * dim * dim * dim;
     us[BUILD_ENCODE] = parts > 1 ? rows * PART_CODES_US * dim
                                  : rows * (CODES_ROW_US + CODES_DIM_US * dim) + heat_us;
     struct measuring measuring = measuring_us(s);

@@ -70,15 +70,17 @@ static const struct taken {
     enum fathom_dtype dtype;
     enum fathom_metric metric;
     double mean, lid, graph, measure;
+    double off; /* that measuring may be: it is not known before how many search lists are tried */
 } taken[] = {
-    {"word100", 85089, 100, 32, 64, FATHOM_F32, FATHOM_METRIC_COS, 21.0, 18.2, 1.42, 3.15},
-    {"fashion784", 60000, 784, 32, 64, FATHOM_U8, FATHOM_METRIC_L2, 20.1, 13.7, 2.11, 4.24},
-    {"passages256", 69511, 256, 40, 96, FATHOM_F16, FATHOM_METRIC_COS, 38.9, 17.6, 3.31, 6.72},
-    {"wordnet", 84000, 384, 40, 96, FATHOM_I8, FATHOM_METRIC_COS, 40.2, 18.5, 5.45, 5.86},
-    {"sift128", 400000, 128, 40, 96, FATHOM_U8, FATHOM_METRIC_L2, 36.4, 17.4, 17.8, 7.93},
-    {"syn1m", 1000000, 128, 32, 64, FATHOM_F32, FATHOM_METRIC_L2, 31.7, 8.4, 16.7, 10.1},
-    {"f100k384", 100000, 384, 32, 64, FATHOM_F32, FATHOM_METRIC_L2, 33.3, 6.6, 2.75, 3.64},
-    {"i300k64", 300000, 64, 32, 64, FATHOM_I8, FATHOM_METRIC_L2, 31.2, 9.1, 4.19, 2.83}};
+    {"word100", 85089, 100, 32, 64, FATHOM_F32, FATHOM_METRIC_COS, 21.0, 18.2, 1.39, 3.10, 0.25},
+    {"fashion784", 60000, 784, 32, 64, FATHOM_U8, FATHOM_METRIC_L2, 20.1, 13.7, 1.90, 4.12, 0.25},
+    {"passages256", 69511, 256, 40, 96, FATHOM_F16, FATHOM_METRIC_COS, 38.9, 17.6, 3.07, 6.65,
+     0.25},
+    {"wordnet", 84000, 384, 40, 96, FATHOM_I8, FATHOM_METRIC_COS, 40.2, 18.5, 4.98, 5.75, 0.25},
+    {"sift128", 400000, 128, 40, 96, FATHOM_U8, FATHOM_METRIC_L2, 36.4, 17.4, 16.4, 7.87, 0.25},
+    {"syn1m", 1000000, 128, 32, 64, FATHOM_F32, FATHOM_METRIC_L2, 31.7, 8.4, 15.8, 9.50, 0.25},
+    {"f100k384", 100000, 384, 32, 64, FATHOM_F32, FATHOM_METRIC_L2, 33.3, 6.6, 2.59, 3.68, 0.35},
+    {"i300k64", 300000, 64, 32, 64, FATHOM_I8, FATHOM_METRIC_L2, 31.2, 9.1, 4.11, 2.73, 0.35}};
 
 static struct build_estimate predict_taken(const struct taken *set)
 {
@@ -102,13 +104,12 @@ static void the_graph_takes_what_it_took(void **state)
                     taken[i].name);
 }
 
-/* How many search lists are tried is not known before. */
 static void measuring_takes_what_it_took(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
         assert_near(predict_taken(&taken[i]).stage_cpu_seconds[BUILD_MEASURE], taken[i].measure,
-                    0.3, taken[i].name);
+                    taken[i].off, taken[i].name);
 }
 
 static void rows_that_nobody_has_looked_at_are_as_usual(void **state)

@@ -141,6 +141,15 @@ class Real(ProtocolTest):
             return
         self.assertEqual(status, 413)
 
+    def test_headers_without_an_end_are_refused(self):
+        with socket.create_connection(("127.0.0.1", self.server.http_port), PATIENCE) as raw:
+            try:
+                raw.sendall(b"GET /livez HTTP/1.1\r\n" + b"X: y\r\n" * 20000)
+                answer = raw.recv(65536)
+            except (BrokenPipeError, ConnectionResetError):
+                return
+        self.assertIn(answer[:13], (b"HTTP/1.1 400 ", b"HTTP/1.1 413 "))
+
     def test_metrics_describe_the_indexes(self):
         self.search({"vectors": [[0.5] * DIM], "k": 5})
         status, headers, text = self.get("/metrics")

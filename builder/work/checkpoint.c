@@ -66,7 +66,7 @@ int checkpoint_unusable(struct checkpoint *checkpoint, const char *name, int sta
 {
     if (status == -ENOENT)
         return 0;
-    if (status == -ENOMEM || status == FATHOM_EINTERRUPTED)
+    if (work_may_pass(status))
         return status;
     struct fathom_error note;
     (void)error_set(&note, status, "%s; what it held is made again", err->msg);

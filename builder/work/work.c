@@ -526,6 +526,12 @@ static int check_pages(struct work_file *file, const struct crew *crew, struct f
     return status;
 }
 
+bool work_may_pass(int status)
+{
+    return status == FATHOM_EINTERRUPTED || status == -ENOMEM || status == -EMFILE ||
+           status == -ENFILE || status == -EACCES || status == -EPERM || status == -EINTR;
+}
+
 int work_check(const struct work *work, const char *name, struct fathom_error *err)
 {
     struct work_file *file;
@@ -537,7 +543,7 @@ int work_check(const struct work *work, const char *name, struct fathom_error *e
     }
     if (status == 0)
         return 1;
-    if (status == -ENOMEM || status == FATHOM_EINTERRUPTED)
+    if (work_may_pass(status))
         return status;
     if (status == -ENOENT)
         *err = (struct fathom_error){0};

@@ -87,8 +87,11 @@ void work_seek(struct work_file *file, uint64_t offset);
 int work_next(struct work_file *file, void *out, size_t bytes,
               struct fathom_error *err) FATHOM_MUST_USE;
 void work_close(struct work_file *file); /* accepts NULL */
+/* Whether what failed may not fail the next time, for it says nothing about the file: descriptors
+ * or memory are short, it may not be read just now, or the build is to stop. */
+bool work_may_pass(int status);
 /* 1: it is there, and every page was read and found good. 0: it is not, or it was damaged, which
- * err then says, and removed. FATHOM_EINTERRUPTED leaves it. */
+ * err then says, and removed. What may pass is returned, and leaves it. */
 int work_check(const struct work *work, const char *name, struct fathom_error *err) FATHOM_MUST_USE;
 
 /* Removes the file when it is there. What cannot be removed is debris, which the next build takes

@@ -143,6 +143,39 @@ static void resuming_may_fail_at_any_operation(void **state)
     free(expected.data);
 }
 
+/* Descriptors may be short, or a file not to be had, for a while: that says nothing about what a
+ * checkpoint holds. */
+static void what_passes_costs_no_checkpoint(void **state)
+{
+    static const char *const errors[] = {"EMFILE", "EACCES"};
+    struct trial trial = trial_of(*state, TRIAL_ROWS);
+    struct bytes expected = trial_undisturbed(&trial);
+    int failed = 0;
+    for (size_t e = 0; e < sizeof errors / sizeof *errors; e++) {
+        bool fired = true;
+        for (int n = 1; fired && n < 90; n += 3) {
+            char plan[64];
+            struct fault_env fault;
+            struct fathom_error err = {0};
+            snprintf(plan, sizeof plan, "op=%d:%s", n, errors[e]);
+            assert_true(trial_build_killed(&trial, "op=120:kill", false));
+            assert_int_equal(fault_init(&fault, env_os(), plan, NULL), 0);
+            int status = trial_build(&trial, &fault.env, true, &err);
+            fired = fault_fired(&fault) > 0;
+            failed += status != 0;
+            if (strstr(trial.notes, "made again"))
+                fail_msg("%s: %d, %s", plan, status, trial.notes);
+            if (status == 0)
+                trial_assert_index(&trial, &expected, plan);
+            trial_assert_resumes_to(&trial, &expected, plan);
+            if (strstr(trial.notes, "made again"))
+                fail_msg("%s, behind it: %s", plan, trial.notes);
+        }
+    }
+    assert_true(failed > 20);
+    free(expected.data);
+}
+
 /* ---- input that changes ---- */
 
 /* Or changes back: a bit of one of the rows. */
@@ -426,6 +459,8 @@ static const struct CMUnitTest tests[] = {
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(a_build_that_failed_at_any_operation_resumes_to_the_same_index,
                                     scratch_make_fast, scratch_remove),
+    cmocka_unit_test_setup_teardown(what_passes_costs_no_checkpoint, scratch_make_fast,
+                                    scratch_remove),
     cmocka_unit_test_setup_teardown(resuming_may_fail_at_any_operation, scratch_make_fast,
                                     scratch_remove),
     cmocka_unit_test_setup_teardown(input_that_changes_before_it_is_written_is_refused,

@@ -10,12 +10,14 @@
 #include "parts.h"
 #include "predict_shape.h"
 
-#define CROWD_ROWS  75e3  /* a graph of more takes longer for a row, by a power that is so much */
-#define CROWD_MORE  0.014 /* for each dimension near a row */
-#define CROWD_LID   8     /* above these */
-#define PROBE_SHARE 0.87  /* of what rows of the whole take with its L */
-#define HEAT_LIST   40.0  /* of the searches that heat is counted on, */
-#define HEAT_SHARE  0.72  /* of what a row takes that is inserted with such a list */
+#define CROWD_ROWS  75e3   /* a graph of more takes longer for a row, by a power that is so much */
+#define CROWD_MORE  0.014  /* for each dimension near a row */
+#define CROWD_LID   8      /* above these; */
+#define FAR_BYTES   1.28e8 /* and one of more bytes by another power */
+#define FAR_MORE    0.2
+#define PROBE_SHARE 0.87 /* of what rows of the whole take with its L */
+#define HEAT_LIST   40.0 /* of the searches that heat is counted on, */
+#define HEAT_SHARE  0.72 /* of what a row takes that is inserted with such a list */
 
 /* Microseconds of one value of a row, or of one neighbour in a list. */
 #define PASS_US           1e-3   /* brought in from a work file */
@@ -27,7 +29,7 @@
 #define CODES_DIM_US      0.0232 /* and of a value in its code */
 #define CODES_US          2.5e-3 /* brought in and its code put into a work file, */
 #define PART_CODES_US     0.0195 /* and encoded between */
-#define OPEN_US           0.0243 /* of all that is opened for points: read, and made a trellis */
+#define OPEN_US           0.0253 /* of all that is opened for points: read, and made a trellis */
 #define COPY_SECONDS      7e-10  /* a byte of the index, written or checked, */
 #define READ_BACK_SECONDS 1.1e-9 /* and read from a device */
 #define IDLE              1.04   /* threads wait for the last of them: of what each takes */
@@ -44,11 +46,14 @@ static double graph_us(double list, double mean_degree, const struct shape *s)
     return list * pow(mean_degree, 0.8) * pow(s->lid, 0.4) * (4.85e-3 + 1.1e-5 * (double)s->dim);
 }
 
-/* And how much more of many rows, where they have neighbours in many directions: there is less
- * that those which search together share. In clumps it is as much as ever. */
+/* And how much more of many rows. Where they have neighbours in many directions, there is less
+ * that those which search together share (in clumps it is as much as ever); and what is read lies
+ * the farther from the processor the more there is. */
 static double crowd(double rows, const struct shape *s)
 {
-    return pow(fmax(1, rows / CROWD_ROWS), CROWD_MORE * fmax(0, s->lid - CROWD_LID));
+    double more = CROWD_MORE * fmax(0, s->lid - CROWD_LID);
+    return pow(fmax(1, rows / CROWD_ROWS), more) *
+           pow(fmax(1, rows * (double)s->dim / FAR_BYTES), FAR_MORE);
 }
 
 static double probe_us(const struct shape *s, double mean_degree)

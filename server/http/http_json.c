@@ -76,25 +76,34 @@ static bool put_request(struct wire_writer *writer, const char *index, json_t *o
     return true;
 }
 
-/* Parsed, these take up to a hundred times their text, and nothing else does. A request has a few
- * more of them than vectors. */
-#define LARGE_MAX (4 * PROTOCOL_BATCH_MAX)
+/* Parsed, arrays, objects and strings take up to a hundred times their text, and a request has a
+ * few more of them than vectors. A number takes some 48 bytes, whatever its text: of more than
+ * these, vectors come in several requests, or by the binary protocol. */
+#define LARGE_MAX  (4 * PROTOCOL_BATCH_MAX)
+#define VALUES_MAX (1 << 20)
 
-static bool has_too_many(const char *body, size_t count)
+static int check_contents(const char *body, size_t count, struct rpc_error *err)
 {
-    size_t large = 0;
-    for (size_t i = 0; i < count; i++)
+    size_t large = 0, values = 1;
+    for (size_t i = 0; i < count; i++) {
         large += body[i] == '[' || body[i] == '{' || body[i] == '"';
-    return large > LARGE_MAX;
+        values += body[i] == ',';
+    }
+    if (large > LARGE_MAX)
+        return rpc_error_set(err, PROTOCOL_ERROR_INVALID_ARGUMENT,
+                             "more than %d arrays, objects and strings", LARGE_MAX);
+    if (values > VALUES_MAX)
+        return rpc_error_set(err, PROTOCOL_ERROR_INVALID_ARGUMENT,
+                             "more than %d values; send fewer vectors at a time", VALUES_MAX);
+    return 0;
 }
 
 int http_json_read_search(struct request *out, struct buffer *message, const char *index,
                           const char *body, size_t count, struct rpc_error *err)
 {
     json_error_t where;
-    if (has_too_many(body, count))
-        return rpc_error_set(err, PROTOCOL_ERROR_INVALID_ARGUMENT,
-                             "more than %d arrays, objects and strings", LARGE_MAX);
+    if (check_contents(body, count, err) < 0)
+        return -1;
     json_t *object = json_loadb(body, count, JSON_REJECT_DUPLICATES, &where);
     if (!object)
         return rpc_error_set(err, PROTOCOL_ERROR_INVALID_ARGUMENT, "line %d, column %d: %s",

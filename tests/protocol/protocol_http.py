@@ -121,6 +121,14 @@ class Real(ProtocolTest):
             self.assertIn("more than 4096 arrays", answer["error"]["message"])
         self.assertLess(self.server.resident_bytes(most=True) - before, 100 << 20)
 
+    def test_more_numbers_than_a_request_needs_are_refused_before_they_are_parsed(self):
+        before = self.server.resident_bytes(most=True)
+        for numbers, message in (((4 << 20) - 40, "more than 1048576 values"), (1 << 20, "more than 1048576 values"), ((1 << 20) - 8, "vectors")):
+            status, answer = self.search(b'{"k":1,"vectors":[[' + b"0," * (numbers - 1) + b"0]]}")
+            self.assertEqual((status, answer["error"]["code"]), (400, "invalid_argument"))
+            self.assertIn(message, answer["error"]["message"])
+        self.assertLess(self.server.resident_bytes(most=True) - before, 120 << 20)
+
     def test_a_batch_of_the_most_rows_is_taken(self):
         rows = np.resize(self.data.query, (1024, DIM))
         status, answer = self.search({"vectors": [[float(x) for x in row] for row in rows], "k": 1})

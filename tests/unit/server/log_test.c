@@ -85,58 +85,67 @@ static void an_end_that_does_not_block_loses_no_line(void **state)
     alarm(0);
 }
 
+/* A log, and the end at which its lines are read. */
+struct piped {
+    int end;
+    FILE *file;
+    struct log *log;
+};
+
+static struct piped piped_open(void)
+{
+    int ends[2];
+    alarm(PATIENCE_S);
+    assert_int_equal(pipe(ends), 0);
+    return (struct piped){.end = ends[1], .file = fdopen(ends[0], "r"), .log = open_on(ends[1])};
+}
+
+static void piped_close(struct piped *piped)
+{
+    log_close(piped->log);
+    fclose(piped->file);
+    close(piped->end);
+    alarm(0);
+}
+
 static void lines_that_nobody_reads_are_counted(void **state)
 {
     enum { SENT = 5 * LINES };
-    int ends[2];
     char line[1024];
     (void)state;
-    alarm(PATIENCE_S);
-    assert_int_equal(pipe(ends), 0);
-    FILE *file = fdopen(ends[0], "r");
-    struct log *log = open_on(ends[1]);
-    fill(log, SENT);
-    uint64_t dropped = log_dropped(log);
+    struct piped piped = piped_open();
+    fill(piped.log, SENT);
+    uint64_t dropped = log_dropped(piped.log);
     assert_in_range(dropped, 1, SENT - 1);
-    unsigned long read = read_to(file, "log lines were dropped", line);
+    unsigned long read = read_to(piped.file, "log lines were dropped", line);
     assert_int_equal(read, SENT - dropped);
     assert_int_equal(strtoull(strstr(line, "warn ") + strlen("warn "), NULL, 10), dropped);
-    log_close(log);
-    fclose(file);
-    close(ends[1]);
-    alarm(0);
+    piped_close(&piped);
 }
 
 /* Whatever they do: in the second in which they begin, and the next one at the most. */
 static void lines_about_peers_are_few_and_the_rest_is_counted(void **state)
 {
-    int ends[2];
     char line[1024];
     (void)state;
-    alarm(PATIENCE_S);
-    assert_int_equal(pipe(ends), 0);
-    FILE *file = fdopen(ends[0], "r");
-    struct log *log = open_on(ends[1]);
+    struct piped piped = piped_open();
     unsigned long sent = 0;
     time_t first = time(NULL);
     while (time(NULL) == first)
         usleep(1000);
     for (first = time(NULL); time(NULL) == first; sent++) {
-        log_peer(log, LOG_LEVEL_WARN, "peer");
+        log_peer(piped.log, LOG_LEVEL_WARN, "peer");
         if (sent > 100)
             usleep(10000);
     }
     if (sent <= 20) /* the machine was away for all of the second */
         skip();
-    log_peer(log, LOG_LEVEL_WARN, "the last one");
-    unsigned long read = read_to(file, "were left out", line);
+    log_peer(piped.log, LOG_LEVEL_WARN, "the last one");
+    unsigned long read = read_to(piped.file, "were left out", line);
     unsigned long more = strtoul(strstr(line, "warn ") + strlen("warn "), NULL, 10);
     assert_int_equal(read, 20);
     assert_in_range(read + more, sent - 1, sent);
-    log_close(log);
-    fclose(file);
-    close(ends[1]);
-    alarm(0);
+    piped_close(&piped);
 }
 
 static void a_clock_that_is_set_back_does_not_hold_the_end_up(void **state)
